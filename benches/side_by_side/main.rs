@@ -1,0 +1,218 @@
+//! The side-by-side benchmark: TPC-H now, at a `QUERY_EPOCH`, and in plain DataFusion on the same files.
+//!
+//! `cargo bench --bench side_by_side -- [--scale 1] [--runs 3] [--json FILE]` starts a server in a
+//! process of its own, loads the tables through `COPY`, and then runs each of the 22 queries three
+//! ways, taking turns in one run, so that a busy machine slows all three alike; the best of the runs
+//! counts. The results of the three are compared. At the end `BACKUP` and restore are timed.
+
+mod plain;
+mod report;
+mod results;
+mod served;
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tidemark::demo::process::ServerProcess;
+use tidemark::demo::tpch;
+use tidemark::{cli, config};
+
+use self::plain::Plain;
+use self::report::{Machine, Report};
+use self::results::Results;
+use self::served::Served;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+const QUERIES: usize = 22;
+
+/// TPC-H through Tidemark, now and in the past, beside plain DataFusion.
+#[derive(Parser)]
+struct Args {
+    /// TPC-H scale factor
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Runs of each query each way; the best counts
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Also write everything that was measured to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Threads of one query [default: the machine's cores]
+    #[arg(long, value_name = "N")]
+    parallelism: Option<usize>,
+    /// Cargo passes it to benchmarks, and leaves it out when it only tests that they run
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// The best time of each way of running one query, in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    pub query: usize,
+    pub now_ms: f64,
+    pub past_ms: f64,
+    pub plain_ms: f64,
+    pub rows: usize,
+    /// Whether the three results are the same.
+    pub same: bool,
+}
+
+/// How fast one table was loaded; the generator's time is in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Load {
+    pub table: &'static str,
+    pub rows: u64,
+    pub seconds: f64,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if !args.bench {
+        say("this is a benchmark: cargo bench --bench side_by_side").ok();
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match cli::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return cli::fail("side_by_side", &error, None),
+    };
+    match runtime.block_on(run(&args)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => cli::fail("side_by_side", error.as_ref(), None),
+    }
+}
+
+async fn run(args: &Args) -> Fallible<bool> {
+    let machine = Machine::look(args.parallelism)?;
+    say(&machine.to_string())?;
+    let scratch = tempfile::Builder::new().prefix("tidemark-bench-").tempdir()?;
+    let store = scratch.path().join("store");
+    let program = Path::new(env!("CARGO_BIN_EXE_tidemark"));
+    let server = ServerProcess::start(program, &flags(&store, &machine), scratch.path()).await?;
+    let mut report = Report::new(args.scale, args.runs, machine.clone());
+
+    report.loads = load(&server, args.scale).await?;
+    say(&report.load_table())?;
+    let (backup, epoch) = back_up(&server).await?;
+    report.backup_ms = milliseconds(backup);
+
+    let now = Served::open(&server, None).await?;
+    let past = Served::open(&server, Some(epoch)).await?;
+    let plain = Plain::open(&store, &machine).await?;
+    say(report::HEADER)?;
+    for query in 1..=QUERIES {
+        let measured = measure(query, args.runs, &now, &past, &plain).await?;
+        say(&report::line(&measured))?;
+        report.queries.push(measured);
+    }
+    drop((now, past));
+    server.stop().await?;
+
+    let restore = served::restore(program, &store).await?;
+    report.restore_dry_run_ms = milliseconds(restore.dry_run);
+    report.restore_ms = milliseconds(restore.real);
+    say(&report.summary())?;
+    if let Some(path) = &args.json {
+        std::fs::write(path, report.json()?)?;
+    }
+    Ok(report.passed())
+}
+
+fn flags(store: &Path, machine: &Machine) -> Vec<String> {
+    let store = store.display().to_string();
+    let (memory, parallelism) = (machine.memory_bytes.to_string(), machine.parallelism.to_string());
+    let flags = [
+        ("--store-directory", store),
+        ("--total-memory-bytes", memory),
+        ("--parallelism", parallelism),
+    ];
+    flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+}
+
+async fn load(server: &ServerProcess, scale: f64) -> Fallible<Vec<Load>> {
+    let client = server.connect().await?;
+    let bar = ProgressBar::new(tpch::estimated_rows(scale));
+    let mut loads = vec![];
+    for table in &tpch::TABLES {
+        client.simple_query(table.ddl).await?;
+        let loaded = table.load(&client, scale, &bar).await?;
+        if loaded.rows != loaded.sent {
+            return Err(format!("{} took {} of {}", table.name, loaded.rows, loaded.sent).into());
+        }
+        let seconds = loaded.elapsed.as_secs_f64();
+        loads.push(Load { table: table.name, rows: loaded.rows, seconds });
+    }
+    bar.finish_and_clear();
+    Ok(loads)
+}
+
+/// Takes a snapshot; returns how long it took, and the newest epoch it answers.
+async fn back_up(server: &ServerProcess) -> Fallible<(Duration, u64)> {
+    let session = Served::open(server, None).await?;
+    let start = Instant::now();
+    session.run("BACKUP").await?;
+    let elapsed = start.elapsed();
+    let epoch = session.run("SELECT max_committed_epoch FROM rw_catalog.rw_meta_snapshot").await?;
+    let epoch = epoch.first_cell().ok_or("the snapshot is not listed")?.parse()?;
+    Ok((elapsed, epoch))
+}
+
+/// Runs one query in all three ways, once to warm up and to compare, then `runs` times in turns.
+async fn measure(
+    query: usize,
+    runs: usize,
+    now: &Served,
+    past: &Served,
+    plain: &Plain,
+) -> Fallible<Measured> {
+    let sql = query_text(query)?;
+    let wanted = plain.run(&sql).await?;
+    let seen: [Results; 2] = [now.run(&sql).await?, past.run(&sql).await?];
+    let mut best = [Duration::MAX; 3];
+    for run in 0..runs {
+        // The first of a turn pays for what the others then find warm: it is not always the same.
+        for place in 0..3 {
+            let way = (run + place) % 3;
+            let start = Instant::now();
+            match way {
+                0 => drop(now.run(&sql).await?),
+                1 => drop(past.run(&sql).await?),
+                _ => drop(plain.collect(&sql).await?),
+            }
+            best[way] = best[way].min(start.elapsed());
+        }
+    }
+    let [now_ms, past_ms, plain_ms] = best.map(milliseconds);
+    let same = seen.iter().all(|results| results.same_as(&wanted));
+    Ok(Measured { query, now_ms, past_ms, plain_ms, rows: wanted.row_count(), same })
+}
+
+fn query_text(query: usize) -> io::Result<String> {
+    let file = format!("{}/benches/tpch/q{query:02}.sql", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(file)
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// The file of the embedded meta store.
+fn meta_store(store: &Path) -> PathBuf {
+    store.join(config::META_STORE_FILE)
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}

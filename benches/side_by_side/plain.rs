@@ -1,0 +1,92 @@
+//! DataFusion by itself, on the very Parquet files that Tidemark serves.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{
+    ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
+};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use tidemark::backup::SnapshotReader;
+use tidemark::catalog::PUBLIC;
+use tidemark::demo::tpch;
+use tidemark::id::SnapshotId;
+use tidemark::meta::state::State;
+use tidemark::storage::StorageLocation;
+use tidemark::{config, layout};
+
+use crate::Fallible;
+use crate::report::Machine;
+use crate::results::Results;
+
+/// A session with the eight tables.
+pub struct Plain(SessionContext);
+
+impl Plain {
+    /// Opens the files that the first snapshot of the store names.
+    pub async fn open(store: &Path, machine: &Machine) -> Fallible<Self> {
+        let context = context(machine)?;
+        let folder = store.join(config::STATE_STORE_FOLDER);
+        let state = first_snapshot(&folder).await?;
+        for table in &tpch::TABLES {
+            let files = files_of(&state, table.name, &folder)?;
+            context.register_table(table.name, listing(&context, &files).await?)?;
+        }
+        Ok(Self(context))
+    }
+
+    /// Runs a query and keeps its rows as Arrow holds them.
+    pub async fn collect(&self, sql: &str) -> Fallible<Vec<RecordBatch>> {
+        Ok(self.0.sql(sql).await?.collect().await?)
+    }
+
+    /// Runs a query and makes its rows comparable.
+    pub async fn run(&self, sql: &str) -> Fallible<Results> {
+        Results::of_batches(&self.collect(sql).await?)
+    }
+}
+
+/// The same memory, the same parallelism and the same reading of literals as the server has.
+fn context(machine: &Machine) -> Fallible<SessionContext> {
+    let mut config = SessionConfig::new().with_target_partitions(machine.parallelism);
+    config.options_mut().sql_parser.parse_float_as_decimal = true;
+    let runtime =
+        RuntimeEnvBuilder::new().with_memory_limit(machine.memory_bytes, 1.0).build_arc()?;
+    Ok(SessionContext::new_with_config_rt(config, runtime))
+}
+
+async fn first_snapshot(folder: &Path) -> Fallible<State> {
+    let url = format!("fs://{}", folder.display());
+    let storage = StorageLocation::new(url, config::BACKUP_DIRECTORY).open()?;
+    let path = layout::snapshot(config::BACKUP_DIRECTORY, SnapshotId(1));
+    Ok(SnapshotReader::open(&storage, &path, None).await?.state().await?)
+}
+
+fn files_of(state: &State, table: &str, folder: &Path) -> Fallible<Vec<PathBuf>> {
+    let epoch = state.version.max_committed_epoch;
+    let catalog = state.catalog.at(epoch);
+    let relation = catalog.relation(PUBLIC, table).ok_or("a table is not in the snapshot")?;
+    let files = state.version.files_at(relation.id, epoch);
+    if files.iter().any(|file| file.dead.is_some()) {
+        return Err(format!("{table} has dead rows, which plain DataFusion would count").into());
+    }
+    let path = |id| folder.join(layout::sst(config::DATA_DIRECTORY, id).as_ref());
+    Ok(files.iter().map(|file| path(file.sst.id)).collect())
+}
+
+async fn listing(context: &SessionContext, files: &[PathBuf]) -> Fallible<Arc<dyn TableProvider>> {
+    let url = |file: &PathBuf| ListingTableUrl::parse(file.display().to_string());
+    let urls = files.iter().map(url).collect::<Result<Vec<_>, _>>()?;
+    let options =
+        ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".data");
+    let config = ListingTableConfig::new_with_multi_paths(urls)
+        .with_listing_options(options)
+        .infer_schema(&context.state())
+        .await?;
+    let statistics = context.runtime_env().cache_manager.get_file_statistic_cache();
+    Ok(Arc::new(ListingTable::try_new(config)?.with_cache(statistics)))
+}

@@ -1,0 +1,82 @@
+//! Taking and deleting snapshots. A listed snapshot is always whole: the manifest comes last when one
+//! is taken, first when one is deleted.
+
+use std::collections::BTreeSet;
+
+use super::manifest::{Manifest, ManifestEntry, SnapshotInfo};
+use super::{BackupError, OpenLocation, snapshot};
+use crate::id::SnapshotId;
+use crate::layout;
+use crate::meta::state::State;
+
+/// Writes a snapshot of `state` as it is, and lists it. What epochs before its safe epoch saw is
+/// forgotten by the caller, if at all.
+pub async fn create_snapshot(
+    location: &OpenLocation,
+    state: &State,
+    remarks: Option<String>,
+    created_at: String,
+    id: SnapshotId,
+) -> Result<ManifestEntry, BackupError> {
+    let info = SnapshotInfo::of(state, id, remarks, created_at);
+    Manifest::read(&location.storage, &location.directory)
+        .await?
+        .accepts(location, &info.cluster_id)?;
+    let path = layout::snapshot(&location.directory, id);
+    let pairs = state.encode_without_version();
+    let written = snapshot::write(&location.storage, &path, pairs, &state.version, &info).await?;
+    let entry = ManifestEntry { info, size_bytes: written.size_bytes, sha256: written.sha256 };
+    match Manifest::add(location, &entry).await {
+        Ok(_) => Ok(entry),
+        Err(error) => settle_unlisted(location, entry, error).await,
+    }
+}
+
+/// The manifest did not take the entry, or did and could not say so. The object, which is ours since
+/// writing it succeeded, goes only if it is certain that nothing lists it.
+async fn settle_unlisted(
+    location: &OpenLocation,
+    entry: ManifestEntry,
+    error: BackupError,
+) -> Result<ManifestEntry, BackupError> {
+    let id = entry.info.id;
+    match Manifest::read(&location.storage, &location.directory).await {
+        Ok(manifest) if manifest.entry(id) == Some(&entry) => return Ok(entry),
+        Ok(_) => {
+            let path = layout::snapshot(&location.directory, id);
+            if let Err(error) = location.storage.delete(&path).await {
+                tracing::warn!(%error, %path, "an unlisted meta snapshot stays behind");
+            }
+        }
+        Err(_) => tracing::warn!(snapshot = %id, "a meta snapshot may stay behind unlisted"),
+    }
+    Err(error)
+}
+
+/// Deletes these snapshots: all of them or, if one is not there, none.
+pub async fn delete_snapshots(
+    location: &OpenLocation,
+    ids: &[SnapshotId],
+) -> Result<(), BackupError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    Manifest::remove(location, ids).await?;
+    for id in ids.iter().copied().collect::<BTreeSet<_>>() {
+        location.storage.delete(&layout::snapshot(&location.directory, id)).await?;
+    }
+    Ok(())
+}
+
+/// An id no snapshot of this place ever had: `counter` is what the cluster would take.
+pub async fn next_snapshot_id(
+    location: &OpenLocation,
+    counter: SnapshotId,
+) -> Result<SnapshotId, BackupError> {
+    let manifest = Manifest::read(&location.storage, &location.directory).await?;
+    let listed = manifest.ids();
+    let objects = location.storage.list(&layout::directory(&location.directory)).await?;
+    let stored = objects.iter().filter_map(|object| layout::parse_snapshot(&object.location));
+    let used = stored.chain(listed).map(|id| SnapshotId(id.0.saturating_add(1)));
+    Ok(used.fold(counter.max(manifest.next_snapshot_id), SnapshotId::max))
+}

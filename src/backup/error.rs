@@ -1,0 +1,102 @@
+//! Why a snapshot could not be taken, read, deleted or restored, and the way out.
+
+use crate::hummock::HummockError;
+use crate::hummock::lease::LeaseError;
+use crate::id::SnapshotId;
+use crate::meta::state::StateError;
+use crate::meta::store::StoreError;
+use crate::storage::StorageError;
+
+/// Some texts are those that users of RisingWave know and scripts look for.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("snapshot id {id} not found")]
+    NotFound { id: SnapshotId, location: String, known: Vec<SnapshotId> },
+    #[error("meta snapshot {} not found", list(unknown))]
+    UnknownSnapshots { unknown: Vec<SnapshotId>, location: String, known: Vec<SnapshotId> },
+    #[error("meta snapshot {id} already exists in {location}")]
+    Exists { id: SnapshotId, location: String },
+    #[error("{location} holds meta snapshots of another cluster with id \"{cluster_id}\"")]
+    OtherCluster { location: String, cluster_id: String },
+    #[error("{file} is damaged: {what}")]
+    Damaged { file: String, what: String },
+    #[error("{file} is of format {found}, this build reads format {read}")]
+    Format { file: String, found: u32, read: u32 },
+    #[error("could not encode {file}")]
+    Encode {
+        file: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{file} is changed by others again and again")]
+    Contended { file: String },
+    #[error("Meta storage is not empty before being restored")]
+    NotEmpty { store: String },
+    #[error("storage_url mismatch: {snapshot} {given}")]
+    UrlMismatch { snapshot: String, given: String },
+    #[error("storage_directory mismatch: {snapshot} {given}")]
+    DirectoryMismatch { snapshot: String, given: String },
+    #[error("referenced objects not found in object store: {{{shown}}}, {count} in all")]
+    ObjectsMissing { count: usize, shown: String },
+    #[error("referenced objects are damaged: {{{shown}}}, {count} in all")]
+    ObjectsDamaged { count: usize, shown: String },
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Hummock(#[from] HummockError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl BackupError {
+    /// The way out, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NotFound { location, known, .. }
+            | Self::UnknownSnapshots { location, known, .. } => {
+                return Some(hint_known(location, known));
+            }
+            Self::NotEmpty { store } => {
+                return Some(format!("{store} holds a cluster already: restore into a new store"));
+            }
+            Self::UrlMismatch { snapshot, .. } | Self::DirectoryMismatch { snapshot, .. } => {
+                return Some(format!("the data of this snapshot is in {snapshot}: pass that"));
+            }
+            Self::Lease(error) => return error.hint(),
+            Self::Exists { .. } => "take the snapshot again: it gets the next id",
+            Self::OtherCluster { .. } => "give each cluster a backup_storage_directory of its own",
+            Self::Damaged { .. } => "bring the file back from a copy, or use another snapshot",
+            Self::Format { .. } => "use a newer release",
+            Self::Contended { .. } => "try again, and look for other servers that use this place",
+            Self::ObjectsMissing { .. } | Self::ObjectsDamaged { .. } => {
+                "bring the objects back from a copy of the data directory, or use another snapshot"
+            }
+            Self::Storage(error) if error.is_full() => "free space there, then try again",
+            Self::Storage(_)
+            | Self::Hummock(_)
+            | Self::State(_)
+            | Self::Store(_)
+            | Self::Encode { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    pub(super) fn damaged(file: &str, what: impl Into<String>) -> Self {
+        Self::Damaged { file: file.to_owned(), what: what.into() }
+    }
+}
+
+fn hint_known(location: &str, known: &[SnapshotId]) -> String {
+    match known {
+        [] => format!("there are no meta snapshots in {location}"),
+        known => format!("the meta snapshots in {location} are {}", list(known)),
+    }
+}
+
+fn list(ids: &[SnapshotId]) -> String {
+    ids.iter().map(SnapshotId::to_string).collect::<Vec<_>>().join(", ")
+}

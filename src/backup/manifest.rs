@@ -1,0 +1,371 @@
+//! Which snapshots exist: `manifest.json` in the backup directory, changed by compare-and-swap only.
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `manifest_id` | rises by one with every change; 0 where there is no manifest |
+//! | `next_snapshot_id` | no id below it is ever used again, deleted or not |
+//! | `snapshot_metadata` | a [`ManifestEntry`] per snapshot, in the order they were taken |
+//!
+//! Fields this build does not know are ignored, those that are missing have a default. The test
+//! reads `tests/fixtures/manifest-v1.json`; `UPDATE_FIXTURES=1` writes it anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{BackupError, OpenLocation};
+use crate::epoch::Epoch;
+use crate::id::{SnapshotId, VersionId};
+use crate::layout;
+use crate::meta::state::State;
+use crate::storage::{Storage, StorageError, Tag};
+
+/// Tries of a swap before giving up: each lost one is somebody else's success.
+const SWAPS_MAX: usize = 100;
+
+/// The snapshots of one backup directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub manifest_id: u64,
+    #[serde(default)]
+    pub next_snapshot_id: SnapshotId,
+    pub snapshot_metadata: Vec<ManifestEntry>,
+}
+
+/// A snapshot, as the manifest lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestEntry {
+    #[serde(flatten)]
+    pub info: SnapshotInfo,
+    /// Of the `.snapshot` object.
+    #[serde(default)]
+    pub size_bytes: u64,
+    /// Of the whole `.snapshot` object, in hex.
+    #[serde(default)]
+    pub sha256: String,
+}
+
+/// What a snapshot says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotInfo {
+    pub id: SnapshotId,
+    pub hummock_version_id: VersionId,
+    pub safe_epoch: Epoch,
+    pub max_committed_epoch: Epoch,
+    #[serde(default)]
+    pub format_version: u32,
+    #[serde(default)]
+    pub remarks: Option<String>,
+    /// The tables alive at `max_committed_epoch`, by their id.
+    #[serde(default)]
+    pub state_table_info: BTreeMap<String, TableInfo>,
+    /// The release that took it.
+    #[serde(default)]
+    pub rw_version: Option<String>,
+    #[serde(default)]
+    pub cluster_id: String,
+    /// RFC 3339, UTC.
+    #[serde(default)]
+    pub created_at: String,
+    #[serde(default)]
+    pub sst_count: u64,
+    #[serde(default)]
+    pub data_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableInfo {
+    /// A text, since JSON numbers lose the low digits of an epoch.
+    #[serde(rename = "committedEpoch", with = "epoch_text")]
+    pub committed_epoch: Epoch,
+    /// Schema and table.
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub rows: u64,
+}
+
+/// An entry is what the snapshot says of itself, and how to know the object again.
+impl Deref for ManifestEntry {
+    type Target = SnapshotInfo;
+
+    fn deref(&self) -> &SnapshotInfo {
+        &self.info
+    }
+}
+
+impl SnapshotInfo {
+    /// What a snapshot of `state` will say of itself.
+    pub fn of(state: &State, id: SnapshotId, remarks: Option<String>, created_at: String) -> Self {
+        let version = &state.version;
+        Self {
+            id,
+            hummock_version_id: version.id,
+            safe_epoch: version.safe_epoch,
+            max_committed_epoch: version.max_committed_epoch,
+            format_version: super::snapshot::FORMAT,
+            remarks,
+            state_table_info: tables_of(state),
+            rw_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            cluster_id: state.cluster_id.clone(),
+            created_at,
+            sst_count: version.all_files().count() as u64,
+            data_bytes: version.all_files().map(|file| file.sst.size_bytes).sum(),
+        }
+    }
+}
+
+fn tables_of(state: &State) -> BTreeMap<String, TableInfo> {
+    let epoch = state.version.max_committed_epoch;
+    let catalog = state.catalog.at(epoch);
+    let tables = catalog.relations().filter(|relation| relation.as_table().is_some());
+    let infos = tables.map(|table| {
+        let schema = catalog.schema_by_id(table.schema_id);
+        let schema = schema.map_or("?", |schema| schema.name.as_str());
+        let info = TableInfo {
+            committed_epoch: epoch,
+            name: format!("{schema}.{}", table.name),
+            rows: state.version.rows_at(table.id, epoch),
+        };
+        (table.id.to_string(), info)
+    });
+    infos.collect()
+}
+
+impl Manifest {
+    /// The manifest of a backup directory; an empty one where there is none.
+    pub async fn read(storage: &Storage, directory: &str) -> Result<Self, BackupError> {
+        Ok(read_tagged(storage, directory).await?.0)
+    }
+
+    pub fn entry(&self, id: SnapshotId) -> Option<&ManifestEntry> {
+        self.snapshot_metadata.iter().find(|entry| entry.info.id == id)
+    }
+
+    /// The ids, in the order the snapshots were taken.
+    pub fn ids(&self) -> Vec<SnapshotId> {
+        self.snapshot_metadata.iter().map(|entry| entry.info.id).collect()
+    }
+
+    /// The snapshot taken last.
+    pub fn newest(&self) -> Option<&ManifestEntry> {
+        self.snapshot_metadata.iter().max_by_key(|entry| entry.info.id)
+    }
+
+    /// Whether a snapshot of this cluster may go here, or why not.
+    pub fn accepts(&self, location: &OpenLocation, cluster_id: &str) -> Result<(), BackupError> {
+        let other = self.snapshot_metadata.iter().map(|entry| entry.info.cluster_id.as_str());
+        match other.into_iter().find(|id| !id.is_empty() && *id != cluster_id) {
+            None => Ok(()),
+            Some(other) => Err(BackupError::OtherCluster {
+                location: location.to_string(),
+                cluster_id: other.to_owned(),
+            }),
+        }
+    }
+
+    /// Lists one more snapshot.
+    pub async fn add(location: &OpenLocation, entry: &ManifestEntry) -> Result<Self, BackupError> {
+        update(location, |manifest| {
+            manifest.accepts(location, &entry.info.cluster_id)?;
+            let id = entry.info.id;
+            if manifest.entry(id).is_some() {
+                return Err(BackupError::Exists { id, location: location.to_string() });
+            }
+            manifest.snapshot_metadata.push(entry.clone());
+            manifest.next_snapshot_id =
+                manifest.next_snapshot_id.max(SnapshotId(id.0.saturating_add(1)));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lists these snapshots no more: all of them or, if one is not there, none.
+    pub async fn remove(location: &OpenLocation, ids: &[SnapshotId]) -> Result<Self, BackupError> {
+        let ids: BTreeSet<_> = ids.iter().copied().collect();
+        update(location, |manifest| {
+            let known = manifest.ids();
+            let unknown: Vec<_> = ids.iter().copied().filter(|id| !known.contains(id)).collect();
+            if !unknown.is_empty() {
+                let location = location.to_string();
+                return Err(BackupError::UnknownSnapshots { unknown, location, known });
+            }
+            let past_newest =
+                known.iter().map(|id| id.0.saturating_add(1)).max().unwrap_or_default();
+            manifest.next_snapshot_id = manifest.next_snapshot_id.max(SnapshotId(past_newest));
+            manifest.snapshot_metadata.retain(|entry| !ids.contains(&entry.info.id));
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Changes the manifest as it is by the time of the swap.
+async fn update(
+    location: &OpenLocation,
+    change: impl Fn(&mut Manifest) -> Result<(), BackupError>,
+) -> Result<Manifest, BackupError> {
+    let path = layout::manifest(&location.directory);
+    for _ in 0..SWAPS_MAX {
+        let (mut manifest, tag) = read_tagged(&location.storage, &location.directory).await?;
+        change(&mut manifest)?;
+        manifest.manifest_id += 1;
+        let bytes = serde_json::to_vec(&manifest).expect("plain data always has a JSON form");
+        match location.storage.replace(&path, tag.as_ref(), Bytes::from(bytes)).await {
+            Ok(_) => return Ok(manifest),
+            Err(StorageError::Changed { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(BackupError::Contended { file: location.storage.name_of(&path) })
+}
+
+async fn read_tagged(
+    storage: &Storage,
+    directory: &str,
+) -> Result<(Manifest, Option<Tag>), BackupError> {
+    let path = layout::manifest(directory);
+    let Some((bytes, tag)) = storage.read_tagged(&path).await? else {
+        return Ok((Manifest::default(), None));
+    };
+    let manifest = serde_json::from_slice(&bytes).map_err(|error| {
+        let file = storage.name_of(&path);
+        BackupError::damaged(&file, format!("it is no list of meta snapshots: {error}"))
+    })?;
+    Ok((manifest, Some(tag)))
+}
+
+/// An epoch as a JSON text.
+mod epoch_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    use crate::epoch::Epoch;
+
+    pub fn serialize<S: Serializer>(epoch: &Epoch, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(epoch)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Epoch, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::sample;
+    use crate::storage::StorageLocation;
+
+    fn entry(id: u64) -> ManifestEntry {
+        let created_at = "2026-11-22T16:53:37.121Z".to_owned();
+        let remarks = Some("nightly".to_owned());
+        let info = SnapshotInfo::of(&sample::state(), SnapshotId(id), remarks, created_at);
+        let info = SnapshotInfo { rw_version: Some("0.1.0".to_owned()), ..info };
+        ManifestEntry { info, size_bytes: 1234, sha256: "ab".repeat(32) }
+    }
+
+    fn memory() -> OpenLocation {
+        let storage = Storage::in_memory();
+        OpenLocation { storage, directory: "backup".to_owned() }
+    }
+
+    async fn read(location: &OpenLocation) -> Result<Manifest, BackupError> {
+        Manifest::read(&location.storage, &location.directory).await
+    }
+
+    fn ids(numbers: &[u64]) -> Vec<SnapshotId> {
+        numbers.iter().copied().map(SnapshotId).collect()
+    }
+
+    #[tokio::test]
+    async fn entries_come_and_go_and_ids_stay_used() {
+        let location = memory();
+        assert_eq!(read(&location).await.unwrap(), Manifest::default());
+        for id in [1, 2, 3] {
+            Manifest::add(&location, &entry(id)).await.unwrap();
+        }
+        let error = Manifest::add(&location, &entry(2)).await.unwrap_err();
+        assert!(matches!(error, BackupError::Exists { .. }), "{error:?}");
+        Manifest::remove(&location, &ids(&[3, 1, 3])).await.unwrap();
+        let manifest = read(&location).await.unwrap();
+        assert_eq!(manifest.ids(), ids(&[2]));
+        assert_eq!(manifest.manifest_id, 4);
+        assert_eq!(manifest.next_snapshot_id, SnapshotId(4));
+    }
+
+    #[tokio::test]
+    async fn removing_an_unknown_id_removes_nothing() {
+        let location = memory();
+        Manifest::add(&location, &entry(1)).await.unwrap();
+        let error = Manifest::remove(&location, &ids(&[1, 7, 9])).await.unwrap_err();
+        assert_eq!(error.to_string(), "meta snapshot 7, 9 not found");
+        assert!(error.hint().unwrap().ends_with("/backup are 1"), "{:?}", error.hint());
+        assert_eq!(read(&location).await.unwrap().ids(), ids(&[1]));
+    }
+
+    #[tokio::test]
+    async fn writers_that_race_all_land() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("fs://{}", dir.path().display());
+        let place = StorageLocation::new(url, "backup");
+        for location in [memory(), OpenLocation::open(&place).unwrap()] {
+            let adds = (1..=8).map(|id| {
+                let (location, entry) = (location.clone(), entry(id));
+                async move { Manifest::add(&location, &entry).await }
+            });
+            for added in futures::future::join_all(adds).await {
+                added.unwrap();
+            }
+            let manifest = read(&location).await.unwrap();
+            assert_eq!(manifest.manifest_id, 8);
+            assert_eq!(BTreeSet::from_iter(manifest.ids()).len(), 8);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_holds_the_snapshots_of_one_cluster() {
+        let location = memory();
+        Manifest::add(&location, &entry(1)).await.unwrap();
+        let mut other = entry(2);
+        other.info.cluster_id = "another".to_owned();
+        let error = Manifest::add(&location, &other).await.unwrap_err();
+        assert!(matches!(error, BackupError::OtherCluster { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_manifest_is_an_error() {
+        let location = memory();
+        let path = layout::manifest("backup");
+        location.storage.put_new(&path, "{}".into()).await.unwrap();
+        let error = read(&location).await.unwrap_err().to_string();
+        assert!(error.contains("backup/manifest.json is damaged"), "{error}");
+        assert!(Manifest::add(&location, &entry(1)).await.is_err());
+    }
+
+    #[test]
+    fn missing_fields_have_defaults_and_unknown_ones_are_ignored() {
+        let text = r#"{"manifest_id":3,"snapshot_metadata":[{"id":1,"hummock_version_id":2,
+            "ssts":[1,2],"safe_epoch":0,"max_committed_epoch":65536}]}"#;
+        let manifest: Manifest = serde_json::from_str(text).unwrap();
+        assert_eq!(manifest.snapshot_metadata[0].info.remarks, None);
+        assert_eq!(manifest.snapshot_metadata[0].info.max_committed_epoch, Epoch::from_u64(65536));
+    }
+
+    #[test]
+    fn format_1_reads_forever() {
+        let manifest = Manifest {
+            manifest_id: 9,
+            next_snapshot_id: SnapshotId(8),
+            snapshot_metadata: vec![entry(5), entry(7)],
+        };
+        let make = || serde_json::to_vec(&manifest).unwrap();
+        let written = crate::fixtures::read_or_update("manifest-v1.json", make);
+        assert_eq!(serde_json::from_slice::<Manifest>(&written).unwrap(), manifest);
+        let json: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        let table = &json["snapshot_metadata"][0]["state_table_info"]["7"];
+        assert!(table["committedEpoch"].is_string());
+        assert_eq!(table["name"], "public.t");
+    }
+}

@@ -1,0 +1,54 @@
+//! Snapshots of the truth, and restoring them; needs no running server.
+//!
+//! A meta snapshot is one object with all metadata and the version it belongs to ([`snapshot`]); the
+//! manifest beside it says which snapshots exist ([`manifest`]). On create the object comes first and
+//! the manifest last, on delete the other way round, so a listed snapshot is always whole.
+//! A restore is planned, shown, verified and applied ([`restore`], [`verify`]).
+
+mod create;
+mod error;
+pub mod manifest;
+pub mod restore;
+pub mod snapshot;
+pub mod verify;
+
+pub use create::{create_snapshot, delete_snapshots, next_snapshot_id};
+pub use error::BackupError;
+pub use manifest::{Manifest, ManifestEntry, SnapshotInfo, TableInfo};
+pub use snapshot::SnapshotReader;
+
+use std::fmt;
+
+use crate::storage::{Storage, StorageLocation};
+
+/// A place for snapshots, open.
+#[derive(Clone, Debug)]
+pub struct OpenLocation {
+    pub storage: Storage,
+    pub directory: String,
+}
+
+impl OpenLocation {
+    /// Opens the place; a root directory that is missing is made.
+    pub fn open(location: &StorageLocation) -> Result<Self, BackupError> {
+        let storage = location.open()?;
+        Ok(Self { storage, directory: location.directory.clone() })
+    }
+
+    /// Opens the place without making anything.
+    pub fn open_existing(location: &StorageLocation) -> Result<Self, BackupError> {
+        let storage = location.open_existing()?;
+        Ok(Self { storage, directory: location.directory.clone() })
+    }
+}
+
+impl fmt::Display for OpenLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.storage.name_of(&crate::layout::directory(&self.directory)))
+    }
+}
+
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;

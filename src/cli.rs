@@ -1,0 +1,82 @@
+//! What every command line of this project shares: logging, the runtime, the line that reports a failure.
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
+
+/// What is logged when `RUST_LOG` says nothing: trouble, and the life of the server.
+const DEFAULT_LOG: &str = "warn,tidemark::life=info,tidemark::server=info";
+
+/// Planning recurses once per level of a query; a debug build needs more than the usual 2 MiB.
+const THREAD_STACK_BYTES: usize = 16 << 20;
+
+/// Sends log lines to stderr, filtered by `RUST_LOG`.
+pub fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_LOG.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
+}
+
+/// The runtime on which a command runs.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK_BYTES).build()
+}
+
+/// Reports a failure as one line, with its way out on a second one.
+pub fn fail(program: &str, error: &dyn Error, hint: Option<String>) -> ExitCode {
+    let mut text = format!("{program}: {}\n", chain(error));
+    if let Some(hint) = hint {
+        text.push_str(&format!("HINT: {}\n", one_line(&hint)));
+    }
+    // Nobody is left to tell when stderr itself is gone; the exit code still says it.
+    io::stderr().write_all(text.as_bytes()).ok();
+    ExitCode::FAILURE
+}
+
+/// An error and what caused it, on one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = one_line(&error.to_string());
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = one_line(&error.to_string());
+        // Some libraries repeat their cause in their own text.
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not open the store")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("permission\n denied")]
+    struct Inner;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not start: permission denied")]
+    struct Repeating(#[source] Inner);
+
+    #[test]
+    fn a_failure_is_one_line_with_every_cause_once() {
+        assert_eq!(chain(&Outer(Inner)), "could not open the store: permission denied");
+        assert_eq!(chain(&Repeating(Inner)), "could not start: permission denied");
+    }
+}

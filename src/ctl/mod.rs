@@ -1,0 +1,168 @@
+//! `risectl`: what an operator does to a cluster. `meta.rs` talks to a running server, `restore.rs` needs none.
+
+mod meta;
+pub mod output;
+mod restore;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::backup::BackupError;
+use crate::cli;
+use crate::config::ConfigError;
+use crate::meta::store::StoreError;
+use crate::rpc::RpcError;
+
+/// The arguments of `risectl`.
+#[derive(Args)]
+#[command(infer_subcommands = true)]
+pub struct CtlArgs {
+    #[command(subcommand)]
+    command: CtlCommand,
+}
+
+#[derive(Subcommand)]
+enum CtlCommand {
+    /// Commands for Meta
+    Meta(MetaArgs),
+}
+
+#[derive(Args)]
+#[command(infer_subcommands = true)]
+struct MetaArgs {
+    #[command(subcommand)]
+    command: MetaCommand,
+}
+
+#[derive(Subcommand)]
+enum MetaCommand {
+    /// Back up meta by taking a meta snapshot
+    BackupMeta(meta::BackupArgs),
+    /// List the meta snapshots
+    ListMetaSnapshots(meta::ListArgs),
+    /// Delete meta snapshots
+    DeleteMetaSnapshots(meta::DeleteArgs),
+    /// Restore meta by recovering from a meta snapshot; the server must be stopped
+    RestoreMeta(restore::RestoreArgs),
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CtlError {
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{flag} is not supported by this build yet")]
+    Unsupported { flag: &'static str },
+    #[error("--meta-store-type does not say which meta store to restore into")]
+    NoTarget,
+    #[error("could not print the result")]
+    Print(#[from] io::Error),
+    #[error("could not write the result as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl CtlError {
+    /// The way out.
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Rpc(error) => error.hint(),
+            Self::Backup(error) => error.hint(),
+            Self::Config(error) => error.hint(),
+            Self::Store(StoreError::InUse { .. }) => {
+                Some("stop the server that uses it, then run the command again".to_owned())
+            }
+            Self::Unsupported { .. } => Some("run the command without it".to_owned()),
+            Self::NoTarget => Some(
+                "give --meta-store-type sqlite --sql-endpoint PATH, or --dry-run to look only"
+                    .to_owned(),
+            ),
+            Self::Store(_) | Self::Print(_) | Self::Json(_) => None,
+        }
+    }
+}
+
+/// Runs a command to its exit code, under the name the user called it by.
+pub fn main(program: &str, args: CtlArgs) -> ExitCode {
+    let runtime = match cli::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return cli::fail(program, &error, None),
+    };
+    match runtime.block_on(run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cli::fail(program, &error, error.hint()),
+    }
+}
+
+async fn run(args: CtlArgs) -> Result<(), CtlError> {
+    let CtlCommand::Meta(args) = args.command;
+    match args.command {
+        MetaCommand::BackupMeta(args) => meta::backup(args).await,
+        MetaCommand::ListMetaSnapshots(args) => meta::list(args).await,
+        MetaCommand::DeleteMetaSnapshots(args) => meta::delete(args).await,
+        MetaCommand::RestoreMeta(args) => restore::run(args).await,
+    }
+}
+
+/// Prints a result, as whole lines, at once: whoever reads the pipe is not kept waiting.
+fn say(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        ctl: CtlArgs,
+    }
+
+    fn parse(line: &str) -> Result<MetaCommand, String> {
+        let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())?;
+        let CtlCommand::Meta(args) = cli.ctl.command;
+        Ok(args.command)
+    }
+
+    #[test]
+    fn subcommands_may_be_shortened() {
+        let backup = parse("risectl m backup --remarks nightly");
+        assert!(matches!(backup, Ok(MetaCommand::BackupMeta(_))));
+        assert!(matches!(parse("risectl meta list"), Ok(MetaCommand::ListMetaSnapshots(_))));
+        assert!(parse("risectl meta frobnicate").is_err());
+    }
+
+    #[test]
+    fn snapshots_to_delete_are_named_in_either_way() {
+        for line in ["delete-meta-snapshots 3 4", "delete-meta-snapshots --snapshot-ids 3,4"] {
+            let Ok(MetaCommand::DeleteMetaSnapshots(args)) = parse(&format!("risectl meta {line}"))
+            else {
+                panic!("{line} is not understood");
+            };
+            assert_eq!(args.ids(), [3, 4].map(crate::id::SnapshotId));
+        }
+        assert!(parse("risectl meta delete-meta-snapshots").is_err());
+        assert!(parse("risectl meta delete-meta-snapshots abc").is_err());
+    }
+
+    #[test]
+    fn older_names_of_the_restore_flags_are_understood() {
+        let line = "risectl meta restore-meta --meta-snapshot-id 7 --storage-url fs:///b \
+                    --storage-directory bk --hummock-storage-url fs:///h --hummock-storage-dir d";
+        assert!(matches!(parse(line), Ok(MetaCommand::RestoreMeta(_))));
+        let missing = parse("risectl meta restore-meta --meta-snapshot-id 7").err().unwrap();
+        assert!(missing.contains("--backup-storage-url"), "{missing}");
+    }
+}

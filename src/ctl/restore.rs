@@ -1,0 +1,298 @@
+//! `restore-meta`: from a meta snapshot back to a meta store a server can start on. Needs no server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::{self, shell_word};
+use super::{CtlError, say};
+use crate::backup::restore::{self, Plan, Request};
+use crate::config::{self, MetaStoreType};
+use crate::epoch::{Clock as _, SystemClock};
+use crate::id::SnapshotId;
+use crate::meta::store::{MemoryStore, MetaStore, SqliteStore};
+use crate::storage::StorageLocation;
+use crate::storage_url;
+
+#[derive(Args)]
+pub(super) struct RestoreArgs {
+    /// Id of the snapshot to restore; list-meta-snapshots and manifest.json name them
+    #[arg(long)]
+    meta_snapshot_id: SnapshotId,
+    /// Kind of meta store to restore into [default: as --sql-endpoint says]
+    #[arg(long, value_name = "TYPE")]
+    meta_store_type: Option<MetaStoreType>,
+    /// File of the meta store: a path, or sqlite://PATH?mode=rwc
+    #[arg(long, value_name = "ENDPOINT")]
+    sql_endpoint: Option<String>,
+    /// Storage to read the snapshot from
+    #[arg(long, alias = "storage-url", value_name = "URL")]
+    backup_storage_url: String,
+    /// Directory to read the snapshot from
+    #[arg(
+        long,
+        alias = "storage-directory",
+        value_name = "DIR",
+        default_value = config::BACKUP_DIRECTORY
+    )]
+    backup_storage_directory: String,
+    /// Storage that holds the data, without `hummock+`
+    #[arg(long, value_name = "URL")]
+    hummock_storage_url: String,
+    /// Directory that holds the data
+    #[arg(
+        long,
+        alias = "hummock-storage-dir",
+        value_name = "DIR",
+        default_value = config::DATA_DIRECTORY
+    )]
+    hummock_storage_directory: String,
+    /// Show the plan and check it, but restore nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Also read every data file and compare its checksum
+    #[arg(long)]
+    validate_integrity: bool,
+    #[command(flatten)]
+    unsupported: Unsupported,
+}
+
+/// Flags of RisingWave that this build cannot honour: taken, so that the refusal can be clear.
+#[derive(Args)]
+struct Unsupported {
+    #[arg(long, hide = true)]
+    etcd_endpoints: Option<String>,
+    #[arg(long, hide = true)]
+    etcd_auth: bool,
+    #[arg(long, hide = true)]
+    etcd_username: Option<String>,
+    #[arg(long, hide = true)]
+    etcd_password: Option<String>,
+    #[arg(long, hide = true)]
+    sql_username: Option<String>,
+    #[arg(long, hide = true)]
+    sql_password: Option<String>,
+    #[arg(long, hide = true)]
+    sql_database: Option<String>,
+    #[arg(long, hide = true)]
+    sql_url_params: Option<String>,
+    #[arg(long, hide = true)]
+    read_attempt_timeout_ms: Option<String>,
+    #[arg(long, hide = true)]
+    read_retry_attempts: Option<String>,
+    #[arg(long, hide = true)]
+    overwrite_hummock_storage_endpoint: bool,
+    #[arg(long, hide = true)]
+    overwrite_backup_storage_url: Option<String>,
+    #[arg(long, hide = true)]
+    overwrite_backup_storage_directory: Option<String>,
+}
+
+impl Unsupported {
+    /// The first of them that was given. An empty value is RisingWave's default and asks nothing.
+    fn refuse(&self) -> Result<(), CtlError> {
+        let text = |value: &Option<String>| value.as_ref().is_some_and(|v| !v.is_empty());
+        let flags = [
+            ("--etcd-endpoints", text(&self.etcd_endpoints)),
+            ("--etcd-auth", self.etcd_auth),
+            ("--etcd-username", text(&self.etcd_username)),
+            ("--etcd-password", text(&self.etcd_password)),
+            ("--sql-username", text(&self.sql_username)),
+            ("--sql-password", text(&self.sql_password)),
+            ("--sql-database", text(&self.sql_database)),
+            ("--sql-url-params", text(&self.sql_url_params)),
+            ("--read-attempt-timeout-ms", text(&self.read_attempt_timeout_ms)),
+            ("--read-retry-attempts", text(&self.read_retry_attempts)),
+            ("--overwrite-hummock-storage-endpoint", self.overwrite_hummock_storage_endpoint),
+            ("--overwrite-backup-storage-url", text(&self.overwrite_backup_storage_url)),
+            (
+                "--overwrite-backup-storage-directory",
+                text(&self.overwrite_backup_storage_directory),
+            ),
+        ];
+        match flags.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(CtlError::Unsupported { flag }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The meta store that is restored into.
+enum Target {
+    Sqlite {
+        endpoint: String,
+    },
+    /// Ends with the command: a rehearsal.
+    Memory,
+}
+
+impl RestoreArgs {
+    fn target(&self) -> Result<Target, CtlError> {
+        let endpoint = self.sql_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
+        match (self.meta_store_type, endpoint) {
+            (Some(MetaStoreType::Mem), _) => Ok(Target::Memory),
+            (None, None) if self.dry_run => Ok(Target::Memory),
+            (None, None) => Err(CtlError::NoTarget),
+            (kind, endpoint) => {
+                let kind = kind.unwrap_or(MetaStoreType::Sqlite);
+                Ok(Target::Sqlite { endpoint: config::sqlite_endpoint(kind, endpoint)? })
+            }
+        }
+    }
+
+    fn request(&self) -> Request {
+        let hummock_url = storage_url::without_hummock(&self.hummock_storage_url);
+        Request {
+            snapshot_id: self.meta_snapshot_id,
+            backup: StorageLocation {
+                url: self.backup_storage_url.clone(),
+                directory: self.backup_storage_directory.clone(),
+            },
+            hummock: StorageLocation {
+                url: hummock_url.to_owned(),
+                directory: self.hummock_storage_directory.clone(),
+            },
+            validate_integrity: self.validate_integrity,
+            now_ms: SystemClock.now_ms(),
+        }
+    }
+}
+
+/// Plans, shows, verifies, applies; stops before the last with `--dry-run`.
+pub(super) async fn run(args: RestoreArgs) -> Result<(), CtlError> {
+    args.unsupported.refuse()?;
+    let target = args.target()?;
+    let store: Arc<dyn MetaStore> = match &target {
+        Target::Sqlite { endpoint } => Arc::new(SqliteStore::open_target(endpoint).await?),
+        Target::Memory => Arc::new(MemoryStore::new()),
+    };
+    let plan = restore::plan(args.request(), store.as_ref()).await?;
+    say(&plan.to_string())?;
+    verify(&plan, args.validate_integrity).await?;
+    if args.dry_run {
+        say("Complete dry run.")?;
+    } else {
+        restore::apply(&plan, store.as_ref()).await?;
+    }
+    say("command succeeded")?;
+    if !args.dry_run {
+        say(&what_next(&target, &plan.request))?;
+    }
+    Ok(())
+}
+
+/// Checks that every referenced object is there; `--validate-integrity` also says so.
+async fn verify(plan: &Plan, aloud: bool) -> Result<(), CtlError> {
+    if aloud {
+        say("Start integrity validation.")?;
+    }
+    let bar = progress_bar();
+    let result = restore::verify(plan, &|done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })
+    .await;
+    bar.finish_and_clear();
+    if aloud {
+        let done = result.is_ok();
+        say(if done { "Succeed integrity validation." } else { "Fail integrity validation." })?;
+    }
+    Ok(result?)
+}
+
+/// A bar on stderr; draws nothing where that is no terminal.
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("checking data files {wide_bar} {pos}/{len}")
+        .expect("the template is fixed and valid");
+    ProgressBar::new(0).with_style(style)
+}
+
+/// What the operator types now.
+fn what_next(target: &Target, request: &Request) -> String {
+    let Target::Sqlite { endpoint } = target else {
+        return "nothing was kept: the memory meta store ends with this command".to_owned();
+    };
+    let sql_addr: SocketAddr = config::LISTEN_ADDR.parse().expect("the default is an address");
+    format!(
+        "\nnow start the server on it, and connect:\n  {}\n  {}",
+        start_line(endpoint, &request.hummock),
+        output::psql_line(sql_addr)
+    )
+}
+
+/// The command that starts a server on the restored store.
+fn start_line(endpoint: &str, hummock: &StorageLocation) -> String {
+    let file = endpoint.strip_prefix("sqlite://").unwrap_or(endpoint);
+    let file = file.split('?').next().unwrap_or(file);
+    let folder = file.strip_suffix(config::META_STORE_FILE).map(|f| f.trim_end_matches('/'));
+    if let Some(folder) = folder
+        && hummock.url == format!("fs://{folder}/{}", config::STATE_STORE_FOLDER)
+        && hummock.directory == config::DATA_DIRECTORY
+    {
+        return format!("tidemark --store-directory {}", shell_word(folder));
+    }
+    format!(
+        "tidemark --meta-store-type sqlite --sql-endpoint {} --state-store {} --data-directory {}",
+        shell_word(file),
+        shell_word(&format!("hummock+{}", storage_url::mask(&hummock.url))),
+        shell_word(&hummock.directory)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        restore: RestoreArgs,
+    }
+
+    fn args(more: &[&str]) -> RestoreArgs {
+        let given = [
+            "restore-meta",
+            "--meta-snapshot-id",
+            "1",
+            "--backup-storage-url",
+            "fs:///s/state_store",
+            "--hummock-storage-url",
+            "hummock+fs:///s/state_store",
+        ];
+        Cli::try_parse_from(given.iter().chain(more)).unwrap_or_else(|e| panic!("{e}")).restore
+    }
+
+    #[test]
+    fn flags_that_cannot_be_honoured_are_refused_by_name() {
+        let overwrite = args(&["--overwrite-hummock-storage-endpoint"]).unsupported.refuse();
+        let error = overwrite.unwrap_err();
+        assert!(error.to_string().contains("--overwrite-hummock-storage-endpoint"), "{error}");
+        assert!(args(&["--sql-password", "x"]).unsupported.refuse().is_err());
+        assert!(args(&["--sql-password", ""]).unsupported.refuse().is_ok());
+    }
+
+    #[test]
+    fn only_a_dry_run_may_leave_the_target_open() {
+        assert!(matches!(args(&[]).target(), Err(CtlError::NoTarget)));
+        assert!(matches!(args(&["--dry-run"]).target(), Ok(Target::Memory)));
+        let etcd = args(&["--meta-store-type", "etcd"]).target().err().unwrap();
+        assert!(etcd.to_string().contains("\"etcd\" is not supported by this build yet"), "{etcd}");
+    }
+
+    #[test]
+    fn the_next_command_is_the_shortest_that_works() {
+        let hummock = args(&[]).request().hummock;
+        let line = start_line("sqlite:///s/meta_store/single_node.db?mode=rwc", &hummock);
+        assert_eq!(line, "tidemark --store-directory /s");
+        let line = start_line("/elsewhere/meta.db", &hummock);
+        assert_eq!(
+            line,
+            "tidemark --meta-store-type sqlite --sql-endpoint /elsewhere/meta.db \
+             --state-store hummock+fs:///s/state_store --data-directory hummock_001"
+        );
+    }
+}

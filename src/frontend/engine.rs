@@ -1,0 +1,93 @@
+//! DataFusion as the frontend uses it: one engine for all sessions, one planning state per statement.
+
+use std::sync::Arc;
+
+use datafusion::config::ConfigOptions;
+use datafusion::execution::context::SessionState;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::prelude::SessionConfig;
+
+use super::error::SqlError;
+use super::functions;
+use super::rewrite::types::SqlTypes;
+use crate::hummock::scan::StatisticsCache;
+use crate::storage::Storage;
+
+/// Under this name the state store is known to DataFusion.
+const STATE_STORE_URL: &str = "tidemark://state";
+/// Consumers named when memory runs out.
+const MEMORY_CONSUMERS_SHOWN: usize = 3;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Engine {
+    base: SessionState,
+    pub statistics: Arc<StatisticsCache>,
+    pub store_url: ObjectStoreUrl,
+    pub storage: Storage,
+}
+
+impl Engine {
+    /// `memory_bytes` bounds what queries hold; beyond it they spill to disk or fail.
+    pub fn new(
+        storage: Storage,
+        database: &str,
+        memory_bytes: usize,
+        parallelism: usize,
+    ) -> Result<Self, SqlError> {
+        let store_url = ObjectStoreUrl::parse(STATE_STORE_URL)?;
+        let runtime = runtime(memory_bytes)?;
+        runtime.register_object_store(store_url.as_ref(), storage.object_store());
+        let config = SessionConfig::from(options())
+            .with_target_partitions(parallelism.max(1))
+            .with_default_catalog_and_schema(database, super::catalog_provider::SEARCH_PATH)
+            .with_create_default_catalog_and_schema(false);
+        let mut base = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::new(runtime))
+            .with_default_features()
+            .with_type_planner(Arc::new(SqlTypes))
+            .build();
+        for function in functions::all() {
+            register(&mut base, function)?;
+        }
+        Ok(Self { base, statistics: Arc::default(), store_url, storage })
+    }
+
+    /// A planning state that knows no relation yet.
+    pub fn planning_state(&self) -> SessionState {
+        let mut state = self.base.clone();
+        state.mark_start_execution();
+        state
+    }
+
+    pub fn runtime(&self) -> &Arc<RuntimeEnv> {
+        self.base.runtime_env()
+    }
+}
+
+/// Makes a scalar function known to `state`, in place of one of the same name.
+pub fn register(
+    state: &mut SessionState,
+    function: Arc<datafusion::logical_expr::ScalarUDF>,
+) -> Result<(), SqlError> {
+    use datafusion::execution::FunctionRegistry as _;
+    state.register_udf(function)?;
+    Ok(())
+}
+
+fn runtime(memory_bytes: usize) -> Result<RuntimeEnv, SqlError> {
+    let consumers = std::num::NonZeroUsize::new(MEMORY_CONSUMERS_SHOWN).expect("it is three");
+    let pool = TrackConsumersPool::new(GreedyMemoryPool::new(memory_bytes), consumers);
+    Ok(RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build()?)
+}
+
+fn options() -> ConfigOptions {
+    let mut options = ConfigOptions::new();
+    // Numbers like 1.5 are numeric in PostgreSQL, not double precision.
+    options.sql_parser.parse_float_as_decimal = true;
+    options
+}

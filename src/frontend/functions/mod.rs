@@ -1,0 +1,42 @@
+//! Functions that PostgreSQL's users expect and DataFusion lacks.
+//!
+//! Those that need the catalog are in [`super::system_catalog`]; those that answer for the session are
+//! made anew for each statement by [`session_functions`].
+
+mod answers;
+mod cast;
+mod json;
+mod rowwise;
+mod session;
+mod strings;
+mod timezone;
+mod type_of;
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::ScalarUDF;
+
+pub use cast::CAST;
+pub use session::{SessionInfo, session_functions};
+
+/// The version of PostgreSQL whose ways we follow.
+pub const POSTGRES_VERSION: &str = "15.0";
+
+/// What `version()` says.
+pub fn version() -> String {
+    format!("PostgreSQL {POSTGRES_VERSION}-Tidemark-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// All functions that are the same for every session.
+pub fn all() -> Vec<Arc<ScalarUDF>> {
+    let mut functions = cast::functions();
+    functions.extend(json::functions());
+    functions.extend(strings::functions());
+    functions.extend(answers::functions());
+    functions.push(timezone::function());
+    functions.push(type_of::function());
+    functions
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! Functions over strings: quoting, and sizes for people.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::ScalarUDF;
+
+use super::rowwise::{Arg, Rowwise, Value};
+use crate::catalog::ColumnType;
+use crate::frontend::system_catalog::quote_identifier;
+
+const TEXT: &[Arg] = &[Arg::Text];
+
+pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
+    let text = |name, body: fn(&str) -> String| {
+        Rowwise::new(name, &[TEXT], ColumnType::Text, move |row| {
+            Ok(row.text(0).map_or(Value::Null, |text| Value::Text(body(text))))
+        })
+    };
+    let quote_nullable = Rowwise::new("quote_nullable", &[TEXT], ColumnType::Text, |row| {
+        Ok(Value::Text(row.text(0).map_or_else(|| "NULL".to_owned(), quote_literal)))
+    });
+    let pg_size_pretty = Rowwise::new("pg_size_pretty", &[&[Arg::Int]], ColumnType::Text, |row| {
+        Ok(row.int(0).map_or(Value::Null, |bytes| Value::Text(pretty_size(bytes))))
+    });
+    vec![
+        text("quote_ident", quote_identifier).udf(),
+        text("quote_literal", quote_literal).udf(),
+        quote_nullable.called_on_null().udf(),
+        pg_size_pretty.udf(),
+    ]
+}
+
+/// A string literal that means `text`.
+fn quote_literal(text: &str) -> String {
+    let escaped = text.replace('\'', "''").replace('\\', "\\\\");
+    if text.contains('\\') { format!(" E'{escaped}'") } else { format!("'{escaped}'") }
+}
+
+/// `1536 kB`: the unit grows when its number would have more than four digits and 10240 or more.
+fn pretty_size(bytes: i64) -> String {
+    const UNITS: [&str; 6] = ["bytes", "kB", "MB", "GB", "TB", "PB"];
+    let mut size = i128::from(bytes);
+    let mut unit = 0;
+    while size.abs() >= 10 * 1024 && unit + 1 < UNITS.len() {
+        // Rounded half away from zero, as PostgreSQL does at the unit it prints.
+        let half = if size < 0 { -512 } else { 512 };
+        size = (size + half) / 1024;
+        unit += 1;
+    }
+    format!("{size} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_printed_as_postgres_prints_them() {
+        let cases = [
+            (0, "0 bytes"),
+            (10239, "10239 bytes"),
+            (10240, "10 kB"),
+            (10 * 1024 * 1024 - 1024, "10239 kB"),
+            (10 * 1024 * 1024, "10 MB"),
+            (-20_000, "-20 kB"),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(pretty_size(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn quoted_literals_keep_quotes_and_backslashes() {
+        assert_eq!(quote_literal("it's"), "'it''s'");
+        assert_eq!(quote_literal("a\\b"), " E'a\\\\b'");
+    }
+}

@@ -1,0 +1,116 @@
+//! The functions, called through SQL.
+
+use std::collections::BTreeMap;
+
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::prelude::SessionContext;
+
+use super::*;
+use crate::frontend::error::SqlError;
+use crate::frontend::parser::{Statement, parse};
+use crate::frontend::pgwire::sqlstate::from_datafusion;
+use crate::frontend::rewrite;
+use crate::frontend::rewrite::types::SqlTypes;
+
+fn context() -> SessionContext {
+    use datafusion::execution::session_state::SessionStateBuilder;
+    let builder = SessionStateBuilder::new().with_default_features();
+    let context =
+        SessionContext::new_with_state(builder.with_type_planner(Arc::new(SqlTypes)).build());
+    let settings = BTreeMap::from([("query_epoch".to_owned(), "0".to_owned())]);
+    let info = SessionInfo {
+        user: "root".to_owned(),
+        database: "dev".to_owned(),
+        schema: "public".to_owned(),
+        settings: Arc::new(settings),
+    };
+    for function in all().into_iter().chain(session_functions(&info)) {
+        context.register_udf(function.as_ref().clone());
+    }
+    context
+}
+
+async fn value(sql: &str) -> Result<Option<String>, SqlError> {
+    let Statement::Query(mut query) = parse(sql)?.remove(0).statement else {
+        return Err(SqlError::internal("not a query"));
+    };
+    rewrite::query(&mut query)?;
+    let context = context();
+    let statement = sqlparser::ast::Statement::Query(query);
+    let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
+    let plan = context.state().statement_to_plan(statement).await.map_err(from_datafusion)?;
+    let frame = context.execute_logical_plan(plan).await.map_err(from_datafusion)?;
+    let batches = frame.collect().await.map_err(from_datafusion)?;
+    let column = batches[0].column(0);
+    let options = FormatOptions::default();
+    let printer = ArrayFormatter::try_new(column.as_ref(), &options).unwrap();
+    Ok((!datafusion::arrow::array::Array::is_null(column, 0)).then(|| printer.value(0).to_string()))
+}
+
+#[tokio::test]
+async fn functions_answer_as_postgres_does() {
+    let cases = [
+        ("SELECT '{\"b\": 1, \"a\": [1, \"x\"]}'::jsonb", Some("{\"a\": [1, \"x\"], \"b\": 1}")),
+        ("SELECT '{\"a\": {\"b\": [1, 2]}}'::jsonb -> 'a' -> 'b' ->> 1", Some("2")),
+        ("SELECT '[1, 2]'::jsonb -> -1", Some("2")),
+        ("SELECT '{\"a\": null}'::jsonb ->> 'a'", None),
+        ("SELECT '{\"a\": null}'::jsonb -> 'a'", Some("null")),
+        ("SELECT '{\"a\": {\"b\": \"c\"}}'::jsonb #>> '{a,b}'", Some("c")),
+        ("SELECT jsonb_typeof('[1]'::jsonb)", Some("array")),
+        ("SELECT jsonb_array_length('[1, 2, 3]'::jsonb)", Some("3")),
+        ("SELECT pg_typeof('{}'::jsonb)", Some("jsonb")),
+        ("SELECT pg_typeof(1::int)", Some("integer")),
+        ("SELECT pg_typeof('2020-01-01'::timestamptz)", Some("timestamp with time zone")),
+        ("SELECT quote_ident('A b')", Some("\"A b\"")),
+        ("SELECT quote_nullable(NULL)", Some("NULL")),
+        ("SELECT quote_literal(NULL)", None),
+        ("SELECT pg_size_pretty(123456789)", Some("118 MB")),
+        ("SELECT current_schema()", Some("public")),
+        ("SELECT current_user", Some("root")),
+        ("SELECT current_setting('QUERY_EPOCH')", Some("0")),
+        ("SELECT current_setting('nope', true)", None),
+        ("SELECT has_table_privilege('t', 'select')", Some("true")),
+        ("SELECT obj_description(1, 'pg_class')", None),
+        ("SELECT 'abc'::varchar(2)", Some("ab")),
+        ("SELECT 2.5::int", Some("3")),
+        ("SELECT (2.5::float8)::int", Some("2")),
+        ("SELECT true::text", Some("true")),
+        ("SELECT (TIMESTAMP '2020-01-02 03:04:05')::text", Some("2020-01-02 03:04:05")),
+        ("SELECT ('\\x0aff'::bytea)::text", Some("\\x0aff")),
+        (
+            "SELECT (TIMESTAMP '2020-07-01 12:00:00' AT TIME ZONE 'Europe/Berlin')::text",
+            Some("2020-07-01 10:00:00+00"),
+        ),
+        (
+            "SELECT (TIMESTAMPTZ '2020-01-01 12:00:00+00' AT TIME ZONE 'Europe/Berlin')::text",
+            Some("2020-01-01 13:00:00"),
+        ),
+    ];
+    for (sql, expected) in cases {
+        let found = value(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(found.as_deref(), expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn bad_calls_fail_with_the_codes_of_postgres() {
+    let cases = [
+        ("SELECT '{'::jsonb", "22P02"),
+        ("SELECT 'x'::int", "22P02"),
+        ("SELECT '99999999999'::int", "22003"),
+        ("SELECT jsonb_array_length('{}'::jsonb)", "22023"),
+        ("SELECT current_setting('nope')", "42704"),
+        ("SELECT set_config('query_epoch', '5', false)", "0A000"),
+        ("SELECT json_get(true, 'a')", "42883"),
+        ("SELECT now() AT TIME ZONE 'Mars/Olympus'", "22023"),
+    ];
+    for (sql, code) in cases {
+        let error = value(sql).await.expect_err(sql);
+        assert_eq!(error.sqlstate.code(), code, "{sql}: {error}");
+    }
+}
+
+#[test]
+fn the_version_names_both_systems() {
+    assert!(version().starts_with("PostgreSQL 15.0-Tidemark-"));
+}

@@ -1,0 +1,72 @@
+//! `BACKUP`, `DELETE META SNAPSHOTS`, `FLUSH`, `ALTER SYSTEM`: what the meta role does for SQL.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+
+use super::{Outcome, Reply, schema_of};
+use crate::backup::manifest::ManifestEntry;
+use crate::frontend::Frontend;
+use crate::frontend::error::SqlError;
+use crate::frontend::session::Session;
+use crate::frontend::system_catalog::SnapshotList;
+use crate::id::SnapshotId;
+use crate::rpc::MetaClient;
+
+impl Frontend {
+    pub(super) async fn backup(
+        &self,
+        session: &Session,
+        remarks: Option<String>,
+    ) -> Result<Reply, SqlError> {
+        session.check_writable("BACKUP")?;
+        let entry = self.meta.backup(remarks).await?;
+        let id = i64::try_from(entry.id.0).unwrap_or(i64::MAX);
+        let batch = RecordBatch::try_new(backup_schema(), vec![Arc::new(Int64Array::from(vec![id]))]);
+        let batch = batch.map_err(datafusion::error::DataFusionError::from)?;
+        Ok(Outcome::batch(batch, "BACKUP")?.into())
+    }
+
+    pub(super) async fn delete_snapshots(
+        &self,
+        session: &Session,
+        ids: &[u64],
+    ) -> Result<Reply, SqlError> {
+        session.check_writable("DELETE META SNAPSHOTS")?;
+        self.meta.delete_snapshots(ids.iter().copied().map(SnapshotId).collect()).await?;
+        Ok(Outcome::done("DELETE_META_SNAPSHOTS").into())
+    }
+
+    pub(super) async fn flush(&self, session: &Session) -> Result<Reply, SqlError> {
+        session.check_writable("FLUSH")?;
+        let committed = self.meta.flush().await?;
+        self.replica.at_revision(committed.revision).await;
+        Ok(Outcome::done("FLUSH").into())
+    }
+
+    pub(super) async fn alter_system(
+        &self,
+        session: &Session,
+        name: &str,
+        value: Option<String>,
+    ) -> Result<Reply, SqlError> {
+        session.check_writable("ALTER SYSTEM")?;
+        let committed = self.meta.alter_system(name, value).await?;
+        self.replica.at_revision(committed.revision).await;
+        Ok(Reply { outcome: Outcome::done("ALTER_SYSTEM"), notices: committed.notices })
+    }
+}
+
+/// The one row `BACKUP` returns.
+pub fn backup_schema() -> SchemaRef {
+    schema_of(vec![Field::new("snapshot_id", DataType::Int64, false)])
+}
+
+#[async_trait]
+impl SnapshotList for MetaClient {
+    async fn snapshots(&self) -> Result<Vec<ManifestEntry>, SqlError> {
+        Ok(self.list_snapshots().await?)
+    }
+}

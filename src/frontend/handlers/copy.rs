@@ -1,0 +1,170 @@
+//! `COPY … FROM STDIN`: lines from the client become rows, while they come.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::ParamValues;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::insert::{InsertTarget, table_named};
+use super::{Outcome, Reply};
+use crate::frontend::Frontend;
+use crate::frontend::error::SqlError;
+use crate::frontend::parser::{CopyFormat, CopyFrom, CopyOptions};
+use crate::frontend::planner::Planner;
+use crate::frontend::pgwire::copy_text::{self, CopyParser, RowBuffer};
+use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::session::Session;
+use crate::hummock::write::OnceStream;
+
+/// Rows sent on at a time.
+const BATCH_ROWS: usize = 8192;
+/// Bytes sent on at a time, whatever the rows.
+const BATCH_BYTES: usize = 4 << 20;
+/// Batches that wait for the writer before the client does.
+const BATCHES_WAITING: usize = 4;
+
+/// A `COPY` that waits for its rows.
+pub struct CopyIn {
+    pub planner: Planner,
+    pub target: InsertTarget,
+    options: copy_text::CopyOptions,
+}
+
+/// A `COPY` under way: give it what the client sends, then finish it.
+pub struct CopyJob {
+    parser: CopyParser,
+    rows: RowBuffer,
+    schema: SchemaRef,
+    batches: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
+    insert: tokio::task::JoinHandle<Result<u64, SqlError>>,
+    relation: String,
+}
+
+impl Frontend {
+    pub(super) fn copy_in(
+        &self,
+        session: &mut Session,
+        copy: &CopyFrom,
+    ) -> Result<Reply, SqlError> {
+        session.check_writable("COPY FROM")?;
+        let planner = self.planner(session);
+        let relation = table_named(&planner, &copy.table)?;
+        let target = InsertTarget::new(relation, &copy.columns)?;
+        let options = options(&copy.options)?;
+        Ok(Outcome::CopyIn(Box::new(CopyIn { planner, target, options })).into())
+    }
+
+    /// Begins to take rows.
+    pub fn start_copy(self: &Arc<Self>, copy: CopyIn) -> Result<CopyJob, SqlError> {
+        let CopyIn { planner, target, options } = copy;
+        let names: Vec<String> =
+            target.columns.iter().map(|c| target.table.columns[*c].name.clone()).collect();
+        let fields = (0..names.len()).map(|i| Field::new(format!("c{i}"), DataType::Utf8, true));
+        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let (batches, stream) = mpsc::channel(BATCHES_WAITING);
+        let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), ReceiverStream::new(stream));
+        let source = Arc::new(OnceStream::new(Box::pin(stream)));
+        let source = StreamingTable::try_new(Arc::clone(&schema), vec![source])?;
+        let plan =
+            LogicalPlanBuilder::scan("copy", provider_as_source(Arc::new(source)), None)?.build()?;
+        let relation = target.relation.name.clone();
+        let frontend = Arc::clone(self);
+        let insert = tokio::spawn(async move {
+            let state = planner.state()?;
+            let values = ParamValues::List(vec![]);
+            frontend.insert_plan(&planner, state, &target, plan, values).await
+        });
+        let rows = RowBuffer::new(names.len());
+        let parser = CopyParser::new(options, names);
+        Ok(CopyJob { parser, rows, schema, batches, insert, relation })
+    }
+}
+
+impl CopyJob {
+    /// Takes a piece of what the client sends.
+    pub async fn push(&mut self, chunk: &[u8]) -> Result<(), SqlError> {
+        let parsed = self.parser.push(chunk, &mut self.rows);
+        parsed.map_err(|error| copy_error(error, &self.relation))?;
+        if self.rows.rows() >= BATCH_ROWS || self.rows.bytes() >= BATCH_BYTES {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
+    /// Commits everything. Returns the number of rows.
+    pub async fn finish(mut self) -> Result<u64, SqlError> {
+        let parsed = self.parser.finish(&mut self.rows);
+        parsed.map_err(|error| copy_error(error, &self.relation))?;
+        if self.rows.rows() > 0 {
+            self.send().await?;
+        }
+        drop(self.batches);
+        match self.insert.await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(SqlError::internal(format!("COPY failed: {error}"))),
+        }
+    }
+
+    /// Forgets everything: nothing becomes visible.
+    pub async fn abort(self) {
+        let stop = DataFusionError::Execution("the COPY was stopped".to_owned());
+        // The insert may have failed before; either way it commits nothing.
+        drop(self.batches.send(Err(stop)).await);
+        drop(self.batches);
+        drop(self.insert.await);
+    }
+
+    async fn send(&mut self) -> Result<(), SqlError> {
+        let columns: Vec<ArrayRef> = self.rows.take_columns();
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
+        let batch = batch.map_err(DataFusionError::from)?;
+        if self.batches.send(Ok(batch)).await.is_ok() {
+            return Ok(());
+        }
+        // The insert ended before its rows did: it knows why.
+        match (&mut self.insert).await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(_)) => Err(SqlError::internal("COPY ended before its rows did")),
+            Err(error) => Err(SqlError::internal(format!("COPY failed: {error}"))),
+        }
+    }
+}
+
+fn copy_error(error: copy_text::CopyError, relation: &str) -> SqlError {
+    let line = error.line;
+    let sql = SqlError::from(error.cause);
+    match &sql.detail {
+        Some(_) => sql,
+        None => sql.detail(format!("COPY {relation}, line {line}")),
+    }
+}
+
+fn options(options: &CopyOptions) -> Result<copy_text::CopyOptions, SqlError> {
+    let byte = |name: &str, c: char| {
+        u8::try_from(c).ok().filter(u8::is_ascii).ok_or_else(|| {
+            SqlError::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("COPY {name} must be a single one-byte character"),
+            )
+        })
+    };
+    Ok(copy_text::CopyOptions {
+        format: match options.format {
+            CopyFormat::Text => copy_text::CopyFormat::Text,
+            CopyFormat::Csv => copy_text::CopyFormat::Csv,
+        },
+        delimiter: byte("delimiter", options.delimiter)?,
+        null: options.null.clone(),
+        header: options.header,
+        quote: byte("quote", options.quote)?,
+        escape: byte("escape", options.escape)?,
+    })
+}

@@ -1,0 +1,147 @@
+//! `DELETE`: a query for the places of the rows that go.
+//!
+//! DataFusion's own hooks for DELETE and UPDATE see only what is left of `WHERE` after
+//! optimization and would delete too much (docs/adr/0007). So the statement becomes a `SELECT`.
+
+use sqlparser::ast::{
+    self, Delete, Expr, FromTable, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr,
+    TableFactor, TableWithJoins,
+};
+
+use super::{Outcome, Parameters, Reply, insert, writes};
+use crate::catalog::Relation;
+use crate::frontend::Frontend;
+use crate::frontend::catalog_provider::TARGET;
+use crate::frontend::error::SqlError;
+use crate::frontend::parser::{self, RelationName, Statement, folded};
+use crate::frontend::planner::Planner;
+use crate::frontend::session::Session;
+use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN};
+
+impl Frontend {
+    pub(super) async fn delete(
+        &self,
+        session: &mut Session,
+        delete: &Delete,
+        parameters: &Parameters,
+    ) -> Result<Reply, SqlError> {
+        session.check_writable("DELETE")?;
+        for attempt in 1.. {
+            let planner = self.planner(session);
+            let outcome = self.delete_once(&planner, delete, parameters).await;
+            if let Some(outcome) = self.settle(attempt, outcome).await {
+                return Ok(Outcome::Done(format!("DELETE {}", outcome?)).into());
+            }
+        }
+        Err(SqlError::internal("attempts never run out"))
+    }
+
+    async fn delete_once(
+        &self,
+        planner: &Planner,
+        delete: &Delete,
+        parameters: &Parameters,
+    ) -> Result<u64, SqlError> {
+        let (relation, query) = delete_query(planner, delete)?;
+        let state = planner.state()?;
+        let plan = planner.plan(&state, &query, &parameters.types).await?;
+        let rows = planner.execute(state, plan, parameters.values.clone()).await?;
+        let places = writes::collect_places(rows).await?;
+        let count = places.len();
+        if count > 0 {
+            let mut write = writes::table_write(&relation);
+            write.dead_rows = places.into_dead_rows();
+            self.commit(planner.view.epoch, vec![write]).await?;
+        }
+        Ok(count)
+    }
+}
+
+/// The query that finds the rows a `DELETE` is about.
+pub fn delete_query(
+    planner: &Planner,
+    delete: &Delete,
+) -> Result<(std::sync::Arc<Relation>, Query), SqlError> {
+    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+    let [table] = from.as_slice() else {
+        return Err(SqlError::syntax("DELETE takes one table"));
+    };
+    let target = Target::find(planner, table)?;
+    let more = delete.using.clone().unwrap_or_default();
+    let query = target.query(vec![], more, delete.selection.clone())?;
+    Ok((target.relation, query))
+}
+
+/// The table of an `UPDATE` or `DELETE`, and what the statement calls it.
+pub struct Target {
+    pub relation: std::sync::Arc<Relation>,
+    alias: Ident,
+}
+
+impl Target {
+    pub fn find(planner: &Planner, table: &TableWithJoins) -> Result<Self, SqlError> {
+        let TableFactor::Table { name, alias, .. } = &table.relation else {
+            return Err(SqlError::syntax("the target must be a table"));
+        };
+        let relation = insert::table_named(planner, &RelationName::try_from(name)?)?;
+        let alias = match alias {
+            Some(alias) => Ident::with_quote('"', folded(&alias.name)),
+            None => Ident::with_quote('"', relation.name.clone()),
+        };
+        Ok(Self { relation, alias })
+    }
+
+    /// `SELECT file, position, <more> FROM target, <others> WHERE <selection>`.
+    pub fn query(
+        &self,
+        more: Vec<SelectItem>,
+        others: Vec<TableWithJoins>,
+        selection: Option<Expr>,
+    ) -> Result<Query, SqlError> {
+        let mut query = template()?;
+        let SetExpr::Select(select) = query.body.as_mut() else {
+            return Err(SqlError::internal("the template is a SELECT"));
+        };
+        let places = [FILE_COLUMN, POSITION_COLUMN].map(|name| SelectItem::ExprWithAlias {
+            expr: self.column(name),
+            alias: Ident::with_quote('"', name),
+        });
+        select.projection = places.into_iter().chain(more).collect();
+        self.point_at_target(&mut select.from)?;
+        select.from.extend(others);
+        select.selection = selection;
+        Ok(query)
+    }
+
+    /// A column of the target, qualified.
+    pub fn column(&self, name: &str) -> Expr {
+        Expr::CompoundIdentifier(vec![self.alias.clone(), Ident::with_quote('"', name)])
+    }
+
+    fn point_at_target(&self, from: &mut [TableWithJoins]) -> Result<(), SqlError> {
+        let [TableWithJoins { relation: TableFactor::Table { name, alias, .. }, .. }] = from else {
+            return Err(SqlError::internal("the template reads one table"));
+        };
+        let parts = [TARGET.to_owned(), self.relation.id.to_string()];
+        let parts = parts.map(|part| ObjectNamePart::Identifier(Ident::with_quote('"', part)));
+        *name = ObjectName(parts.to_vec());
+        if let Some(alias) = alias {
+            alias.name = self.alias.clone();
+        }
+        Ok(())
+    }
+}
+
+/// A query to be filled in: the way to build one without naming every field of the syntax tree.
+fn template() -> Result<Query, SqlError> {
+    let statement = parser::parse("SELECT 1 FROM t AS t")?.into_iter().next();
+    match statement.map(|parsed| parsed.statement) {
+        Some(Statement::Query(query)) => Ok(*query),
+        _ => Err(SqlError::internal("the template is a query")),
+    }
+}
+
+/// `name`, quoted.
+pub fn quoted(name: &str) -> ast::Ident {
+    Ident::with_quote('"', name)
+}

@@ -1,0 +1,185 @@
+//! What a prepared statement needs and yields, before it runs.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use sqlparser::ast::{self, AssignmentTarget, Expr, Insert, Query, SetExpr, Value, ValueWithSpan, Visit, Visitor};
+
+use super::{Outcome, Parameters, backup, delete, explain, insert, types, update};
+use crate::frontend::Frontend;
+use crate::frontend::error::SqlError;
+use crate::frontend::parser::{RelationName, Statement};
+use crate::frontend::planner::Planner;
+use crate::frontend::session::Session;
+
+/// Types of the parameters, and the rows if there are any.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub parameters: Vec<DataType>,
+    pub rows: Option<SchemaRef>,
+}
+
+impl Frontend {
+    /// Describes a statement. `given` are the parameter types the client said, where it did.
+    pub async fn describe(
+        &self,
+        session: &mut Session,
+        statement: &Statement,
+        given: &[Option<DataType>],
+    ) -> Result<Described, SqlError> {
+        let rows = match statement {
+            Statement::Show { .. } => {
+                let reply = self.run(session, statement, &Parameters::none()).await?;
+                match reply.outcome {
+                    Outcome::Rows { rows, .. } => Some(rows.schema),
+                    _ => None,
+                }
+            }
+            Statement::Backup { .. } => Some(backup::backup_schema()),
+            Statement::Explain { .. } => Some(explain::explain_schema()),
+            _ => None,
+        };
+        let count = placeholders(statement)?.max(given.len());
+        let planner = self.planner(session);
+        let Some((query, hints)) = planned_part(&planner, statement)? else {
+            let parameters = settled(count, given, &BTreeMap::new());
+            return Ok(Described { parameters, rows });
+        };
+        let state = planner.state()?;
+        let mut known = hints;
+        if count > 0 {
+            // What stands beside a parameter often tells its type; where planning needs to know
+            // first, it is text.
+            if let Ok(plan) = planner.plan(&state, &query, &[]).await {
+                for (name, data_type) in plan.get_parameter_types()? {
+                    if let (Some(number), Some(data_type)) = (number_of(&name), data_type) {
+                        known.entry(number).or_insert(data_type);
+                    }
+                }
+            }
+        }
+        let parameters = settled(count, given, &known);
+        let sql_types: Vec<ast::DataType> = parameters.iter().map(types::of_parameter).collect();
+        let rows = match statement {
+            Statement::Query(query) => {
+                let plan = planner.plan(&state, query, &sql_types).await?;
+                Some(planner.output_schema(query, &plan))
+            }
+            _ => rows,
+        };
+        Ok(Described { parameters, rows })
+    }
+}
+
+/// The query inside a statement, and the types its parameters get from the columns they go to.
+fn planned_part(
+    planner: &Planner,
+    statement: &Statement,
+) -> Result<Option<(Query, BTreeMap<usize, DataType>)>, SqlError> {
+    let none = BTreeMap::new;
+    Ok(match statement {
+        Statement::Query(query) => Some((Query::clone(query), none())),
+        Statement::Explain { statement, .. } => planned_part(planner, statement)?,
+        Statement::Insert(insert) => {
+            let target = insert::insert_target(planner, insert)?;
+            let hints = insert_hints(insert, &target);
+            insert::insert_query(insert, &target).map(|query| (query, hints))
+        }
+        Statement::Update(update) => {
+            let (relation, query) = update::update_query(planner, update)?;
+            let mut hints = none();
+            for assignment in &update.assignments {
+                let AssignmentTarget::ColumnName(name) = &assignment.target else { continue };
+                let column = RelationName::try_from(name)?.name;
+                let column = relation.as_table().and_then(|table| table.column(&column));
+                if let (Some(column), Some(number)) = (column, placeholder(&assignment.value)) {
+                    hints.insert(number, column.column_type.arrow_type());
+                }
+            }
+            Some((query, hints))
+        }
+        Statement::Delete(delete) => Some((delete::delete_query(planner, delete)?.1, none())),
+        _ => None,
+    })
+}
+
+fn insert_hints(insert: &Insert, target: &insert::InsertTarget) -> BTreeMap<usize, DataType> {
+    let mut hints = BTreeMap::new();
+    let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|query| &*query.body) else {
+        return hints;
+    };
+    for row in &values.rows {
+        for (cell, column) in row.content.iter().zip(&target.columns) {
+            if let Some(number) = placeholder(cell) {
+                hints.insert(number, target.table.columns[*column].column_type.arrow_type());
+            }
+        }
+    }
+    hints
+}
+
+/// Types for parameters 1 to `count`: as the client said, else as found, else text.
+fn settled(
+    count: usize,
+    given: &[Option<DataType>],
+    known: &BTreeMap<usize, DataType>,
+) -> Vec<DataType> {
+    let settle = |number: usize| {
+        let given = given.get(number - 1).cloned().flatten();
+        given.or_else(|| known.get(&number).cloned()).unwrap_or(DataType::Utf8)
+    };
+    (1..=count).map(settle).collect()
+}
+
+/// The number of an expression that is just `$n`.
+fn placeholder(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) => number_of(name),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn number_of(name: &str) -> Option<usize> {
+    name.strip_prefix('$')?.parse().ok().filter(|number| (1..=usize::from(u16::MAX)).contains(number))
+}
+
+/// The highest parameter number a statement names.
+pub fn placeholders(statement: &Statement) -> Result<usize, SqlError> {
+    let mut highest = Highest(0);
+    let flow = match statement {
+        Statement::Query(query) => query.visit(&mut highest),
+        Statement::Explain { statement, .. } => return placeholders(statement),
+        Statement::Insert(insert) => insert.visit(&mut highest),
+        Statement::Update(update) => update.visit(&mut highest),
+        Statement::Delete(delete) => delete.visit(&mut highest),
+        Statement::CreateTable(create) => create.visit(&mut highest),
+        _ => ControlFlow::Continue(()),
+    };
+    match flow {
+        ControlFlow::Continue(()) => Ok(highest.0),
+        ControlFlow::Break(name) => Err(SqlError::new(
+            crate::frontend::pgwire::sqlstate::SqlState::UNDEFINED_PARAMETER,
+            format!("there is no parameter {name}"),
+        )),
+    }
+}
+
+struct Highest(usize);
+
+impl Visitor for Highest {
+    type Break = String;
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<String> {
+        if let Value::Placeholder(name) = &value.value {
+            match number_of(name) {
+                Some(number) => self.0 = self.0.max(number),
+                None => return ControlFlow::Break(name.clone()),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,247 @@
+//! `INSERT`, `TRUNCATE`, and the way all new rows take: source plan, defaults, types, files, commit.
+
+use std::sync::Arc;
+
+use datafusion::common::{DFSchema, ParamValues, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::{Expr, lit};
+use futures::TryStreamExt as _;
+use sqlparser::ast::{self, Insert, Query, SetExpr};
+
+use super::rows::Conform;
+use super::{Outcome, Parameters, Reply, writes};
+use crate::catalog::{Relation, Table};
+use crate::frontend::Frontend;
+use crate::frontend::error::SqlError;
+use crate::frontend::parser::{RelationName, folded};
+use crate::frontend::planner::Planner;
+use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::session::Session;
+
+impl Frontend {
+    pub(super) async fn insert(
+        &self,
+        session: &mut Session,
+        insert: &Insert,
+        parameters: &Parameters,
+    ) -> Result<Reply, SqlError> {
+        session.check_writable("INSERT")?;
+        let planner = self.planner(session);
+        let target = insert_target(&planner, insert)?;
+        let state = planner.state()?;
+        let plan = match insert_query(insert, &target) {
+            Some(query) => planner.plan(&state, &query, &parameters.types).await?,
+            None => LogicalPlanBuilder::empty(true).build()?,
+        };
+        let count =
+            self.insert_plan(&planner, state, &target, plan, parameters.values.clone()).await?;
+        Ok(Outcome::Done(format!("INSERT 0 {count}")).into())
+    }
+
+    /// Inserts what `plan` yields into the target's columns. Returns the number of rows.
+    pub(super) async fn insert_plan(
+        &self,
+        planner: &Planner,
+        state: SessionState,
+        target: &InsertTarget,
+        plan: LogicalPlan,
+        values: ParamValues,
+    ) -> Result<u64, SqlError> {
+        let plan = complete(&state, target, plan)?;
+        let rows = planner.execute(state.clone(), plan, values).await?;
+        let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
+        let rows = conformed(conform, rows);
+        let id = target.relation.id;
+        let (files, count) = self.stage(planner, &state, id, &target.table, rows).await?;
+        self.commit_rows(planner, &target.relation, files).await?;
+        Ok(count)
+    }
+
+    pub(super) async fn truncate(
+        &self,
+        session: &mut Session,
+        tables: &[RelationName],
+    ) -> Result<Reply, SqlError> {
+        session.check_writable("TRUNCATE")?;
+        let planner = self.planner(session);
+        let mut writes = vec![];
+        for name in tables {
+            let relation = table_named(&planner, name)?;
+            let mut write = writes::table_write(&relation);
+            write.truncate = true;
+            writes.push(write);
+        }
+        self.commit(planner.view.epoch, writes).await?;
+        Ok(Outcome::done("TRUNCATE TABLE").into())
+    }
+}
+
+/// The table rows go to, and the columns they are given for.
+#[derive(Clone, Debug)]
+pub struct InsertTarget {
+    pub relation: Arc<Relation>,
+    pub table: Arc<Table>,
+    /// Places of the given columns among the table's.
+    pub columns: Vec<usize>,
+}
+
+impl InsertTarget {
+    pub fn new(relation: Arc<Relation>, names: &[String]) -> Result<Self, SqlError> {
+        let table = relation.as_table().ok_or_else(|| SqlError::internal("a view takes no rows"))?;
+        let table = Arc::new(table.clone());
+        let columns = if names.is_empty() {
+            (0..table.columns.len()).collect()
+        } else {
+            named_columns(&table, &relation.name, names)?
+        };
+        Ok(Self { relation, table, columns })
+    }
+}
+
+fn named_columns(table: &Table, relation: &str, names: &[String]) -> Result<Vec<usize>, SqlError> {
+    let mut places = vec![];
+    for name in names {
+        let place = table.columns.iter().position(|c| c.name == *name).ok_or_else(|| {
+            SqlError::new(
+                SqlState::UNDEFINED_COLUMN,
+                format!("column \"{name}\" of relation \"{relation}\" does not exist"),
+            )
+        })?;
+        if places.contains(&place) {
+            return Err(SqlError::new(
+                SqlState::DUPLICATE_COLUMN,
+                format!("column \"{name}\" specified more than once"),
+            ));
+        }
+        places.push(place);
+    }
+    Ok(places)
+}
+
+/// Where an `INSERT` goes.
+pub fn insert_target(planner: &Planner, insert: &Insert) -> Result<InsertTarget, SqlError> {
+    let ast::TableObject::TableName(name) = &insert.table else {
+        return Err(SqlError::unsupported("INSERT into anything but a table"));
+    };
+    let relation = table_named(planner, &RelationName::try_from(name)?)?;
+    let names: Vec<String> = insert
+        .columns
+        .iter()
+        .map(|column| RelationName::try_from(column).map(|name| name.name))
+        .collect::<Result<_, _>>()?;
+    InsertTarget::new(relation, &names)
+}
+
+/// The query of an `INSERT`, each bare `DEFAULT` in its rows replaced; `None` for `DEFAULT VALUES`.
+pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
+    let mut query = Query::clone(insert.source.as_ref()?);
+    if let SetExpr::Values(values) = query.body.as_mut() {
+        for row in &mut values.rows {
+            let cells = row.content.iter_mut().zip(&target.columns);
+            for (cell, column) in cells.filter(|(cell, _)| is_default(cell)) {
+                let default = target.table.columns[*column].default.as_deref();
+                *cell = default.and_then(parse_expr).unwrap_or_else(null);
+            }
+        }
+    }
+    Some(query)
+}
+
+/// The table of this name that the session may write.
+pub fn table_named(planner: &Planner, name: &RelationName) -> Result<Arc<Relation>, SqlError> {
+    let schema = name.schema.as_deref().unwrap_or(&planner.session.schema);
+    if crate::catalog::SYSTEM_SCHEMAS.contains(&schema) {
+        return Err(SqlError::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied: \"{name}\" is a system catalog"),
+        ));
+    }
+    let relation = planner.view.catalog.relation(schema, &name.name).ok_or_else(|| {
+        SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
+    })?;
+    if relation.as_table().is_none() {
+        return Err(SqlError::new(
+            SqlState::WRONG_OBJECT_TYPE,
+            format!("cannot change view \"{name}\""),
+        )
+        .detail("Views are read-only.")
+        .hint("Change the tables it reads."));
+    }
+    Ok(Arc::clone(relation))
+}
+
+/// A plan of all columns of the table: the given ones from `plan`, defaults or null for the others.
+fn complete(
+    state: &SessionState,
+    target: &InsertTarget,
+    plan: LogicalPlan,
+) -> Result<LogicalPlan, SqlError> {
+    // An empty source without columns stands for DEFAULT VALUES: one row, nothing given.
+    let given = plan.schema().columns();
+    let everything_defaults = given.is_empty();
+    if !everything_defaults && given.len() != target.columns.len() {
+        let more = given.len() > target.columns.len();
+        let message = if more {
+            "INSERT has more expressions than target columns"
+        } else {
+            "INSERT has more target columns than expressions"
+        };
+        // As PostgreSQL: without a column list, missing trailing columns take their defaults.
+        let trailing = !more && target.columns.len() == target.table.columns.len();
+        if !trailing {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
+        }
+    }
+    let mut exprs = vec![];
+    for (place, column) in target.table.columns.iter().enumerate() {
+        let source = target.columns.iter().position(|given| *given == place);
+        let source = source.and_then(|index| given.get(index));
+        let expr = match source {
+            Some(source) => Expr::Column(source.clone()),
+            None => default_expr(state, column.default.as_deref())?,
+        };
+        exprs.push(expr.alias(format!("\u{1}{place}")));
+    }
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+/// The expression of a `DEFAULT`.
+pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr, SqlError> {
+    match default {
+        None => Ok(lit(ScalarValue::Null)),
+        Some(sql) => {
+            let mut expr = parse_expr(sql)
+                .ok_or_else(|| SqlError::internal("a stored default cannot be parsed"))?;
+            crate::frontend::rewrite::expr(&mut expr)?;
+            let with_alias = ast::ExprWithAlias { expr, alias: None };
+            Ok(state.create_logical_expr_from_sql_expr(with_alias, &DFSchema::empty())?)
+        }
+    }
+}
+
+/// Reads an expression.
+pub fn parse_expr(sql: &str) -> Option<ast::Expr> {
+    let dialect = sqlparser::dialect::PostgreSqlDialect {};
+    sqlparser::parser::Parser::new(&dialect).try_with_sql(sql).ok()?.parse_expr().ok()
+}
+
+fn is_default(cell: &ast::Expr) -> bool {
+    matches!(cell, ast::Expr::Identifier(ident) if ident.quote_style.is_none() && folded(ident) == "default")
+}
+
+fn null() -> ast::Expr {
+    ast::Expr::Value(ast::Value::Null.with_empty_span())
+}
+
+/// The rows a source yields, as rows of the table.
+pub fn conformed(conform: Conform, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let schema = Arc::clone(conform.schema());
+    let rows = rows.and_then(move |batch| {
+        let conformed = conform.apply(batch.columns()).map_err(Into::into);
+        async move { conformed }
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}

@@ -1,0 +1,60 @@
+//! `BEGIN … COMMIT`: a transaction holds one read view. It cannot write yet, and says so.
+
+use super::{Outcome, Reply};
+use crate::frontend::error::SqlError;
+use crate::frontend::parser::{Discard, Statement};
+use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::session::{Session, Transaction};
+
+pub fn begin(session: &mut Session, read_only: bool) -> Result<Reply, SqlError> {
+    if session.transaction.is_some() {
+        let notices = vec!["there is already a transaction in progress".to_owned()];
+        return Ok(Reply { outcome: Outcome::done("BEGIN"), notices });
+    }
+    session.transaction = Some(Transaction { read_only, view: None, failed: false });
+    Ok(Outcome::Begun.into())
+}
+
+pub fn end(session: &mut Session, tag: &'static str) -> Reply {
+    match session.transaction.take() {
+        // As PostgreSQL: committing what failed rolls back, and says so.
+        Some(transaction) if transaction.failed => Outcome::Ended("ROLLBACK").into(),
+        Some(_) => Outcome::Ended(tag).into(),
+        None => Reply {
+            outcome: Outcome::done(tag),
+            notices: vec!["there is no transaction in progress".to_owned()],
+        },
+    }
+}
+
+pub fn discard(session: &mut Session, discard: Discard) -> Result<Reply, SqlError> {
+    if session.transaction.is_some() {
+        return Err(SqlError::new(
+            SqlState::ACTIVE_SQL_TRANSACTION,
+            "DISCARD cannot run inside a transaction block",
+        ));
+    }
+    let tag = match discard {
+        Discard::All => {
+            session.past = None;
+            session.variables.reset_all();
+            "DISCARD ALL"
+        }
+        Discard::Plans => "DISCARD PLANS",
+        Discard::Sequences => "DISCARD SEQUENCES",
+        Discard::Temp => "DISCARD TEMP",
+    };
+    Ok(Outcome::done(tag).into())
+}
+
+/// After an error in a transaction only its end is taken.
+pub fn refuse_in_failed(session: &Session, statement: &Statement) -> Result<(), SqlError> {
+    let failed = session.transaction.as_ref().is_some_and(|t| t.failed);
+    if !failed || matches!(statement, Statement::Commit | Statement::Rollback | Statement::Empty) {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        SqlState::IN_FAILED_SQL_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    ))
+}

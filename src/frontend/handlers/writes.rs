@@ -1,0 +1,263 @@
+//! Committing staged rows: old rows of the same keys die, conflicts are retried.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::arrow::array::{AsArray as _, RecordBatch};
+use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{JoinType, LogicalPlanBuilder};
+use datafusion::datasource::provider_as_source;
+use datafusion::prelude::ident;
+use futures::TryStreamExt as _;
+use roaring::RoaringBitmap;
+
+use crate::catalog::{Relation, Table};
+use crate::epoch::Epoch;
+use crate::frontend::Frontend;
+use crate::frontend::error::SqlError;
+use crate::frontend::planner::Planner;
+use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::read_view::ReadView;
+use crate::hummock::HummockError;
+use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN};
+use crate::hummock::sst::SstInfo;
+use crate::hummock::version::LiveFile;
+use crate::hummock::write::{self, Target};
+use crate::id::{ObjectId, SstId};
+use crate::meta::command::{Committed, DeadRows, TableWrite, Write};
+use crate::meta::error::ErrorKind;
+use crate::params;
+use crate::rpc::RpcError;
+
+/// How often a statement that lost a race is tried again.
+const ATTEMPTS_MAX: usize = 16;
+
+/// Keyed writers of one table take turns here, so that they do not make each other start over.
+#[derive(Debug, Default)]
+pub struct KeyedWrites(Mutex<HashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>);
+
+impl KeyedWrites {
+    fn turn(&self, table: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A turn nobody holds or waits for is known only here.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(table).or_default())
+    }
+}
+
+/// Places of rows, by file.
+#[derive(Debug, Default)]
+pub struct Places(BTreeMap<SstId, RoaringBitmap>);
+
+impl Places {
+    /// Adds a place; whether it is new.
+    pub fn insert(&mut self, file: u64, position: i64) -> Result<bool, SqlError> {
+        let position = u32::try_from(position)
+            .map_err(|_| SqlError::internal(format!("no row is at position {position}")))?;
+        Ok(self.0.entry(SstId(file)).or_default().insert(position))
+    }
+
+    /// Adds the places in the columns at `file` and `position` of a batch.
+    pub fn insert_batch(
+        &mut self,
+        batch: &RecordBatch,
+        file: usize,
+        position: usize,
+    ) -> Result<(), SqlError> {
+        let files = batch.column(file).as_primitive::<UInt64Type>().values();
+        let positions = batch.column(position).as_primitive::<Int64Type>().values();
+        for (file, position) in files.iter().zip(positions) {
+            self.insert(*file, *position)?;
+        }
+        Ok(())
+    }
+
+    pub fn len(&self) -> u64 {
+        self.0.values().map(RoaringBitmap::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn into_dead_rows(self) -> Vec<DeadRows> {
+        let rows = self.0.into_iter();
+        rows.map(|(sst_id, rows)| DeadRows { sst_id, positions: Arc::new(rows) }).collect()
+    }
+}
+
+impl Frontend {
+    /// Stages rows of the table's schema. Returns the files, and how many rows came.
+    pub(super) async fn stage(
+        &self,
+        planner: &Planner,
+        state: &SessionState,
+        table_id: ObjectId,
+        table: &Table,
+        rows: SendableRecordBatchStream,
+    ) -> Result<(Vec<Arc<SstInfo>>, u64), SqlError> {
+        let params = &planner.view.params;
+        let target = Target {
+            storage: &self.engine.storage,
+            data_directory: params.value(params::DATA_DIRECTORY),
+            ids: &self.sst_ids,
+            sst_bytes_target: params.sst_bytes_target(),
+        };
+        let staged = write::write_rows(&target, table_id, table, rows, &state.task_ctx()).await;
+        staged.map_err(hummock_error)
+    }
+
+    /// Commits staged rows: rows of the table that have one of their keys die in the same epoch.
+    pub(super) async fn commit_rows(
+        &self,
+        planner: &Planner,
+        relation: &Relation,
+        files: Vec<Arc<SstInfo>>,
+    ) -> Result<(), SqlError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let Some(table) = relation.as_table() else {
+            return Err(SqlError::internal("a view takes no rows"));
+        };
+        let keyed = !table.primary_key.is_empty();
+        let turn = self.keyed_writes.turn(relation.id);
+        let _turn = if keyed { Some(turn.lock().await) } else { None };
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let mut planner = planner.clone();
+            planner.view = ReadView::latest(&self.replica.state());
+            let mut write = table_write(relation);
+            write.keyed = keyed;
+            write.born = files.clone();
+            if keyed {
+                write.dead_rows = overwritten(&planner, relation, table, &files).await?;
+            }
+            match self.commit(planner.view.epoch, vec![write]).await {
+                Err(RpcError::Refused(refused))
+                    if refused.kind == ErrorKind::Conflict
+                        && attempts < ATTEMPTS_MAX
+                        && self.still_defined(relation) =>
+                {
+                    self.catch_up().await?;
+                }
+                outcome => return Ok(outcome.map(|_| ())?),
+            }
+        }
+    }
+
+    /// Commits, and waits until this session sees it.
+    pub(super) async fn commit(
+        &self,
+        base_epoch: Epoch,
+        tables: Vec<TableWrite>,
+    ) -> Result<Committed, RpcError> {
+        let committed = self.meta.write(&Write { base_epoch, tables }).await?;
+        self.replica.at_revision(committed.revision).await;
+        Ok(committed)
+    }
+
+    /// Decides what comes after an attempt at a statement that lost a race: `None` is another one.
+    pub(super) async fn settle<T>(
+        &self,
+        attempt: usize,
+        outcome: Result<T, SqlError>,
+    ) -> Option<Result<T, SqlError>> {
+        match outcome {
+            Err(error)
+                if error.sqlstate == SqlState::SERIALIZATION_FAILURE && attempt < ATTEMPTS_MAX =>
+            {
+                self.catch_up().await.err().map(Err)
+            }
+            outcome => Some(outcome),
+        }
+    }
+
+    /// Waits until the replica has everything committed so far: what won the race is in it.
+    async fn catch_up(&self) -> Result<(), SqlError> {
+        let committed = self.meta.flush().await?;
+        self.replica.at_revision(committed.revision).await;
+        Ok(())
+    }
+
+    fn still_defined(&self, relation: &Relation) -> bool {
+        let latest = ReadView::latest(&self.replica.state());
+        let now = latest.catalog.relation_by_id(relation.id);
+        now.is_some_and(|now| now.lifetime.born == relation.lifetime.born)
+    }
+}
+
+/// A write to a table under this definition of it, that does nothing yet.
+pub fn table_write(relation: &Relation) -> TableWrite {
+    TableWrite {
+        table_id: relation.id,
+        definition_born: relation.lifetime.born,
+        born: vec![],
+        dead_rows: vec![],
+        keyed: false,
+        truncate: false,
+    }
+}
+
+/// The places of rows whose key is among the keys of the staged files.
+async fn overwritten(
+    planner: &Planner,
+    relation: &Relation,
+    table: &Table,
+    files: &[Arc<SstInfo>],
+) -> Result<Vec<DeadRows>, SqlError> {
+    let live = planner.view.version.files_at(relation.id, planner.view.epoch);
+    if live.is_empty() {
+        return Ok(vec![]);
+    }
+    let staged: Vec<LiveFile> =
+        files.iter().map(|sst| LiveFile { sst: Arc::clone(sst), dead: None }).collect();
+    let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
+    let of_keys = || keys.iter().map(|key| ident(*key));
+    let old = provider_as_source(Arc::new(planner.scan_files(table, live).with_places()));
+    let old = LogicalPlanBuilder::scan("old", old, None)?
+        .project(of_keys().chain([ident(FILE_COLUMN), ident(POSITION_COLUMN)]))?;
+    let new = provider_as_source(Arc::new(planner.scan_files(table, staged)));
+    let new = LogicalPlanBuilder::scan("new", new, None)?.project(of_keys())?.build()?;
+    let plan = old
+        .join(new, JoinType::LeftSemi, (keys.clone(), keys.clone()), None)?
+        .project([ident(FILE_COLUMN), ident(POSITION_COLUMN)])?
+        .build()?;
+    let rows = DataFrame::new(planner.state()?, plan).execute_stream().await?;
+    Ok(collect_places(rows).await?.into_dead_rows())
+}
+
+/// The places in a stream of (file, position).
+pub async fn collect_places(mut rows: SendableRecordBatchStream) -> Result<Places, SqlError> {
+    let mut places = Places::default();
+    while let Some(batch) = rows.try_next().await? {
+        places.insert_batch(&batch, 0, 1)?;
+    }
+    Ok(places)
+}
+
+/// A failure below, as clients see it. What a query or a check raised passes through.
+fn hummock_error(error: HummockError) -> SqlError {
+    match error {
+        HummockError::Rows(error) => error.into(),
+        HummockError::Ids(source) => match source.downcast::<RpcError>() {
+            Ok(rpc) => (*rpc).into(),
+            Err(other) => SqlError::internal(other.to_string()),
+        },
+        other => crate::meta::error::MetaError::storage(&other).into(),
+    }
+}
+
+/// What the meta role refused, as clients see it.
+impl From<crate::meta::error::MetaError> for SqlError {
+    fn from(error: crate::meta::error::MetaError) -> Self {
+        let mut sql = Self::new(SqlState::of_meta(error.kind), error.message);
+        sql.detail = error.detail;
+        sql.hint = error.hint;
+        sql
+    }
+}

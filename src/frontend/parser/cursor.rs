@@ -1,0 +1,38 @@
+//! From the tokenizer's lines and columns to bytes and characters of the text.
+
+use sqlparser::tokenizer::Location;
+
+/// A place in a text that only moves forward, so that walking over all statements is linear.
+pub struct Cursor<'a> {
+    rest: std::str::Chars<'a>,
+    length: usize,
+    line: u64,
+    column: u64,
+    characters: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Self { rest: text.chars(), length: text.len(), line: 1, column: 1, characters: 0 }
+    }
+
+    /// The byte offset of `location`, which must not lie before an earlier one.
+    pub fn byte_at(&mut self, location: Location) -> usize {
+        while (self.line, self.column) < (location.line, location.column) {
+            let Some(c) = self.rest.next() else { break };
+            self.characters += 1;
+            if c == '\n' {
+                self.line += 1;
+                self.column = 1;
+            } else {
+                self.column += 1;
+            }
+        }
+        self.length - self.rest.as_str().len()
+    }
+
+    /// How many characters lie before the place reached.
+    pub fn characters(&self) -> usize {
+        self.characters
+    }
+}

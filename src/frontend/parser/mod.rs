@@ -1,0 +1,22 @@
+//! From SQL text to checked statements.
+//!
+//! Our own statements are read from the tokens, the rest is read by `sqlparser` and then *checked*:
+//! whatever a statement could say and we would not do is refused here, by name. Nothing later needs
+//! to ask whether a clause was overlooked.
+
+mod ast;
+mod check;
+mod copy;
+mod cursor;
+mod depth;
+mod parser;
+mod session;
+
+pub use ast::{
+    AlterOperation, AlterTable, CopyFormat, CopyFrom, CopyOptions, CreateView, Discard, LikeFilter,
+    ParsedStatement, RelationName, SetScope, SetValue, ShowKind, Statement, folded,
+};
+pub use parser::parse;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! The extended protocol: statements prepared, bound and run apart.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::common::{ParamValues, ScalarValue};
+use futures::{Sink, SinkExt as _};
+use pgwire::api::portal::{Format, Portal};
+use pgwire::api::query::ExtendedQueryHandler;
+use pgwire::api::results::{
+    DescribePortalResponse, DescribeStatementResponse, FieldFormat, FieldInfo, Response, Tag,
+};
+use pgwire::api::stmt::{QueryParser, StoredStatement};
+use pgwire::api::store::{Entry, PortalStore};
+use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, Type};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::data::{NoData, ParameterDescription};
+use pgwire::messages::extendedquery::{Describe, Sync as PgSync, TARGET_TYPE_BYTE_STATEMENT};
+use pgwire::messages::response::ReadyForQuery;
+
+use super::connection::{Connection, Handler, send_notices, unpanicked};
+use super::params::decode_parameter;
+use super::respond::{fields, query_response};
+use super::simple::copy_response;
+use super::sqlstate::SqlState;
+use super::types::{pg_to_arrow, pg_type};
+use crate::frontend::error::SqlError;
+use crate::frontend::handlers::{Described, Outcome, Parameters, parameter_type};
+use crate::frontend::parser::{self, Statement};
+
+/// A statement, and what it was found to need and to yield when it was prepared.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    statement: Statement,
+    parameters: Vec<Type>,
+    rows: Option<SchemaRef>,
+}
+
+impl Connection {
+    async fn prepare(&self, sql: &str, types: &[Option<Type>]) -> Result<Prepared, SqlError> {
+        let mut statements = parser::parse(sql)?;
+        statements.retain(|parsed| parsed.statement != Statement::Empty);
+        if statements.len() > 1 {
+            return Err(SqlError::syntax(
+                "cannot insert multiple commands into a prepared statement",
+            ));
+        }
+        let statement = statements.pop().map_or(Statement::Empty, |parsed| parsed.statement);
+        let types: Vec<Option<Type>> = types.iter().map(known).collect();
+        let given: Vec<Option<DataType>> =
+            types.iter().map(|t| t.as_ref().and_then(pg_to_arrow)).collect();
+        let mut session = self.session.lock().await;
+        let described = self.frontend.describe(&mut session, &statement, &given);
+        let Described { parameters, rows } = unpanicked(described).await?;
+        let parameters = parameters.iter().enumerate().map(|(place, data_type)| {
+            let given = types.get(place).cloned().flatten();
+            given.unwrap_or_else(|| pg_type(&Field::new("", data_type.clone(), true)))
+        });
+        Ok(Prepared { statement, parameters: parameters.collect(), rows })
+    }
+
+    async fn execute<C>(
+        self: &Arc<Self>,
+        client: &mut C,
+        portal: &Portal<Prepared>,
+    ) -> PgWireResult<Response>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let prepared = &portal.statement.statement;
+        let parameters = bound(portal)?;
+        let limits = self.begin().await;
+        let reply = self.run(&prepared.statement, &parameters, &limits).await?;
+        send_notices(client, reply.notices).await?;
+        Ok(match reply.outcome {
+            Outcome::Empty => Response::EmptyQuery,
+            Outcome::Rows { rows, tag } => {
+                check_unchanged(prepared, &rows.schema)?;
+                let formats = |place| portal.result_column_format.format_for(place);
+                Response::Query(query_response(Arc::clone(self), rows, tag, formats, limits))
+            }
+            Outcome::Done(tag) => Response::Execution(Tag::new(&tag)),
+            Outcome::Begun => Response::TransactionStart(Tag::new("BEGIN")),
+            Outcome::Ended(tag) => Response::TransactionEnd(Tag::new(tag)),
+            Outcome::CopyIn(copy) => {
+                Response::CopyIn(copy_response(self.start_copy(*copy).await?))
+            }
+        })
+    }
+}
+
+/// A parameter type, if the client really said one.
+fn known(given: &Option<Type>) -> Option<Type> {
+    given.clone().filter(|given| *given != Type::UNKNOWN && given.oid() != 0)
+}
+
+/// A client decodes rows by what it was told: they must still be that.
+fn check_unchanged(prepared: &Prepared, now: &SchemaRef) -> Result<(), SqlError> {
+    let types = |schema: &SchemaRef| -> Vec<Type> {
+        schema.fields().iter().map(|field| pg_type(field)).collect()
+    };
+    match &prepared.rows {
+        Some(told) if types(told) != types(now) => Err(SqlError::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "cached plan must not change result type",
+        )
+        .hint("Prepare the statement again.")),
+        _ => Ok(()),
+    }
+}
+
+/// The values a client bound, as the engine takes them.
+fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
+    let prepared = &portal.statement.statement;
+    let (given, wanted) = (portal.parameters.len(), prepared.parameters.len());
+    if given != wanted {
+        return Err(SqlError::new(
+            SqlState::PROTOCOL_VIOLATION,
+            format!("bind message supplies {given} parameters, but prepared statement requires {wanted}"),
+        ));
+    }
+    let values = portal.parameters.iter().zip(&prepared.parameters).enumerate();
+    let values = values.map(|(place, (value, pg_type))| {
+        let format = portal.parameter_format.format_for(place);
+        decode_parameter(place + 1, value.as_ref(), pg_type, format).map_err(SqlError::from)
+    });
+    let values: Vec<ScalarValue> = values.collect::<Result<_, _>>()?;
+    let types = values.iter().map(|value| parameter_type(&value.data_type())).collect();
+    let values = ParamValues::List(values.into_iter().map(Into::into).collect());
+    Ok(Parameters { types, values })
+}
+
+#[async_trait]
+impl QueryParser for Connection {
+    type Statement = Prepared;
+
+    async fn parse_sql<C>(
+        &self,
+        _client: &C,
+        sql: &str,
+        types: &[Option<Type>],
+    ) -> PgWireResult<Option<Prepared>>
+    where
+        C: ClientInfo + Unpin + Send + Sync,
+    {
+        match self.prepare(sql, types).await {
+            Ok(prepared) if prepared.statement == Statement::Empty => Ok(None),
+            Ok(prepared) => Ok(Some(prepared)),
+            Err(error) => {
+                self.fail_transaction().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    fn get_parameter_types(&self, prepared: &Prepared) -> PgWireResult<Vec<Type>> {
+        Ok(prepared.parameters.clone())
+    }
+
+    fn get_result_schema(
+        &self,
+        prepared: &Prepared,
+        format: Option<&Format>,
+    ) -> PgWireResult<Vec<FieldInfo>> {
+        let formats = |place| format.map_or(FieldFormat::Text, |format| format.format_for(place));
+        Ok(prepared.rows.as_ref().map_or_else(Vec::new, |schema| fields(schema, formats)))
+    }
+}
+
+#[async_trait]
+impl ExtendedQueryHandler for Handler {
+    type Statement = Prepared;
+    type QueryParser = Connection;
+
+    fn query_parser(&self) -> Arc<Connection> {
+        Arc::clone(&self.0)
+    }
+
+    /// As the default, but a statement with parameters and without rows says so: `NoData`.
+    async fn on_describe<C>(&self, client: &mut C, message: Describe) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
+            let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+            if let Some(Entry::Value(stored)) = client.portal_store().get_statement(name)
+                && stored.statement.rows.is_none()
+            {
+                let oids = stored.statement.parameters.iter().map(Type::oid).collect();
+                let parameters = ParameterDescription::new(oids);
+                client.feed(PgWireBackendMessage::ParameterDescription(parameters)).await?;
+                client.feed(PgWireBackendMessage::NoData(NoData::new())).await?;
+                return Ok(());
+            }
+        }
+        self._on_describe(client, message).await
+    }
+
+    async fn on_sync<C>(&self, client: &mut C, _message: PgSync) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        client.portal_store().rm_portal(DEFAULT_NAME);
+        let status = self.0.transaction_status().await;
+        client.set_transaction_status(status);
+        client.send(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(status))).await?;
+        Ok(())
+    }
+
+    async fn do_describe_statement<C>(
+        &self,
+        _client: &mut C,
+        target: &StoredStatement<Prepared>,
+    ) -> PgWireResult<DescribeStatementResponse>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let prepared = &target.statement;
+        let rows = self.0.get_result_schema(prepared, None)?;
+        Ok(DescribeStatementResponse::new(prepared.parameters.clone(), rows))
+    }
+
+    async fn do_describe_portal<C>(
+        &self,
+        _client: &mut C,
+        target: &Portal<Prepared>,
+    ) -> PgWireResult<DescribePortalResponse>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let prepared = &target.statement.statement;
+        let rows = self.0.get_result_schema(prepared, Some(&target.result_column_format))?;
+        Ok(DescribePortalResponse::new(rows))
+    }
+
+    async fn do_query<C>(
+        &self,
+        client: &mut C,
+        portal: &Portal<Prepared>,
+        _max_rows: usize,
+    ) -> PgWireResult<Response>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        self.0.execute(client, portal).await
+    }
+}

@@ -1,0 +1,15 @@
+//! The PostgreSQL wire protocol: connections, queries, values in and out.
+
+mod cancel;
+mod connection;
+pub mod copy_text;
+pub mod encode;
+mod extended;
+pub mod params;
+mod respond;
+mod server;
+mod simple;
+pub mod sqlstate;
+pub mod types;
+
+pub use server::{SqlServer, serve};

@@ -1,0 +1,154 @@
+//! The simple protocol: a text of statements, run one after another.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::{Sink, SinkExt as _, stream};
+use pgwire::api::copy::send_copy_in_response;
+use pgwire::api::query::{
+    SimpleQueryHandler, send_execution_response, send_query_response, send_ready_for_query,
+};
+use pgwire::api::results::{CopyResponse, FieldFormat, Response, Tag};
+use pgwire::api::store::PortalStore;
+use pgwire::api::{ClientInfo, ClientPortalStore, PgWireConnectionState};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
+use pgwire::messages::simplequery::Query;
+
+use super::connection::{Connection, Handler, send_notices};
+use super::respond::query_response;
+use crate::frontend::error::SqlError;
+use crate::frontend::handlers::{Outcome, Parameters};
+use crate::frontend::parser::{self, ParsedStatement, Statement};
+
+/// Columns and rows of COPY are text.
+const COPY_TEXT: i8 = 0;
+
+/// What is left to do after a statement.
+enum Next {
+    Statement,
+    /// The client sends rows now; it is told when it may go on after them.
+    Copy,
+}
+
+impl Connection {
+    /// Runs the statements of `text` until one fails.
+    async fn run_text<C>(self: &Arc<Self>, client: &mut C, text: &str) -> Result<Next, PgWireError>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let statements = match parser::parse(text) {
+            Ok(statements) => statements,
+            Err(error) => {
+                self.fail_transaction().await;
+                return Err(error.into());
+            }
+        };
+        if statements.iter().all(|parsed| parsed.statement == Statement::Empty) {
+            client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
+            return Ok(Next::Statement);
+        }
+        let last = statements.len() - 1;
+        for (place, parsed) in statements.into_iter().enumerate() {
+            if let Next::Copy = self.run_parsed(client, &parsed).await? {
+                if place != last {
+                    let message = "COPY FROM STDIN must be the last statement of a query";
+                    return Err(SqlError::unsupported(message).into());
+                }
+                return Ok(Next::Copy);
+            }
+        }
+        Ok(Next::Statement)
+    }
+
+    async fn run_parsed<C>(
+        self: &Arc<Self>,
+        client: &mut C,
+        parsed: &ParsedStatement,
+    ) -> Result<Next, PgWireError>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let limits = self.begin().await;
+        let reply = self.run(&parsed.statement, &Parameters::none(), &limits).await?;
+        send_notices(client, reply.notices).await?;
+        match reply.outcome {
+            Outcome::Empty => {}
+            Outcome::Rows { rows, tag } => {
+                let text = |_| FieldFormat::Text;
+                let response = query_response(Arc::clone(self), rows, tag, text, limits);
+                send_query_response(client, response, true).await?;
+            }
+            Outcome::Done(tag) => send_execution_response(client, Tag::new(&tag)).await?,
+            Outcome::Begun => send_execution_response(client, Tag::new("BEGIN")).await?,
+            Outcome::Ended(tag) => send_execution_response(client, Tag::new(tag)).await?,
+            Outcome::CopyIn(copy) => {
+                let columns = self.start_copy(*copy).await?;
+                send_copy_in_response(client, copy_response(columns)).await?;
+                return Ok(Next::Copy);
+            }
+        }
+        Ok(Next::Statement)
+    }
+
+    /// What `ReadyForQuery` says of the transaction.
+    pub(super) async fn transaction_status(&self) -> TransactionStatus {
+        match &self.session.lock().await.transaction {
+            None => TransactionStatus::Idle,
+            Some(transaction) if transaction.failed => TransactionStatus::Error,
+            Some(_) => TransactionStatus::Transaction,
+        }
+    }
+}
+
+/// The answer that asks for rows.
+pub(super) fn copy_response(columns: usize) -> CopyResponse {
+    CopyResponse::new(COPY_TEXT, columns, stream::empty())
+}
+
+#[async_trait]
+impl SimpleQueryHandler for Handler {
+    async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        client.set_state(PgWireConnectionState::QueryInProgress);
+        match self.0.run_text(client, &query.query).await {
+            Ok(Next::Copy) => {
+                client.set_state(PgWireConnectionState::CopyInProgress(false));
+                client.flush().await?;
+                return Ok(());
+            }
+            Ok(Next::Statement) => {}
+            Err(PgWireError::IoError(error)) => return Err(PgWireError::IoError(error)),
+            Err(error) => {
+                let info: pgwire::error::ErrorInfo = error.into();
+                client.feed(PgWireBackendMessage::ErrorResponse(info.into())).await?;
+            }
+        }
+        let status = self.0.transaction_status().await;
+        client.set_transaction_status(status);
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        send_ready_for_query(client, status).await
+    }
+
+    /// Not used: statements are answered as they run, in [`Self::on_query`].
+    async fn do_query<C>(&self, _client: &mut C, _query: &str) -> PgWireResult<Vec<Response>>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        Ok(vec![])
+    }
+}

@@ -1,0 +1,217 @@
+//! From a checked query to rows: everything a statement may see is a [`ReadView`].
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::ParamValues;
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, Statement as PlanStatement};
+use datafusion::prelude::Expr;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{self, Query};
+
+use super::catalog_provider::{SharedCatalog, ViewCatalog, ViewCatalogList};
+use super::engine::{self, Engine};
+use super::error::SqlError;
+use super::functions::{self, SessionInfo};
+use super::parser::{self, Statement};
+use super::read_view::ReadView;
+use super::rewrite;
+use super::system_catalog::{self, SystemContext};
+use crate::catalog::{Relation, SYSTEM_SCHEMAS, View};
+use crate::hummock::scan::SstTable;
+
+/// Plans statements against one read view.
+#[derive(Clone)]
+pub struct Planner {
+    pub engine: Arc<Engine>,
+    pub view: ReadView,
+    pub system: SystemContext,
+    pub session: SessionInfo,
+}
+
+/// Rows on their way, and what their columns are called.
+pub struct Rows {
+    /// Names as PostgreSQL gives them; types as Arrow has them.
+    pub schema: SchemaRef,
+    pub stream: SendableRecordBatchStream,
+}
+
+impl Planner {
+    /// DataFusion's state for one statement.
+    pub fn state(&self) -> Result<SessionState, SqlError> {
+        self.state_in(&self.session.schema)
+    }
+
+    fn state_in(&self, search_schema: &str) -> Result<SessionState, SqlError> {
+        let mut state = self.engine.planning_state();
+        let own = functions::session_functions(&self.session);
+        for function in own.into_iter().chain(system_catalog::functions::functions(&self.view)) {
+            engine::register(&mut state, function)?;
+        }
+        let [pg_catalog, _, rw_catalog] = SYSTEM_SCHEMAS;
+        let search_path = [search_schema, pg_catalog, rw_catalog].map(str::to_owned).to_vec();
+        let catalog = ViewCatalog { planner: self.clone(), search_path };
+        state.register_catalog_list(Arc::new(ViewCatalogList {
+            database: self.session.database.clone(),
+            catalog: Arc::new(SharedCatalog(Arc::new(catalog))),
+        }));
+        Ok(state)
+    }
+
+    /// The table's rows alive in this view.
+    pub fn scan_of(&self, relation: &Relation) -> datafusion::error::Result<SstTable> {
+        let table = relation.as_table().ok_or_else(|| {
+            datafusion::error::DataFusionError::from(SqlError::internal("a view has no files"))
+        })?;
+        let files = self.view.version.files_at(relation.id, self.view.epoch);
+        Ok(self.scan_files(table, files))
+    }
+
+    /// The rows of these files of a table.
+    pub fn scan_files(
+        &self,
+        table: &crate::catalog::Table,
+        files: Vec<crate::hummock::version::LiveFile>,
+    ) -> SstTable {
+        SstTable::new(
+            Arc::new(table.clone()),
+            files,
+            self.engine.store_url.clone(),
+            self.view.params.value(crate::params::DATA_DIRECTORY),
+            Arc::clone(&self.engine.statistics),
+        )
+    }
+
+    /// Plans a query; `parameters` are the types of `$1`, `$2`, …
+    pub async fn plan(
+        &self,
+        state: &SessionState,
+        query: &Query,
+        parameters: &[ast::DataType],
+    ) -> Result<LogicalPlan, SqlError> {
+        let mut query = query.clone();
+        rewrite::query(&mut query)?;
+        let statement = ast::Statement::Query(Box::new(query));
+        plan_statement(state, statement, parameters).await
+    }
+
+    /// The schema in which users see a plan's rows: PostgreSQL's column names.
+    pub fn output_schema(&self, query: &Query, plan: &LogicalPlan) -> SchemaRef {
+        let fields = plan.schema().fields();
+        let plan_names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+        let names = rewrite::output_names(query, &plan_names);
+        let named = fields.iter().zip(names).map(|(field, name)| renamed(field, name));
+        Arc::new(Schema::new(named.collect::<Vec<_>>()))
+    }
+
+    /// The plan of a view's query, its columns under the view's names.
+    pub async fn plan_view(&self, view: &View) -> Result<LogicalPlan, SqlError> {
+        let state = self.state_in(&view.search_schema)?;
+        let query = parse_query(&view.query)?;
+        let plan = self.plan(&state, &query, &[]).await?;
+        rename_columns(plan, view.columns.iter().map(|column| column.name.as_str()))
+    }
+
+    /// Runs a plan.
+    pub async fn execute(
+        &self,
+        state: SessionState,
+        plan: LogicalPlan,
+        values: ParamValues,
+    ) -> Result<SendableRecordBatchStream, SqlError> {
+        let plan = plan.with_param_values(values)?;
+        Ok(DataFrame::new(state, plan).execute_stream().await?)
+    }
+
+    /// Plans and runs a query.
+    pub async fn query(
+        &self,
+        query: &Query,
+        parameters: &Parameters,
+    ) -> Result<Rows, SqlError> {
+        let state = self.state()?;
+        let plan = self.plan(&state, query, &parameters.types).await?;
+        let schema = self.output_schema(query, &plan);
+        let stream = self.execute(state, plan, parameters.values.clone()).await?;
+        // What runs knows the types best: an optimizer may have narrowed them.
+        let schema = with_types_of(&schema, &stream.schema());
+        Ok(Rows { schema, stream })
+    }
+}
+
+/// Values for `$1`, `$2`, … and their types as SQL.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    pub types: Vec<ast::DataType>,
+    pub values: ParamValues,
+}
+
+impl Parameters {
+    pub fn none() -> Self {
+        Self { types: vec![], values: ParamValues::List(vec![]) }
+    }
+}
+
+/// Plans a statement whose parameters have known types.
+async fn plan_statement(
+    state: &SessionState,
+    statement: ast::Statement,
+    parameters: &[ast::DataType],
+) -> Result<LogicalPlan, SqlError> {
+    let statement = if parameters.is_empty() {
+        statement
+    } else {
+        ast::Statement::Prepare {
+            name: ast::Ident::new("p"),
+            data_types: parameters.to_vec(),
+            statement: Box::new(statement),
+        }
+    };
+    let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
+    match plan {
+        LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => {
+            Ok(Arc::unwrap_or_clone(prepare.input))
+        }
+        plan => Ok(plan),
+    }
+}
+
+/// The query a view keeps as text.
+pub fn parse_query(text: &str) -> Result<Query, SqlError> {
+    let statements = parser::parse(text)?;
+    match statements.into_iter().next().map(|parsed| parsed.statement) {
+        Some(Statement::Query(query)) => Ok(*query),
+        _ => Err(SqlError::internal("a view does not hold a query")),
+    }
+}
+
+/// The same rows under other column names.
+pub fn rename_columns<'a>(
+    plan: LogicalPlan,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<LogicalPlan, SqlError> {
+    let columns = plan.schema().columns();
+    let renamed = columns.into_iter().zip(names).map(|(column, name)| {
+        if column.relation.is_none() && column.name == name {
+            Expr::Column(column)
+        } else {
+            Expr::Column(column).alias(name)
+        }
+    });
+    let exprs: Vec<_> = renamed.collect();
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+fn renamed(field: &Field, name: String) -> Field {
+    field.clone().with_name(name)
+}
+
+fn with_types_of(named: &Schema, typed: &Schema) -> SchemaRef {
+    let fields = named.fields().iter().zip(typed.fields()).map(|(named, typed)| {
+        named.as_ref().clone().with_data_type(typed.data_type().clone())
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}

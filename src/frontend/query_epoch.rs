@@ -1,0 +1,122 @@
+//! Reading the past: finding the snapshot that holds an epoch, and keeping those in use.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::error::SqlError;
+use super::pgwire::sqlstate::SqlState;
+use crate::backup::manifest::ManifestEntry;
+use crate::backup::snapshot::SnapshotReader;
+use crate::backup::{BackupError, OpenLocation};
+use crate::epoch::Epoch;
+use crate::meta::state::State;
+use crate::params::{self, Params};
+use crate::storage::StorageLocation;
+
+/// Snapshots kept in memory after their last session is gone.
+const CACHED_MAX: usize = 4;
+/// Valid ranges named in a hint.
+const RANGES_SHOWN: usize = 3;
+
+/// The past, as of one epoch of one snapshot.
+#[derive(Clone, Debug)]
+pub struct PastEpoch {
+    pub epoch: Epoch,
+    pub state: Arc<State>,
+}
+
+/// Snapshots read lately, newest last. The checksum tells two snapshots of one id apart.
+#[derive(Debug, Default)]
+pub struct SnapshotCache(Mutex<Vec<(String, Arc<State>)>>);
+
+impl SnapshotCache {
+    /// The past at `epoch`, if one of `snapshots` holds it.
+    pub async fn past(
+        &self,
+        epoch: Epoch,
+        snapshots: &[ManifestEntry],
+        params: &Params,
+    ) -> Result<PastEpoch, SqlError> {
+        let holds = |s: &&ManifestEntry| s.safe_epoch <= epoch && epoch <= s.max_committed_epoch;
+        let Some(entry) = snapshots.iter().find(holds) else {
+            return Err(not_found(epoch, snapshots));
+        };
+        if let Some(state) = self.lookup(&entry.sha256) {
+            return Ok(PastEpoch { epoch, state });
+        }
+        let state = load(entry, params).await.map_err(|error| {
+            let id = entry.id;
+            let cause = crate::meta::error::chain(&error);
+            let read = SqlError::new(
+                SqlState::IO_ERROR,
+                format!("failed to get meta snapshot {id}: {cause}"),
+            );
+            match error.hint() {
+                Some(hint) => read.hint(hint),
+                None => read,
+            }
+        })?;
+        let state = Arc::new(state);
+        self.keep(entry.sha256.clone(), Arc::clone(&state));
+        Ok(PastEpoch { epoch, state })
+    }
+
+    fn lookup(&self, sha256: &str) -> Option<Arc<State>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(known, _)| known == sha256).map(|(_, state)| Arc::clone(state))
+    }
+
+    fn keep(&self, sha256: String, state: Arc<State>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= CACHED_MAX {
+            kept.remove(0);
+        }
+        kept.push((sha256, state));
+    }
+}
+
+/// Reads what queries need of a snapshot.
+async fn load(entry: &ManifestEntry, params: &Params) -> Result<State, BackupError> {
+    let location = OpenLocation::open(&StorageLocation {
+        url: params.value(params::BACKUP_STORAGE_URL).to_owned(),
+        directory: params.value(params::BACKUP_STORAGE_DIRECTORY).to_owned(),
+    })?;
+    let path = crate::layout::snapshot(&location.directory, entry.id);
+    let reader = SnapshotReader::open(&location.storage, &path, Some(entry)).await?;
+    reader.state().await
+}
+
+fn not_found(epoch: Epoch, snapshots: &[ManifestEntry]) -> SqlError {
+    SqlError::new(
+        SqlState::INVALID_PARAMETER_VALUE,
+        format!("Read backup error: backup include epoch {epoch} not found"),
+    )
+    .detail("An epoch can be read if a meta snapshot holds it.")
+    .hint(nearest_ranges(epoch, snapshots))
+}
+
+/// Says which epochs could be read instead, nearest first.
+fn nearest_ranges(epoch: Epoch, snapshots: &[ManifestEntry]) -> String {
+    if snapshots.is_empty() {
+        return "There is no meta snapshot yet; BACKUP takes one.".to_owned();
+    }
+    let distance = |s: &&ManifestEntry| {
+        let [epoch, first, last] = [epoch, s.safe_epoch, s.max_committed_epoch].map(Epoch::as_u64);
+        first.abs_diff(epoch).min(last.abs_diff(epoch))
+    };
+    let mut nearest: Vec<&ManifestEntry> = snapshots.iter().collect();
+    nearest.sort_by_key(distance);
+    let ranges: Vec<String> = nearest.iter().take(RANGES_SHOWN).map(|s| range_text(s)).collect();
+    format!("Nearest valid ranges: {}", ranges.join("; "))
+}
+
+fn range_text(entry: &ManifestEntry) -> String {
+    let time = |epoch: Epoch| epoch.timestamp().map_or_else(|| "-".to_owned(), |t| t.to_string());
+    format!(
+        "{} to {} (snapshot {}, {} to {} UTC)",
+        entry.safe_epoch,
+        entry.max_committed_epoch,
+        entry.id,
+        time(entry.safe_epoch),
+        time(entry.max_committed_epoch)
+    )
+}

@@ -1,0 +1,36 @@
+//! The read view: all that planning ever sees of the metadata.
+
+use std::sync::Arc;
+
+use crate::catalog::CatalogAt;
+use crate::epoch::Epoch;
+use crate::hummock::version::Version;
+use crate::meta::state::State;
+use crate::params::Params;
+
+/// The database as one epoch sees it. Latest, `QUERY_EPOCH` and `AS OF` differ only in the epoch,
+/// and in whether the state is the running one or that of a snapshot.
+#[derive(Clone, Debug)]
+pub struct ReadView {
+    pub catalog: CatalogAt,
+    pub version: Arc<Version>,
+    pub epoch: Epoch,
+    pub params: Arc<Params>,
+}
+
+impl ReadView {
+    /// The view of `state` from `epoch`.
+    pub fn of(state: &State, epoch: Epoch) -> Self {
+        Self {
+            catalog: state.catalog.at(epoch),
+            version: Arc::clone(&state.version),
+            epoch,
+            params: Arc::clone(&state.params),
+        }
+    }
+
+    /// The view of `state` from its newest epoch.
+    pub fn latest(state: &State) -> Self {
+        Self::of(state, state.version.max_committed_epoch)
+    }
+}

@@ -1,0 +1,109 @@
+//! Casts and typed literals become calls of our own cast; `regclass` and its kin become calls of the
+//! catalog's functions.
+//!
+//! Two casts stay what they are: that of a parameter, whose type the planner takes from it, and that
+//! of `NULL`. For both, [`super::types`] tells the planner what our types are.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    CastKind, DataType, Expr, Function, TypedString, Value, ValueWithSpan, VisitMut,
+    visit_expressions_mut,
+};
+
+use super::operators::{as_string, call, string, take};
+use super::types::{PseudoType, Registered, cast_type, pseudo_type};
+use crate::catalog::ColumnType;
+use crate::frontend::error::SqlError;
+use crate::frontend::functions::CAST;
+
+/// Rewrites every cast and typed literal in `node`.
+pub fn rewrite_casts<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
+    let flow = visit_expressions_mut(node, |expr| match rewrite_cast(expr) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    });
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
+    if let Expr::TypedString(TypedString { data_type, value, .. }) = expr {
+        let literal = Expr::Value(value.clone());
+        *expr = cast_call(literal, &cast_type(data_type)?);
+        return Ok(());
+    }
+    let Expr::Cast {
+        kind: CastKind::Cast | CastKind::DoubleColon,
+        expr: inner,
+        data_type,
+        array: false,
+        format: None,
+    } = expr
+    else {
+        return Ok(());
+    };
+    if let Some(PseudoType::Registered(registered)) = pseudo_type(data_type) {
+        *expr = registered_cast(registered, take(inner));
+        return Ok(());
+    }
+    let target = cast_type(data_type)?;
+    match inner.as_ref() {
+        Expr::Value(ValueWithSpan { value: Value::Null, .. }) => {}
+        Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => {
+            // Its text is checked and normalised only by our cast.
+            if target == ColumnType::Jsonb {
+                let text = Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(take(inner)),
+                    data_type: DataType::Text,
+                    array: false,
+                    format: None,
+                };
+                *expr = cast_call(text, &target);
+            }
+        }
+        Expr::Function(function) if is_text(&target) && names_oid(function).is_some() => {
+            let name = names_oid(function).unwrap_or_default();
+            *expr = call(&name, vec![take(inner)]);
+        }
+        _ => *expr = cast_call(take(inner), &target),
+    }
+    Ok(())
+}
+
+fn cast_call(value: Expr, target: &ColumnType) -> Expr {
+    call(CAST, vec![value, string(target.to_string())])
+}
+
+fn is_text(target: &ColumnType) -> bool {
+    matches!(target, ColumnType::Text | ColumnType::Varchar(_))
+}
+
+/// Of `to_regclass_oid` the function that goes back: `regclass_name`.
+fn names_oid(function: &Function) -> Option<String> {
+    let kind = function.name.to_string();
+    let kind = kind.strip_prefix("to_reg")?.strip_suffix("_oid")?;
+    Some(format!("reg{kind}_name"))
+}
+
+/// A literal or a parameter is the name of an object and becomes its oid; anything else is an oid, and
+/// is shown as the name.
+fn registered_cast(registered: Registered, value: Expr) -> Expr {
+    let kind = match registered {
+        Registered::Class => "regclass",
+        Registered::Type => "regtype",
+        Registered::Namespace => "regnamespace",
+        Registered::Function => "regproc",
+        Registered::Other => return cast_call(value, &ColumnType::BigInt),
+    };
+    let is_parameter =
+        matches!(&value, Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }));
+    if is_parameter || as_string(&value).is_some() {
+        call(&format!("to_{kind}_oid"), vec![value])
+    } else {
+        call(&format!("{kind}_name"), vec![value])
+    }
+}

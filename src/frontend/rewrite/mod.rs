@@ -1,0 +1,41 @@
+//! Passes over a parsed statement, between the parser and DataFusion's planner.
+//!
+//! DataFusion speaks a SQL of its own: it leaves out clauses without a word, has other type names and
+//! other column names. The passes close that gap on the syntax tree, each in a file of its own:
+//! [`reject`] refuses what the planner would ignore, [`output_names`] gives columns their names,
+//! [`operators`] and [`casts`] replace what the planner lacks by calls of our functions, and
+//! [`types`] tells it what our types are.
+
+pub mod casts;
+pub mod operators;
+pub mod output_names;
+pub mod reject;
+mod similar;
+pub mod types;
+
+use sqlparser::ast::{Expr, Query, Visit, VisitMut};
+
+use crate::frontend::error::SqlError;
+
+pub use output_names::output_names;
+
+/// Makes a query ready to be planned. What the result's columns are called is to be asked from
+/// [`output_names()`] with the query as it was before.
+pub fn query(query: &mut Query) -> Result<(), SqlError> {
+    prepare(query)
+}
+
+/// Makes a lone expression ready to be planned.
+pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
+    prepare(expr)
+}
+
+fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
+    reject::reject_ignored(node)?;
+    output_names::name_nested_selects(node);
+    operators::rewrite_operators(node)?;
+    casts::rewrite_casts(node)
+}
+
+#[cfg(test)]
+mod tests;

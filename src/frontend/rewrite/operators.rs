@@ -1,0 +1,387 @@
+//! Replaces what DataFusion's planner lacks: PostgreSQL's operators, qualified function names,
+//! collations, `ARRAY(query)`, `SIMILAR TO`, `AT TIME ZONE`, `FETCH FIRST`.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::helpers::attached_token::AttachedToken;
+use sqlparser::ast::{
+    BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName,
+    OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableAliasColumnDef,
+    TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
+};
+
+use super::similar::similar_to_regex;
+use crate::frontend::error::SqlError;
+use crate::frontend::parser::folded;
+use crate::frontend::pgwire::sqlstate::SqlState;
+
+/// Rewrites every query and expression in `node`.
+pub fn rewrite_operators<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
+    match node.visit(&mut Rewriter) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+/// A call of one of our functions.
+pub fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)));
+    call_with(
+        name,
+        FunctionArgumentList { duplicate_treatment: None, args: args.collect(), clauses: vec![] },
+    )
+}
+
+fn call_with(name: &str, args: FunctionArgumentList) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(args),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+/// A string literal.
+pub fn string(text: impl Into<String>) -> Expr {
+    Expr::value(Value::SingleQuotedString(text.into()))
+}
+
+/// The text of a string literal in any of its spellings.
+pub fn as_string(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Nested(inner) => as_string(inner),
+        Expr::Value(ValueWithSpan { value, .. }) => match value {
+            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Some(text),
+            Value::DollarQuotedString(quoted) => Some(&quoted.value),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+struct Rewriter;
+
+type Flow = ControlFlow<Box<SqlError>>;
+
+impl VisitorMut for Rewriter {
+    type Break = Box<SqlError>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        flow(fetch_to_limit(query))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {
+        match factor {
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
+                unqualify(name);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        flow(rewrite_expr(expr))
+    }
+}
+
+fn flow(result: Result<(), SqlError>) -> Flow {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    }
+}
+
+/// Takes an expression out, to put another one made of it in its place.
+pub fn take(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::value(Value::Null))
+}
+
+fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
+    match expr {
+        Expr::BinaryOp { .. } => rewrite_operation(expr),
+        Expr::Collate { expr: inner, collation } => {
+            check_collation(collation)?;
+            *expr = take(inner);
+            Ok(())
+        }
+        Expr::Function(function) => {
+            unqualify(&mut function.name);
+            if let FunctionArguments::Subquery(query) = &mut function.args {
+                *expr = array_of(std::mem::replace(query, empty_query()));
+            }
+            Ok(())
+        }
+        // PostgreSQL reserves the word: as a column it must be quoted.
+        Expr::Identifier(ident)
+            if ident.quote_style.is_none()
+                && ident.value.eq_ignore_ascii_case("current_schema") =>
+        {
+            *expr = call("current_schema", vec![]);
+            Ok(())
+        }
+        Expr::SimilarTo { .. } => rewrite_similar_to(expr),
+        Expr::AtTimeZone { timestamp, time_zone } => {
+            *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
+            Ok(())
+        }
+        Expr::Value(value) => {
+            if let Value::NationalStringLiteral(text) | Value::UnicodeStringLiteral(text) =
+                &mut value.value
+            {
+                value.value = Value::SingleQuotedString(std::mem::take(text));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn rewrite_operation(expr: &mut Expr) -> Result<(), SqlError> {
+    let Expr::BinaryOp { left, op, right } = expr else { return Ok(()) };
+    if let BinaryOperator::PGCustomBinaryOperator(parts) = op {
+        *op = named_operator(parts)?;
+    }
+    let function = match op {
+        BinaryOperator::Arrow => "json_get",
+        BinaryOperator::LongArrow => "json_get_text",
+        BinaryOperator::HashArrow => "json_get_path",
+        BinaryOperator::HashLongArrow => "json_get_path_text",
+        BinaryOperator::Question => "json_exists",
+        BinaryOperator::PGStartsWith => "starts_with",
+        BinaryOperator::PGOverlap => "array_has_any",
+        _ => return Ok(()),
+    };
+    *expr = call(function, vec![take(left), take(right)]);
+    Ok(())
+}
+
+/// The operator written as `OPERATOR(pg_catalog.~)`.
+fn named_operator(parts: &[String]) -> Result<BinaryOperator, SqlError> {
+    let symbol = match parts {
+        [symbol] => symbol,
+        [schema, symbol] if schema.eq_ignore_ascii_case("pg_catalog") => symbol,
+        _ => return Err(SqlError::unsupported(format!("operator {}", parts.join(".")))),
+    };
+    let operator = match symbol.as_str() {
+        "=" => BinaryOperator::Eq,
+        "<>" | "!=" => BinaryOperator::NotEq,
+        "<" => BinaryOperator::Lt,
+        "<=" => BinaryOperator::LtEq,
+        ">" => BinaryOperator::Gt,
+        ">=" => BinaryOperator::GtEq,
+        "+" => BinaryOperator::Plus,
+        "-" => BinaryOperator::Minus,
+        "*" => BinaryOperator::Multiply,
+        "/" => BinaryOperator::Divide,
+        "%" => BinaryOperator::Modulo,
+        "||" => BinaryOperator::StringConcat,
+        "~" => BinaryOperator::PGRegexMatch,
+        "~*" => BinaryOperator::PGRegexIMatch,
+        "!~" => BinaryOperator::PGRegexNotMatch,
+        "!~*" => BinaryOperator::PGRegexNotIMatch,
+        "~~" => BinaryOperator::PGLikeMatch,
+        "~~*" => BinaryOperator::PGILikeMatch,
+        "!~~" => BinaryOperator::PGNotLikeMatch,
+        "!~~*" => BinaryOperator::PGNotILikeMatch,
+        "@>" => BinaryOperator::AtArrow,
+        "<@" => BinaryOperator::ArrowAt,
+        "&&" => BinaryOperator::PGOverlap,
+        "->" => BinaryOperator::Arrow,
+        "->>" => BinaryOperator::LongArrow,
+        "#>" => BinaryOperator::HashArrow,
+        "#>>" => BinaryOperator::HashLongArrow,
+        _ => return Err(SqlError::unsupported(format!("operator {symbol}"))),
+    };
+    Ok(operator)
+}
+
+/// Strings compare by their bytes: a collation is taken if it says the same.
+fn check_collation(collation: &ObjectName) -> Result<(), SqlError> {
+    let last =
+        collation.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.to_lowercase());
+    match last.as_deref() {
+        Some("default" | "c" | "posix" | "ucs_basic" | "c.utf8" | "c.utf-8") => Ok(()),
+        _ => Err(SqlError::unsupported(format!("collation {collation}"))
+            .hint("Strings compare by their bytes, as with COLLATE \"C\".")),
+    }
+}
+
+/// `pg_catalog.f` and `public.f` are `f`.
+fn unqualify(name: &mut ObjectName) {
+    if let [schema, _] = name.0.as_slice()
+        && let Some(schema) = schema.as_ident().map(folded)
+        && matches!(schema.as_str(), "pg_catalog" | "public" | "information_schema" | "rw_catalog")
+    {
+        name.0.remove(0);
+    }
+}
+
+/// `x SIMILAR TO 'p'` as `x ~ 'regex'`.
+fn rewrite_similar_to(expr: &mut Expr) -> Result<(), SqlError> {
+    let Expr::SimilarTo { negated, expr: text, pattern, escape_char } = expr else { return Ok(()) };
+    let Some(literal) = as_string(pattern) else {
+        return Err(SqlError::unsupported("SIMILAR TO with a pattern that is not a literal"));
+    };
+    let escape = match escape_char.as_ref().map(|escape| escape.value.clone().into_string()) {
+        None => Some('\\'),
+        Some(escape) => escape.and_then(|text| {
+            let mut chars = text.chars();
+            chars.next().filter(|_| chars.next().is_none())
+        }),
+    };
+    let escape = escape.ok_or_else(|| {
+        SqlError::new(SqlState::INVALID_ESCAPE_SEQUENCE, "invalid escape string")
+            .hint("Escape string must be one character.")
+    })?;
+    let regex = similar_to_regex(literal, escape).ok_or_else(|| {
+        SqlError::new(
+            SqlState::INVALID_REGULAR_EXPRESSION,
+            format!("invalid SIMILAR TO pattern: \"{literal}\""),
+        )
+    })?;
+    let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+    let left = Box::new(take(text));
+    // The operator binds tighter or weaker than what it replaces: keep it together.
+    let operation = Expr::BinaryOp { left, op, right: Box::new(string(regex)) };
+    *expr = Expr::Nested(Box::new(operation));
+    Ok(())
+}
+
+/// `FETCH FIRST n ROWS ONLY` as `LIMIT n`.
+fn fetch_to_limit(query: &mut Query) -> Result<(), SqlError> {
+    let Some(Fetch { with_ties, percent, quantity }) = query.fetch.take() else { return Ok(()) };
+    if with_ties {
+        return Err(SqlError::unsupported("FETCH ... WITH TIES"));
+    }
+    if percent {
+        return Err(SqlError::unsupported("FETCH ... PERCENT"));
+    }
+    let rows = quantity.unwrap_or_else(|| Expr::value(Value::Number("1".to_owned(), false)));
+    match &mut query.limit_clause {
+        None => {
+            query.limit_clause = Some(LimitClause::LimitOffset {
+                limit: Some(rows),
+                offset: None,
+                limit_by: vec![],
+            });
+        }
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(rows),
+        Some(_) => return Err(SqlError::syntax("multiple LIMIT clauses not allowed")),
+    }
+    Ok(())
+}
+
+/// `ARRAY(SELECT x ... ORDER BY y)` as `(SELECT array_agg(x ORDER BY y) ...)`.
+///
+/// Where the query is more than that, its rows are aggregated around it.
+fn array_of(mut query: Box<Query>) -> Expr {
+    if aggregate_in_place(&mut query).is_some() {
+        return Expr::Subquery(query);
+    }
+    let value = Ident::new("value");
+    let derived = TableFactor::Derived {
+        lateral: false,
+        subquery: query,
+        alias: Some(TableAlias {
+            explicit: true,
+            name: Ident::new("elements"),
+            columns: vec![TableAliasColumnDef { name: value.clone(), data_type: None }],
+            at: None,
+        }),
+        sample: None,
+    };
+    let item = SelectItem::UnnamedExpr(call("array_agg", vec![Expr::Identifier(value)]));
+    let from = vec![TableWithJoins { relation: derived, joins: vec![] }];
+    let mut outer = empty_query();
+    outer.body = Box::new(SetExpr::Select(Box::new(plain_select(vec![item], from))));
+    Expr::Subquery(outer)
+}
+
+/// `None` when the query is left as it is, because its rows are not those of its `FROM`.
+fn aggregate_in_place(query: &mut Query) -> Option<()> {
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(exprs, _) if exprs.is_empty())
+        || select.having.is_some()
+        || select.distinct.is_some()
+        || select.qualify.is_some();
+    let (value, alias) = match select.projection.as_mut_slice() {
+        [SelectItem::UnnamedExpr(value)] => (value, None),
+        [SelectItem::ExprWithAlias { expr, alias }] => (expr, Some(&*alias)),
+        _ => return None,
+    };
+    if grouped || query.limit_clause.is_some() || matches!(value, Expr::Function(_)) {
+        return None;
+    }
+    let mut order_by = match query.order_by.take().map(|order_by| order_by.kind) {
+        None => vec![],
+        Some(OrderByKind::Expressions(exprs)) => exprs,
+        Some(OrderByKind::All(_)) => return None,
+    };
+    for by in &mut order_by {
+        // The first and only column, by its number or its alias, is the value itself.
+        let names_value = match &by.expr {
+            Expr::Value(_) => true,
+            Expr::Identifier(ident) => alias.is_some_and(|alias| folded(alias) == folded(ident)),
+            _ => false,
+        };
+        if names_value {
+            by.expr = value.clone();
+        }
+    }
+    let clauses =
+        if order_by.is_empty() { vec![] } else { vec![FunctionArgumentClause::OrderBy(order_by)] };
+    let args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(take(value)))];
+    let list = FunctionArgumentList { duplicate_treatment: None, args, clauses };
+    select.projection = vec![SelectItem::UnnamedExpr(call_with("array_agg", list))];
+    Some(())
+}
+
+fn empty_query() -> Box<Query> {
+    Box::new(Query {
+        with: None,
+        body: Box::new(SetExpr::Select(Box::new(plain_select(vec![], vec![])))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: vec![],
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: vec![],
+    })
+}
+
+fn plain_select(projection: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Select {
+    Select {
+        select_token: AttachedToken::empty(),
+        optimizer_hints: vec![],
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection,
+        exclude: None,
+        into: None,
+        from,
+        lateral_views: vec![],
+        prewhere: None,
+        selection: None,
+        connect_by: vec![],
+        group_by: GroupByExpr::Expressions(vec![], vec![]),
+        cluster_by: vec![],
+        distribute_by: vec![],
+        sort_by: vec![],
+        having: None,
+        named_window: vec![],
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: SelectFlavor::Standard,
+    }
+}

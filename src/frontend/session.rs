@@ -1,0 +1,82 @@
+//! One session per connection: its user, its variables, and where in time it reads.
+
+use std::sync::Arc;
+
+use super::error::SqlError;
+use super::functions::SessionInfo;
+use super::pgwire::sqlstate::SqlState;
+use super::query_epoch::PastEpoch;
+use super::read_view::ReadView;
+use super::variables::Variables;
+use crate::meta::state::State;
+
+#[derive(Debug)]
+pub struct Session {
+    pub user: String,
+    pub database: String,
+    pub variables: Variables,
+    /// Set by `SET QUERY_EPOCH`: the whole session reads there, and writes nothing.
+    pub past: Option<PastEpoch>,
+    pub transaction: Option<Transaction>,
+}
+
+/// An explicit transaction. It holds the view of its first statement and cannot write.
+#[derive(Debug)]
+pub struct Transaction {
+    pub read_only: bool,
+    pub view: Option<ReadView>,
+    /// An error ended it; only its end is awaited.
+    pub failed: bool,
+}
+
+impl Session {
+    pub fn new(user: String, database: String) -> Self {
+        Self { user, database, variables: Variables::default(), past: None, transaction: None }
+    }
+
+    /// What the next statement sees. `latest` is the newest known state.
+    pub fn view(&mut self, latest: &State) -> ReadView {
+        let now = match &self.past {
+            Some(past) => ReadView::of(&past.state, past.epoch),
+            None => ReadView::latest(latest),
+        };
+        match &mut self.transaction {
+            Some(transaction) => transaction.view.get_or_insert(now).clone(),
+            None => now,
+        }
+    }
+
+    /// Refuses a statement that changes anything, where the session may not.
+    pub fn check_writable(&self, command: &str) -> Result<(), SqlError> {
+        if let Some(past) = &self.past {
+            return Err(SqlError::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot execute {command} while QUERY_EPOCH is set"),
+            )
+            .detail(format!("The session reads the database as of epoch {}.", past.epoch))
+            .hint("SET QUERY_EPOCH = 0 returns to the present."));
+        }
+        match &self.transaction {
+            None => Ok(()),
+            Some(transaction) if transaction.read_only => Err(SqlError::new(
+                SqlState::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot execute {command} in a read-only transaction"),
+            )),
+            Some(_) => Err(SqlError::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                format!("{command} inside a transaction block is not supported"),
+            )
+            .hint("Run it outside BEGIN; each statement commits by itself.")),
+        }
+    }
+
+    /// What functions like `current_schema()` answer.
+    pub fn info(&self) -> SessionInfo {
+        SessionInfo {
+            user: self.user.clone(),
+            database: self.database.clone(),
+            schema: self.variables.search_schema(&self.user),
+            settings: Arc::clone(&self.variables.values()),
+        }
+    }
+}

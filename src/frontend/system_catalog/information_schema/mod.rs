@@ -1,0 +1,50 @@
+//! `information_schema`: the SQL standard's view of the catalog.
+
+mod columns;
+mod constraint_column_usage;
+mod empty;
+mod key_column_usage;
+mod schemata;
+mod table_constraints;
+mod tables;
+mod views;
+
+use super::SystemContext;
+use super::listing::{self, ListedKey};
+use super::relation::SystemRelation;
+
+/// Every relation of the schema. Its place is its oid: new ones go last.
+pub(super) const RELATIONS: &[&[SystemRelation]] = &[
+    &[
+        columns::RELATION,
+        constraint_column_usage::RELATION,
+        key_column_usage::RELATION,
+        schemata::RELATION,
+        table_constraints::RELATION,
+        tables::RELATION,
+        views::RELATION,
+    ],
+    empty::RELATIONS,
+];
+
+/// The standard's truth values.
+fn yes_or_no(value: bool) -> &'static str {
+    if value { "YES" } else { "NO" }
+}
+
+/// A column of a primary key.
+struct KeyColumn {
+    key: ListedKey,
+    column: String,
+    /// Its place in the key, from 1.
+    place: i64,
+}
+
+fn key_columns(context: &SystemContext) -> Vec<KeyColumn> {
+    let columns = listing::keys(&context.view).into_iter().flat_map(|key| {
+        let names: Vec<String> = key.columns().map(|column| column.name.clone()).collect();
+        let places = names.into_iter().zip(1..);
+        places.map(move |(column, place)| KeyColumn { key: key.clone(), column, place })
+    });
+    columns.collect()
+}

@@ -1,0 +1,73 @@
+//! A system relation as DataFusion sees it: a table whose rows are computed when it is scanned.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
+use datafusion::datasource::TableType;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::Result;
+use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::SystemContext;
+use super::relation::{RelationKind, Rows, SystemRelation};
+
+/// A system relation bound to what it describes.
+pub(super) struct SystemTable {
+    relation: &'static SystemRelation,
+    schema: SchemaRef,
+    context: SystemContext,
+}
+
+impl SystemTable {
+    pub(super) fn new(relation: &'static SystemRelation, context: &SystemContext) -> Self {
+        Self { relation, schema: relation.arrow_schema(), context: context.clone() }
+    }
+}
+
+impl fmt::Debug for SystemTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SystemTable").field("name", &self.relation.name).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for SystemTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        match self.relation.kind {
+            RelationKind::Table => TableType::Base,
+            RelationKind::View => TableType::View,
+        }
+    }
+
+    /// The planner is told which relations have no rows. Clients put them into queries it could
+    /// not run, and what it knows to be empty it removes before.
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        let Rows::None = self.relation.rows else { return None };
+        let schema = DFSchema::try_from(Arc::clone(&self.schema)).ok()?;
+        let plan = EmptyRelation { produce_one_row: false, schema: Arc::new(schema) };
+        Some(Cow::Owned(LogicalPlan::EmptyRelation(plan)))
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let batch = self.relation.batch(&self.context).await?;
+        let partitions = [vec![batch]];
+        let schema = Arc::clone(&self.schema);
+        Ok(MemorySourceConfig::try_new_exec(&partitions, schema, projection.cloned())?)
+    }
+}

@@ -1,0 +1,68 @@
+//! `rw_meta_snapshot`: the meta snapshots of the backup location, asked for at each scan.
+
+use chrono::DateTime;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::backup::manifest::ManifestEntry;
+use crate::epoch::Epoch;
+use crate::frontend::error::SqlError;
+use crate::frontend::system_catalog::SystemContext;
+use crate::frontend::system_catalog::cell::{Cell, Row};
+use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation};
+use crate::frontend::system_catalog::types::SystemType;
+
+pub(super) const RELATION: SystemRelation = SystemRelation {
+    name: "rw_meta_snapshot",
+    kind: RelationKind::Table,
+    columns: &[
+        ("meta_snapshot_id", SystemType::Int8),
+        ("hummock_version_id", SystemType::Int8),
+        ("safe_epoch", SystemType::Int8),
+        ("safe_epoch_ts", SystemType::Timestamp),
+        ("max_committed_epoch", SystemType::Int8),
+        ("max_committed_epoch_ts", SystemType::Timestamp),
+        ("remarks", SystemType::Varchar),
+        ("state_table_info", SystemType::Jsonb),
+        ("rw_version", SystemType::Varchar),
+        ("created_at", SystemType::Timestamptz),
+        ("size_bytes", SystemType::Int8),
+    ],
+    rows: Rows::Fetched(snapshots),
+};
+
+/// The snapshots in the order of their creation, that is of their ids.
+fn snapshots(context: &SystemContext) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
+    async move {
+        let mut entries = context.snapshots.snapshots().await?;
+        entries.sort_by_key(|entry| entry.info.id);
+        Ok(entries.iter().map(row).collect())
+    }
+    .boxed()
+}
+
+fn row(entry: &ManifestEntry) -> Row {
+    let info = &entry.info;
+    vec![
+        Cell::from(info.id.0),
+        Cell::from(info.hummock_version_id.0),
+        Cell::from(info.safe_epoch.as_u64()),
+        Cell::from(epoch_micros(info.safe_epoch)),
+        Cell::from(info.max_committed_epoch.as_u64()),
+        Cell::from(epoch_micros(info.max_committed_epoch)),
+        Cell::from(info.remarks.as_ref()),
+        Cell::from(serde_json::to_string(&info.state_table_info).ok()),
+        Cell::from(info.rw_version.as_ref()),
+        Cell::from(time_micros(&info.created_at)),
+        Cell::from(entry.size_bytes),
+    ]
+}
+
+/// Null for epoch zero, which is before all time.
+fn epoch_micros(epoch: Epoch) -> Option<i64> {
+    epoch.timestamp().map(|time| time.and_utc().timestamp_micros())
+}
+
+fn time_micros(rfc3339: &str) -> Option<i64> {
+    DateTime::parse_from_rfc3339(rfc3339).ok().map(|time| time.timestamp_micros())
+}

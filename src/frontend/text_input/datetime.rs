@@ -1,0 +1,371 @@
+//! Text of dates, times and timestamps.
+//!
+//! Taken: dates as `2022-12-28`, `2022/12/28`, `12/28/2022`, `20221228` or `epoch`, before or after Christ;
+//! times as `11:08`, `11:08:56.918`, `110856`, with AM or PM; `T` or spaces between them; then a
+//! zone as `Z`, `+09`, `-03:30`, `+0530` or a name. Without a zone, UTC is meant.
+
+use chrono::{DateTime, Offset, TimeZone};
+use datafusion::arrow::array::timezone::Tz;
+
+use super::calendar::{DAY_MICROS, days_in_month, days_of_date};
+use super::{Result, TextInputError, is_space};
+
+const SECOND: i64 = 1_000_000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+
+/// PostgreSQL's first and last year.
+const YEAR_MIN: i64 = -4713;
+const YEAR_MAX: i64 = 5_874_897;
+
+/// Days since 1970-01-01.
+pub(super) fn date(text: &str) -> Result<i32> {
+    let kind = Kind { name: "date", short: "date" };
+    let days = scan(text).and_then(|parts| {
+        let days = parts.date.ok_or(Fault::Syntax)?.days()?;
+        i32::try_from(days).map_err(|_| Fault::Range)
+    });
+    days.map_err(|fault| kind.error(fault, text))
+}
+
+/// Microseconds since midnight.
+pub(super) fn time(text: &str) -> Result<i64> {
+    let kind = Kind { name: "time", short: "time" };
+    // A timestamp is taken too, for its time.
+    let whole = scan(text).and_then(|parts| parts.time.ok_or(Fault::Syntax));
+    let micros = whole.or_else(|fault| match fault {
+        Fault::Syntax => Scanner::new(text).time_only(),
+        fault => Err(fault),
+    });
+    micros.map_err(|fault| kind.error(fault, text))
+}
+
+/// Microseconds since 1970-01-01 00:00:00; a zone in the text means nothing.
+pub(super) fn timestamp(text: &str) -> Result<i64> {
+    let kind = Kind { name: "timestamp", short: "timestamp" };
+    scan(text).and_then(|parts| parts.local_micros()).map_err(|fault| kind.error(fault, text))
+}
+
+/// Microseconds since 1970-01-01 00:00:00 UTC.
+pub(super) fn timestamptz(text: &str) -> Result<i64> {
+    let kind = Kind { name: "timestamp with time zone", short: "timestamp" };
+    scan(text).and_then(|parts| parts.utc_micros()).map_err(|fault| kind.error(fault, text))
+}
+
+/// Why a text is no date or time.
+enum Fault {
+    Syntax,
+    /// A field such as the month has no such value.
+    Field,
+    /// The value as a whole is too far from today.
+    Range,
+    ZoneRange,
+    ZoneUnknown(String),
+}
+
+struct Kind {
+    name: &'static str,
+    short: &'static str,
+}
+
+impl Kind {
+    fn error(&self, fault: Fault, text: &str) -> TextInputError {
+        let Self { name, short } = self;
+        let (sqlstate, message) = match fault {
+            Fault::Syntax => ("22007", format!("invalid input syntax for type {name}: \"{text}\"")),
+            Fault::Field => ("22008", format!("date/time field value out of range: \"{text}\"")),
+            Fault::Range => ("22008", format!("{short} out of range: \"{text}\"")),
+            Fault::ZoneRange => {
+                ("22009", format!("time zone displacement out of range: \"{text}\""))
+            }
+            Fault::ZoneUnknown(zone) => {
+                ("22023", format!("time zone \"{}\" not recognized", zone.to_lowercase()))
+            }
+        };
+        TextInputError::new(sqlstate, message)
+    }
+}
+
+type Scanned<T> = std::result::Result<T, Fault>;
+
+struct Date {
+    year: i64,
+    month: i64,
+    day: i64,
+}
+
+impl Date {
+    fn days(&self) -> Scanned<i64> {
+        if !(YEAR_MIN..=YEAR_MAX).contains(&self.year) {
+            return Err(Fault::Range);
+        }
+        let last = days_in_month(self.year, self.month).ok_or(Fault::Field)?;
+        if !(1..=last).contains(&self.day) {
+            return Err(Fault::Field);
+        }
+        Ok(days_of_date(self.year, self.month, self.day))
+    }
+}
+
+enum Zone {
+    Seconds(i64),
+    Named(Tz),
+}
+
+#[derive(Default)]
+struct Parts {
+    date: Option<Date>,
+    /// Microseconds since midnight.
+    time: Option<i64>,
+    zone: Option<Zone>,
+}
+
+impl Parts {
+    fn local_micros(&self) -> Scanned<i64> {
+        let days = self.date.as_ref().ok_or(Fault::Syntax)?.days()?;
+        let midnight = days.checked_mul(DAY_MICROS).ok_or(Fault::Range)?;
+        midnight.checked_add(self.time.unwrap_or(0)).ok_or(Fault::Range)
+    }
+
+    fn utc_micros(&self) -> Scanned<i64> {
+        let local = self.local_micros()?;
+        let seconds = match &self.zone {
+            None => 0,
+            Some(Zone::Seconds(seconds)) => *seconds,
+            Some(Zone::Named(zone)) => zone_seconds(zone, local)?,
+        };
+        local.checked_sub(seconds * SECOND).ok_or(Fault::Range)
+    }
+}
+
+/// How far a named zone was ahead of UTC at a local time; the earlier time where it is ambiguous.
+fn zone_seconds(zone: &Tz, local_micros: i64) -> Scanned<i64> {
+    let local = DateTime::from_timestamp_micros(local_micros).ok_or(Fault::Range)?.naive_utc();
+    let offset = zone
+        .offset_from_local_datetime(&local)
+        .earliest()
+        .unwrap_or_else(|| zone.offset_from_utc_datetime(&local));
+    Ok(i64::from(offset.fix().local_minus_utc()))
+}
+
+fn scan(text: &str) -> Scanned<Parts> {
+    let mut scanner = Scanner::new(text);
+    if scanner.text.eq_ignore_ascii_case("epoch") {
+        let date = Some(Date { year: 1970, month: 1, day: 1 });
+        return Ok(Parts { date, ..Parts::default() });
+    }
+    let date = scanner.date()?;
+    if date.year == 0 {
+        return Err(Fault::Field);
+    }
+    let mut parts = Parts { date: Some(date), ..Parts::default() };
+    let digit_ahead = |scanner: &Scanner<'_>| scanner.peek().is_some_and(|b| b.is_ascii_digit());
+    if scanner.take_any(b"Tt") || (scanner.skip_spaces() && digit_ahead(&scanner)) {
+        parts.time = Some(scanner.time()?);
+    }
+    scanner.suffixes(&mut parts)?;
+    Ok(parts)
+}
+
+/// Walks over the text, without the spaces around it.
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text: text.trim_matches(is_space), at: 0 }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        self.take_any(&[byte])
+    }
+
+    fn take_any(&mut self, bytes: &[u8]) -> bool {
+        let found = self.peek().is_some_and(|next| bytes.contains(&next));
+        self.at += usize::from(found);
+        found
+    }
+
+    fn skip_spaces(&mut self) -> bool {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| is_space(char::from(byte))) {
+            self.at += 1;
+        }
+        self.at > start
+    }
+
+    fn digits(&mut self) -> &'a str {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        &self.text[start..self.at]
+    }
+
+    /// A run of digits as a number, which must be there.
+    fn number(&mut self) -> Scanned<i64> {
+        value(self.digits())
+    }
+
+    /// A run of letters, and what may stand within the name of a zone.
+    fn word(&mut self) -> &'a str {
+        let start = self.at;
+        let within = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'_');
+        while self.peek().is_some_and(within) {
+            self.at += 1;
+        }
+        &self.text[start..self.at]
+    }
+
+    fn date(&mut self) -> Scanned<Date> {
+        let first = self.digits();
+        let separator = self.peek().filter(|byte| matches!(byte, b'-' | b'/' | b'.'));
+        let Some(separator) = separator else { return compact_date(first) };
+        self.at += 1;
+        let second = self.number()?;
+        if !self.take(separator) {
+            return Err(Fault::Syntax);
+        }
+        let third = self.digits();
+        if first.len() > 2 {
+            return Ok(Date { year: value(first)?, month: second, day: value(third)? });
+        }
+        Ok(Date { year: year(third)?, month: value(first)?, day: second })
+    }
+
+    fn time_only(mut self) -> Scanned<i64> {
+        let time = self.time()?;
+        let mut parts = Parts { time: Some(time), ..Parts::default() };
+        self.suffixes(&mut parts)?;
+        parts.time.ok_or(Fault::Syntax)
+    }
+
+    fn time(&mut self) -> Scanned<i64> {
+        let first = self.digits();
+        let (hour, minute, second) = if self.take(b':') {
+            let minute = self.number()?;
+            let second = if self.take(b':') { self.number()? } else { 0 };
+            (value(first)?, minute, second)
+        } else {
+            match first.len() {
+                4 => (value(&first[..2])?, value(&first[2..])?, 0),
+                6 => (value(&first[..2])?, value(&first[2..4])?, value(&first[4..])?),
+                _ => return Err(Fault::Syntax),
+            }
+        };
+        let fraction = if self.take(b'.') { fraction_micros(self.digits()) } else { 0 };
+        let micros = hour * HOUR + minute * MINUTE + second * SECOND + fraction;
+        if hour > 24 || minute > 59 || second > 60 || micros > DAY_MICROS {
+            return Err(Fault::Field);
+        }
+        Ok(micros)
+    }
+
+    /// AM or PM, a zone, AD or BC, in any order, to the end of the text.
+    fn suffixes(&mut self, parts: &mut Parts) -> Scanned<()> {
+        loop {
+            self.skip_spaces();
+            match self.peek() {
+                None => return Ok(()),
+                Some(b'+' | b'-') => parts.zone = Some(Zone::Seconds(self.zone_offset()?)),
+                Some(_) => self.named_suffix(parts)?,
+            }
+        }
+    }
+
+    fn named_suffix(&mut self, parts: &mut Parts) -> Scanned<()> {
+        let word = self.word();
+        let time = &mut parts.time;
+        match word.to_ascii_lowercase().as_str() {
+            "" => return Err(Fault::Syntax),
+            "am" => *time = Some(half_day(*time, 0)?),
+            "pm" => *time = Some(half_day(*time, 12 * HOUR)?),
+            "ad" => {}
+            "bc" => {
+                let date = parts.date.as_mut().ok_or(Fault::Syntax)?;
+                date.year = 1 - date.year;
+            }
+            "z" | "utc" | "gmt" | "zulu" => parts.zone = Some(Zone::Seconds(0)),
+            _ if word.contains('/') => {
+                let zone = word.parse().map_err(|_| Fault::ZoneUnknown(word.to_owned()))?;
+                parts.zone = Some(Zone::Named(zone));
+            }
+            _ => return Err(Fault::Syntax),
+        }
+        Ok(())
+    }
+
+    fn zone_offset(&mut self) -> Scanned<i64> {
+        let negative = self.peek() == Some(b'-');
+        self.at += 1;
+        let first = self.digits();
+        let (hours, mut minutes, mut seconds) = match first.len() {
+            1 | 2 => (value(first)?, 0, 0),
+            3 | 4 => {
+                let (hours, minutes) = first.split_at(first.len() - 2);
+                (value(hours)?, value(minutes)?, 0)
+            }
+            _ => return Err(Fault::Syntax),
+        };
+        if first.len() <= 2 && self.take(b':') {
+            minutes = self.number()?;
+            seconds = if self.take(b':') { self.number()? } else { 0 };
+        }
+        if hours > 15 || minutes > 59 || seconds > 59 {
+            return Err(Fault::ZoneRange);
+        }
+        let offset = hours * 3600 + minutes * 60 + seconds;
+        Ok(if negative { -offset } else { offset })
+    }
+}
+
+/// Digits as a number; so many that no field could hold them are a fault.
+fn value(digits: &str) -> Scanned<i64> {
+    match digits.len() {
+        0 => Err(Fault::Syntax),
+        1..=9 => digits.parse().map_err(|_| Fault::Syntax),
+        _ => Err(Fault::Field),
+    }
+}
+
+/// A year where two digits may stand for four.
+fn year(digits: &str) -> Scanned<i64> {
+    let year = value(digits)?;
+    Ok(match (digits.len(), year) {
+        (1 | 2, 70..) => year + 1900,
+        (1 | 2, _) => year + 2000,
+        _ => year,
+    })
+}
+
+/// `YYYYMMDD` or `YYMMDD`.
+fn compact_date(digits: &str) -> Scanned<Date> {
+    if !matches!(digits.len(), 6 | 8) {
+        return Err(Fault::Syntax);
+    }
+    let (start, day) = digits.split_at(digits.len() - 2);
+    let (first, month) = start.split_at(start.len() - 2);
+    Ok(Date { year: year(first)?, month: value(month)?, day: value(day)? })
+}
+
+/// Digits after the point of a second, as microseconds; the seventh digit rounds.
+fn fraction_micros(digits: &str) -> i64 {
+    let digit = |place| digits.as_bytes().get(place).map_or(0, |digit| i64::from(digit - b'0'));
+    let micros = (0..6).fold(0, |micros, place| micros * 10 + digit(place));
+    micros + i64::from(digit(6) >= 5)
+}
+
+/// A time of the clock with twelve hours, in the half of the day that starts at `start`.
+fn half_day(time: Option<i64>, start: i64) -> Scanned<i64> {
+    let time = time.ok_or(Fault::Syntax)?;
+    if time >= 13 * HOUR {
+        return Err(Fault::Field);
+    }
+    Ok(time % (12 * HOUR) + start)
+}

@@ -1,0 +1,349 @@
+//! Who owns the data directory, and which numbers may have been used in it.
+//!
+//! The object `lease.json` in the data directory:
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `format` | 1 |
+//! | `cluster_id` | the cluster whose data this is; no other may start here |
+//! | `generation` | rises whenever a server takes the directory; the one before is deposed |
+//! | `reserved` | exclusive upper bounds: every number below may have been used, none above |
+//!
+//! It only ever changes by compare-and-swap, so two servers cannot both own the directory, and a
+//! restored cluster that starts at the reserved numbers uses none of them twice. The test reads
+//! `tests/fixtures/lease-v1.json`; `UPDATE_FIXTURES=1` writes it anew.
+
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use crate::epoch::Epoch;
+use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
+use crate::layout;
+use crate::storage::{Storage, StorageError, Tag};
+
+const FORMAT: u32 = 1;
+
+/// How far a reservation goes past what is needed: the price of a write, and of a gap.
+const OBJECT_BLOCK: u32 = 100;
+const SST_BLOCK: u64 = 10_000;
+const VERSION_BLOCK: u64 = 10_000;
+const SNAPSHOT_BLOCK: u64 = 10;
+const EPOCH_BLOCK_MS: u64 = 10_000;
+
+/// What `lease.json` holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    pub format: u32,
+    pub cluster_id: String,
+    pub generation: u64,
+    pub reserved: Reserved,
+}
+
+/// Exclusive upper bounds of what may have been used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    pub object: ObjectId,
+    pub sst: SstId,
+    pub version: VersionId,
+    pub snapshot: SnapshotId,
+    pub epoch: Epoch,
+}
+
+/// Ownership of a data directory by this server.
+#[derive(Debug)]
+pub struct Lease {
+    storage: Storage,
+    path: Path,
+    record: LeaseRecord,
+    tag: Tag,
+    taken_at: Reserved,
+}
+
+/// Why the data directory is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    #[error("data directory is already used by another cluster with id \"{cluster_id}\"")]
+    OtherCluster { cluster_id: String },
+    #[error("this server lost the data directory to generation {generation}")]
+    Deposed { generation: u64 },
+    #[error("this server lost the data directory: {path} is gone")]
+    Gone { path: String },
+    #[error("{path} cannot be read: {reason}")]
+    Unreadable { path: String, reason: String },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl LeaseError {
+    /// The way out.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::OtherCluster { .. } => {
+                "choose another data directory, or restore a meta snapshot of that cluster"
+            }
+            Self::Deposed { .. } => {
+                "another server was started on the same data directory: stop one of the two"
+            }
+            Self::Gone { .. } => "bring the object back from a copy, or restart the server",
+            Self::Unreadable { .. } => "bring the object back from a copy, or use a newer release",
+            Self::Storage(_) => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+impl Reserved {
+    /// The greater bound of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            object: self.object.max(other.object),
+            sst: self.sst.max(other.sst),
+            version: self.version.max(other.version),
+            snapshot: self.snapshot.max(other.snapshot),
+            epoch: self.epoch.max(other.epoch),
+        }
+    }
+
+    /// Whether every bound is at least that of `needed`.
+    pub fn covers(&self, needed: &Self) -> bool {
+        self.max(*needed) == *self
+    }
+
+    /// `self` with each bound that is below `needed` moved a block past it.
+    fn extended_to(self, needed: Self) -> Self {
+        fn next<T: PartialOrd>(held: T, needed: T, extended: T) -> T {
+            if held >= needed { held } else { extended }
+        }
+        let object = ObjectId(needed.object.0.saturating_add(OBJECT_BLOCK));
+        let sst = SstId(needed.sst.0.saturating_add(SST_BLOCK));
+        let version = VersionId(needed.version.0.saturating_add(VERSION_BLOCK));
+        let snapshot = SnapshotId(needed.snapshot.0.saturating_add(SNAPSHOT_BLOCK));
+        let epoch = Epoch::from_unix_ms(needed.epoch.unix_ms().saturating_add(EPOCH_BLOCK_MS));
+        Self {
+            object: next(self.object, needed.object, object),
+            sst: next(self.sst, needed.sst, sst),
+            version: next(self.version, needed.version, version),
+            snapshot: next(self.snapshot, needed.snapshot, snapshot),
+            epoch: next(self.epoch, needed.epoch, epoch.max(needed.epoch)),
+        }
+    }
+}
+
+impl Lease {
+    /// Takes the data directory for `cluster_id`; whoever had it before is deposed.
+    pub async fn take(
+        storage: &Storage,
+        data_dir: &str,
+        cluster_id: &str,
+    ) -> Result<Self, LeaseError> {
+        let path = layout::lease(data_dir);
+        loop {
+            let found = read_tagged(storage, &path).await?;
+            let (record, expected) = match found {
+                None => (LeaseRecord::first(cluster_id), None),
+                Some((held, tag)) if held.cluster_id == cluster_id => {
+                    (LeaseRecord { generation: held.generation + 1, ..held }, Some(tag))
+                }
+                Some((LeaseRecord { cluster_id, .. }, _)) => {
+                    return Err(LeaseError::OtherCluster { cluster_id });
+                }
+            };
+            match storage.replace(&path, expected.as_ref(), record.to_bytes()).await {
+                Ok(tag) => {
+                    let (storage, taken_at) = (storage.clone(), record.reserved);
+                    return Ok(Self { storage, path, record, tag, taken_at });
+                }
+                // Somebody else is starting too: each try sees a greater generation.
+                Err(StorageError::Changed { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.record.generation
+    }
+
+    /// What was reserved when this server took the directory: whoever had it before may have used
+    /// every number below these, and this server uses none of them.
+    pub fn taken_at(&self) -> Reserved {
+        self.taken_at
+    }
+
+    /// Every number below these may be used by this server.
+    pub fn reserved(&self) -> Reserved {
+        self.record.reserved
+    }
+
+    /// Makes sure that all numbers below `needed` are reserved. Writes only when they are not yet.
+    ///
+    /// # Errors
+    /// [`LeaseError::Deposed`] when another server took the directory: this one must stop.
+    pub async fn reserve(&mut self, needed: Reserved) -> Result<(), LeaseError> {
+        while !self.record.reserved.covers(&needed) {
+            let mut record = self.record.clone();
+            record.reserved = record.reserved.extended_to(needed);
+            let swap = self.storage.replace(&self.path, Some(&self.tag), record.to_bytes()).await;
+            match swap {
+                Ok(tag) => {
+                    self.record = record;
+                    self.tag = tag;
+                }
+                Err(StorageError::Changed { .. }) => self.check().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the directory is still ours, and takes up what an earlier write of ours
+    /// left there that did not seem to succeed.
+    pub async fn check(&mut self) -> Result<(), LeaseError> {
+        let Some((found, tag)) = read_tagged(&self.storage, &self.path).await? else {
+            return Err(LeaseError::Gone { path: self.storage.name_of(&self.path) });
+        };
+        if found.cluster_id != self.record.cluster_id {
+            return Err(LeaseError::OtherCluster { cluster_id: found.cluster_id });
+        }
+        if found.generation != self.record.generation {
+            return Err(LeaseError::Deposed { generation: found.generation });
+        }
+        self.record = found;
+        self.tag = tag;
+        Ok(())
+    }
+}
+
+impl LeaseRecord {
+    fn first(cluster_id: &str) -> Self {
+        Self {
+            format: FORMAT,
+            cluster_id: cluster_id.to_owned(),
+            generation: 1,
+            reserved: Reserved::default(),
+        }
+    }
+
+    fn to_bytes(&self) -> bytes::Bytes {
+        serde_json::to_vec(self).expect("plain data always has a JSON form").into()
+    }
+}
+
+/// What the lease of a data directory says; `None` where no server ever started.
+pub async fn read(storage: &Storage, data_dir: &str) -> Result<Option<LeaseRecord>, LeaseError> {
+    let found = read_tagged(storage, &layout::lease(data_dir)).await?;
+    Ok(found.map(|(record, _)| record))
+}
+
+async fn read_tagged(
+    storage: &Storage,
+    path: &Path,
+) -> Result<Option<(LeaseRecord, Tag)>, LeaseError> {
+    let Some((bytes, tag)) = storage.read_tagged(path).await? else { return Ok(None) };
+    let unreadable =
+        |reason: String| LeaseError::Unreadable { path: storage.name_of(path), reason };
+    let record: LeaseRecord =
+        serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
+    if record.format != FORMAT {
+        let found = record.format;
+        return Err(unreadable(format!(
+            "it is of format {found}, this build reads format {FORMAT}"
+        )));
+    }
+    Ok(Some((record, tag)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needed(sst: u64, epoch_ms: u64) -> Reserved {
+        let epoch = Epoch::from_unix_ms(1_700_000_000_000 + epoch_ms);
+        Reserved { sst: SstId(sst), epoch, ..Reserved::default() }
+    }
+
+    #[tokio::test]
+    async fn a_second_cluster_does_not_get_the_directory() {
+        let storage = Storage::in_memory();
+        Lease::take(&storage, "data", "one").await.unwrap();
+        let error = Lease::take(&storage, "data", "two").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "data directory is already used by another cluster with id \"one\""
+        );
+        assert!(error.hint().is_some());
+        Lease::take(&storage, "other", "two").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_it_deposes_the_one_before() {
+        let storage = Storage::in_memory();
+        let mut first = Lease::take(&storage, "data", "one").await.unwrap();
+        first.reserve(needed(5, 0)).await.unwrap();
+        let mut second = Lease::take(&storage, "data", "one").await.unwrap();
+        assert_eq!((first.generation(), second.generation()), (1, 2));
+        assert_eq!(second.taken_at(), first.reserved());
+        assert_eq!(first.taken_at(), Reserved::default());
+        first.reserve(needed(5, 0)).await.unwrap(); // reserved before: nothing to ask
+        let error = first.reserve(needed(100_000, 0)).await.unwrap_err();
+        assert_eq!(error.to_string(), "this server lost the data directory to generation 2");
+        assert!(first.check().await.is_err());
+        second.reserve(needed(100_000, 0)).await.unwrap();
+        second.check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn reservations_go_a_block_further_and_never_back() {
+        let storage = Storage::in_memory();
+        let mut lease = Lease::take(&storage, "data", "one").await.unwrap();
+        lease.reserve(needed(5, 0)).await.unwrap();
+        let reserved = lease.reserved();
+        assert_eq!(reserved.sst, SstId(10_005));
+        assert_eq!(reserved.epoch, needed(0, 10_000).epoch);
+        assert_eq!(reserved.object, ObjectId(0));
+        lease.reserve(needed(10_005, 9_999)).await.unwrap();
+        assert_eq!(lease.reserved(), reserved);
+        lease.reserve(needed(1, 10_001)).await.unwrap();
+        assert_eq!(lease.reserved().sst, reserved.sst);
+        assert!(lease.reserved().epoch > reserved.epoch);
+        let written = read(&storage, "data").await.unwrap().unwrap();
+        assert_eq!(written.reserved, lease.reserved());
+    }
+
+    #[tokio::test]
+    async fn of_two_that_start_at_once_one_is_left() {
+        let storage = Storage::in_memory();
+        let takes = (0..6).map(|_| Lease::take(&storage, "data", "one"));
+        let mut leases: Vec<_> =
+            futures::future::join_all(takes).await.into_iter().map(Result::unwrap).collect();
+        let mut held = 0;
+        for lease in &mut leases {
+            held += usize::from(lease.check().await.is_ok());
+        }
+        assert_eq!(held, 1);
+    }
+
+    #[tokio::test]
+    async fn format_1_reads_forever() {
+        let record = LeaseRecord {
+            generation: 3,
+            reserved: needed(10_005, 10_000),
+            ..LeaseRecord::first("5ac8f7e2-0000-4000-8000-000000000001")
+        };
+        let written = crate::fixtures::read_or_update("lease-v1.json", || record.to_bytes());
+        let storage = Storage::in_memory();
+        storage.put_new(&layout::lease("data"), written.into()).await.unwrap();
+        assert_eq!(read(&storage, "data").await.unwrap(), Some(record));
+        assert_eq!(read(&storage, "none").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_newer_format_is_refused() {
+        let storage = Storage::in_memory();
+        let newer = LeaseRecord { format: 2, ..LeaseRecord::first("one") };
+        storage.put_new(&layout::lease("data"), newer.to_bytes()).await.unwrap();
+        let error = Lease::take(&storage, "data", "one").await.unwrap_err();
+        assert!(error.to_string().contains("format 2"), "{error}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Leaves out the dead rows of files that have some.
+//!
+//! Measured (`docs/architecture.md`): whole row groups and long runs of dead rows are cheapest to skip
+//! in the reader's access plan, scattered ones in a filter over the row's position, which slices a
+//! bitmap and costs next to nothing where nothing is dead.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray as _, BooleanArray};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::datatypes::{DataType, Int64Type, Schema, UInt64Type};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::{Result, exec_err};
+use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use datafusion::physical_expr::PhysicalExpr;
+use roaring::RoaringBitmap;
+
+use crate::hummock::sst::SstInfo;
+use crate::hummock::version::LiveFile;
+
+/// Runs of dead rows at least this long are skipped by the reader. About a page.
+const RUN_ROWS: u32 = 8192;
+
+/// What the reader need not touch: dead row groups, and dead runs of whole blocks of [`RUN_ROWS`].
+pub fn access_plan(sst: &SstInfo, dead: &RoaringBitmap) -> ParquetAccessPlan {
+    let mut start = 0;
+    let groups = sst.row_group_rows.iter().map(|rows| {
+        let access = row_group_access(dead, start, *rows);
+        start += rows;
+        access
+    });
+    ParquetAccessPlan::new(groups.collect())
+}
+
+fn row_group_access(dead: &RoaringBitmap, start: u32, rows: u32) -> RowGroupAccess {
+    let end = start + rows;
+    if dead.range_cardinality(start..end) == u64::from(rows) {
+        return RowGroupAccess::Skip;
+    }
+    let mut selectors: Vec<RowSelector> = vec![];
+    let mut at = start;
+    while at < end {
+        let block_end = end.min(at.saturating_add(RUN_ROWS));
+        let length = block_end - at;
+        let skip = dead.range_cardinality(at..block_end) == u64::from(length);
+        match selectors.last_mut() {
+            Some(last) if last.skip == skip => last.row_count += length as usize,
+            _ => selectors.push(RowSelector { row_count: length as usize, skip }),
+        }
+        at = block_end;
+    }
+    if selectors.iter().any(|selector| selector.skip) {
+        RowGroupAccess::Selection(RowSelection::from(selectors))
+    } else {
+        RowGroupAccess::Scan
+    }
+}
+
+/// True where the row at (file, position) is alive.
+#[derive(Debug, Clone)]
+pub struct Alive {
+    file: Arc<dyn PhysicalExpr>,
+    position: Arc<dyn PhysicalExpr>,
+    alive: Arc<HashMap<u64, BooleanBuffer>>,
+}
+
+impl Alive {
+    /// `file` yields the file's id (u64) and `position` the row's place in it (i64).
+    pub fn new(
+        file: Arc<dyn PhysicalExpr>,
+        position: Arc<dyn PhysicalExpr>,
+        files: &[LiveFile],
+    ) -> Self {
+        let alive = files.iter().filter_map(|file| {
+            let dead = file.dead.as_ref()?;
+            Some((file.sst.id.0, alive_bits(file.sst.rows, dead)))
+        });
+        Self { file, position, alive: Arc::new(alive.collect()) }
+    }
+
+    fn bits_of(&self, file: u64) -> Result<&BooleanBuffer> {
+        match self.alive.get(&file) {
+            Some(bits) => Ok(bits),
+            None => exec_err!("file {file} is not part of this scan"),
+        }
+    }
+}
+
+fn alive_bits(rows: u64, dead: &RoaringBitmap) -> BooleanBuffer {
+    let rows = usize::try_from(rows).expect("a file's rows fit in memory");
+    let mut bits = datafusion::arrow::array::BooleanBufferBuilder::new(rows);
+    bits.append_n(rows, true);
+    for position in dead {
+        bits.set_bit(position as usize, false);
+    }
+    bits.finish()
+}
+
+impl fmt::Display for Alive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "alive({}, {})", self.file, self.position)
+    }
+}
+
+impl PartialEq for Alive {
+    fn eq(&self, other: &Self) -> bool {
+        self.file.eq(&other.file)
+            && self.position.eq(&other.position)
+            && Arc::ptr_eq(&self.alive, &other.alive)
+    }
+}
+
+impl Eq for Alive {}
+
+impl Hash for Alive {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.file.hash(state);
+        self.position.hash(state);
+    }
+}
+
+impl PhysicalExpr for Alive {
+    fn data_type(&self, _input_schema: &Schema) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn nullable(&self, _input_schema: &Schema) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let files = self.file.evaluate(batch)?.into_array(batch.num_rows())?;
+        let positions = self.position.evaluate(batch)?.into_array(batch.num_rows())?;
+        let files = files.as_primitive::<UInt64Type>().values();
+        let positions = positions.as_primitive::<Int64Type>().values();
+        let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
+            return Ok(ColumnarValue::Array(Arc::new(BooleanArray::new_null(0))));
+        };
+        let place = |position: i64| usize::try_from(position).unwrap_or(usize::MAX);
+        let one_file = files.iter().all(|file| *file == files[0]);
+        let run = last - first == i64::try_from(positions.len() - 1).unwrap_or(-1)
+            && positions.is_sorted();
+        let mask = if one_file && run {
+            self.bits_of(files[0])?.slice(place(*first), positions.len())
+        } else {
+            let rows = files.iter().zip(positions);
+            rows.map(|(file, position)| Ok(self.bits_of(*file)?.value(place(*position))))
+                .collect::<Result<Vec<bool>>>()?
+                .into()
+        };
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(mask, None))))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.file, &self.position]
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        let [file, position] = children.as_slice() else {
+            return exec_err!("alive takes two arguments");
+        };
+        Ok(Arc::new(Self {
+            file: Arc::clone(file),
+            position: Arc::clone(position),
+            alive: Arc::clone(&self.alive),
+        }))
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_groups_and_long_dead_runs_are_not_read() {
+        let dead: RoaringBitmap = (0..10_000).chain(20_000..20_100).collect();
+        let group = |start, rows| row_group_access(&dead, start, rows);
+        assert_eq!(group(0, 10_000), RowGroupAccess::Skip);
+        assert_eq!(group(10_000, 10_000), RowGroupAccess::Scan);
+        assert_eq!(group(20_000, 1_000), RowGroupAccess::Scan);
+        let RowGroupAccess::Selection(selection) = group(0, 20_000) else { panic!() };
+        assert_eq!(selection.row_count(), 20_000 - RUN_ROWS as usize);
+    }
+}

@@ -1,0 +1,266 @@
+//! A table at one epoch, as DataFusion sees it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Constraint, Constraints, Result, ScalarValue, Statistics};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfigBuilder, ParquetSource,
+};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::parquet::arrow::RowNumber;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion_datasource::compute_all_files_statistics;
+use object_store::ObjectMeta;
+
+use super::adapter::ById;
+use super::alive::{self, Alive};
+use super::statistics::{self, StatisticsCache};
+use crate::catalog::{self, Table};
+use crate::hummock::sst::schema::table_schema;
+use crate::hummock::version::LiveFile;
+use crate::layout;
+
+/// Name of the column that says which file a row is in, where a scan is asked for places.
+pub const FILE_COLUMN: &str = "\u{1}file";
+/// Name of the column that says where in its file a row is.
+pub const POSITION_COLUMN: &str = "\u{1}position";
+
+/// The rows of one table alive at one epoch.
+#[derive(Debug)]
+pub struct SstTable {
+    table: Arc<Table>,
+    files: Vec<LiveFile>,
+    store_url: ObjectStoreUrl,
+    data_directory: String,
+    statistics: Arc<StatisticsCache>,
+    /// Whether the columns [`FILE_COLUMN`] and [`POSITION_COLUMN`] follow the table's own.
+    places: bool,
+    schema: SchemaRef,
+    constraints: Constraints,
+}
+
+impl SstTable {
+    /// `store_url` names the state store in the runtime of the session that will scan.
+    pub fn new(
+        table: Arc<Table>,
+        files: Vec<LiveFile>,
+        store_url: ObjectStoreUrl,
+        data_directory: &str,
+        statistics: Arc<StatisticsCache>,
+    ) -> Self {
+        let schema = table_schema(&table);
+        let constraints = key_constraint(&table);
+        let data_directory = data_directory.to_owned();
+        Self { table, files, store_url, data_directory, statistics, places: false, schema, constraints }
+    }
+
+    /// The same rows, each with its place: file and position.
+    #[must_use]
+    pub fn with_places(mut self) -> Self {
+        let mut fields = self.schema.fields().to_vec();
+        fields.push(Arc::new(file_field()));
+        fields.push(Arc::new(Field::new(POSITION_COLUMN, DataType::Int64, false)));
+        self.schema = Arc::new(Schema::new(fields));
+        self.places = true;
+        self
+    }
+
+    /// A scan of `files` that yields all columns of `self.schema`, then the places when `placed`.
+    fn source(&self, placed: bool) -> Result<TableSchema> {
+        let mut builder = TableSchema::builder(table_schema(&self.table));
+        if placed {
+            let position = Field::new(POSITION_COLUMN, DataType::Int64, false)
+                .with_extension_type(RowNumber);
+            builder = builder
+                .with_table_partition_cols(vec![Arc::new(file_field())])
+                .with_virtual_columns(vec![Arc::new(position)]);
+        }
+        Ok(builder.build())
+    }
+
+    async fn scan_files(
+        &self,
+        state: &dyn Session,
+        files: &[LiveFile],
+        placed: bool,
+        projection: Option<Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let table_schema = self.source(placed)?;
+        let store = state.runtime_env().object_store(&self.store_url)?;
+        let metadata_cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let mut partitioned = Vec::with_capacity(files.len());
+        for file in files {
+            let mut entry = self.partitioned_file(file);
+            if placed {
+                entry = entry.with_partition_values(vec![ScalarValue::from(file.sst.id.0)]);
+            } else if state.config().collect_statistics() {
+                let object = entry.object_meta.clone();
+                let known = statistics::of_file(
+                    &self.statistics, &*store, &metadata_cache, &object, &file.sst, &self.table,
+                );
+                entry = entry.with_statistics(known.await?);
+            }
+            partitioned.push(entry);
+        }
+        let groups = FileGroup::new(partitioned).split_files(state.config().target_partitions());
+        let (groups, statistics) = if placed {
+            (groups, Statistics::new_unknown(table_schema.table_schema()))
+        } else {
+            let schema = Arc::clone(table_schema.table_schema());
+            compute_all_files_statistics(groups, schema, true, false)?
+        };
+        let options = state.default_table_options().parquet;
+        let source = ParquetSource::new(table_schema)
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
+                store,
+                metadata_cache,
+            )));
+        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(projection)?
+            .with_limit(limit)
+            .with_expr_adapter(Some(Arc::new(ById { backfill: self.backfill()? })))
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+
+    /// A scan of files with dead rows: what the access plan does not skip, the filter drops.
+    async fn scan_dirty(
+        &self,
+        state: &dyn Session,
+        files: &[LiveFile],
+        projection: Option<&Vec<usize>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let width = self.table.columns.len();
+        let (file_index, position_index) = (width, width + 1);
+        let wanted = self.wanted(projection);
+        // The filter's two columns go last, unless the query itself wants them.
+        let mut read = wanted.clone();
+        for index in [file_index, position_index] {
+            if !read.contains(&index) {
+                read.push(index);
+            }
+        }
+        let place = |index| read.iter().position(|i| *i == index).expect("it was just added");
+        let (file_at, position_at) = (place(file_index), place(position_index));
+        let scan = self.scan_files(state, files, true, Some(read), None).await?;
+        let predicate = Alive::new(
+            Arc::new(Column::new(FILE_COLUMN, file_at)),
+            Arc::new(Column::new(POSITION_COLUMN, position_at)),
+            files,
+        );
+        let filter = FilterExecBuilder::new(Arc::new(predicate), scan)
+            .apply_projection(Some((0..wanted.len()).collect()))?
+            .with_default_selectivity(100)
+            .build()?;
+        Ok(Arc::new(filter))
+    }
+
+    /// Indices of the wanted columns, in order.
+    fn wanted(&self, projection: Option<&Vec<usize>>) -> Vec<usize> {
+        projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect())
+    }
+
+    fn partitioned_file(&self, file: &LiveFile) -> PartitionedFile {
+        let entry = PartitionedFile::new_from_meta(ObjectMeta {
+            location: layout::sst(&self.data_directory, file.sst.id),
+            // A file never changes: one time for all keeps cached metadata valid.
+            last_modified: chrono::DateTime::UNIX_EPOCH,
+            size: file.sst.size_bytes,
+            e_tag: None,
+            version: None,
+        });
+        match &file.dead {
+            Some(dead) => entry.with_extension(alive::access_plan(&file.sst, dead)),
+            None => entry,
+        }
+    }
+
+    fn backfill(&self) -> Result<HashMap<crate::id::ColumnId, ScalarValue>> {
+        let filled = self.table.columns.iter().filter_map(|column| {
+            let text = column.backfill.as_ref()?;
+            Some(catalog::backfill::decode(text).map(|value| (column.id, value)))
+        });
+        filled.collect()
+    }
+}
+
+#[async_trait]
+impl TableProvider for SstTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        // The scan takes filters as physical expressions later and prunes by them; it promises nothing.
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (dirty, clean): (Vec<_>, Vec<_>) =
+            self.files.iter().cloned().partition(|file| file.dead.is_some());
+        let mut scans = vec![];
+        if !clean.is_empty() {
+            let wanted = Some(self.wanted(projection));
+            scans.push(self.scan_files(state, &clean, self.places, wanted, limit).await?);
+        }
+        if !dirty.is_empty() {
+            scans.push(self.scan_dirty(state, &dirty, projection).await?);
+        }
+        match scans.len() {
+            0 => {
+                let wanted = self.wanted(projection);
+                Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&wanted)?))))
+            }
+            1 => Ok(scans.remove(0)),
+            _ => UnionExec::try_new(scans),
+        }
+    }
+}
+
+fn file_field() -> Field {
+    Field::new(FILE_COLUMN, DataType::UInt64, false)
+}
+
+fn key_constraint(table: &Table) -> Constraints {
+    if table.primary_key.is_empty() {
+        return Constraints::default();
+    }
+    let place = |id| table.columns.iter().position(|column| column.id == id);
+    let key = table.primary_key.iter().filter_map(|id| place(*id)).collect();
+    Constraints::new_unverified(vec![Constraint::PrimaryKey(key)])
+}

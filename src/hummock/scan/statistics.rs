@@ -1,0 +1,81 @@
+//! What the planner knows of a data file: row count, and minimum, maximum and nulls of its columns.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::common::{Result, Statistics};
+use datafusion::common::stats::Precision;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use object_store::{ObjectMeta, ObjectStore};
+
+use crate::catalog::Table;
+use crate::hummock::sst::SstInfo;
+use crate::hummock::sst::schema::table_schema;
+use crate::id::{ColumnId, SstId};
+
+/// How many files' statistics are kept before the cache starts anew.
+const FILES_MAX: usize = 20_000;
+
+type Key = (SstId, Vec<ColumnId>);
+
+/// Statistics of files, read from their footers once. Files never change, so nothing goes stale.
+#[derive(Debug, Default)]
+pub struct StatisticsCache(Mutex<HashMap<Key, Arc<Statistics>>>);
+
+impl StatisticsCache {
+    fn lookup(&self, key: &Key) -> Option<Arc<Statistics>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn insert(&self, key: Key, statistics: Arc<Statistics>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= FILES_MAX {
+            known.clear();
+        }
+        known.insert(key, statistics);
+    }
+}
+
+/// Statistics of a file without dead rows, in the order of the table's columns.
+pub async fn of_file(
+    cache: &StatisticsCache,
+    store: &dyn ObjectStore,
+    metadata_cache: &Arc<FileMetadataCache>,
+    object: &ObjectMeta,
+    sst: &SstInfo,
+    table: &Table,
+) -> Result<Arc<Statistics>> {
+    let key = (sst.id, table.columns.iter().map(|column| column.id).collect());
+    if let Some(known) = cache.lookup(&key) {
+        return Ok(known);
+    }
+    let statistics = if same_names(sst, table) {
+        let metadata = DFParquetMetadata::new(store, object)
+            .with_file_metadata_cache(Some(Arc::clone(metadata_cache)))
+            .fetch_metadata()
+            .await?;
+        DFParquetMetadata::statistics_from_parquet_metadata(&metadata, &table_schema(table))?
+    } else {
+        row_count_only(sst, table)
+    };
+    let statistics = Arc::new(statistics);
+    cache.insert(key, Arc::clone(&statistics));
+    Ok(statistics)
+}
+
+/// Whether every column of the table is in the file under the name it has now. Footer statistics are
+/// found by name, so only then can they be trusted.
+fn same_names(sst: &SstInfo, table: &Table) -> bool {
+    table.columns.iter().all(|column| {
+        sst.columns.iter().any(|stored| stored.id == column.id && stored.name == column.name)
+    })
+}
+
+fn row_count_only(sst: &SstInfo, table: &Table) -> Statistics {
+    let mut statistics = Statistics::new_unknown(&table_schema(table));
+    if let Ok(rows) = usize::try_from(sst.rows) {
+        statistics.num_rows = Precision::Exact(rows);
+    }
+    statistics
+}

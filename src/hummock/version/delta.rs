@@ -1,0 +1,93 @@
+//! The step from one version to the next, as data.
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use super::{FileEntry, Stamp, Version};
+use crate::epoch::{Epoch, Lifetime};
+use crate::hummock::sst::SstInfo;
+use crate::id::{ObjectId, SstId, VersionId};
+
+/// What one commit did to the files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionDelta {
+    pub prev_id: VersionId,
+    pub id: VersionId,
+    pub epoch: Epoch,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub born: Vec<Arc<SstInfo>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub died: Vec<(ObjectId, SstId)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stamps: Vec<FileStamp>,
+    /// Forget what died at or before this epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safe_epoch: Option<Epoch>,
+}
+
+/// Rows of one file that die.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileStamp {
+    pub table_id: ObjectId,
+    pub sst_id: SstId,
+    #[serde(with = "crate::hummock::sst::stamps")]
+    pub positions: Arc<RoaringBitmap>,
+}
+
+impl VersionDelta {
+    /// A delta that only moves `max_committed_epoch`.
+    pub fn empty(prev: &Version, epoch: Epoch) -> Self {
+        Self {
+            prev_id: prev.id,
+            id: VersionId(prev.id.0 + 1),
+            epoch,
+            born: vec![],
+            died: vec![],
+            stamps: vec![],
+            safe_epoch: None,
+        }
+    }
+}
+
+impl Version {
+    /// The version after `delta`.
+    ///
+    /// The delta must follow this version and name only files it has: the meta role made it from
+    /// this very version, and recovery checks the chain before it replays it.
+    #[must_use]
+    pub fn apply(&self, delta: &VersionDelta) -> Self {
+        assert_eq!(self.id, delta.prev_id, "a delta applies to the version it was made from");
+        assert!(self.max_committed_epoch < delta.epoch, "epochs rise with every commit");
+        let mut next = self.clone();
+        next.id = delta.id;
+        next.max_committed_epoch = delta.epoch;
+        for sst in &delta.born {
+            next.insert(FileEntry {
+                sst: Arc::clone(sst),
+                lifetime: Lifetime::since(delta.epoch),
+                stamps: vec![],
+            });
+        }
+        for stamp in &delta.stamps {
+            next.edit(stamp.table_id, stamp.sst_id, |file| {
+                let positions = Arc::clone(&stamp.positions);
+                file.stamps.push(Stamp { epoch: delta.epoch, positions });
+            });
+        }
+        for (table, sst) in &delta.died {
+            next.edit(*table, *sst, |file| file.lifetime = file.lifetime.ended_at(delta.epoch));
+        }
+        match delta.safe_epoch {
+            Some(safe_epoch) => next.retain_since(safe_epoch),
+            None => next,
+        }
+    }
+
+    fn edit(&mut self, table: ObjectId, sst: SstId, edit: impl FnOnce(&mut FileEntry)) {
+        let file = self.tables.get_mut(&table).and_then(|files| files.get_mut(&sst));
+        let file = file.expect("a delta names only files of its version");
+        edit(Arc::make_mut(file));
+    }
+}

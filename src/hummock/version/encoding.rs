@@ -1,0 +1,136 @@
+//! A version as text: one JSON value per line.
+//!
+//! | line | holds |
+//! |---|---|
+//! | 1 | `{"format":1,"id":…,"safe_epoch":…,"max_committed_epoch":…,"files":n}` |
+//! | 2 to n + 1 | a [`FileEntry`] each, by table and data file |
+//!
+//! Checkpoints and snapshots hold these lines in a zstd frame. Both directions stream. The test
+//! reads `tests/fixtures/version-v1.jsonl`; `UPDATE_FIXTURES=1` writes it anew.
+
+use std::io::{self, BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::{FileEntry, Version};
+use crate::epoch::Epoch;
+use crate::hummock::HummockError;
+use crate::id::VersionId;
+
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    id: VersionId,
+    safe_epoch: Epoch,
+    max_committed_epoch: Epoch,
+    files: usize,
+}
+
+/// Writes `version` to `out`.
+pub fn encode(version: &Version, mut out: impl Write) -> io::Result<()> {
+    let header = Header {
+        format: FORMAT,
+        id: version.id,
+        safe_epoch: version.safe_epoch,
+        max_committed_epoch: version.max_committed_epoch,
+        files: version.file_count(),
+    };
+    write_line(&mut out, &header)?;
+    version.all_files().try_for_each(|file| write_line(&mut out, &**file))
+}
+
+/// Reads a version and checks all that must hold of one.
+pub fn decode(mut from: impl BufRead) -> Result<Version, HummockError> {
+    let mut line = Vec::new();
+    let header: Header = read_line(&mut from, &mut line)?
+        .ok_or_else(|| HummockError::Corrupt("a version without a first line".to_owned()))?;
+    if header.format != FORMAT {
+        let found = header.format;
+        return Err(HummockError::Format { what: "version", found, read: FORMAT });
+    }
+    let mut version = Version { id: header.id, ..Version::empty(header.safe_epoch) };
+    version.max_committed_epoch = header.max_committed_epoch;
+    let mut last = None;
+    while let Some(file) = read_line::<FileEntry>(&mut from, &mut line)? {
+        let place = Some((file.sst.table_id, file.sst.id));
+        if place <= last {
+            return Err(HummockError::Corrupt(format!("file {} is out of order", file.sst.id)));
+        }
+        last = place;
+        version.insert(file);
+    }
+    if version.file_count() != header.files {
+        let (found, expected) = (version.file_count(), header.files);
+        return Err(HummockError::Corrupt(format!("{found} files where {expected} were written")));
+    }
+    version.check()?;
+    Ok(version)
+}
+
+fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
+}
+
+/// The value of the next line; `None` at the end.
+fn read_line<T: serde::de::DeserializeOwned>(
+    from: &mut impl BufRead,
+    line: &mut Vec<u8>,
+) -> Result<Option<T>, HummockError> {
+    line.clear();
+    let read = from.read_until(b'\n', line);
+    read.map_err(|source| HummockError::Stream { action: "read the version", source })?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let value = serde_json::from_slice(line);
+    value.map(Some).map_err(|e| HummockError::Corrupt(format!("a line of the version: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hummock::version::tests::churned;
+
+    fn text_of(version: &Version) -> String {
+        let mut bytes = Vec::new();
+        encode(version, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_version_reads_back_as_it_was_written() {
+        let version = churned();
+        assert_eq!(decode(text_of(&version).as_bytes()).unwrap(), version);
+        let empty = Version::empty(Epoch::from_u64(1 << 16));
+        assert_eq!(decode(text_of(&empty).as_bytes()).unwrap(), empty);
+    }
+
+    #[test]
+    fn what_is_not_a_whole_version_is_refused() {
+        let text = text_of(&churned());
+        let lines: Vec<_> = text.lines().collect();
+        let swapped = [lines[0], lines[2], lines[1]].join("\n");
+        let wrong = [
+            String::new(),
+            lines[0].to_owned(),
+            lines[..2].join("\n"),
+            format!("{text}{}\n", lines[2]),
+            swapped,
+            text.replace("\"format\":1", "\"format\":2"),
+            text.replace("\"row_group_rows\":[10]", "\"row_group_rows\":[9]"),
+            text[..text.len() - 5].to_owned(),
+        ];
+        for text in wrong {
+            assert!(decode(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn format_1_reads_forever() {
+        let written = crate::fixtures::read_or_update("version-v1.jsonl", || text_of(&churned()));
+        assert_eq!(decode(written.as_slice()).unwrap(), churned());
+    }
+}

@@ -1,0 +1,270 @@
+//! Staging rows: a stream of batches becomes sorted files. Nothing is committed here.
+//!
+//! Rows of a table with a primary key are sorted by it (spilling to disk when they are many), and of
+//! several rows with one key the last to arrive stays. Other rows keep their order.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use datafusion::arrow::compute::{SortOptions, filter_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::exec_datafusion_err;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::ExecutionPlan as _;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::HummockError;
+use super::sst::schema::file_schema;
+use super::sst::{SstInfo, SstWriter};
+use crate::catalog::Table;
+use crate::id::{ObjectId, SstId};
+use crate::storage::Storage;
+
+const ARRIVAL_COLUMN: &str = "\u{1}arrival";
+
+/// Hands out file ids nobody else gets.
+#[async_trait]
+pub trait SstIds: Send + Sync {
+    async fn next(&self) -> Result<SstId, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// Where files go.
+pub struct Target<'a> {
+    pub storage: &'a Storage,
+    pub data_directory: &'a str,
+    pub ids: &'a dyn SstIds,
+    /// A file that has grown to this size is closed and the next begun.
+    pub sst_bytes_target: u64,
+}
+
+impl fmt::Debug for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("data_directory", &self.data_directory).finish_non_exhaustive()
+    }
+}
+
+/// Writes all rows of `rows`, which have the table's schema, and returns the files and how many rows
+/// came in (rows with a key that came again included).
+pub async fn write_rows(
+    target: &Target<'_>,
+    table_id: ObjectId,
+    table: &Table,
+    rows: SendableRecordBatchStream,
+    context: &Arc<TaskContext>,
+) -> Result<(Vec<Arc<SstInfo>>, u64), HummockError> {
+    let arrived = Arc::new(Mutex::new(0));
+    let rows = counted(rows, Arc::clone(&arrived));
+    let mut rows = if table.primary_key.is_empty() { rows } else { by_key(table, rows, context)? };
+    let mut files = vec![];
+    let mut writer: Option<SstWriter> = None;
+    while let Some(batch) = rows.try_next().await? {
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        let open = match &mut writer {
+            Some(open) => open,
+            None => {
+                let id = target.ids.next().await.map_err(HummockError::Ids)?;
+                let started = SstWriter::start(target, id, table_id, table, file_schema(table));
+                writer.insert(started.await?)
+            }
+        };
+        open.write(&batch).await?;
+        if open.bytes() >= target.sst_bytes_target
+            && let Some(full) = writer.take()
+        {
+            files.push(Arc::new(full.finish().await?));
+        }
+    }
+    if let Some(last) = writer {
+        files.push(Arc::new(last.finish().await?));
+    }
+    let arrived = *arrived.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok((files, arrived))
+}
+
+fn counted(rows: SendableRecordBatchStream, count: Arc<Mutex<u64>>) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let rows = rows.inspect_ok(move |batch| {
+        *count.lock().unwrap_or_else(PoisonError::into_inner) += batch.num_rows() as u64;
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// The rows in order of the key, the last of each key only.
+fn by_key(
+    table: &Table,
+    rows: SendableRecordBatchStream,
+    context: &Arc<TaskContext>,
+) -> Result<SendableRecordBatchStream, HummockError> {
+    let key: Vec<usize> = key_indices(table);
+    let schema = rows.schema();
+    let numbered = numbered(rows);
+    let numbered_schema = numbered.schema();
+    let source = Arc::new(OnceStream::new(numbered));
+    let source = StreamingTableExec::try_new(numbered_schema, vec![source], None, [], false, None)?;
+    let arrival = schema.fields().len();
+    let order = key.iter().copied().chain([arrival]).map(|index| PhysicalSortExpr {
+        expr: Arc::new(Column::new(
+            if index == arrival { ARRIVAL_COLUMN } else { schema.field(index).name() },
+            index,
+        )),
+        options: SortOptions { descending: false, nulls_first: false },
+    });
+    let order = LexOrdering::new(order.collect::<Vec<_>>());
+    let order = order.ok_or_else(|| exec_datafusion_err!("a key without columns"))?;
+    let sorted = SortExec::new(order, Arc::new(source)).execute(0, Arc::clone(context))?;
+    let last = LastOfKey::new(schema.clone(), key)?;
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, last.apply(sorted))))
+}
+
+fn key_indices(table: &Table) -> Vec<usize> {
+    let place = |id| table.columns.iter().position(|column| column.id == id);
+    table.primary_key.iter().filter_map(|id| place(*id)).collect()
+}
+
+/// The rows with their order of arrival as last column.
+fn numbered(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let mut fields = rows.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new(ARRIVAL_COLUMN, DataType::UInt64, false)));
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    let numbered_schema = Arc::clone(&schema);
+    let mut next = 0;
+    let rows = rows.map(move |batch| {
+        let batch = batch?;
+        let end = next + batch.num_rows() as u64;
+        let mut columns = batch.columns().to_vec();
+        columns.push(Arc::new(UInt64Array::from_iter_values(next..end)));
+        next = end;
+        Ok(RecordBatch::try_new(Arc::clone(&numbered_schema), columns)?)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// Drops every row whose key comes again right after it.
+struct LastOfKey {
+    schema: SchemaRef,
+    key: Vec<usize>,
+    converter: RowConverter,
+    /// The last row seen, whose successor is not known yet.
+    held: Option<(OwnedRow, RecordBatch)>,
+}
+
+impl LastOfKey {
+    fn new(schema: SchemaRef, key: Vec<usize>) -> Result<Self, HummockError> {
+        let types = key.iter().map(|index| SortField::new(schema.field(*index).data_type().clone()));
+        let converter = RowConverter::new(types.collect()).map_err(DataFusionError::from)?;
+        Ok(Self { schema, key, converter, held: None })
+    }
+
+    fn apply(
+        self,
+        sorted: SendableRecordBatchStream,
+    ) -> impl stream::Stream<Item = Result<RecordBatch, DataFusionError>> + Send {
+        stream::unfold((self, Some(sorted)), |(mut this, sorted)| async move {
+            let mut sorted = sorted?;
+            match sorted.next().await {
+                Some(Ok(batch)) => {
+                    let kept = this.step(&batch);
+                    Some((kept, (this, Some(sorted))))
+                }
+                Some(Err(error)) => Some((Err(error), (this, None))),
+                None => {
+                    let (_, last) = this.held.take()?;
+                    Some((Ok(last), (this, None)))
+                }
+            }
+        })
+    }
+
+    /// What of the held row and of `batch` but its last row stays; the last row is held next.
+    fn step(&mut self, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
+        let width = self.schema.fields().len();
+        let batch = batch.project(&(0..width).collect::<Vec<_>>())?;
+        let batch = batch.with_schema(Arc::clone(&self.schema))?;
+        let rows = batch.num_rows();
+        if rows == 0 {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
+        }
+        let keys: Vec<ArrayRef> = self.key.iter().map(|i| Arc::clone(batch.column(*i))).collect();
+        let keys = self.converter.convert_columns(&keys)?;
+        let stays: BooleanArray =
+            (0..rows - 1).map(|i| Some(keys.row(i) != keys.row(i + 1))).collect();
+        let mut kept = filter_record_batch(&batch.slice(0, rows - 1), &stays)?;
+        if let Some((key, row)) = self.held.take()
+            && key.row() != keys.row(0)
+        {
+            kept = datafusion::arrow::compute::concat_batches(&self.schema, [&row, &kept])?;
+        }
+        self.held = Some((keys.row(rows - 1).owned(), batch.slice(rows - 1, 1)));
+        Ok(kept)
+    }
+}
+
+/// A stream that is already there, as a source of a plan that runs once.
+pub struct OnceStream {
+    schema: SchemaRef,
+    stream: Mutex<Option<SendableRecordBatchStream>>,
+}
+
+impl OnceStream {
+    pub fn new(stream: SendableRecordBatchStream) -> Self {
+        Self { schema: stream.schema(), stream: Mutex::new(Some(stream)) }
+    }
+}
+
+impl fmt::Debug for OnceStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnceStream").finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for OnceStream {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        stream.unwrap_or_else(|| {
+            let again = stream::once(async { Err(exec_datafusion_err!("the stream was read")) });
+            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), again))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::{AsArray as _, Int32Array};
+    use datafusion::arrow::datatypes::Int32Type;
+
+    fn batch(schema: &SchemaRef, rows: &[(i32, i32)]) -> RecordBatch {
+        let column = |pick: fn(&(i32, i32)) -> i32| -> ArrayRef {
+            Arc::new(Int32Array::from_iter_values(rows.iter().map(pick)))
+        };
+        RecordBatch::try_new(Arc::clone(schema), vec![column(|r| r.0), column(|r| r.1)]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn of_rows_with_one_key_the_last_stays_also_across_batches() {
+        let field = |name| Field::new(name, DataType::Int32, false);
+        let schema: SchemaRef = Arc::new(Schema::new(vec![field("k"), field("v")]));
+        let sorted = [vec![(1, 1), (1, 2), (2, 3)], vec![(2, 4)], vec![], vec![(2, 5), (3, 6)]];
+        let batches: Vec<_> = sorted.iter().map(|rows| Ok(batch(&schema, rows))).collect();
+        let input = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), stream::iter(batches)));
+        let last = LastOfKey::new(schema, vec![0]).unwrap();
+        let out: Vec<RecordBatch> = last.apply(input).try_collect().await.unwrap();
+        let values = out.iter().flat_map(|b| b.column(1).as_primitive::<Int32Type>().values());
+        assert_eq!(values.copied().collect::<Vec<_>>(), [2, 5, 6]);
+    }
+}

@@ -1,0 +1,199 @@
+//! The `tidemark` program: reads the arguments and starts what they ask for.
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tidemark::config::{ServerArgs, Settings};
+use tidemark::server::{self, Server};
+use tidemark::{cli, ctl, demo};
+use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const PROGRAM: &str = "tidemark";
+
+/// A Postgres-wire SQL database on object storage that can always go back.
+///
+/// Without a subcommand, the standalone server is started.
+#[derive(Parser)]
+#[command(name = PROGRAM, version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    start: StartArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start all roles in one process (the default)
+    #[command(visible_alias = "single-node", aliases = ["single_node", "single"])]
+    Standalone(StartArgs),
+    /// Start all roles in one process, with everything in memory
+    Playground(StartArgs),
+    /// Back up, restore and look into a cluster
+    #[command(visible_alias = "ctl")]
+    Risectl(ctl::CtlArgs),
+    /// Watch backup, time travel and restore on real data
+    Demo(demo::DemoArgs),
+}
+
+#[derive(Args)]
+struct StartArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Write the two addresses to this file once the server is ready
+    #[arg(long, value_name = "PATH", hide = true)]
+    ready_file: Option<PathBuf>,
+    /// Stop when standard input ends: a parent that dies takes the server with it
+    #[arg(long, hide = true)]
+    stop_when_stdin_closes: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli::start_logging();
+    match cli.command {
+        None => start(cli.start),
+        Some(Command::Standalone(args)) => start(args),
+        Some(Command::Playground(mut args)) => {
+            args.server.in_memory = true;
+            start(args)
+        }
+        Some(Command::Risectl(args)) => ctl::main(PROGRAM, args),
+        Some(Command::Demo(args)) => demo::main(args),
+    }
+}
+
+fn start(args: StartArgs) -> ExitCode {
+    let settings = match args.server.settings() {
+        Ok(settings) => settings,
+        Err(error) => return cli::fail(PROGRAM, &error, error.hint()),
+    };
+    let runtime = match cli::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return cli::fail(PROGRAM, &error, None),
+    };
+    let code = runtime.block_on(serve(settings, &args));
+    // The server has stopped; a thread that still reads standard input must not hold the process.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(settings: Settings, args: &StartArgs) -> ExitCode {
+    let mut stop = match StopSignals::listen(args.stop_when_stdin_closes) {
+        Ok(stop) => stop,
+        Err(error) => return cli::fail(PROGRAM, &error, None),
+    };
+    tracing::debug!(target: "tidemark::life", ?settings, "starting");
+    let mut server = match server::start(settings.clone()).await {
+        Ok(server) => server,
+        Err(error) => return cli::fail(PROGRAM, &error, error.hint()),
+    };
+    if let Err(error) = announce(&server, &settings, args.ready_file.as_deref()) {
+        server.stop().await;
+        return cli::fail(PROGRAM, error.as_ref(), None);
+    }
+    tokio::select! {
+        reason = stop.wait() => {
+            tracing::info!(target: "tidemark::life", reason, "stopping");
+            stop_or_quit(server, &mut stop).await
+        }
+        reason = server.failed() => {
+            let error: Box<dyn Error> = reason.into();
+            server.stop().await;
+            cli::fail(PROGRAM, error.as_ref(), None)
+        }
+    }
+}
+
+/// Stops cleanly; a second signal does not wait for that.
+async fn stop_or_quit(server: Server, stop: &mut StopSignals) -> ExitCode {
+    tokio::select! {
+        () = server.stop() => {
+            tracing::info!(target: "tidemark::life", "stopped");
+            ExitCode::SUCCESS
+        }
+        reason = stop.wait() => {
+            tracing::warn!(reason, "not waiting for a clean stop; nothing acknowledged is lost");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What ends a server that works.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    stdin: Option<tokio::io::Stdin>,
+}
+
+impl StopSignals {
+    fn listen(stdin: bool) -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            stdin: stdin.then(tokio::io::stdin),
+        })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        let reason = tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "terminated",
+            () = end_of(&mut self.stdin) => "standard input ended",
+        };
+        // It ends once; what comes after it must be a signal.
+        self.stdin = None;
+        reason
+    }
+}
+
+async fn end_of(stdin: &mut Option<tokio::io::Stdin>) {
+    let Some(stdin) = stdin else { return std::future::pending().await };
+    let mut bytes = [0; 64];
+    while stdin.read(&mut bytes).await.is_ok_and(|n| n > 0) {}
+}
+
+fn announce(
+    server: &Server,
+    settings: &Settings,
+    ready_file: Option<&Path>,
+) -> Result<(), Box<dyn Error>> {
+    let (sql, meta) = (server.sql_addr(), server.meta_addr());
+    if let Some(path) = ready_file {
+        write_ready_file(path, sql, meta)
+            .map_err(|e| format!("could not write {}: {e}", path.display()))?;
+    }
+    // A server without a stderr to greet on still serves.
+    io::stderr().write_all(greeting(settings, sql, meta).as_bytes()).ok();
+    Ok(())
+}
+
+/// Whoever sees the file sees all of it.
+fn write_ready_file(path: &Path, sql: SocketAddr, meta: SocketAddr) -> io::Result<()> {
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, format!("{sql}\n{meta}\n"))?;
+    std::fs::rename(draft, path)
+}
+
+fn greeting(settings: &Settings, sql: SocketAddr, meta: SocketAddr) -> String {
+    let Settings { meta_store, data_directory, .. } = settings;
+    let state_store = tidemark::storage_url::mask(&settings.state_store);
+    let psql = ctl::output::psql_line(sql);
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "tidemark {version} is ready\n  \
+           sql          {sql}\n  \
+           meta         {meta}\n  \
+           meta store   {meta_store}\n  \
+           state store  {state_store}, data in {data_directory}\n  \
+           connect      {psql}\n"
+    )
+}

@@ -1,0 +1,175 @@
+//! The online side of snapshots: taking one, listing them, deleting them, moving their place.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tracing::info;
+
+use super::command::Committed;
+use super::error::{ErrorKind, MetaError};
+use super::manager::Manager;
+use super::state::State;
+use crate::backup::manifest::{Manifest, ManifestEntry};
+use crate::backup::{self, BackupError, OpenLocation};
+use crate::epoch::Epoch;
+use crate::id::SnapshotId;
+use crate::params::{self, ParamError, ParamSpec, Params};
+use crate::storage::StorageLocation;
+
+/// The meta role as RPC sees it: the manager, and the jobs around it.
+#[derive(Debug)]
+pub struct MetaNode {
+    pub manager: Manager,
+    /// One job at a time touches a backup location, or moves it.
+    job: Mutex<()>,
+}
+
+impl MetaNode {
+    pub fn new(manager: Manager) -> Self {
+        Self { manager, job: Mutex::new(()) }
+    }
+
+    /// Takes a meta snapshot and returns its entry in the manifest.
+    pub async fn backup(&self, remarks: Option<String>) -> Result<ManifestEntry, MetaError> {
+        let _job = self.job.lock().await;
+        let location = open_location(&self.manager.state().params).await?;
+        let state = self.manager.state();
+        let least = backup::next_snapshot_id(&location, state.next.snapshot)
+            .await
+            .map_err(|e| backup_error(&e))?;
+        let id = self.manager.reserve_snapshot(least).await?;
+        // Everything acknowledged so far, up to now and not only up to the last write.
+        let committed = self.manager.flush().await?;
+        let state = self.manager.state();
+        let snapshot = covered_history(&state, committed.epoch);
+        let created_at = crate::epoch::rfc3339(self.manager.clock().now_ms());
+        let entry = backup::create_snapshot(&location, &snapshot, remarks, created_at, id)
+            .await
+            .map_err(|e| backup_error(&e))?;
+        info!(snapshot = %entry.id, bytes = entry.size_bytes, "backup");
+        Ok(entry)
+    }
+
+    /// The snapshots of the current location, in order of creation. Read from there each time.
+    pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, MetaError> {
+        let location = open_location(&self.manager.state().params).await?;
+        let manifest = Manifest::read(&location.storage, &location.directory).await;
+        Ok(manifest.map_err(|e| backup_error(&e))?.snapshot_metadata)
+    }
+
+    /// Deletes all of `ids`, or none when one is unknown.
+    pub async fn delete_snapshots(&self, ids: &[SnapshotId]) -> Result<(), MetaError> {
+        let _job = self.job.lock().await;
+        let location = open_location(&self.manager.state().params).await?;
+        backup::delete_snapshots(&location, ids).await.map_err(|e| backup_error(&e))
+    }
+
+    /// Changes a parameter; `None` is its default.
+    pub async fn alter_system(
+        &self,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<Committed, MetaError> {
+        let _job = self.job.lock().await;
+        let params = Arc::clone(&self.manager.state().params);
+        let spec = ParamSpec::find(name).map_err(|e| param_error(&e))?;
+        if !spec.mutable {
+            return Err(param_error(&ParamError::Immutable(spec.name)));
+        }
+        let value = match value {
+            Some(value) => spec.parse(value).map_err(|e| param_error(&e))?,
+            None => default_value(spec, &params).map_err(|e| param_error(&e))?,
+        };
+        let moves = [params::BACKUP_STORAGE_URL, params::BACKUP_STORAGE_DIRECTORY];
+        let notices = if moves.contains(&spec.name) && params.value(spec.name) != value {
+            check_move(&params, spec.name, &value).await?
+        } else {
+            vec![]
+        };
+        let committed = self.manager.set_param(spec.name.to_owned(), value).await?;
+        Ok(Committed { notices, ..committed })
+    }
+}
+
+/// What a snapshot taken at `epoch` holds: the history since the retention time before it.
+fn covered_history(state: &State, epoch: Epoch) -> State {
+    let since = epoch.minus_ms(state.params.retention_ms()).max(state.version.safe_epoch);
+    let mut covered = state.clone();
+    covered.version = Arc::new(state.version.retain_since(since));
+    covered.catalog = Arc::new(state.catalog.retain_since(since));
+    covered
+}
+
+/// Tries a new backup place before it is taken, and says what goes out of sight with the old one.
+async fn check_move(params: &Params, name: &str, value: &str) -> Result<Vec<String>, MetaError> {
+    let mut moved = params.clone();
+    moved.set(name, value);
+    let target = open_location(&moved).await?;
+    target.storage.probe(&target.directory).await.map_err(|e| {
+        MetaError { kind: ErrorKind::InvalidParameter, ..MetaError::storage(&e) }
+            .hint("The backup storage must be writable. Nothing was changed.")
+    })?;
+    Manifest::read(&target.storage, &target.directory).await.map_err(|e| backup_error(&e))?;
+    // The old place may be what is broken: not being able to count must not keep the user there.
+    let Ok(old) = open_location(params).await else { return Ok(vec![]) };
+    let hidden = Manifest::read(&old.storage, &old.directory)
+        .await
+        .map_or(0, |manifest| manifest.snapshot_metadata.len());
+    let masked = params.shown(params::BACKUP_STORAGE_URL);
+    let directory = params.value(params::BACKUP_STORAGE_DIRECTORY);
+    let plural = if hidden == 1 { "snapshot" } else { "snapshots" };
+    Ok(match hidden {
+        0 => vec![],
+        n => vec![format!(
+            "{n} meta {plural} in {masked}/{directory} will be out of sight until {name} is set back"
+        )],
+    })
+}
+
+fn default_value(spec: &'static ParamSpec, params: &Params) -> Result<String, ParamError> {
+    match (spec.default, spec.name) {
+        (Some(value), _) => Ok(value.to_owned()),
+        (None, params::BACKUP_STORAGE_URL) => {
+            let state_store = params.value(params::STATE_STORE);
+            Ok(crate::storage_url::without_hummock(state_store).to_owned())
+        }
+        (None, _) => Err(ParamError::NoDefault(spec.name)),
+    }
+}
+
+async fn open_location(params: &Params) -> Result<OpenLocation, MetaError> {
+    let location = StorageLocation {
+        url: params.value(params::BACKUP_STORAGE_URL).to_owned(),
+        directory: params.value(params::BACKUP_STORAGE_DIRECTORY).to_owned(),
+    };
+    let opened = tokio::task::spawn_blocking(move || OpenLocation::open(&location)).await;
+    let opened = opened.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
+    opened.map_err(|e| backup_error(&e))
+}
+
+fn backup_error(error: &BackupError) -> MetaError {
+    let mut meta = MetaError::storage(error);
+    if matches!(error, BackupError::UnknownSnapshots { .. }) {
+        meta.kind = ErrorKind::UndefinedSnapshot;
+    }
+    meta.hint = error.hint();
+    meta
+}
+
+fn param_error(error: &ParamError) -> MetaError {
+    let kind = match error {
+        ParamError::Unknown(_) => ErrorKind::UndefinedParameter,
+        ParamError::Immutable(_) => ErrorKind::ImmutableParameter,
+        ParamError::Empty(_)
+        | ParamError::Unparsable { .. }
+        | ParamError::OutOfRange { .. }
+        | ParamError::RetentionTooShort
+        | ParamError::NoDefault(_) => ErrorKind::InvalidParameter,
+    };
+    let meta = MetaError::new(kind, error.to_string());
+    match error {
+        ParamError::Unknown(_) => meta.hint("SHOW PARAMETERS lists them."),
+        ParamError::Immutable(_) => meta.hint("It is decided when the cluster is made."),
+        _ => meta,
+    }
+}

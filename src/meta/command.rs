@@ -1,0 +1,129 @@
+//! What the meta role can be asked to do, as data.
+
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{Column, ColumnType, View};
+use crate::epoch::Epoch;
+use crate::hummock::sst::SstInfo;
+use crate::id::{ObjectId, SstId};
+
+/// Rows to be born and to die, staged in the state store, to become visible in one epoch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Write {
+    /// What the writer saw when it decided.
+    pub base_epoch: Epoch,
+    pub tables: Vec<TableWrite>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TableWrite {
+    pub table_id: ObjectId,
+    /// Birth of the table's definition under which the rows were written.
+    pub definition_born: Epoch,
+    #[serde(default)]
+    pub born: Vec<Arc<SstInfo>>,
+    #[serde(default)]
+    pub dead_rows: Vec<DeadRows>,
+    /// The born rows have keys that were looked up as of `base_epoch`.
+    #[serde(default)]
+    pub keyed: bool,
+    /// Every row alive when this commits dies first.
+    #[serde(default)]
+    pub truncate: bool,
+}
+
+/// Rows of one file that die. Of a file that is born in the same write, they were never alive.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeadRows {
+    pub sst_id: SstId,
+    #[serde(with = "crate::hummock::sst::stamps")]
+    pub positions: Arc<RoaringBitmap>,
+}
+
+/// A change of the catalog. Names are as resolved by the session: schema first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatalogCommand {
+    CreateSchema { name: String, if_not_exists: bool },
+    DropSchema { name: String, if_exists: bool, cascade: bool },
+    CreateTable(CreateTable),
+    DropRelation { kind: RelationKind, schema: String, name: String, if_exists: bool, cascade: bool },
+    AlterTable { schema: String, name: String, if_exists: bool, step: AlterStep },
+    CreateView { schema: String, name: String, view: View, or_replace: bool },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CreateTable {
+    pub schema: String,
+    pub name: String,
+    pub columns: Vec<NewColumn>,
+    /// Names of the key's columns, in key order.
+    pub primary_key: Vec<String>,
+    pub if_not_exists: bool,
+    /// Reserved beforehand when the table is born with rows.
+    pub id: Option<ObjectId>,
+    pub rows: Vec<Arc<SstInfo>>,
+}
+
+/// A column that has no id yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewColumn {
+    pub name: String,
+    pub column_type: ColumnType,
+    pub not_null: bool,
+    pub default: Option<String>,
+    pub backfill: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelationKind {
+    Table,
+    View,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlterStep {
+    AddColumn { column: NewColumn, if_not_exists: bool },
+    DropColumn { name: String, if_exists: bool },
+    RenameColumn { from: String, to: String },
+    RenameTo { name: String },
+}
+
+/// A commit that happened, or found nothing to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    pub epoch: Epoch,
+    /// A reader that has seen this revision sees the commit.
+    pub revision: u64,
+    /// What the user should know all the same, as NOTICEs.
+    pub notices: Vec<String>,
+}
+
+impl NewColumn {
+    /// The column under the id it takes.
+    pub fn with_id(self, id: crate::id::ColumnId) -> Column {
+        Column {
+            id,
+            name: self.name,
+            column_type: self.column_type,
+            not_null: self.not_null,
+            default: self.default,
+            backfill: self.backfill,
+        }
+    }
+}
+
+impl RelationKind {
+    /// What messages call it.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::View => "view",
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What the meta role answers when it does not do as asked; travels over RPC as it is.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a command was refused or failed. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct MetaError {
+    pub kind: ErrorKind,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// What a caller can tell apart. The frontend gives each its SQLSTATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    DuplicateSchema,
+    DuplicateRelation,
+    DuplicateColumn,
+    UndefinedSchema,
+    UndefinedRelation,
+    UndefinedColumn,
+    UndefinedParameter,
+    UndefinedSnapshot,
+    WrongRelationKind,
+    ReservedName,
+    InvalidDefinition,
+    /// Other objects need the one that should go.
+    DependentObjects,
+    InvalidParameter,
+    ImmutableParameter,
+    /// Somebody else changed the same rows, keys or definition first; a retry may succeed.
+    Conflict,
+    DiskFull,
+    Storage,
+    /// This server may not write any more.
+    Deposed,
+    Internal,
+}
+
+impl MetaError {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), detail: None, hint: None }
+    }
+
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A failure of the storage below, with its whole chain of causes.
+    pub fn storage(error: &(dyn std::error::Error + 'static)) -> Self {
+        let kind = if is_disk_full(error) { ErrorKind::DiskFull } else { ErrorKind::Storage };
+        Self::new(kind, chain(error))
+    }
+}
+
+/// An error and its causes on one line, without saying anything twice.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull) {
+            return true;
+        }
+        let sqlite = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+        if sqlite == Some(rusqlite::ErrorCode::DiskFull) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,178 @@
+//! How a meta role comes to its state: a new cluster, or checkpoint and deltas of an old one.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::info;
+
+use super::writer::Writer;
+use super::{Manager, Published, QUEUE_LENGTH, Request};
+use crate::catalog::{CatalogChange, PUBLIC, Schema};
+use crate::epoch::{Clock, Epoch, Lifetime};
+use crate::hummock::HummockError;
+use crate::hummock::checkpoint::{self, Checkpoint};
+use crate::hummock::lease::{Lease, LeaseError};
+use crate::hummock::version::{Version, VersionDelta};
+use crate::id::{ObjectId, VersionId};
+use crate::meta::keys;
+use crate::meta::state::{State, StateError, decode_value, json_pair};
+use crate::meta::store::{MetaStore, Pair, StoreError};
+use crate::params::{self, Params};
+use crate::storage::{Storage, StorageError};
+use crate::storage_url::{self, StorageUrl, StorageUrlError};
+
+/// What a cluster that does not exist yet starts with.
+#[derive(Clone, Debug)]
+pub struct NewCluster {
+    pub params: Params,
+}
+
+/// Why the meta role did not start. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Hummock(#[from] HummockError),
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Url(#[from] StorageUrlError),
+    #[error("the meta store {store} belongs to {name} {kept}, but {given} was asked for")]
+    OtherPlace { store: String, name: &'static str, kept: String, given: String },
+}
+
+impl OpenError {
+    /// A way out, if there is one to tell.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Lease(error) => error.hint(),
+            Self::OtherPlace { name, .. } => Some(format!(
+                "Start with the {name} the meta store was made for, or with another meta store."
+            )),
+            Self::Store(StoreError::InUse { .. }) => {
+                Some("Stop the other server, or start with another --store-directory.".to_owned())
+            }
+            Self::State(StateError::Format { .. }) => {
+                Some("Use a build that is at least as new as the one that wrote it.".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Opens the cluster that `store` holds, or makes a new one there.
+pub async fn open(
+    store: Arc<dyn MetaStore>,
+    new: NewCluster,
+    clock: Arc<dyn Clock>,
+) -> Result<Manager, OpenError> {
+    let pairs = store.list("").await?;
+    let params = if pairs.is_empty() { new.params.clone() } else { kept_params(&pairs, &*store, &new)? };
+    let url = StorageUrl::parse(storage_url::without_hummock(params.value(params::STATE_STORE)))?;
+    let state_store = Storage::open(&url)?;
+    let data_directory = params.value(params::DATA_DIRECTORY).to_owned();
+    let (state, lease, checkpointed) = if pairs.is_empty() {
+        create(&*store, &state_store, &data_directory, params, &*clock).await?
+    } else {
+        recover(&pairs, &state_store, &data_directory).await?
+    };
+    let published = Arc::new(Published::new(Arc::clone(&state)));
+    let (requests, queue) = mpsc::channel::<Request>(QUEUE_LENGTH);
+    let writer = Writer {
+        store,
+        state_store: state_store.clone(),
+        data_directory,
+        lease,
+        clock: Arc::clone(&clock),
+        state,
+        published: Arc::clone(&published),
+        checkpointed,
+        checkpoint_running: false,
+        halted: None,
+        requests: requests.downgrade(),
+    };
+    tokio::spawn(writer.run(queue));
+    Ok(Manager { requests, published, clock, state_store })
+}
+
+/// The parameters the store holds, which must not contradict what was asked for.
+fn kept_params(pairs: &[Pair], store: &dyn MetaStore, new: &NewCluster) -> Result<Params, OpenError> {
+    let mut kept = Params::default();
+    for pair in pairs {
+        if let Some(name) = pair.key.strip_prefix(keys::PARAM_PREFIX) {
+            kept.set(name, &decode_value::<String>(pair)?);
+        }
+    }
+    for name in [params::STATE_STORE, params::DATA_DIRECTORY] {
+        if kept.value(name) != new.params.value(name) {
+            return Err(OpenError::OtherPlace {
+                store: store.name().to_owned(),
+                name,
+                kept: kept.shown(name),
+                given: new.params.shown(name),
+            });
+        }
+    }
+    Ok(kept)
+}
+
+async fn create(
+    store: &dyn MetaStore,
+    state_store: &Storage,
+    data_directory: &str,
+    params: Params,
+    clock: &dyn Clock,
+) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
+    let cluster_id = uuid::Uuid::new_v4().to_string();
+    let lease = Lease::take(state_store, data_directory, &cluster_id).await?;
+    let epoch = lease.taken_at().epoch.next(clock.now_ms());
+    let mut state = State::new(cluster_id, params, epoch);
+    let public = Schema {
+        id: state.next.object,
+        name: PUBLIC.to_owned(),
+        lifetime: Lifetime::since(epoch),
+    };
+    state.next.object = ObjectId(public.id.0 + 1);
+    state.catalog = Arc::new(state.catalog.apply(&CatalogChange::CreateSchema(public), epoch));
+    let checkpoint = checkpoint::write(state_store, data_directory, &state.version).await?;
+    let mut pairs = state.encode_without_version();
+    pairs.push(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint));
+    store.fill(pairs).await?;
+    info!(cluster = %state.cluster_id, "new cluster");
+    let version = state.version.id;
+    Ok((Arc::new(state), lease, version))
+}
+
+async fn recover(
+    pairs: &[Pair],
+    state_store: &Storage,
+    data_directory: &str,
+) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
+    let pointer = pairs.iter().find(|pair| pair.key == keys::VERSION_CHECKPOINT);
+    let pointer = pointer.ok_or(StateError::Missing(keys::VERSION_CHECKPOINT))?;
+    let checkpoint: Checkpoint = decode_value(pointer)?;
+    // The rest of the state first: its format number says whether this build may read on.
+    let state = State::decode(pairs, Version::empty(Epoch::ZERO))?;
+    let mut version = checkpoint::read(state_store, &checkpoint).await?;
+    for pair in pairs.iter().filter(|pair| pair.key.starts_with(keys::VERSION_DELTA_PREFIX)) {
+        let delta: VersionDelta = decode_value(pair)?;
+        if delta.prev_id != version.id {
+            return Err(HummockError::Corrupt(format!(
+                "delta {} follows version {}, but version {} was reached",
+                delta.id, delta.prev_id, version.id
+            ))
+            .into());
+        }
+        version = version.apply(&delta);
+    }
+    version.check()?;
+    let lease = Lease::take(state_store, data_directory, &state.cluster_id).await?;
+    let state = State { version: Arc::new(version), ..state };
+    info!(cluster = %state.cluster_id, version = %state.version.id, "recovered");
+    Ok((Arc::new(state), lease, checkpoint.version_id))
+}

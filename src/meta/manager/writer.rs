@@ -1,0 +1,306 @@
+//! The task that owns the right to change the state.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::writes::Group;
+use super::{Published, Reply, Request};
+use crate::epoch::{Clock, Epoch};
+use crate::hummock::checkpoint::{self, Checkpoint};
+use crate::hummock::lease::{Lease, Reserved};
+use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
+use crate::meta::command::{CatalogCommand, Committed, Write};
+use crate::meta::error::{ErrorKind, MetaError};
+use crate::meta::keys;
+use crate::meta::state::{Change, State, json_pair, put};
+use crate::meta::store::{MetaStore, Operation, Precondition, StoreError, Txn};
+use crate::storage::Storage;
+
+/// Deltas after which a new checkpoint of the version is written.
+const DELTAS_PER_CHECKPOINT: u64 = 1000;
+/// Data commits that share one transaction at most.
+const GROUP_MAX: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub store: Arc<dyn MetaStore>,
+    pub state_store: Storage,
+    pub data_directory: String,
+    pub lease: Lease,
+    pub clock: Arc<dyn Clock>,
+    pub state: Arc<State>,
+    pub published: Arc<Published>,
+    /// Version of the newest checkpoint, and of the oldest delta still stored.
+    pub checkpointed: VersionId,
+    pub checkpoint_running: bool,
+    /// Set when it is not known what the store holds; then nothing is written any more.
+    pub halted: Option<String>,
+    pub requests: mpsc::WeakSender<Request>,
+}
+
+impl Writer {
+    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut waiting = Vec::new();
+        while requests.recv_many(&mut waiting, GROUP_MAX).await > 0 {
+            let mut writes = Vec::new();
+            for request in waiting.drain(..) {
+                match request {
+                    Request::Write(write, reply) => writes.push((write, reply)),
+                    other => {
+                        self.commit_writes(std::mem::take(&mut writes)).await;
+                        self.serve(other).await;
+                    }
+                }
+            }
+            self.commit_writes(writes).await;
+            self.checkpoint_if_due();
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        match request {
+            Request::Write(write, reply) => self.commit_writes(vec![(write, reply)]).await,
+            Request::Catalog(command, reply) => {
+                let outcome = self.change_catalog(command).await;
+                answer(reply, outcome);
+            }
+            Request::SetParam { name, value, reply } => {
+                let outcome = self.commit(|change, _| change.params = vec![(name, value)]).await;
+                answer(reply, outcome);
+            }
+            Request::Tick { forget, reply } => {
+                let outcome = self.commit(|change, _| change.delta.safe_epoch = forget).await;
+                answer(reply, outcome);
+            }
+            Request::ReserveSsts { count, reply } => {
+                let first = self.state.next.sst;
+                let next = SstId(first.0 + u64::from(count));
+                let outcome = self.commit_ids(|ids| ids.sst = next).await;
+                answer(reply, outcome.map(|()| first));
+            }
+            Request::ReserveObject { reply } => {
+                let id = self.state.next.object;
+                let outcome = self.commit_ids(|ids| ids.object = ObjectId(id.0 + 1)).await;
+                answer(reply, outcome.map(|()| id));
+            }
+            Request::ReserveSnapshot { least, reply } => {
+                let id = self.state.next.snapshot.max(least);
+                let outcome = self.commit_ids(|ids| ids.snapshot = SnapshotId(id.0 + 1)).await;
+                answer(reply, outcome.map(|()| id));
+            }
+            Request::CheckpointWritten(outcome) => self.adopt_checkpoint(outcome).await,
+        }
+    }
+
+    /// One epoch for all writes that do not conflict.
+    async fn commit_writes(&mut self, writes: Vec<(Write, Reply<Committed>)>) {
+        if writes.is_empty() {
+            return;
+        }
+        let catalog = self.state.catalog.at(Epoch::from_u64(u64::MAX));
+        let mut group = Group::default();
+        let mut accepted = Vec::with_capacity(writes.len());
+        for (write, reply) in writes {
+            match group.add(&write, &catalog, &self.state.version) {
+                Ok(()) => accepted.push(reply),
+                Err(error) => answer(reply, Err(error)),
+            }
+        }
+        if accepted.is_empty() {
+            return;
+        }
+        let outcome = self.commit(|change, _| group.fill(&mut change.delta)).await;
+        for reply in accepted {
+            answer(reply, outcome.clone());
+        }
+    }
+
+    async fn change_catalog(&mut self, command: CatalogCommand) -> Result<Committed, MetaError> {
+        let rows = match &command {
+            CatalogCommand::CreateTable(create) => create.rows.clone(),
+            _ => vec![],
+        };
+        let catalog = self.state.catalog.at(Epoch::from_u64(u64::MAX));
+        let mut next_id = self.state.next.object;
+        let epoch = self.next_epoch();
+        let outcome = super::catalog::Context { catalog: &catalog, epoch, next_id: &mut next_id }
+            .run(command)?;
+        if outcome.changes.is_empty() {
+            let notices = outcome.notices;
+            return Ok(Committed { notices, ..self.committed(&self.state) });
+        }
+        let committed = self
+            .commit_at(epoch, |change, state| {
+                change.next.object = next_id;
+                change.catalog = outcome.changes;
+                if outcome.created.is_some() {
+                    change.delta.born = rows;
+                }
+                for table in &outcome.dropped_tables {
+                    let alive = state.version.table_files(*table).filter(|f| f.lifetime.is_open());
+                    change.delta.died.extend(alive.map(|file| (*table, file.sst.id)));
+                }
+            })
+            .await?;
+        Ok(Committed { notices: outcome.notices, ..committed })
+    }
+
+    async fn commit_ids(
+        &mut self,
+        edit: impl FnOnce(&mut crate::meta::state::NextIds),
+    ) -> Result<(), MetaError> {
+        self.commit(|change, _| edit(&mut change.next)).await.map(|_| ())
+    }
+
+    async fn commit(
+        &mut self,
+        edit: impl FnOnce(&mut Change, &State),
+    ) -> Result<Committed, MetaError> {
+        let epoch = self.next_epoch();
+        self.commit_at(epoch, edit).await
+    }
+
+    /// Persists a change, then publishes it.
+    async fn commit_at(
+        &mut self,
+        epoch: Epoch,
+        edit: impl FnOnce(&mut Change, &State),
+    ) -> Result<Committed, MetaError> {
+        self.refuse_if_halted()?;
+        let before = Arc::clone(&self.state);
+        let mut change = before.change_at(epoch);
+        edit(&mut change, &before);
+        self.reserve(&change).await?;
+        let after = Arc::new(before.apply(&change));
+        after
+            .version
+            .check_delta(&change.delta)
+            .map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
+        let operations = change.operations(&before, &after);
+        self.persist(operations, before.revision, after.revision).await?;
+        self.state = Arc::clone(&after);
+        self.published.publish(Arc::clone(&after), Arc::new(change));
+        Ok(self.committed(&after))
+    }
+
+    /// Commits to the store. When the store fails, finds out whether it happened all the same.
+    async fn persist(
+        &mut self,
+        operations: Vec<Operation>,
+        before: u64,
+        after: u64,
+    ) -> Result<(), MetaError> {
+        let revision = json_pair(keys::REVISION.to_owned(), &before);
+        let expected = Precondition::Equals { key: revision.key, value: revision.value };
+        let txn = Txn { preconditions: vec![expected], operations };
+        let Err(failure) = self.store.commit(txn).await else { return Ok(()) };
+        if matches!(failure, StoreError::Precondition(_)) {
+            let why = "another server changed the meta store";
+            self.halted = Some(why.to_owned());
+            return Err(MetaError::new(ErrorKind::Deposed, why));
+        }
+        let is = |revision: u64| json_pair(keys::REVISION.to_owned(), &revision).value;
+        match self.store.get(keys::REVISION).await {
+            Ok(Some(found)) if found == is(after) => Ok(()),
+            Ok(Some(found)) if found == is(before) => Err(MetaError::storage(&failure)),
+            outcome => {
+                error!(?outcome, "the outcome of a commit is not known; no more writes");
+                self.halted = Some(format!("the outcome of a commit is not known ({failure})"));
+                Err(MetaError::storage(&failure))
+            }
+        }
+    }
+
+    /// Makes sure that nothing this change uses can be used again after a restore.
+    async fn reserve(&mut self, change: &Change) -> Result<(), MetaError> {
+        let needed = Reserved {
+            object: change.next.object,
+            sst: change.next.sst,
+            version: VersionId(change.delta.id.0 + 1),
+            snapshot: change.next.snapshot,
+            epoch: Epoch::from_u64(change.delta.epoch.as_u64() + 1),
+        };
+        self.lease.reserve(needed).await.map_err(|error| match error {
+            crate::hummock::lease::LeaseError::Deposed { .. } => {
+                self.halted = Some(error.to_string());
+                MetaError::new(ErrorKind::Deposed, error.to_string())
+            }
+            other => MetaError::storage(&other),
+        })
+    }
+
+    fn next_epoch(&self) -> Epoch {
+        self.state.version.max_committed_epoch.max(self.floor()).next(self.clock.now_ms())
+    }
+
+    /// Nothing at or below this epoch may be used: another life of this cluster may have had it.
+    fn floor(&self) -> Epoch {
+        self.lease.taken_at().epoch
+    }
+
+    fn committed(&self, state: &State) -> Committed {
+        Committed {
+            epoch: state.version.max_committed_epoch,
+            revision: state.revision,
+            notices: vec![],
+        }
+    }
+
+    fn refuse_if_halted(&self) -> Result<(), MetaError> {
+        match &self.halted {
+            None => Ok(()),
+            Some(why) => Err(MetaError::new(ErrorKind::Deposed, format!("writes are stopped: {why}"))
+                .hint("Restart the server; reads go on.")),
+        }
+    }
+
+    /// Starts to write a checkpoint when enough deltas have piled up. Commits do not wait for it.
+    fn checkpoint_if_due(&mut self) {
+        let behind = self.state.version.id.0 - self.checkpointed.0;
+        if self.checkpoint_running || behind < DELTAS_PER_CHECKPOINT {
+            return;
+        }
+        let Some(requests) = self.requests.upgrade() else { return };
+        self.checkpoint_running = true;
+        let (storage, directory) = (self.state_store.clone(), self.data_directory.clone());
+        let version = Arc::clone(&self.state.version);
+        tokio::spawn(async move {
+            let outcome = checkpoint::write(&storage, &directory, &version).await;
+            let outcome = outcome.map_err(|e| MetaError::storage(&e));
+            // The task is gone only when the server stops; the object is then an orphan.
+            drop(requests.send(Request::CheckpointWritten(outcome)).await);
+        });
+    }
+
+    /// Points to the new checkpoint and drops the deltas it holds.
+    async fn adopt_checkpoint(&mut self, outcome: Result<Checkpoint, MetaError>) {
+        self.checkpoint_running = false;
+        let checkpoint = match outcome {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => {
+                warn!(%error, "could not write a checkpoint; it is tried again");
+                return;
+            }
+        };
+        let first = self.checkpointed.0 + 1;
+        let covered = (first..=checkpoint.version_id.0)
+            .map(|id| Operation::Delete { key: keys::version_delta(VersionId(id)) });
+        let mut operations: Vec<_> = covered.collect();
+        operations.push(put(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint)));
+        let revision = self.state.revision;
+        match self.persist(operations, revision, revision).await {
+            Ok(()) => {
+                info!(version = %checkpoint.version_id, "checkpoint");
+                self.checkpointed = checkpoint.version_id;
+            }
+            Err(error) => warn!(%error, "could not adopt a checkpoint; it is tried again"),
+        }
+    }
+}
+
+/// A caller that went away is no error: its request was served all the same.
+fn answer<T>(reply: Reply<T>, outcome: Result<T, MetaError>) {
+    drop(reply.send(outcome));
+}

@@ -1,0 +1,225 @@
+//! From staged writes to a version delta: conflicts are found here. Pure.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+
+use crate::catalog::CatalogAt;
+use crate::hummock::sst::SstInfo;
+use crate::hummock::version::{FileStamp, Version, VersionDelta};
+use crate::id::{ObjectId, SstId};
+use crate::meta::command::{TableWrite, Write};
+use crate::meta::error::{ErrorKind, MetaError};
+
+/// Writes that share one epoch. Each is taken whole or not at all.
+#[derive(Debug, Default)]
+pub struct Group {
+    born: BTreeMap<SstId, Arc<SstInfo>>,
+    dead_rows: BTreeMap<(ObjectId, SstId), RoaringBitmap>,
+    died: BTreeMap<SstId, ObjectId>,
+    /// Tables that got rows in this group.
+    grown: HashSet<ObjectId>,
+}
+
+impl Group {
+    /// Adds a write, unless it conflicts with what is committed or already in the group.
+    pub fn add(
+        &mut self,
+        write: &Write,
+        catalog: &CatalogAt,
+        version: &Version,
+    ) -> Result<(), MetaError> {
+        for table in &write.tables {
+            self.check(table, write, catalog, version)?;
+        }
+        for table in &write.tables {
+            self.take(table, version);
+        }
+        Ok(())
+    }
+
+    /// Writes everything into `delta`.
+    pub fn fill(self, delta: &mut VersionDelta) {
+        delta.born = self.born.into_values().collect();
+        delta.died = self.died.into_iter().map(|(sst, table)| (table, sst)).collect();
+        let stamps = self.dead_rows.into_iter().map(|((table_id, sst_id), positions)| FileStamp {
+            table_id,
+            sst_id,
+            positions: Arc::new(positions),
+        });
+        delta.stamps = stamps.collect();
+    }
+
+    fn check(
+        &self,
+        table: &TableWrite,
+        write: &Write,
+        catalog: &CatalogAt,
+        version: &Version,
+    ) -> Result<(), MetaError> {
+        let definition = catalog.relation_by_id(table.table_id);
+        if !definition.is_some_and(|d| d.lifetime.born == table.definition_born) {
+            return Err(conflict("the table was altered or dropped by another session"));
+        }
+        if table.keyed && self.may_hold_new_keys(table.table_id, write, version) {
+            return Err(conflict("another session wrote keys of the same table"));
+        }
+        for dead in &table.dead_rows {
+            let fresh = table.born.iter().any(|sst| sst.id == dead.sst_id);
+            if !fresh && !self.all_alive(table.table_id, dead.sst_id, &dead.positions, version) {
+                return Err(conflict("another session changed the same rows"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether rows came to the table after the write looked for its keys.
+    fn may_hold_new_keys(&self, table: ObjectId, write: &Write, version: &Version) -> bool {
+        self.grown.contains(&table)
+            || version.table_files(table).any(|file| file.lifetime.born > write.base_epoch)
+    }
+
+    fn all_alive(
+        &self,
+        table: ObjectId,
+        sst: SstId,
+        positions: &RoaringBitmap,
+        version: &Version,
+    ) -> bool {
+        let Some(file) = version.file(table, sst) else { return false };
+        let in_group = self.dead_rows.get(&(table, sst));
+        file.lifetime.is_open()
+            && !self.died.contains_key(&sst)
+            && !file.any_dead(positions)
+            && in_group.is_none_or(|dead| dead.is_disjoint(positions))
+    }
+
+    fn take(&mut self, table: &TableWrite, version: &Version) {
+        if table.truncate {
+            let alive = version.table_files(table.table_id).filter(|f| f.lifetime.is_open());
+            self.died.extend(alive.map(|file| (file.sst.id, table.table_id)));
+        }
+        if !table.born.is_empty() {
+            self.grown.insert(table.table_id);
+        }
+        self.born.extend(table.born.iter().map(|sst| (sst.id, Arc::clone(sst))));
+        for dead in &table.dead_rows {
+            *self.dead_rows.entry((table.table_id, dead.sst_id)).or_default() |= &*dead.positions;
+        }
+    }
+}
+
+fn conflict(why: &str) -> MetaError {
+    MetaError::new(
+        ErrorKind::Conflict,
+        "could not serialize access due to concurrent update".to_owned(),
+    )
+    .detail(why.to_owned())
+    .hint("Run the statement again.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Catalog, CatalogChange, Relation, RelationBody, Table};
+    use crate::epoch::{Epoch, Lifetime};
+    use crate::id::{ColumnId, VersionId};
+    use crate::meta::command::DeadRows;
+
+    const TABLE: ObjectId = ObjectId(7);
+
+    fn epoch(n: u64) -> Epoch {
+        Epoch::from_u64(n << 16)
+    }
+
+    fn catalog() -> CatalogAt {
+        let table = Table { columns: vec![], primary_key: vec![], next_column_id: ColumnId(1) };
+        let relation = Relation {
+            id: TABLE,
+            schema_id: ObjectId(1),
+            name: "t".to_owned(),
+            lifetime: Lifetime::since(epoch(1)),
+            body: RelationBody::Table(table),
+        };
+        let catalog = Catalog::default().apply(&CatalogChange::Define(relation), epoch(1));
+        Arc::new(catalog).at(epoch(9))
+    }
+
+    fn sst(id: u64) -> Arc<SstInfo> {
+        Arc::new(SstInfo {
+            id: SstId(id),
+            table_id: TABLE,
+            rows: 10,
+            size_bytes: 1,
+            row_group_rows: vec![10],
+            sha256: String::new(),
+            columns: vec![],
+        })
+    }
+
+    fn version() -> Version {
+        let empty = Version::empty(epoch(1));
+        let mut delta = VersionDelta::empty(&empty, epoch(5));
+        delta.born = vec![sst(1)];
+        assert_eq!(delta.id, VersionId(2));
+        empty.apply(&delta)
+    }
+
+    fn write(edit: impl FnOnce(&mut TableWrite)) -> Write {
+        let mut table = TableWrite {
+            table_id: TABLE,
+            definition_born: epoch(1),
+            born: vec![],
+            dead_rows: vec![],
+            keyed: false,
+            truncate: false,
+        };
+        edit(&mut table);
+        Write { base_epoch: epoch(5), tables: vec![table] }
+    }
+
+    fn kill(position: u32) -> Write {
+        let positions = Arc::new(RoaringBitmap::from_iter([position]));
+        write(|t| t.dead_rows = vec![DeadRows { sst_id: SstId(1), positions }])
+    }
+
+    #[test]
+    fn two_writes_killing_one_row_conflict_and_others_share_the_epoch() {
+        let (mut group, catalog, version) = (Group::default(), catalog(), version());
+        group.add(&kill(3), &catalog, &version).unwrap();
+        group.add(&kill(4), &catalog, &version).unwrap();
+        let error = group.add(&kill(3), &catalog, &version).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Conflict);
+        let mut delta = VersionDelta::empty(&version, epoch(6));
+        group.fill(&mut delta);
+        assert_eq!(delta.stamps[0].positions.len(), 2);
+    }
+
+    #[test]
+    fn keys_looked_up_before_rows_came_conflict() {
+        let (mut group, catalog, version) = (Group::default(), catalog(), version());
+        let mut late = write(|t| t.keyed = true);
+        late.base_epoch = epoch(4);
+        assert!(group.add(&late, &catalog, &version).is_err());
+        let keyed = write(|t| {
+            t.keyed = true;
+            t.born = vec![sst(2)];
+        });
+        group.add(&keyed, &catalog, &version).unwrap();
+        assert!(group.add(&write(|t| t.keyed = true), &catalog, &version).is_err());
+    }
+
+    #[test]
+    fn rows_of_a_truncated_file_cannot_die_again() {
+        let (mut group, catalog, version) = (Group::default(), catalog(), version());
+        group.add(&write(|t| t.truncate = true), &catalog, &version).unwrap();
+        assert!(group.add(&kill(1), &catalog, &version).is_err());
+    }
+
+    #[test]
+    fn a_definition_that_changed_conflicts() {
+        let (mut group, catalog, version) = (Group::default(), catalog(), version());
+        assert!(group.add(&write(|t| t.definition_born = epoch(2)), &catalog, &version).is_err());
+    }
+}

@@ -1,0 +1,14 @@
+//! The single writer of the truth.
+//!
+//! A command is validated, becomes a [`state::Change`], is persisted in one transaction of the
+//! [`store::MetaStore`], and only then becomes the new [`state::State`] that everybody reads.
+
+mod backup;
+pub mod command;
+pub mod error;
+pub mod keys;
+pub mod manager;
+pub mod state;
+pub mod store;
+
+pub use backup::MetaNode;

@@ -1,0 +1,91 @@
+//! Where the truth is kept: an ordered key-value store of bytes with transactions.
+//!
+//! The store knows nothing of what it holds. [`MemoryStore`] and [`SqliteStore`] behave alike, which
+//! `conformance.rs` proves; the limits of an implementation are that implementation's business.
+
+mod memory;
+mod sqlite;
+
+#[cfg(test)]
+mod conformance;
+
+pub use memory::MemoryStore;
+pub use sqlite::SqliteStore;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// A key with its value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pair {
+    pub key: String,
+    pub value: Bytes,
+}
+
+/// What must be true for a transaction to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    Equals { key: String, value: Bytes },
+    Absent { key: String },
+}
+
+/// What a transaction does, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Put { key: String, value: Bytes },
+    Delete { key: String },
+}
+
+/// All operations happen, or none; and only if every precondition holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    pub preconditions: Vec<Precondition>,
+    pub operations: Vec<Operation>,
+}
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was changed.
+    #[error("a precondition of the transaction does not hold: {0}")]
+    Precondition(String),
+    /// Somebody else has the store open.
+    #[error("the meta store {store} is in use by another process")]
+    InUse { store: String },
+    #[error("the meta store {store} is not empty")]
+    NotEmpty { store: String },
+    /// What was found there is not a meta store, or not one this build can read.
+    #[error("the meta store {store} cannot be read: {reason}")]
+    Unreadable { store: String, reason: String },
+    #[error("could not {action} in the meta store {store}")]
+    Io {
+        action: &'static str,
+        store: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// An ordered key-value store. Reads see every transaction that was acknowledged before them.
+#[async_trait]
+pub trait MetaStore: Send + Sync + fmt::Debug {
+    /// What to call this store in messages; holds no secret.
+    fn name(&self) -> &str;
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
+
+    /// All pairs whose key begins with `prefix`, in order of key, as of one moment. The empty
+    /// prefix reads the whole store.
+    async fn list(&self, prefix: &str) -> Result<Vec<Pair>, StoreError>;
+
+    /// Durable once it returns.
+    async fn commit(&self, txn: Txn) -> Result<(), StoreError>;
+
+    /// Fills a store that holds nothing: all pairs or none, also across a crash.
+    ///
+    /// # Errors
+    /// [`StoreError::NotEmpty`] when it holds anything, and then nothing changes.
+    async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError>;
+}

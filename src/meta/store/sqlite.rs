@@ -1,0 +1,502 @@
+//! A meta store in one SQLite file: the default.
+//!
+//! One table, `meta(key TEXT PRIMARY KEY, value BLOB NOT NULL)`, `application_id` "TIDE",
+//! `user_version` 1; journal in WAL mode, synced at every commit. The file is locked from opening
+//! to closing, so a second process cannot write behind our back.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior};
+
+use super::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
+use crate::storage_url::mask;
+
+/// "TIDE" in ASCII.
+const APPLICATION_ID: i64 = 0x5449_4445;
+const USER_VERSION: i64 = 1;
+
+/// Pairs in a SQLite file. Cheap to share behind an `Arc`; calls queue.
+#[derive(Debug)]
+pub struct SqliteStore {
+    name: String,
+    database: Arc<Mutex<Database>>,
+}
+
+impl SqliteStore {
+    /// Opens the store at a path, or at `sqlite://path` with an optional `?mode=rwc|rw|ro`. Only
+    /// mode `rwc`, the default, makes what is missing.
+    pub async fn open(endpoint: &str) -> Result<Self, StoreError> {
+        let store = Self::open_target(endpoint).await?;
+        store.run(Database::prepare).await?;
+        Ok(store)
+    }
+
+    /// Opens the store for a restore: nothing is made or altered before [`MetaStore::fill`] or
+    /// [`MetaStore::commit`], but a file that is there is locked.
+    pub async fn open_target(endpoint: &str) -> Result<Self, StoreError> {
+        let database = Database::at(endpoint)?;
+        let name = database.name.clone();
+        let store = Self { name, database: Arc::new(Mutex::new(database)) };
+        store.run(Database::inspect).await?;
+        Ok(store)
+    }
+
+    /// Runs `work` where it blocks nobody.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let database = Arc::clone(&self.database);
+        let worked = tokio::task::spawn_blocking(move || {
+            let mut database = database.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut database)
+        });
+        worked.await.map_err(|e| io(&self.name, "finish the work", e))?
+    }
+}
+
+#[async_trait]
+impl MetaStore for SqliteStore {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let key = key.to_owned();
+        self.run(move |database| database.get(&key)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Pair>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.run(move |database| database.list(&prefix)).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<(), StoreError> {
+        self.run(move |database| database.commit(&txn)).await
+    }
+
+    async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError> {
+        self.run(move |database| database.fill(&pairs)).await
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    ReadOnly,
+    ReadWrite,
+    ReadWriteCreate,
+}
+
+/// The file and the connection to it.
+#[derive(Debug)]
+struct Database {
+    name: String,
+    path: PathBuf,
+    mode: Mode,
+    /// `None` while there is no file.
+    connection: Option<Connection>,
+    /// Whether the table is known to be there and the journal is as it should be.
+    prepared: bool,
+}
+
+impl Database {
+    fn at(endpoint: &str) -> Result<Self, StoreError> {
+        let (path, mode) = parse_endpoint(endpoint)
+            .map_err(|reason| StoreError::Unreadable { store: mask(endpoint), reason })?;
+        let name = format!("sqlite://{}", path.display());
+        Ok(Self { name, path, mode, connection: None, prepared: false })
+    }
+
+    /// Connects if there is a file.
+    fn inspect(&mut self) -> Result<(), StoreError> {
+        match self.path.try_exists() {
+            Ok(true) => self.connect(),
+            Ok(false) if self.mode == Mode::ReadWriteCreate => Ok(()),
+            Ok(false) => Err(self.unreadable("the file does not exist")),
+            Err(error) => Err(io(&self.name, "look at the file", error)),
+        }
+    }
+
+    /// Connects, locks the file and makes sure it is ours. Alters nothing in a file that is there.
+    fn connect(&mut self) -> Result<(), StoreError> {
+        let access = match self.mode {
+            Mode::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            Mode::ReadWrite => OpenFlags::SQLITE_OPEN_READ_WRITE,
+            Mode::ReadWriteCreate => {
+                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
+            }
+        };
+        let begin = match self.mode {
+            Mode::ReadOnly => "BEGIN",
+            _ => "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE",
+        };
+        let failed = |error| failed(&self.name, "open the file", error);
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
+        connection.busy_timeout(Duration::ZERO).map_err(failed)?;
+        connection.execute_batch(begin).map_err(failed)?;
+        if let Some(reason) = why_not_ours(&connection).map_err(failed)? {
+            return Err(self.unreadable(&reason));
+        }
+        connection.execute_batch("ROLLBACK").map_err(failed)?;
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Makes the file and its table where they are missing.
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        if self.prepared || self.mode == Mode::ReadOnly {
+            return Ok(());
+        }
+        if self.connection.is_none() {
+            let parent = self.path.parent().unwrap_or(Path::new(""));
+            let made = std::fs::create_dir_all(parent);
+            made.map_err(|e| io(&self.name, "make the directory", e))?;
+            self.connect()?;
+        }
+        if let Some(connection) = &mut self.connection {
+            create_table(connection).map_err(|e| failed(&self.name, "make the table", e))?;
+        }
+        self.prepared = true;
+        Ok(())
+    }
+
+    /// The connection, if there is a table to read.
+    fn readable(&self) -> Result<Option<&Connection>, StoreError> {
+        let Some(connection) = &self.connection else { return Ok(None) };
+        let readable = self.prepared
+            || has_table(connection).map_err(|e| failed(&self.name, "read the schema", e))?;
+        Ok(readable.then_some(connection))
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let Some(connection) = self.readable()? else { return Ok(None) };
+        value_of(connection, key).map_err(|e| failed(&self.name, "read a key", e))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Pair>, StoreError> {
+        let Some(connection) = self.readable()? else { return Ok(vec![]) };
+        pairs_under(connection, prefix).map_err(|e| failed(&self.name, "list keys", e))
+    }
+
+    fn commit(&mut self, txn: &Txn) -> Result<(), StoreError> {
+        self.prepare()?;
+        let failed = |error| failed(&self.name, "commit", error);
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        for precondition in &txn.preconditions {
+            let (key, expected) = match precondition {
+                Precondition::Equals { key, value } => (key, Some(value)),
+                Precondition::Absent { key } => (key, None),
+            };
+            if value_of(&transaction, key).map_err(failed)?.as_ref() != expected {
+                return Err(StoreError::Precondition(key.clone()));
+            }
+        }
+        for operation in &txn.operations {
+            match operation {
+                Operation::Put { key, value } => put(&transaction, key, value),
+                Operation::Delete { key } => delete(&transaction, key),
+            }
+            .map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    fn fill(&mut self, pairs: &[Pair]) -> Result<(), StoreError> {
+        self.refuse_nonempty()?;
+        self.prepare()?;
+        let failed = |error| failed(&self.name, "fill", error);
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        if !is_empty(&transaction).map_err(failed)? {
+            return Err(StoreError::NotEmpty { store: self.name.clone() });
+        }
+        for pair in pairs {
+            put(&transaction, &pair.key, &pair.value).map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    /// Before anything is made: a store that holds something must not even be touched.
+    fn refuse_nonempty(&self) -> Result<(), StoreError> {
+        let Some(connection) = self.readable()? else { return Ok(()) };
+        match is_empty(connection).map_err(|e| failed(&self.name, "fill", e))? {
+            true => Ok(()),
+            false => Err(StoreError::NotEmpty { store: self.name.clone() }),
+        }
+    }
+
+    fn unreadable(&self, reason: &str) -> StoreError {
+        StoreError::Unreadable { store: self.name.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// The file and the mode that an endpoint names, or why it names none.
+fn parse_endpoint(endpoint: &str) -> Result<(PathBuf, Mode), String> {
+    let Some(rest) = endpoint.strip_prefix("sqlite://") else {
+        if endpoint.contains("://") {
+            return Err("this build keeps metadata in SQLite files, sqlite://path".to_owned());
+        }
+        return Ok((parse_path(endpoint)?, Mode::ReadWriteCreate));
+    };
+    let (path, query) = rest.split_once('?').unwrap_or((rest, "mode=rwc"));
+    let mode = match query {
+        "mode=rwc" | "" => Mode::ReadWriteCreate,
+        "mode=rw" => Mode::ReadWrite,
+        "mode=ro" => Mode::ReadOnly,
+        other => return Err(format!("\"{other}\" is none of mode=rwc, mode=rw, mode=ro")),
+    };
+    Ok((parse_path(path)?, mode))
+}
+
+fn parse_path(path: &str) -> Result<PathBuf, String> {
+    match path {
+        "" => Err("the endpoint names no file".to_owned()),
+        ":memory:" => Err("use the memory store instead".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+/// Why the file is not a meta store this build can read; `None` if it is, or if it holds nothing.
+fn why_not_ours(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let application: i64 = connection.pragma_query_value(None, "application_id", |r| r.get(0))?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0))?;
+    let things: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
+    Ok(match application {
+        APPLICATION_ID if version == USER_VERSION => None,
+        APPLICATION_ID if version > USER_VERSION => Some(format!(
+            "it was written by a newer release (format {version}, this build reads format {USER_VERSION})"
+        )),
+        APPLICATION_ID => Some(format!("it is of unknown format {version}")),
+        0 if things == 0 => None,
+        _ => Some("it is a database of another application".to_owned()),
+    })
+}
+
+fn has_table(connection: &Connection) -> rusqlite::Result<bool> {
+    let query = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'meta'";
+    connection.query_row(query, [], |row| row.get::<_, i64>(0)).map(|count| count > 0)
+}
+
+fn create_table(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL")?;
+    if has_table(connection)? {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(&format!(
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+         PRAGMA application_id = {APPLICATION_ID};
+         PRAGMA user_version = {USER_VERSION}"
+    ))?;
+    transaction.commit()
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM meta)", [], |row| row.get(0))
+}
+
+fn value_of(connection: &Connection, key: &str) -> rusqlite::Result<Option<Bytes>> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
+    let value = statement.query_row([key], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+    Ok(value.map(Bytes::from))
+}
+
+/// Keys compare by their bytes, in SQLite as in Rust, so those of a prefix are neighbours.
+fn pairs_under(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<Pair>> {
+    let query = "SELECT key, value FROM meta WHERE key >= ?1 ORDER BY key";
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query([prefix])?;
+    let mut pairs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key: String = row.get(0)?;
+        if !key.starts_with(prefix) {
+            break;
+        }
+        pairs.push(Pair { key, value: row.get::<_, Vec<u8>>(1)?.into() });
+    }
+    Ok(pairs)
+}
+
+fn put(connection: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+    let statement = "INSERT INTO meta (key, value) VALUES (?1, ?2)
+                     ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    connection.prepare_cached(statement)?.execute((key, value)).map(|_| ())
+}
+
+fn delete(connection: &Connection, key: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([key]).map(|_| ())
+}
+
+fn failed(store: &str, action: &'static str, error: rusqlite::Error) -> StoreError {
+    let store = store.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::InUse { store },
+        Some(ErrorCode::NotADatabase) => {
+            StoreError::Unreadable { store, reason: "it is not a SQLite database".to_owned() }
+        }
+        Some(ErrorCode::DatabaseCorrupt) => {
+            StoreError::Unreadable { store, reason: "the SQLite file is corrupt".to_owned() }
+        }
+        _ => StoreError::Io { action, store, source: error.into() },
+    }
+}
+
+fn io(
+    store: &str,
+    action: &'static str,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> StoreError {
+    StoreError::Io { action, store: store.to_owned(), source: error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::store::conformance;
+
+    struct Dir(tempfile::TempDir);
+
+    impl Dir {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn file(&self, name: &str) -> String {
+            self.0.path().join(name).to_str().unwrap().to_owned()
+        }
+    }
+
+    fn pair(key: &str, value: &'static str) -> Pair {
+        Pair { key: key.to_owned(), value: value.into() }
+    }
+
+    #[tokio::test]
+    async fn sqlite_conforms() {
+        let dir = Dir::new();
+        let file = dir.file("made/on/open/meta.db");
+        conformance::conforms(&SqliteStore::open(&file).await.unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_is_there_after_reopening() {
+        let dir = Dir::new();
+        let file = dir.file("meta.db");
+        let store = SqliteStore::open(&file).await.unwrap();
+        store.fill(vec![pair("a", "1"), pair("b", "2")]).await.unwrap();
+        let operations = vec![Operation::Delete { key: "a".to_owned() }];
+        store.commit(Txn { operations, ..Txn::default() }).await.unwrap();
+        drop(store);
+        for mode in ["rwc", "rw", "ro"] {
+            let store = SqliteStore::open(&format!("sqlite://{file}?mode={mode}")).await.unwrap();
+            assert_eq!(store.list("").await.unwrap(), [pair("b", "2")], "{mode}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_opener_is_refused_until_the_first_is_gone() {
+        let dir = Dir::new();
+        let file = dir.file("meta.db");
+        let store = SqliteStore::open(&file).await.unwrap();
+        for endpoint in [file.clone(), format!("sqlite://{file}?mode=ro")] {
+            let error = SqliteStore::open(&endpoint).await.unwrap_err();
+            assert!(matches!(error, StoreError::InUse { .. }), "{error:?}");
+        }
+        drop(store);
+        SqliteStore::open(&file).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_no_meta_store_is_named_and_left_alone() {
+        let dir = Dir::new();
+        let text = dir.file("text.db");
+        std::fs::write(&text, "no database, but long enough to look like one ".repeat(100))
+            .unwrap();
+        let foreign = dir.file("foreign.db");
+        Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+        let newer = dir.file("newer.db");
+        drop(SqliteStore::open(&newer).await.unwrap());
+        Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
+        let cases =
+            [(text, "not a SQLite database"), (foreign, "another application"), (newer, "newer")];
+        for (file, reason) in cases {
+            let before = std::fs::read(&file).unwrap();
+            let error = SqliteStore::open(&file).await.unwrap_err();
+            assert!(matches!(error, StoreError::Unreadable { .. }), "{error:?}");
+            assert!(error.to_string().contains(reason), "{error}");
+            assert_eq!(std::fs::read(&file).unwrap(), before);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_emptied_by_hand_is_empty() {
+        let dir = Dir::new();
+        let file = dir.file("meta.db");
+        let store = SqliteStore::open(&file).await.unwrap();
+        store.fill(vec![pair("a", "1")]).await.unwrap();
+        drop(store);
+        Connection::open(&file).unwrap().execute_batch("DELETE FROM meta").unwrap();
+        let store = SqliteStore::open_target(&file).await.unwrap();
+        assert_eq!(store.list("").await.unwrap(), []);
+        store.fill(vec![pair("b", "2")]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_target_is_not_made_before_it_is_filled() {
+        let dir = Dir::new();
+        let file = dir.file("made/late/meta.db");
+        let store = SqliteStore::open_target(&file).await.unwrap();
+        assert_eq!(store.list("").await.unwrap(), []);
+        assert_eq!(store.get("a").await.unwrap(), None);
+        drop(store);
+        assert!(!Path::new(&dir.file("made")).exists());
+        let store = SqliteStore::open_target(&file).await.unwrap();
+        store.fill(vec![pair("a", "1")]).await.unwrap();
+        drop(store);
+        let store = SqliteStore::open(&file).await.unwrap();
+        assert_eq!(store.list("").await.unwrap(), [pair("a", "1")]);
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_refused_keeps_its_bytes() {
+        let dir = Dir::new();
+        let empty = dir.file("empty.db");
+        std::fs::write(&empty, "").unwrap();
+        let store = SqliteStore::open_target(&empty).await.unwrap();
+        assert_eq!(store.list("").await.unwrap(), []);
+        drop(store);
+        assert_eq!(std::fs::read(&empty).unwrap(), b"");
+        let full = dir.file("full.db");
+        SqliteStore::open(&full).await.unwrap().fill(vec![pair("a", "1")]).await.unwrap();
+        let before = std::fs::read(&full).unwrap();
+        let store = SqliteStore::open_target(&full).await.unwrap();
+        let error = store.fill(vec![pair("b", "2")]).await.unwrap_err();
+        assert!(matches!(error, StoreError::NotEmpty { .. }), "{error:?}");
+        drop(store);
+        assert_eq!(std::fs::read(&full).unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn only_what_may_be_made_is_made() {
+        let dir = Dir::new();
+        let file = dir.file("none.db");
+        for mode in ["rw", "ro"] {
+            let error =
+                SqliteStore::open(&format!("sqlite://{file}?mode={mode}")).await.unwrap_err();
+            assert!(error.to_string().contains("does not exist"), "{error}");
+        }
+        for endpoint in ["", ":memory:", "sqlite://x?mode=x", "postgres://u:secret@127.0.0.1/d"] {
+            let error = SqliteStore::open(endpoint).await.unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+        assert!(!Path::new(&file).exists());
+    }
+}

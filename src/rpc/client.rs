@@ -1,0 +1,247 @@
+//! The other roles' side of the RPC, and the replica of the metadata it feeds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+use tracing::warn;
+
+use super::convert::{from_json, from_status, to_json};
+use super::proto::followed::Part;
+use super::proto::meta_client::MetaClient as Grpc;
+use super::proto::{
+    AlterSystemRequest, BackupRequest, DeleteSnapshotsRequest, FlushRequest, FollowRequest, Json,
+    ListSnapshotsRequest, ReserveObjectRequest, ReserveSstsRequest,
+};
+use super::service::MESSAGE_BYTES_MAX;
+use crate::backup::manifest::ManifestEntry;
+use crate::hummock::version::encoding;
+use crate::id::{ObjectId, SnapshotId, SstId};
+use crate::meta::command::{CatalogCommand, Committed, Write};
+use crate::meta::error::MetaError;
+use crate::meta::state::{Change, State};
+use crate::meta::store::Pair;
+
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before following a lost meta role again.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why the meta role did not do as asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RpcError {
+    /// It answered, and this is its answer.
+    #[error(transparent)]
+    Refused(#[from] MetaError),
+    #[error("cannot reach the meta role at {addr}: {reason}")]
+    Unreachable { addr: String, reason: String },
+}
+
+impl RpcError {
+    /// A way out, if there is one to tell.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(error) => error.hint.clone(),
+            Self::Unreachable { .. } => Some(
+                "Check that the server runs and that RW_META_ADDR names its meta address."
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// A connection to the meta role. Cheap to clone; reconnects by itself.
+#[derive(Clone, Debug)]
+pub struct MetaClient {
+    addr: String,
+    grpc: Grpc<Channel>,
+}
+
+impl MetaClient {
+    /// Connects to `host:port` or `http://host:port`.
+    pub async fn connect(addr: &str) -> Result<Self, RpcError> {
+        let addr =
+            if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
+        let unreachable = |e: &dyn std::error::Error| RpcError::Unreachable {
+            addr: addr.clone(),
+            reason: e.source().map_or_else(|| e.to_string(), ToString::to_string),
+        };
+        let endpoint = Endpoint::from_shared(addr.clone()).map_err(|e| unreachable(&e))?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .map_err(|e| unreachable(&e))?;
+        let grpc = Grpc::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { addr, grpc })
+    }
+
+    /// Where the meta role is.
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// Commits staged writes.
+    pub async fn write(&self, write: &Write) -> Result<Committed, RpcError> {
+        let request = to_json(write).map_err(|e| self.error(&e))?;
+        self.json(self.grpc.clone().write(request).await)
+    }
+
+    pub async fn change_catalog(&self, command: &CatalogCommand) -> Result<Committed, RpcError> {
+        let request = to_json(command).map_err(|e| self.error(&e))?;
+        self.json(self.grpc.clone().change_catalog(request).await)
+    }
+
+    /// Changes a cluster parameter; `None` is its default.
+    pub async fn alter_system(
+        &self,
+        name: &str,
+        value: Option<String>,
+    ) -> Result<Committed, RpcError> {
+        let request = AlterSystemRequest { name: name.to_owned(), value };
+        self.json(self.grpc.clone().alter_system(request).await)
+    }
+
+    pub async fn flush(&self) -> Result<Committed, RpcError> {
+        self.json(self.grpc.clone().flush(FlushRequest {}).await)
+    }
+
+    /// The first of `count` file ids that are the caller's alone.
+    pub async fn reserve_ssts(&self, count: u32) -> Result<SstId, RpcError> {
+        let answer = self.grpc.clone().reserve_ssts(ReserveSstsRequest { count }).await;
+        answer.map(|r| SstId(r.into_inner().first)).map_err(|e| self.error(&e))
+    }
+
+    pub async fn reserve_object(&self) -> Result<ObjectId, RpcError> {
+        let answer = self.grpc.clone().reserve_object(ReserveObjectRequest {}).await;
+        answer.map(|r| ObjectId(r.into_inner().id)).map_err(|e| self.error(&e))
+    }
+
+    pub async fn backup(&self, remarks: Option<String>) -> Result<ManifestEntry, RpcError> {
+        self.json(self.grpc.clone().backup(BackupRequest { remarks }).await)
+    }
+
+    pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, RpcError> {
+        self.json(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
+    }
+
+    pub async fn delete_snapshots(&self, ids: Vec<SnapshotId>) -> Result<(), RpcError> {
+        let ids = ids.into_iter().map(|id| id.0).collect();
+        let answer = self.grpc.clone().delete_snapshots(DeleteSnapshotsRequest { ids }).await;
+        answer.map(|_| ()).map_err(|e| self.error(&e))
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        answer: Result<Response<Json>, Status>,
+    ) -> Result<T, RpcError> {
+        let message = answer.map_err(|e| self.error(&e))?.into_inner();
+        from_json(&message.json).map_err(|e| self.error(&e))
+    }
+
+    fn error(&self, status: &Status) -> RpcError {
+        match from_status(status) {
+            Some(error) => RpcError::Refused(error),
+            None => RpcError::Unreachable {
+                addr: self.addr.clone(),
+                reason: status.message().to_owned(),
+            },
+        }
+    }
+
+    /// Reads a whole state, then applies each change, until the stream ends.
+    async fn follow(&self, replica: &watch::Sender<Option<Arc<State>>>) -> Result<(), String> {
+        let answer = self.grpc.clone().follow(FollowRequest {}).await;
+        let mut stream = answer.map_err(|e| e.message().to_owned())?.into_inner();
+        let (mut pairs, mut version) = (Vec::new(), Vec::new());
+        let mut state: Option<Arc<State>> = None;
+        while let Some(message) = stream.message().await.map_err(|e| e.message().to_owned())? {
+            match message.part {
+                Some(Part::Pairs(part)) => pairs = decode_pairs(&part)?,
+                Some(Part::Version(piece)) => version.extend_from_slice(&piece),
+                Some(Part::Complete(_)) => {
+                    let bytes = std::mem::take(&mut version);
+                    let version = encoding::decode(bytes.as_slice()).map_err(|e| e.to_string())?;
+                    let whole = State::decode(&pairs, version).map_err(|e| e.to_string())?;
+                    state = Some(Arc::new(whole));
+                }
+                Some(Part::Change(change)) => {
+                    let change: Change =
+                        serde_json::from_slice(&change).map_err(|e| e.to_string())?;
+                    state = state.map(|state| Arc::new(state.apply(&change)));
+                }
+                None => {}
+            }
+            if state.is_some() {
+                replica.send_replace(state.clone());
+            }
+        }
+        Err("the meta role closed the stream".to_owned())
+    }
+}
+
+fn decode_pairs(part: &[u8]) -> Result<Vec<Pair>, String> {
+    let pairs: Vec<(String, Vec<u8>)> = serde_json::from_slice(part).map_err(|e| e.to_string())?;
+    Ok(pairs.into_iter().map(|(key, value)| Pair { key, value: value.into() }).collect())
+}
+
+/// The metadata as a frontend knows it: always some committed state, soon the newest.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    state: watch::Receiver<Option<Arc<State>>>,
+    /// Ends the following task with the last handle.
+    _follower: Arc<Follower>,
+}
+
+#[derive(Debug)]
+struct Follower(tokio::task::AbortHandle);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Replica {
+    /// Follows the meta role; returns once the first state is there.
+    pub async fn start(client: MetaClient) -> Result<Self, RpcError> {
+        let (sender, mut state) = watch::channel(None);
+        let addr = client.addr.clone();
+        let follower = tokio::spawn(async move {
+            loop {
+                if let Err(reason) = client.follow(&sender).await {
+                    warn!(%reason, "lost the meta role; following it again");
+                }
+                tokio::time::sleep(FOLLOW_PAUSE).await;
+            }
+        });
+        let first = tokio::time::timeout(CONNECT_TIMEOUT, state.wait_for(Option::is_some)).await;
+        if !first.is_ok_and(|state| state.is_ok()) {
+            follower.abort();
+            let reason = "it sent no metadata".to_owned();
+            return Err(RpcError::Unreachable { addr, reason });
+        }
+        Ok(Self { state, _follower: Arc::new(Follower(follower.abort_handle())) })
+    }
+
+    /// The newest state known here.
+    pub fn state(&self) -> Arc<State> {
+        let state = self.state.borrow().clone();
+        state.expect("a replica starts with a state and never loses it")
+    }
+
+    /// The state, once it holds `revision`: what a session waits for after its own commit.
+    pub async fn at_revision(&self, revision: u64) -> Arc<State> {
+        let mut watched = self.state.clone();
+        let reached = |s: &Option<Arc<State>>| s.as_ref().is_some_and(|s| s.revision >= revision);
+        // An error means that the follower ended: the server is stopping, and what is known is all
+        // there will be.
+        drop(watched.wait_for(reached).await);
+        self.state()
+    }
+}

@@ -1,0 +1,189 @@
+//! The meta role's side of the RPC.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status};
+
+use super::convert::{from_json, to_json, to_status};
+use super::proto::followed::Part;
+use super::proto::meta_server::{Meta, MetaServer};
+use super::proto::{
+    AlterSystemRequest, BackupRequest, DeleteSnapshotsRequest, DeleteSnapshotsResponse,
+    FlushRequest, FollowRequest, Followed, Json, ListSnapshotsRequest, ReserveObjectRequest,
+    ReserveObjectResponse, ReserveSstsRequest, ReserveSstsResponse,
+};
+use crate::hummock::version::encoding;
+use crate::id::SnapshotId;
+use crate::meta::MetaNode;
+use crate::meta::error::{ErrorKind, MetaError};
+use crate::meta::state::State;
+
+/// Largest message either side takes. A statement's staged files are well below it.
+pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
+/// Size of the pieces in which the version is sent.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// A running RPC server.
+#[derive(Debug)]
+pub struct Served {
+    pub addr: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Served {
+    /// Stops taking requests; followers are sent away.
+    pub async fn stop(self) {
+        // The server may be gone already; then there is nothing to stop.
+        drop(self.stop.send(()));
+        self.task.abort();
+        drop(self.task.await);
+    }
+
+    /// Resolves when the server ends by itself, which it never should.
+    pub async fn ended(&mut self) -> String {
+        match (&mut self.task).await {
+            Ok(Ok(())) => "the meta service ended".to_owned(),
+            Ok(Err(error)) => format!("the meta service failed: {error}"),
+            Err(error) => format!("the meta service failed: {error}"),
+        }
+    }
+}
+
+/// Serves the meta role on a bound listener.
+pub fn serve(listener: TcpListener, node: MetaNode) -> std::io::Result<Served> {
+    let addr = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let service = MetaServer::new(Service { node: Arc::new(node) })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let server = tonic::transport::Server::builder().add_service(service);
+    let task = tokio::spawn(server.serve_with_incoming_shutdown(
+        TcpListenerStream::new(listener),
+        async move { drop(stopped.await) },
+    ));
+    Ok(Served { addr, stop, task })
+}
+
+struct Service {
+    node: Arc<MetaNode>,
+}
+
+#[tonic::async_trait]
+impl Meta for Service {
+    type FollowStream = Pin<Box<dyn Stream<Item = Result<Followed, Status>> + Send>>;
+
+    async fn follow(
+        &self,
+        _request: Request<FollowRequest>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let (to_follower, stream) = mpsc::channel(64);
+        let (state, mut changes) = self.node.manager.follow();
+        tokio::spawn(async move {
+            for part in bootstrap(&state)? {
+                to_follower.send(Ok(Followed { part: Some(part) })).await.ok()?;
+            }
+            drop(state);
+            loop {
+                let change = match changes.recv().await {
+                    Ok(change) => change,
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => return None::<()>,
+                };
+                let part = Part::Change(serde_json::to_vec(&*change).ok()?);
+                to_follower.send(Ok(Followed { part: Some(part) })).await.ok()?;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn write(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
+        let write = from_json(&request.into_inner().json)?;
+        respond(self.node.manager.write(write).await)
+    }
+
+    async fn change_catalog(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
+        let command = from_json(&request.into_inner().json)?;
+        respond(self.node.manager.change_catalog(command).await)
+    }
+
+    async fn alter_system(
+        &self,
+        request: Request<AlterSystemRequest>,
+    ) -> Result<Response<Json>, Status> {
+        let AlterSystemRequest { name, value } = request.into_inner();
+        respond(self.node.alter_system(&name, value.as_deref()).await)
+    }
+
+    async fn flush(&self, _request: Request<FlushRequest>) -> Result<Response<Json>, Status> {
+        respond(self.node.manager.flush().await)
+    }
+
+    async fn reserve_ssts(
+        &self,
+        request: Request<ReserveSstsRequest>,
+    ) -> Result<Response<ReserveSstsResponse>, Status> {
+        let first = self.node.manager.reserve_ssts(request.into_inner().count).await;
+        let first = first.map_err(|e| to_status(&e))?.0;
+        Ok(Response::new(ReserveSstsResponse { first }))
+    }
+
+    async fn reserve_object(
+        &self,
+        _request: Request<ReserveObjectRequest>,
+    ) -> Result<Response<ReserveObjectResponse>, Status> {
+        let id = self.node.manager.reserve_object().await.map_err(|e| to_status(&e))?.0;
+        Ok(Response::new(ReserveObjectResponse { id }))
+    }
+
+    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Json>, Status> {
+        let (node, remarks) = (Arc::clone(&self.node), request.into_inner().remarks);
+        // A job goes on when its caller goes away.
+        let job = tokio::spawn(async move { node.backup(remarks).await });
+        respond(job.await.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string())).flatten())
+    }
+
+    async fn list_snapshots(
+        &self,
+        _request: Request<ListSnapshotsRequest>,
+    ) -> Result<Response<Json>, Status> {
+        respond(self.node.list_snapshots().await)
+    }
+
+    async fn delete_snapshots(
+        &self,
+        request: Request<DeleteSnapshotsRequest>,
+    ) -> Result<Response<DeleteSnapshotsResponse>, Status> {
+        let ids: Vec<_> = request.into_inner().ids.into_iter().map(SnapshotId).collect();
+        let node = Arc::clone(&self.node);
+        let job = tokio::spawn(async move { node.delete_snapshots(&ids).await });
+        let outcome = job.await.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()));
+        outcome.flatten().map_err(|e| to_status(&e))?;
+        Ok(Response::new(DeleteSnapshotsResponse {}))
+    }
+}
+
+fn respond<T: serde::Serialize>(outcome: Result<T, MetaError>) -> Result<Response<Json>, Status> {
+    to_json(&outcome.map_err(|e| to_status(&e))?).map(Response::new)
+}
+
+/// The messages that carry a whole state.
+fn bootstrap(state: &State) -> Option<Vec<Part>> {
+    let pairs: Vec<(String, Vec<u8>)> = state
+        .encode_without_version()
+        .into_iter()
+        .map(|pair| (pair.key, pair.value.to_vec()))
+        .collect();
+    let mut version = Vec::new();
+    encoding::encode(&state.version, &mut version).ok()?;
+    let mut parts = vec![Part::Pairs(serde_json::to_vec(&pairs).ok()?)];
+    parts.extend(version.chunks(PIECE_BYTES).map(|piece| Part::Version(piece.to_vec())));
+    parts.push(Part::Complete(true));
+    Some(parts)
+}

@@ -1,0 +1,50 @@
+//! Why a storage did not do as asked.
+
+use std::error::Error;
+use std::io;
+
+use crate::storage_url::StorageUrlError;
+
+/// Every text names the object by its whole, masked URL.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("{path} does not exist")]
+    NotFound { path: String },
+    #[error("{path} already exists")]
+    AlreadyExists { path: String },
+    /// A compare-and-swap came second.
+    #[error("{path} was changed by somebody else")]
+    Changed { path: String },
+    #[error("could not {action} {path}")]
+    Io {
+        action: &'static str,
+        path: String,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error(transparent)]
+    Url(#[from] StorageUrlError),
+}
+
+impl StorageError {
+    pub(crate) fn io(
+        action: &'static str,
+        path: String,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Io { action, path, source: source.into() }
+    }
+
+    /// Whether the cause is that the place is full.
+    pub fn is_full(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}

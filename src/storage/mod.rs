@@ -1,0 +1,341 @@
+//! An object store opened from a URL: durable puts, compare-and-swap.
+//!
+//! What a method here has acknowledged survives a power cut where the store is one that can: on a
+//! file system the bytes are synced before the name appears, and the directory after. Objects are
+//! written whole or not at all; [`Storage::replace`] is the only way one is ever overwritten.
+
+pub mod checksum;
+mod durable;
+mod error;
+mod location;
+mod stream;
+mod writer;
+
+pub use checksum::{hex, sha256_hex};
+pub use error::StorageError;
+pub use location::StorageLocation;
+pub use stream::{ChunkReader, ChunkWriter};
+pub use writer::Writer;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion,
+};
+
+use crate::layout;
+use crate::storage_url::{StorageUrl, mask};
+
+/// Every memory store of this process, by name.
+static MEMORY: LazyLock<Mutex<HashMap<String, Arc<InMemory>>>> = LazyLock::new(Mutex::default);
+
+/// A place for objects. Cloning shares it.
+#[derive(Clone)]
+pub struct Storage {
+    url: StorageUrl,
+    store: Arc<dyn ObjectStore>,
+    /// The same store, where it is a file system.
+    local: Option<Arc<LocalFileSystem>>,
+}
+
+/// What an object held when it was read; see [`Storage::replace`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag(String);
+
+impl Storage {
+    /// Opens the storage; a directory that is missing is made.
+    pub fn open(url: &StorageUrl) -> Result<Self, StorageError> {
+        if let StorageUrl::Fs { root } = url {
+            durable::create_dir_all(root)
+                .map_err(|e| StorageError::io("create the directory", url.to_string(), e))?;
+        }
+        Self::open_existing(url)
+    }
+
+    /// Opens the storage without making anything; a directory that is missing is an error.
+    pub fn open_existing(url: &StorageUrl) -> Result<Self, StorageError> {
+        match url {
+            StorageUrl::Fs { root } => Self::open_local(url, root),
+            StorageUrl::Memory { name } => Ok(Self::open_memory(name)),
+        }
+    }
+
+    /// A memory store nobody else has; its URL opens it again.
+    pub fn in_memory() -> Self {
+        Self::open_memory(&uuid::Uuid::new_v4().simple().to_string())
+    }
+
+    fn open_memory(name: &str) -> Self {
+        let mut stores = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = Arc::clone(stores.entry(name.to_owned()).or_default());
+        Self { url: StorageUrl::Memory { name: name.to_owned() }, store, local: None }
+    }
+
+    fn open_local(url: &StorageUrl, root: &std::path::Path) -> Result<Self, StorageError> {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => StorageError::NotFound { path: url.to_string() },
+            _ => StorageError::io("open the directory", url.to_string(), error),
+        };
+        if !std::fs::metadata(root).map_err(failed)?.is_dir() {
+            return Err(failed(io::ErrorKind::NotADirectory.into()));
+        }
+        let local = LocalFileSystem::new_with_prefix(root)
+            .map_err(|e| StorageError::io("open the directory", url.to_string(), e))?;
+        let local = Arc::new(local);
+        Ok(Self { url: url.clone(), store: Arc::clone(&local) as _, local: Some(local) })
+    }
+
+    pub fn url(&self) -> &StorageUrl {
+        &self.url
+    }
+
+    /// The store itself, for scans. Whoever writes through it gets no promise of this module.
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// Writes an object that must not exist yet.
+    pub async fn put_new(&self, path: &Path, bytes: Bytes) -> Result<(), StorageError> {
+        let mut writer = self.writer(path).await?;
+        writer.write(bytes).await?;
+        writer.finish().await
+    }
+
+    /// A writer of a large object that must not exist yet. Dropped before
+    /// [`Writer::finish`], it leaves nothing.
+    pub async fn writer(&self, path: &Path) -> Result<Writer, StorageError> {
+        let name = self.name_of(path);
+        match self.file_of(path)? {
+            Some(file) => Writer::to_file(file, name).await,
+            None => Ok(Writer::to_memory(Arc::clone(&self.store), path.clone(), name)),
+        }
+    }
+
+    /// The whole object.
+    pub async fn get(&self, path: &Path) -> Result<Bytes, StorageError> {
+        let read = async { self.store.get(path).await?.bytes().await };
+        read.await.map_err(|e| self.error("read", path, e))
+    }
+
+    /// The whole object, if there is one.
+    pub async fn get_opt(&self, path: &Path) -> Result<Option<Bytes>, StorageError> {
+        match self.get(path).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StorageError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// These bytes of the object; an error if it does not have them all.
+    pub async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes, StorageError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let wanted = range.end - range.start;
+        let read = self.store.get_range(path, range).await;
+        let bytes = read.map_err(|e| self.error("read", path, e))?;
+        if u64::try_from(bytes.len()) != Ok(wanted) {
+            let short = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(StorageError::io("read", self.name_of(path), short));
+        }
+        Ok(bytes)
+    }
+
+    /// What the store knows of the object.
+    pub async fn head(&self, path: &Path) -> Result<ObjectMeta, StorageError> {
+        self.store.head(path).await.map_err(|e| self.error("look at", path, e))
+    }
+
+    pub async fn size(&self, path: &Path) -> Result<u64, StorageError> {
+        Ok(self.head(path).await?.size)
+    }
+
+    /// Deletes the object; one that is gone already is no error.
+    pub async fn delete(&self, path: &Path) -> Result<(), StorageError> {
+        match self.store.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.error("delete", path, error)),
+        }
+    }
+
+    /// The objects under a directory, at any depth, in no order.
+    pub async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, StorageError> {
+        let listed: Result<Vec<_>, _> = self.store.list(Some(prefix)).try_collect().await;
+        let mut objects = listed.map_err(|e| self.error("list", prefix, e))?;
+        objects.retain(|o| o.location.filename().is_some_and(|name| !name.starts_with('.')));
+        Ok(objects)
+    }
+
+    /// Makes an object durable that was written through [`Storage::object_store`].
+    pub async fn sync(&self, path: &Path) -> Result<(), StorageError> {
+        let Some(file) = self.file_of(path)? else { return Ok(()) };
+        durable::blocking(move || durable::sync(&file))
+            .await
+            .map_err(|e| StorageError::io("sync", self.name_of(path), e))
+    }
+
+    /// The object and the tag by which it can be replaced.
+    pub async fn read_tagged(&self, path: &Path) -> Result<Option<(Bytes, Tag)>, StorageError> {
+        if self.local.is_some() {
+            let bytes = self.get_opt(path).await?;
+            return Ok(bytes.map(|bytes| {
+                let tag = tag_of(&bytes);
+                (bytes, tag)
+            }));
+        }
+        let found = match self.store.get(path).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(self.error("read", path, error)),
+        };
+        let tag = Tag(found.meta.e_tag.clone().unwrap_or_default());
+        let bytes = found.bytes().await.map_err(|e| self.error("read", path, e))?;
+        Ok(Some((bytes, tag)))
+    }
+
+    /// Compare-and-swap: writes the object if it still is what was read with the tag `expected`,
+    /// or if there still is none. Else [`StorageError::Changed`], and nothing is written.
+    pub async fn replace(
+        &self,
+        path: &Path,
+        expected: Option<&Tag>,
+        bytes: Bytes,
+    ) -> Result<Tag, StorageError> {
+        match self.file_of(path)? {
+            Some(file) => self.replace_file(path, file, expected.cloned(), bytes).await,
+            None => self.replace_object(path, expected, bytes).await,
+        }
+    }
+
+    async fn replace_file(
+        &self,
+        path: &Path,
+        file: PathBuf,
+        expected: Option<Tag>,
+        bytes: Bytes,
+    ) -> Result<Tag, StorageError> {
+        let next = tag_of(&bytes);
+        let same = move |found: Option<&[u8]>| found.map(tag_of) == expected;
+        let swapped = durable::blocking(move || durable::replace_if(&file, same, &bytes)).await;
+        match swapped.map_err(|e| StorageError::io("replace", self.name_of(path), e))? {
+            true => Ok(next),
+            false => Err(StorageError::Changed { path: self.name_of(path) }),
+        }
+    }
+
+    async fn replace_object(
+        &self,
+        path: &Path,
+        expected: Option<&Tag>,
+        bytes: Bytes,
+    ) -> Result<Tag, StorageError> {
+        let mode = match expected {
+            None => PutMode::Create,
+            Some(Tag(tag)) => {
+                PutMode::Update(UpdateVersion { e_tag: Some(tag.clone()), version: None })
+            }
+        };
+        match self.store.put_opts(path, PutPayload::from(bytes), mode.into()).await {
+            Ok(put) => Ok(Tag(put.e_tag.unwrap_or_default())),
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. },
+            ) => Err(StorageError::Changed { path: self.name_of(path) }),
+            Err(error) => Err(self.error("replace", path, error)),
+        }
+    }
+
+    /// Proves that this place can be used: writes, reads back, swaps, lists and deletes a small
+    /// object in `directory`.
+    pub async fn probe(&self, directory: &str) -> Result<(), StorageError> {
+        let directory = layout::directory(directory);
+        let id = uuid::Uuid::new_v4().simple();
+        let path = directory.clone().join(format!(".probe-{id}"));
+        let probed = self.probe_object(&directory, &path).await;
+        let deleted = self.delete(&path).await;
+        if let Some(file) = self.file_of(&path)? {
+            durable::blocking(move || durable::remove_lock(&file))
+                .await
+                .map_err(|e| StorageError::io("delete the lock of", self.name_of(&path), e))?;
+        }
+        probed.and(deleted)
+    }
+
+    async fn probe_object(&self, directory: &Path, path: &Path) -> Result<(), StorageError> {
+        let [first, second] =
+            [&b"tidemark probe 1"[..], b"tidemark probe 2"].map(Bytes::from_static);
+        let wrong = |what: &str| {
+            let error = io::Error::other(format!("{what} is not what was written"));
+            StorageError::io("use", self.name_of(path), error)
+        };
+        self.put_new(path, first.clone()).await?;
+        let Some((read, tag)) = self.read_tagged(path).await? else {
+            return Err(wrong("the object"));
+        };
+        if read != first {
+            return Err(wrong("the object"));
+        }
+        self.replace(path, Some(&tag), second.clone()).await?;
+        if !matches!(self.replace(path, Some(&tag), first).await, Err(StorageError::Changed { .. }))
+        {
+            return Err(wrong("the object after a stale swap"));
+        }
+        if self.get(path).await? != second {
+            return Err(wrong("the object after a swap"));
+        }
+        let listed: Result<Vec<_>, _> = self.store.list(Some(directory)).try_collect().await;
+        let listed = listed.map_err(|e| self.error("list", directory, e))?;
+        match listed.iter().any(|o| o.location == *path) {
+            true => Ok(()),
+            false => Err(wrong("the listing")),
+        }
+    }
+
+    /// What to call the object in messages.
+    pub fn name_of(&self, path: &Path) -> String {
+        let url = mask(&self.url.to_string());
+        format!("{}/{path}", url.trim_end_matches('/'))
+    }
+
+    /// The file of the object, where the store is a file system.
+    fn file_of(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
+        let local = self.local.as_ref();
+        local
+            .map(|local| local.path_to_filesystem(path))
+            .transpose()
+            .map_err(|e| self.error("address", path, e))
+    }
+
+    fn error(&self, action: &'static str, path: &Path, error: object_store::Error) -> StorageError {
+        let path = self.name_of(path);
+        match error {
+            object_store::Error::NotFound { .. } => StorageError::NotFound { path },
+            object_store::Error::AlreadyExists { .. } => StorageError::AlreadyExists { path },
+            source => StorageError::io(action, path, source),
+        }
+    }
+}
+
+/// The tag of a file's content.
+fn tag_of(bytes: impl AsRef<[u8]>) -> Tag {
+    Tag(sha256_hex(bytes.as_ref()))
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Storage({})", mask(&self.url.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! Writing one large object piece by piece.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, PutMode, PutPayload};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{StorageError, durable};
+
+/// An object on its way. It exists, whole and durable, once [`Writer::finish`] returns;
+/// dropped before, it never existed.
+#[derive(Debug)]
+pub struct Writer {
+    target: Target,
+    /// What to call the object in messages.
+    name: String,
+}
+
+#[derive(Debug)]
+enum Target {
+    File { file: tokio::fs::File, staged: Staged, target: PathBuf },
+    Memory { chunks: Vec<Bytes>, store: Arc<dyn ObjectStore>, path: Path },
+}
+
+/// A staged file that is removed unless it was published.
+#[derive(Debug)]
+struct Staged(Option<PathBuf>);
+
+impl Staged {
+    fn publish(mut self, target: &std::path::Path) -> std::io::Result<()> {
+        let file = self.0.take().expect("a staged file is published once");
+        durable::publish_new(&file, target).inspect_err(|_| durable::remove_quietly(&file))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(file) = self.0.take() {
+            durable::remove_quietly(&file);
+        }
+    }
+}
+
+impl Writer {
+    pub(super) async fn to_file(target: PathBuf, name: String) -> Result<Self, StorageError> {
+        let path = target.clone();
+        let staged = durable::blocking(move || durable::create_staged(&path)).await;
+        let (file, staged) = staged.map_err(|e| StorageError::io("create", name.clone(), e))?;
+        let file = tokio::fs::File::from_std(file);
+        Ok(Self { target: Target::File { file, staged: Staged(Some(staged)), target }, name })
+    }
+
+    pub(super) fn to_memory(store: Arc<dyn ObjectStore>, path: Path, name: String) -> Self {
+        Self { target: Target::Memory { chunks: vec![], store, path }, name }
+    }
+
+    /// Appends `bytes`.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        match &mut self.target {
+            Target::File { file, .. } => file
+                .write_all(&bytes)
+                .await
+                .map_err(|e| StorageError::io("write", self.name.clone(), e)),
+            Target::Memory { chunks, .. } => {
+                chunks.push(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the object appear, for good.
+    ///
+    /// # Errors
+    /// [`StorageError::AlreadyExists`] when there is one of that name; it stays as it is.
+    pub async fn finish(self) -> Result<(), StorageError> {
+        let name = self.name;
+        match self.target {
+            Target::File { file, staged, target } => {
+                let published = publish(file, staged, target).await;
+                published.map_err(|e| match e.kind() {
+                    std::io::ErrorKind::AlreadyExists => StorageError::AlreadyExists { path: name },
+                    _ => StorageError::io("write", name, e),
+                })
+            }
+            Target::Memory { chunks, store, path } => {
+                let payload = PutPayload::from_iter(chunks);
+                match store.put_opts(&path, payload, PutMode::Create.into()).await {
+                    Ok(_) => Ok(()),
+                    Err(object_store::Error::AlreadyExists { .. }) => {
+                        Err(StorageError::AlreadyExists { path: name })
+                    }
+                    Err(error) => Err(StorageError::io("write", name, error)),
+                }
+            }
+        }
+    }
+}
+
+async fn publish(
+    mut file: tokio::fs::File,
+    staged: Staged,
+    target: PathBuf,
+) -> std::io::Result<()> {
+    file.flush().await?;
+    file.sync_all().await?;
+    drop(file);
+    durable::blocking(move || staged.publish(&target)).await
+}
