@@ -1,7 +1,7 @@
 //! What every command line of this project shares: logging, the runtime, the line that reports a failure.
 
 use std::error::Error;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use tokio::runtime::{Builder, Runtime};
@@ -19,8 +19,15 @@ pub fn start_logging() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(coloured(&io::stderr()))
         .with_target(false)
         .init();
+}
+
+/// Whether to write in colours: to a terminal whose user has not said no to them.
+pub fn coloured(to: &impl IsTerminal) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    to.is_terminal() && !refused
 }
 
 /// The runtime on which a command runs.

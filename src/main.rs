@@ -120,8 +120,8 @@ async fn stop_or_quit(server: Server, stop: &mut StopSignals) -> ExitCode {
             tracing::info!(target: "tidemark::life", "stopped");
             ExitCode::SUCCESS
         }
-        reason = stop.wait() => {
-            tracing::warn!(reason, "not waiting for a clean stop; nothing acknowledged is lost");
+        () = stop.insisted() => {
+            tracing::warn!("not waiting for a clean stop; nothing acknowledged is lost");
             ExitCode::FAILURE
         }
     }
@@ -132,6 +132,8 @@ struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
     stdin: Option<tokio::io::Stdin>,
+    /// Signals seen so far.
+    signals: u32,
 }
 
 impl StopSignals {
@@ -140,18 +142,28 @@ impl StopSignals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             stdin: stdin.then(tokio::io::stdin),
+            signals: 0,
         })
     }
 
     async fn wait(&mut self) -> &'static str {
-        let reason = tokio::select! {
-            _ = self.interrupt.recv() => "interrupted",
-            _ = self.terminate.recv() => "terminated",
-            () = end_of(&mut self.stdin) => "standard input ended",
+        let (reason, is_signal) = tokio::select! {
+            _ = self.interrupt.recv() => ("interrupted", true),
+            _ = self.terminate.recv() => ("terminated", true),
+            () = end_of(&mut self.stdin) => ("standard input ended", false),
         };
-        // It ends once; what comes after it must be a signal.
+        // It ends once; what comes after it is a signal.
         self.stdin = None;
+        self.signals += u32::from(is_signal);
         reason
+    }
+
+    /// Resolves at the second signal. One may come on top of the end of standard input, when a
+    /// terminal interrupts the parent and this process alike.
+    async fn insisted(&mut self) {
+        while self.signals < 2 {
+            self.wait().await;
+        }
     }
 }
 

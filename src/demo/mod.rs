@@ -98,19 +98,21 @@ async fn run(args: &DemoArgs, screen: &mut Screen) -> Result<bool, DemoError> {
         told = story.tell() => told?,
         _ = tokio::signal::ctrl_c() => return Err(DemoError::Interrupted),
     };
+    let elapsed = start.elapsed().as_secs_f64();
     if args.keep {
         screen.step("The restored server stays up until Ctrl-C")?;
         screen.command(&crate::ctl::output::psql_line(server.sql_addr))?;
-    }
-    let passed = screen.all_good();
-    let seconds = start.elapsed().as_secs_f64();
-    screen.verdict(passed, &format!("{}, in {seconds:.1} s", screen.tally()))?;
-    if args.keep {
+        conclude(screen, elapsed)?;
         stay_up(server).await?;
     } else {
         server.stop().await?;
+        conclude(screen, elapsed)?;
     }
-    Ok(passed)
+    Ok(screen.all_good())
+}
+
+fn conclude(screen: &Screen, seconds: f64) -> io::Result<()> {
+    screen.verdict(screen.all_good(), &format!("{}, in {seconds:.1} s", screen.tally()))
 }
 
 /// Waits for Ctrl-C, or for the server to end by itself.

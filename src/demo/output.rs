@@ -1,7 +1,9 @@
 //! What the demo prints: numbered steps, the SQL or command of each, its result, its checks.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
+
+use crate::cli;
 
 const BOLD: &str = "\x1b[1m";
 const CYAN: &str = "\x1b[36m";
@@ -19,10 +21,8 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Colours are for terminals whose user has not said no to them.
     pub fn new() -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let coloured = io::stdout().is_terminal() && !refused;
+        let coloured = cli::coloured(&io::stdout());
         Self { coloured, steps: 0, checks: 0, failed: vec![] }
     }
 

@@ -27,7 +27,8 @@ impl Session {
         let table = table(&messages);
         match affected(&messages) {
             Some(rows) if table.row_count() == 0 => {
-                screen.result(&format!("({} rows affected)", output::count(rows)))?;
+                let plural = if rows == 1 { "" } else { "s" };
+                screen.result(&format!("({} row{plural} affected)", output::count(rows)))?;
             }
             _ if table.row_count() > 0 => screen.result(&table)?,
             _ => {}

@@ -15,8 +15,8 @@ use crate::ctl::output::{Table, count, shell_word};
 
 const CURRENT_EPOCH: &str = "SELECT max_committed_epoch FROM rw_catalog.rw_hummock_current_version";
 const SNAPSHOTS: &str = "SELECT meta_snapshot_id, safe_epoch, max_committed_epoch, \
-                         max_committed_epoch_ts, remarks FROM rw_catalog.rw_meta_snapshot \
-                         ORDER BY meta_snapshot_id";
+                         max_committed_epoch_ts, remarks\n  \
+                         FROM rw_catalog.rw_meta_snapshot ORDER BY meta_snapshot_id";
 /// Commands longer than this are shown with one flag in a line.
 const COMMAND_WIDTH: usize = 88;
 
@@ -240,9 +240,8 @@ impl<'a> Story<'a> {
         })?;
         self.screen.command(&format!("ls {}", shell_word(&self.store.display().to_string())))?;
         self.screen.result(&self.entries().join("  "))?;
-        let lost = !self.meta_store().exists();
-        self.screen
-            .check(lost, "no server can start on this: the data is there, its meaning is not")?;
+        let lost = self.entries() == [config::STATE_STORE_FOLDER];
+        self.screen.check(lost, "the data is still there, but nothing says what it means")?;
         Ok(())
     }
 
@@ -311,7 +310,7 @@ impl<'a> Story<'a> {
         let args: Vec<String> = args.collect();
         let meta_addr = server.map(|server| server.meta_addr);
         let environment = meta_addr.map(|addr| format!("RW_META_ADDR=http://{addr} "));
-        let line = format!("{}risectl", environment.unwrap_or_default());
+        let line = format!("{}tidemark risectl", environment.unwrap_or_default());
         self.screen.command(&command_line(&line, &args))?;
         let outcome = risectl(&self.program, meta_addr, &args).await?;
         self.screen.result(&outcome.text)?;

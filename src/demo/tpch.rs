@@ -114,7 +114,7 @@ pub const TABLES: [Table; 8] = [
               c_phone varchar, c_acctbal numeric(15,2), c_mktsegment varchar,\n  \
               c_comment varchar,\n  \
               PRIMARY KEY (c_custkey))",
-        fingerprint: "sum(c_custkey % 97 * c_nationkey), sum(c_acctbal), min(c_acctbal), \
+        fingerprint: "sum(c_custkey % 97 * c_nationkey), sum(c_acctbal), min(c_acctbal),\n  \
                       max(c_acctbal), min(c_address), sum(length(c_comment))",
         rows: customer,
     },
@@ -154,7 +154,7 @@ impl Table {
 
     /// The query whose one row tells the contents of the table: the row count first.
     pub fn fingerprint_sql(&self) -> String {
-        format!("SELECT count(*), {} FROM {}", self.fingerprint, self.name)
+        format!("SELECT count(*), {}\n  FROM {}", self.fingerprint, self.name)
     }
 
     /// Generates the table and sends it through `COPY`.

@@ -200,7 +200,7 @@ fn rounded(array: &ArrayRef) -> EngineResult<ArrayRef> {
 /// Values as PostgreSQL prints them. Only booleans are cast to longer words than they are sent as.
 fn print(array: &ArrayRef, field: &Field) -> EngineResult<ArrayRef> {
     if array.data_type() == &DataType::Boolean {
-        return Ok(cast(array, &DataType::Utf8View)?);
+        return Ok(cast(&cast(array, &DataType::Utf8)?, &DataType::Utf8View)?);
     }
     let text = column_text(field, array).map_err(SqlError::from)?;
     Ok(cast(&text, &DataType::Utf8View)?)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::ScalarUDF;
 
-use super::rowwise::{Answer, Arg, Row, Rowwise, Value};
+use super::rowwise::{Answer, Arg, Rowwise, Value};
 use crate::catalog::ColumnType;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::*;
 use crate::frontend::error::SqlError;
@@ -14,7 +14,9 @@ use crate::frontend::rewrite::types::SqlTypes;
 
 fn context() -> SessionContext {
     use datafusion::execution::session_state::SessionStateBuilder;
-    let builder = SessionStateBuilder::new().with_default_features();
+    let mut config = SessionConfig::new();
+    config.options_mut().sql_parser.parse_float_as_decimal = true;
+    let builder = SessionStateBuilder::new().with_config(config).with_default_features();
     let context =
         SessionContext::new_with_state(builder.with_type_planner(Arc::new(SqlTypes)).build());
     let settings = BTreeMap::from([("query_epoch".to_owned(), "0".to_owned())]);

@@ -29,6 +29,8 @@ struct Level {
     /// Operators since the last comma or clause: `AND` and `OR`, and all others.
     logical: usize,
     others: usize,
+    /// Set operations so far.
+    queries: usize,
     /// Longest chain of the others between two of `AND` and `OR`.
     others_max: usize,
     /// Depth of the deepest parentheses since then.
@@ -39,7 +41,7 @@ struct Level {
 
 impl Level {
     fn depth(&self) -> usize {
-        self.inside + self.others_max + self.logical.div_ceil(LOGICAL_PER_LEVEL)
+        self.queries + self.inside + self.others_max + self.logical.div_ceil(LOGICAL_PER_LEVEL)
     }
 
     fn grow(&mut self, token: &Token) {
@@ -50,7 +52,10 @@ impl Level {
                 self.others += 1;
                 self.others_max = self.others_max.max(self.others);
             }
-            Link::End => *self = Self { deepest: self.deepest, ..Self::default() },
+            Link::Query => self.queries += 1,
+            Link::End => {
+                *self = Self { queries: self.queries, deepest: self.deepest, ..Self::default() };
+            }
         }
         self.deepest = self.deepest.max(self.depth());
     }
@@ -67,6 +72,7 @@ enum Link {
     None,
     Logical,
     Other,
+    Query,
     End,
 }
 
@@ -78,12 +84,8 @@ fn link(token: &Token) -> Link {
             Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::WHEN | Keyword::VALUES => {
                 Link::End
             }
-            Keyword::UNION
-            | Keyword::EXCEPT
-            | Keyword::INTERSECT
-            | Keyword::IS
-            | Keyword::COLLATE
-            | Keyword::AT => Link::Other,
+            Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT => Link::Query,
+            Keyword::IS | Keyword::COLLATE | Keyword::AT => Link::Other,
             _ => Link::None,
         },
         Token::Eq

@@ -340,7 +340,7 @@ fn what_would_be_ignored_is_refused_by_name() {
 fn syntax_errors_say_where() {
     let cases = [
         ("SELEC 1", "syntax error at or near \"SELEC\"", Some(1)),
-        ("SELECT 1;\n SELECT 'ä', FROM WHERE", "syntax error at or near \"WHERE\"", Some(30)),
+        ("SELECT 1;\n SELECT 'ä' 5", "syntax error at or near \"5\"", Some(23)),
         ("SELECT (1", "syntax error at end of input", Some(10)),
         ("DELETE META SNAPS 1", "expected SNAPSHOT or SNAPSHOTS", Some(13)),
         ("DELETE META SNAPSHOT x", "syntax error at or near \"x\"", Some(22)),

@@ -117,12 +117,13 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             }
             Ok(())
         }
-        // PostgreSQL reserves the word: as a column it must be quoted.
-        Expr::Identifier(ident)
-            if ident.quote_style.is_none()
-                && ident.value.eq_ignore_ascii_case("current_schema") =>
-        {
-            *expr = call("current_schema", vec![]);
+        // PostgreSQL reserves these words: as columns they must be quoted.
+        Expr::Identifier(ident) if ident.quote_style.is_none() => {
+            match ident.value.to_ascii_lowercase().as_str() {
+                "current_schema" => *expr = call("current_schema", vec![]),
+                "current_role" => *expr = call("current_user", vec![]),
+                _ => {}
+            }
             Ok(())
         }
         Expr::SimilarTo { .. } => rewrite_similar_to(expr),

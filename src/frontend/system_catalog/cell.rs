@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
-    ListArray, ListBuilder, StringViewArray, StringViewBuilder, TimestampMicrosecondArray,
-    UInt32Array, new_null_array,
+    ListArray, StringViewArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
 use datafusion::arrow::datatypes::{DataType, Int16Type, UInt32Type};
 
@@ -22,7 +21,6 @@ pub enum Cell {
     Float(f64),
     Text(String),
     Ints(Vec<i64>),
-    Texts(Vec<String>),
 }
 
 /// A null of no matter which type.
@@ -76,14 +74,6 @@ impl Cell {
             other => panic!("{other:?} is no array of integers"),
         }
     }
-
-    fn as_texts(&self) -> Option<&[String]> {
-        match self {
-            Self::Null => None,
-            Self::Texts(values) => Some(values),
-            other => panic!("{other:?} is no array of texts"),
-        }
-    }
 }
 
 /// The cells as an array of `column_type`. A cell of another kind is our own bug, and panics.
@@ -113,7 +103,6 @@ pub fn array_of<'a>(
                 let lists = cells.map(Cell::as_narrows::<u32>);
                 Arc::new(ListArray::from_iter_primitive::<UInt32Type, _, _>(lists))
             }
-            DataType::Utf8View => text_lists(cells),
             _ => nulls(column_type, cells.len()),
         },
         _ => nulls(column_type, cells.len()),
@@ -123,18 +112,6 @@ pub fn array_of<'a>(
 #[expect(clippy::cast_possible_truncation, reason = "a float4 holds what is nearest")]
 fn as_float4(cell: &Cell) -> Option<f32> {
     cell.as_float().map(|value| value as f32)
-}
-
-fn text_lists<'a>(cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
-    let mut lists = ListBuilder::new(StringViewBuilder::new());
-    for cell in cells {
-        let texts = cell.as_texts();
-        for text in texts.unwrap_or_default() {
-            lists.values().append_value(text);
-        }
-        lists.append(texts.is_some());
-    }
-    Arc::new(lists.finish())
 }
 
 /// For the types of which no relation has a value yet.
