@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged when `RUST_LOG` says nothing: trouble, and the life of the server.
@@ -22,6 +23,15 @@ pub fn start_logging() {
         .with_ansi(coloured(&io::stderr()))
         .with_target(false)
         .init();
+}
+
+/// Resolves when somebody wants this process to end: Ctrl-C or SIGTERM.
+pub async fn interrupted() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 /// Whether to write in colours: to a terminal whose user has not said no to them.

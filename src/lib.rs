@@ -22,16 +22,16 @@ pub mod hummock;
 pub mod meta;
 /// Snapshots of the truth, and restoring them; needs no running server.
 pub mod backup;
+/// What every command line shares: logging, the runtime, how a failure is told.
+pub mod cli;
+/// Process settings: flags and environment.
+pub mod config;
 /// SQL over the PostgreSQL wire.
 pub mod frontend;
 /// gRPC between the roles.
 pub mod rpc;
 /// The standalone server: all roles in one process.
 pub mod server;
-/// What every command line shares: logging, the runtime, how a failure is told.
-pub mod cli;
-/// Process settings: flags and environment.
-pub mod config;
 /// `risectl`: backup, listing, deletion, restore.
 pub mod ctl;
 /// The main job, told on real data.

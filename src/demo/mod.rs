@@ -96,7 +96,10 @@ async fn run(args: &DemoArgs, screen: &mut Screen) -> Result<bool, DemoError> {
     let story = Story::new(screen, args.scale, store, scratch.path())?;
     let server = tokio::select! {
         told = story.tell() => told?,
-        _ = tokio::signal::ctrl_c() => return Err(DemoError::Interrupted),
+        wanted = cli::interrupted() => {
+            wanted?;
+            return Err(DemoError::Interrupted);
+        }
     };
     let elapsed = start.elapsed().as_secs_f64();
     if args.keep {
@@ -115,10 +118,10 @@ fn conclude(screen: &Screen, seconds: f64) -> io::Result<()> {
     screen.verdict(screen.all_good(), &format!("{}, in {seconds:.1} s", screen.tally()))
 }
 
-/// Waits for Ctrl-C, or for the server to end by itself.
+/// Waits for the user to end it, or for the server to end by itself.
 async fn stay_up(mut server: process::ServerProcess) -> Result<(), DemoError> {
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
+        wanted = cli::interrupted() => wanted?,
         ended = server.ended() => {
             ended.map_err(ProcessError::Watch)?;
             return Ok(());

@@ -45,7 +45,7 @@ impl Screen {
 
     /// A result: lines, indented.
     pub fn result(&self, text: &impl Display) -> io::Result<()> {
-        print(&indented("", &text.to_string()))
+        print(&indented(&text.to_string()))
     }
 
     /// A check and how it went.
@@ -81,7 +81,7 @@ impl Screen {
     }
 
     fn prompted(&self, prompt: &str, text: &str) -> io::Result<()> {
-        print(&indented("", &self.paint(CYAN, &format!("{prompt}{text}"))))
+        print(&indented(&self.paint(CYAN, &format!("{prompt}{text}"))))
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {
@@ -89,8 +89,8 @@ impl Screen {
     }
 }
 
-fn indented(prefix: &str, text: &str) -> String {
-    let lines = text.trim_end().lines().map(|line| format!("   {prefix}{line}"));
+fn indented(text: &str) -> String {
+    let lines = text.trim_end().lines().map(|line| format!("   {line}"));
     lines.map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 

@@ -42,7 +42,7 @@ impl Served {
     /// Stops taking requests; followers are sent away.
     pub async fn stop(self) {
         // The server may be gone already; then there is nothing to stop.
-        drop(self.stop.send(()));
+        let _gone = self.stop.send(());
         self.task.abort();
         drop(self.task.await);
     }

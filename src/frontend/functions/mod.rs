@@ -6,6 +6,7 @@
 mod answers;
 mod cast;
 mod json;
+mod plain;
 mod rowwise;
 mod session;
 mod strings;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub use cast::CAST;
+pub use plain::PLAIN;
 pub use session::{SessionInfo, session_functions};
 
 /// The version of PostgreSQL whose ways we follow.
@@ -33,6 +35,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
     functions.extend(json::functions());
     functions.extend(strings::functions());
     functions.extend(answers::functions());
+    functions.push(plain::udf());
     functions.push(timezone::function());
     functions.push(type_of::function());
     functions

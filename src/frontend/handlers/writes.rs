@@ -79,10 +79,6 @@ impl Places {
         self.0.values().map(RoaringBitmap::len).sum()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub fn into_dead_rows(self) -> Vec<DeadRows> {
         let rows = self.0.into_iter();
         rows.map(|(sst_id, rows)| DeadRows { sst_id, positions: Arc::new(rows) }).collect()

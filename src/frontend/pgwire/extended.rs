@@ -81,7 +81,7 @@ impl Connection {
             Outcome::Empty => Response::EmptyQuery,
             Outcome::Rows { rows, tag } => {
                 check_unchanged(prepared, &rows.schema)?;
-                let formats = |place| portal.result_column_format.format_for(place);
+                let formats = |place| format_of(&portal.result_column_format, place);
                 Response::Query(query_response(Arc::clone(self), rows, tag, formats, limits))
             }
             Outcome::Done(tag) => Response::Execution(Tag::new(&tag)),
@@ -114,6 +114,14 @@ fn check_unchanged(prepared: &Prepared, now: &SchemaRef) -> Result<(), SqlError>
     }
 }
 
+/// The format of one column or parameter. A client that named too few gets text for the rest.
+fn format_of(format: &Format, place: usize) -> FieldFormat {
+    match format {
+        Format::Individual(codes) if place >= codes.len() => FieldFormat::Text,
+        format => format.format_for(place),
+    }
+}
+
 /// The values a client bound, as the engine takes them.
 fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     let prepared = &portal.statement.statement;
@@ -126,7 +134,7 @@ fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     }
     let values = portal.parameters.iter().zip(&prepared.parameters).enumerate();
     let values = values.map(|(place, (value, pg_type))| {
-        let format = portal.parameter_format.format_for(place);
+        let format = format_of(&portal.parameter_format, place);
         decode_parameter(place + 1, value.as_ref(), pg_type, format).map_err(SqlError::from)
     });
     let values: Vec<ScalarValue> = values.collect::<Result<_, _>>()?;
@@ -167,7 +175,7 @@ impl QueryParser for Connection {
         prepared: &Prepared,
         format: Option<&Format>,
     ) -> PgWireResult<Vec<FieldInfo>> {
-        let formats = |place| format.map_or(FieldFormat::Text, |format| format.format_for(place));
+        let formats = |place| format.map_or(FieldFormat::Text, |format| format_of(format, place));
         Ok(prepared.rows.as_ref().map_or_else(Vec::new, |schema| fields(schema, formats)))
     }
 }

@@ -12,6 +12,7 @@ pub mod output_names;
 pub mod reject;
 mod similar;
 pub mod types;
+mod values;
 
 use sqlparser::ast::{Expr, Query, Visit, VisitMut};
 
@@ -34,7 +35,9 @@ fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     reject::reject_ignored(node)?;
     output_names::name_nested_selects(node);
     operators::rewrite_operators(node)?;
-    casts::rewrite_casts(node)
+    casts::rewrite_casts(node)?;
+    values::plain_values(node);
+    Ok(())
 }
 
 #[cfg(test)]

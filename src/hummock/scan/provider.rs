@@ -108,22 +108,31 @@ impl SstTable {
             let mut entry = self.partitioned_file(file);
             if placed {
                 entry = entry.with_partition_values(vec![ScalarValue::from(file.sst.id.0)]);
-            } else if state.config().collect_statistics() {
+            }
+            if state.config().collect_statistics() {
                 let object = entry.object_meta.clone();
                 let known = statistics::of_file(
-                    &self.statistics, &*store, &metadata_cache, &object, &file.sst, &self.table,
+                    &self.statistics,
+                    &*store,
+                    &metadata_cache,
+                    &object,
+                    &file.sst,
+                    &self.table,
                 );
-                entry = entry.with_statistics(known.await?);
+                let known = known.await?;
+                // What is known of all rows is only near the truth once some are dead.
+                let known = match &file.dead {
+                    Some(_) => Arc::new(Statistics::clone(&known).to_inexact()),
+                    None => known,
+                };
+                entry = entry.with_statistics(known);
             }
             partitioned.push(entry);
         }
         let groups = FileGroup::new(partitioned).split_files(state.config().target_partitions());
-        let (groups, statistics) = if placed {
-            (groups, Statistics::new_unknown(table_schema.table_schema()))
-        } else {
-            let schema = Arc::clone(table_schema.table_schema());
-            compute_all_files_statistics(groups, schema, true, false)?
-        };
+        let stored = Arc::clone(table_schema.schema_without_virtual_columns());
+        let (groups, known) = compute_all_files_statistics(groups, stored, true, placed)?;
+        let statistics = over_all_columns(known, table_schema.table_schema());
         let options = state.default_table_options().parquet;
         let source = ParquetSource::new(table_schema)
             .with_table_parquet_options(options)
@@ -250,6 +259,17 @@ impl TableProvider for SstTable {
             _ => UnionExec::try_new(scans),
         }
     }
+}
+
+/// Statistics of the stored columns, with nothing known of the columns the reader makes up.
+fn over_all_columns(known: Statistics, schema: &Schema) -> Statistics {
+    let mut all = Statistics::new_unknown(schema);
+    all.num_rows = known.num_rows;
+    all.total_byte_size = known.total_byte_size;
+    for (slot, column) in all.column_statistics.iter_mut().zip(known.column_statistics) {
+        *slot = column;
+    }
+    all
 }
 
 fn file_field() -> Field {

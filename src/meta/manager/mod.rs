@@ -18,7 +18,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::command::{CatalogCommand, Committed, Write};
 use super::error::{ErrorKind, MetaError};
 use super::state::{Change, State};
-use crate::epoch::{Clock, Epoch};
+use crate::epoch::Clock;
 use crate::hummock::checkpoint::Checkpoint;
 use crate::id::{ObjectId, SnapshotId, SstId};
 use crate::storage::Storage;
@@ -37,9 +37,8 @@ enum Request {
     Write(Write, Reply<Committed>),
     Catalog(CatalogCommand, Reply<Committed>),
     SetParam { name: String, value: String, reply: Reply<Committed> },
-    /// Takes an epoch so that everything before it is committed; with `forget`, what died before that
-    /// epoch leaves the version.
-    Tick { forget: Option<Epoch>, reply: Reply<Committed> },
+    /// Takes an epoch, and with it everything before that epoch is committed.
+    Tick { reply: Reply<Committed> },
     ReserveSsts { count: u32, reply: Reply<SstId> },
     ReserveObject { reply: Reply<ObjectId> },
     /// An id at or above `least`, consumed even if the job fails.
@@ -119,7 +118,7 @@ impl Manager {
     }
 
     pub async fn flush(&self) -> Result<Committed, MetaError> {
-        self.ask(|reply| Request::Tick { forget: None, reply }).await
+        self.ask(|reply| Request::Tick { reply }).await
     }
 
     /// The first of `count` file ids nobody else gets.
@@ -142,3 +141,6 @@ impl Manager {
         answer.await.map_err(|_| gone())?
     }
 }
+
+#[cfg(test)]
+mod tests;

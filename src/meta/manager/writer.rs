@@ -55,7 +55,7 @@ impl Writer {
                 }
             }
             self.commit_writes(writes).await;
-            self.checkpoint_if_due();
+            self.checkpoint_if_due().await;
         }
     }
 
@@ -70,8 +70,8 @@ impl Writer {
                 let outcome = self.commit(|change, _| change.params = vec![(name, value)]).await;
                 answer(reply, outcome);
             }
-            Request::Tick { forget, reply } => {
-                let outcome = self.commit(|change, _| change.delta.safe_epoch = forget).await;
+            Request::Tick { reply } => {
+                let outcome = self.commit(|_, _| {}).await;
                 answer(reply, outcome);
             }
             Request::ReserveSsts { count, reply } => {
@@ -256,13 +256,23 @@ impl Writer {
         }
     }
 
-    /// Starts to write a checkpoint when enough deltas have piled up. Commits do not wait for it.
-    fn checkpoint_if_due(&mut self) {
+    /// Forgets what is past retention and starts to write a checkpoint, when enough deltas have piled
+    /// up. Commits do not wait for the checkpoint.
+    async fn checkpoint_if_due(&mut self) {
         let behind = self.state.version.id.0 - self.checkpointed.0;
-        if self.checkpoint_running || behind < DELTAS_PER_CHECKPOINT {
+        if self.checkpoint_running || self.halted.is_some() || behind < DELTAS_PER_CHECKPOINT {
             return;
         }
         let Some(requests) = self.requests.upgrade() else { return };
+        let retention_ms = self.state.params.retention_ms();
+        let forgotten = self.commit(|change, state| {
+            let since = change.delta.epoch.minus_ms(retention_ms);
+            change.delta.safe_epoch = Some(since.max(state.version.safe_epoch));
+        });
+        if let Err(error) = forgotten.await {
+            warn!(%error, "could not forget what is past retention; it is tried again");
+            return;
+        }
         self.checkpoint_running = true;
         let (storage, directory) = (self.state_store.clone(), self.data_directory.clone());
         let version = Arc::clone(&self.state.version);

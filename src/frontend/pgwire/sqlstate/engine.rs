@@ -12,6 +12,7 @@ use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 
 use super::SqlState;
+use crate::frontend::catalog_provider::SEARCH_PATH;
 use crate::frontend::error::SqlError;
 
 const NO_FUNCTION_HINT: &str = "No function matches the given name and argument types. \
@@ -20,7 +21,6 @@ const NO_OPERATOR_HINT: &str = "No operator matches the given name and argument 
                                 You might need to add explicit type casts.";
 
 /// The error as PostgreSQL would word and number it. A [`SqlError`] carried inside comes out as it went in.
-#[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
 pub fn from_datafusion(error: DataFusionError) -> SqlError {
     map(&error)
 }
@@ -339,7 +339,8 @@ fn undefined_table(name: &str) -> SqlError {
     if parts.len() == 3 {
         parts.remove(0);
     }
-    if parts.first() == Some(&crate::catalog::PUBLIC) && parts.len() == 2 {
+    let implied = [crate::catalog::PUBLIC, SEARCH_PATH];
+    if parts.len() == 2 && parts.first().is_some_and(|schema| implied.contains(schema)) {
         parts.remove(0);
     }
     let message = format!("relation \"{}\" does not exist", parts.join("."));
