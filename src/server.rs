@@ -64,7 +64,7 @@ pub async fn start(settings: Settings) -> Result<Server, StartError> {
     let meta_listener = listen("meta", &settings.meta_addr).await?;
     let params = initial_params(&settings)?;
     let store: Arc<dyn MetaStore> = match &settings.meta_store {
-        MetaStoreSetting::Sqlite { endpoint } => Arc::new(SqliteStore::open(endpoint).await?),
+        MetaStoreSetting::Sqlite { endpoint } => Arc::new(SqliteStore::open_target(endpoint).await?),
         MetaStoreSetting::Memory => Arc::new(MemoryStore::default()),
     };
     let manager = manager::open(store, NewCluster { params }, Arc::new(SystemClock)).await?;

@@ -59,8 +59,8 @@ pub struct Column {
 pub struct View {
     /// The query, as SQL.
     pub query: String,
-    /// The schema in which the query's unqualified names are looked up.
-    pub search_schema: String,
+    /// The schemas in which the query's unqualified names are looked up, in order.
+    pub search_path: Vec<String>,
     pub columns: Vec<ViewColumn>,
     /// Relations the query reads.
     pub depends_on: Vec<ObjectId>,

@@ -45,7 +45,7 @@ enum MetaCommand {
     /// Delete meta snapshots
     DeleteMetaSnapshots(meta::DeleteArgs),
     /// Restore meta by recovering from a meta snapshot; the server must be stopped
-    RestoreMeta(restore::RestoreArgs),
+    RestoreMeta(Box<restore::RestoreArgs>),
 }
 
 /// Why a command did not do its work.
@@ -107,7 +107,7 @@ async fn run(args: CtlArgs) -> Result<(), CtlError> {
         MetaCommand::BackupMeta(args) => meta::backup(args).await,
         MetaCommand::ListMetaSnapshots(args) => meta::list(args).await,
         MetaCommand::DeleteMetaSnapshots(args) => meta::delete(args).await,
-        MetaCommand::RestoreMeta(args) => restore::run(args).await,
+        MetaCommand::RestoreMeta(args) => restore::run(*args).await,
     }
 }
 

@@ -12,6 +12,9 @@ use datafusion::prelude::SessionConfig;
 
 use super::error::SqlError;
 use super::functions;
+use super::overflow::CheckedIntegers;
+use super::rewrite::subqueries::Subqueries;
+use super::rewrite::typed_operators::TypedOperators;
 use super::rewrite::types::SqlTypes;
 use crate::hummock::scan::StatisticsCache;
 use crate::storage::Storage;
@@ -48,8 +51,12 @@ impl Engine {
         let mut base = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
+            // Before the default ones, which would take these operators for others.
+            .with_expr_planners(vec![Arc::new(TypedOperators)])
             .with_default_features()
             .with_type_planner(Arc::new(SqlTypes))
+            .with_analyzer_rule(Arc::new(Subqueries))
+            .with_analyzer_rule(Arc::new(CheckedIntegers::default()))
             .build();
         for function in functions::all() {
             register(&mut base, function)?;
@@ -89,5 +96,7 @@ fn options() -> ConfigOptions {
     let mut options = ConfigOptions::new();
     // Numbers like 1.5 are numeric in PostgreSQL, not double precision.
     options.sql_parser.parse_float_as_decimal = true;
+    // now() has a time zone.
+    options.execution.time_zone = Some("UTC".to_owned());
     options
 }

@@ -10,6 +10,7 @@ pub mod functions;
 pub mod handlers;
 pub mod parser;
 pub mod pgwire;
+mod overflow;
 mod planner;
 mod query_epoch;
 pub mod read_view;

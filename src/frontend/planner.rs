@@ -16,7 +16,7 @@ use super::catalog_provider::{SharedCatalog, ViewCatalog, ViewCatalogList};
 use super::engine::{self, Engine};
 use super::error::SqlError;
 use super::functions::{self, SessionInfo};
-use super::parser::{self, Statement};
+use super::parser::{self, RelationName, Statement};
 use super::read_view::ReadView;
 use super::rewrite;
 use super::system_catalog::{self, SystemContext};
@@ -30,6 +30,8 @@ pub struct Planner {
     pub view: ReadView,
     pub system: SystemContext,
     pub session: SessionInfo,
+    /// Schemas in which names without one are looked up, in order.
+    pub search_path: Vec<String>,
 }
 
 /// Rows on their way, and what their columns are called.
@@ -42,23 +44,47 @@ pub struct Rows {
 impl Planner {
     /// DataFusion's state for one statement.
     pub fn state(&self) -> Result<SessionState, SqlError> {
-        self.state_in(&self.session.schema)
+        self.state_in(&self.search_path)
     }
 
-    fn state_in(&self, search_schema: &str) -> Result<SessionState, SqlError> {
+    fn state_in(&self, search_path: &[String]) -> Result<SessionState, SqlError> {
         let mut state = self.engine.planning_state();
-        let own = functions::session_functions(&self.session);
-        for function in own.into_iter().chain(system_catalog::functions::functions(&self.view)) {
+        let own = functions::session_functions(&self.session, &self.view.params);
+        let of_catalog = system_catalog::functions_in(&self.view, search_path);
+        for function in own.into_iter().chain(of_catalog) {
             engine::register(&mut state, function)?;
         }
         let [pg_catalog, _, rw_catalog] = SYSTEM_SCHEMAS;
-        let search_path = [search_schema, pg_catalog, rw_catalog].map(str::to_owned).to_vec();
+        let system = [pg_catalog, rw_catalog].map(str::to_owned);
+        let search_path = search_path.iter().cloned().chain(system).collect();
         let catalog = ViewCatalog { planner: self.clone(), search_path };
         state.register_catalog_list(Arc::new(ViewCatalogList {
             database: self.session.database.clone(),
             catalog: Arc::new(SharedCatalog(Arc::new(catalog))),
         }));
         Ok(state)
+    }
+
+    /// The user's relation that a name means.
+    pub fn relation(&self, name: &RelationName) -> Option<&Arc<Relation>> {
+        let in_schema = |schema: &str| self.view.catalog.relation(schema, &name.name);
+        match &name.schema {
+            Some(schema) => in_schema(schema),
+            None => self.search_path.iter().find_map(|schema| in_schema(schema)),
+        }
+    }
+
+    /// Schema and name of the relation that a name means, or would mean if it were new.
+    pub fn resolve(&self, name: &RelationName) -> (String, String) {
+        let found = self.relation(name).map(|relation| relation.schema_id);
+        let schema = found.and_then(|id| self.view.catalog.schema_by_id(id));
+        let schema = schema.map(|schema| schema.name.clone());
+        (schema.unwrap_or_else(|| self.schema_for_new(name)), name.name.clone())
+    }
+
+    /// The schema in which a new relation of this name goes.
+    pub fn schema_for_new(&self, name: &RelationName) -> String {
+        name.schema.clone().unwrap_or_else(|| self.session.schema.clone())
     }
 
     /// The table's rows alive in this view.
@@ -109,7 +135,7 @@ impl Planner {
 
     /// The plan of a view's query, its columns under the view's names.
     pub async fn plan_view(&self, view: &View) -> Result<LogicalPlan, SqlError> {
-        let state = self.state_in(&view.search_schema)?;
+        let state = self.state_in(&view.search_path)?;
         let query = parse_query(&view.query)?;
         let plan = self.plan(&state, &query, &[]).await?;
         rename_columns(plan, view.columns.iter().map(|column| column.name.as_str()))

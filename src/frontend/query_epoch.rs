@@ -8,6 +8,7 @@ use crate::backup::manifest::ManifestEntry;
 use crate::backup::snapshot::SnapshotReader;
 use crate::backup::{BackupError, OpenLocation};
 use crate::epoch::Epoch;
+use crate::id::SnapshotId;
 use crate::meta::state::State;
 use crate::params::{self, Params};
 use crate::storage::StorageLocation;
@@ -24,9 +25,12 @@ pub struct PastEpoch {
     pub state: Arc<State>,
 }
 
-/// Snapshots read lately, newest last. The checksum tells two snapshots of one id apart.
+/// Snapshots read lately, the one used last at the end. The checksum tells two snapshots of one id
+/// apart, which two backup locations may hold.
 #[derive(Debug, Default)]
-pub struct SnapshotCache(Mutex<Vec<(String, Arc<State>)>>);
+pub struct SnapshotCache(Mutex<Vec<(CacheKey, Arc<State>)>>);
+
+type CacheKey = (SnapshotId, String);
 
 impl SnapshotCache {
     /// The past at `epoch`, if one of `snapshots` holds it.
@@ -40,7 +44,8 @@ impl SnapshotCache {
         let Some(entry) = snapshots.iter().find(holds) else {
             return Err(not_found(epoch, snapshots));
         };
-        if let Some(state) = self.lookup(&entry.sha256) {
+        let key = (entry.id, entry.sha256.clone());
+        if let Some(state) = self.lookup(&key) {
             return Ok(PastEpoch { epoch, state });
         }
         let state = load(entry, params).await.map_err(|error| {
@@ -56,21 +61,25 @@ impl SnapshotCache {
             }
         })?;
         let state = Arc::new(state);
-        self.keep(entry.sha256.clone(), Arc::clone(&state));
+        self.keep(key, Arc::clone(&state));
         Ok(PastEpoch { epoch, state })
     }
 
-    fn lookup(&self, sha256: &str) -> Option<Arc<State>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(known, _)| known == sha256).map(|(_, state)| Arc::clone(state))
+    fn lookup(&self, key: &CacheKey) -> Option<Arc<State>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = kept.iter().position(|(known, _)| known == key)?;
+        let used = kept.remove(place);
+        let state = Arc::clone(&used.1);
+        kept.push(used);
+        Some(state)
     }
 
-    fn keep(&self, sha256: String, state: Arc<State>) {
+    fn keep(&self, key: CacheKey, state: Arc<State>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= CACHED_MAX {
             kept.remove(0);
         }
-        kept.push((sha256, state));
+        kept.push((key, state));
     }
 }
 

@@ -8,6 +8,7 @@ use super::pgwire::sqlstate::SqlState;
 use super::query_epoch::PastEpoch;
 use super::read_view::ReadView;
 use super::variables::Variables;
+use crate::catalog::{PUBLIC, SYSTEM_SCHEMAS};
 use crate::meta::state::State;
 
 #[derive(Debug)]
@@ -70,12 +71,22 @@ impl Session {
         }
     }
 
-    /// What functions like `current_schema()` answer.
-    pub fn info(&self) -> SessionInfo {
+    /// Schemas of names without one, as far as `view` has them.
+    pub fn search_path(&self, view: &ReadView) -> Vec<String> {
+        let mut path = self.variables.search_path(&self.user);
+        path.retain(|name| {
+            view.catalog.schema(name).is_some() || SYSTEM_SCHEMAS.contains(&name.as_str())
+        });
+        path
+    }
+
+    /// What functions like `current_schema()` answer. Where the search path leads nowhere, new
+    /// relations have no schema to go to; then it is the usual one, which will be missed by name.
+    pub fn info(&self, search_path: &[String]) -> SessionInfo {
         SessionInfo {
             user: self.user.clone(),
             database: self.database.clone(),
-            schema: self.variables.search_schema(&self.user),
+            schema: search_path.first().map_or(PUBLIC, String::as_str).to_owned(),
             settings: Arc::clone(&self.variables.values()),
         }
     }

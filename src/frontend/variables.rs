@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::SqlError;
+use super::functions::POSTGRES_VERSION;
 use super::pgwire::sqlstate::SqlState;
 
 pub const QUERY_EPOCH: &str = "query_epoch";
@@ -51,8 +52,8 @@ const VARIABLES: &[VariableSpec] = &[
     variable(QUERY_EPOCH, "0", Accepts::Special, "epoch the session reads at; 0 reads the present"),
     variable(SEARCH_PATH, "\"$user\", public", Accepts::Special, "schemas of names that have none"),
     variable("server_encoding", "UTF8", Accepts::Nothing, "encoding of the server"),
-    variable("server_version", "15.0", Accepts::Nothing, "version of PostgreSQL whose dialect is spoken"),
-    variable("server_version_num", "150000", Accepts::Nothing, "the same as a number"),
+    variable("server_version", POSTGRES_VERSION, Accepts::Nothing, "version of PostgreSQL whose dialect is spoken"),
+    variable("server_version_num", "140010", Accepts::Nothing, "the same as a number"),
     variable("standard_conforming_strings", "on", Accepts::Only(&["on", "true"]), "backslashes are plain in strings"),
     variable(STATEMENT_TIMEOUT, "0", Accepts::Duration, "longest time of a statement in ms; 0 is for ever"),
     variable("synchronize_seqscans", "on", Accepts::Bool, "accepted for pg_dump; scans are always consistent"),
@@ -130,12 +131,12 @@ impl Variables {
         (ms > 0).then(|| Duration::from_millis(ms))
     }
 
-    /// The first schema of the search path, as names without one mean it.
-    pub fn search_schema(&self, user: &str) -> String {
+    /// The schemas in which names without one are looked up, in order; there may be none of a name.
+    pub fn search_path(&self, user: &str) -> Vec<String> {
         let path = self.values.get(SEARCH_PATH).map_or("", String::as_str);
         let schemas = path.split(',').map(|s| s.trim().trim_matches('"'));
-        let mut schemas = schemas.filter(|s| !s.is_empty() && *s != "$user" && *s != user);
-        schemas.next().unwrap_or(crate::catalog::PUBLIC).to_owned()
+        let schemas = schemas.map(|s| if s == "$user" { user } else { s });
+        schemas.filter(|s| !s.is_empty()).map(str::to_owned).collect()
     }
 }
 
@@ -236,10 +237,10 @@ mod tests {
     }
 
     #[test]
-    fn the_search_path_begins_with_the_first_real_schema() {
+    fn the_search_path_names_the_user_where_it_says_so() {
         let mut variables = Variables::default();
-        assert_eq!(variables.search_schema("root"), "public");
-        variables.keep(SEARCH_PATH, "\"$user\", app, public".to_owned());
-        assert_eq!(variables.search_schema("root"), "app");
+        assert_eq!(variables.search_path("root"), ["root", "public"]);
+        variables.keep(SEARCH_PATH, "app, public".to_owned());
+        assert_eq!(variables.search_path("root"), ["app", "public"]);
     }
 }

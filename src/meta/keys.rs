@@ -9,6 +9,8 @@ pub const FORMAT: &str = "meta/format";
 pub const CLUSTER_ID: &str = "meta/cluster_id";
 pub const REVISION: &str = "meta/revision";
 pub const NEXT_IDS: &str = "meta/next_ids";
+/// The epoch below which none may be used again; put there by a restore.
+pub const EPOCH_FLOOR: &str = "meta/epoch_floor";
 pub const SCHEMA_PREFIX: &str = "catalog/schema/";
 pub const RELATION_PREFIX: &str = "catalog/relation/";
 pub const PARAM_PREFIX: &str = "param/";

@@ -31,6 +31,8 @@ pub struct State {
     pub params: Arc<Params>,
     pub version: Arc<Version>,
     pub next: NextIds,
+    /// No epoch at or below this one may be used: another life of this cluster may have had it.
+    pub epoch_floor: Epoch,
     /// Pairs this build has no name for, kept as they are: nothing may get lost in a snapshot.
     pub other: Arc<BTreeMap<String, Bytes>>,
 }
@@ -81,6 +83,7 @@ impl State {
             params: Arc::new(params),
             version: Arc::new(Version::empty(epoch)),
             next: NextIds { object: ObjectId(1), sst: SstId(1), snapshot: SnapshotId(1) },
+            epoch_floor: Epoch::ZERO,
             other: Arc::default(),
         }
     }
@@ -118,6 +121,7 @@ impl State {
             params,
             version: Arc::new(self.version.apply(&change.delta)),
             next: change.next,
+            epoch_floor: self.epoch_floor,
             other: Arc::clone(&self.other),
         }
     }
@@ -129,6 +133,7 @@ impl State {
             json_pair(keys::CLUSTER_ID.to_owned(), &self.cluster_id),
             json_pair(keys::REVISION.to_owned(), &self.revision),
             json_pair(keys::NEXT_IDS.to_owned(), &self.next),
+            json_pair(keys::EPOCH_FLOOR.to_owned(), &self.epoch_floor),
         ];
         pairs.extend(self.catalog.all_schemas().map(|s| schema_pair(s)));
         pairs.extend(self.catalog.all_relations().map(|r| relation_pair(r)));
@@ -153,6 +158,7 @@ impl State {
             params: Arc::new(decode_params(pairs)?),
             version: Arc::new(version),
             next: required(pairs, keys::NEXT_IDS)?,
+            epoch_floor: required(pairs, keys::EPOCH_FLOOR)?,
             other: Arc::new(other_pairs(pairs)),
         })
     }

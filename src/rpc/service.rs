@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::convert::{from_json, to_json, to_status};
@@ -66,7 +67,8 @@ pub fn serve(listener: TcpListener, node: MetaNode) -> std::io::Result<Served> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = tonic::transport::Server::builder().add_service(service);
     let task = tokio::spawn(server.serve_with_incoming_shutdown(
-        TcpListenerStream::new(listener),
+        // Requests are small and somebody waits for each: no packet is held back.
+        TcpIncoming::from(listener).with_nodelay(Some(true)),
         async move { drop(stopped.await) },
     ));
     Ok(Served { addr, stop, task })

@@ -13,6 +13,7 @@ mod show;
 use super::manifest::{Manifest, ManifestEntry};
 use super::verify::{self, Progress};
 use super::{BackupError, OpenLocation, SnapshotReader};
+use crate::epoch::Epoch;
 use crate::hummock::checkpoint::{self, Checkpoint};
 use crate::hummock::lease::{self, LeaseError, Reserved};
 use crate::hummock::version::Version;
@@ -79,7 +80,8 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
     };
     let mut version = Version::clone(&state.version);
     version.id = version.id.max(reserved.version);
-    let pairs = continued(pairs, state.revision + 1, ids);
+    let floor = state.epoch_floor.max(reserved.epoch).max(newest.max_committed_epoch);
+    let pairs = continued(pairs, state.revision + 1, ids, floor);
     let target = target.name().to_owned();
     Ok(Plan { request, entry, newest, target, version, ids, pairs })
 }
@@ -202,10 +204,17 @@ async fn reserved_in(
 
 /// The pairs of the snapshot, as the restored cluster goes on from them. All others stay as they are,
 /// whatever they are.
-fn continued(mut pairs: Vec<Pair>, revision: u64, ids: NextIds) -> Vec<Pair> {
-    pairs.retain(|pair| pair.key != keys::REVISION && pair.key != keys::NEXT_IDS);
+fn continued(
+    mut pairs: Vec<Pair>,
+    revision: u64,
+    ids: NextIds,
+    epoch_floor: Epoch,
+) -> Vec<Pair> {
+    let replaced = [keys::REVISION, keys::NEXT_IDS, keys::EPOCH_FLOOR];
+    pairs.retain(|pair| !replaced.contains(&pair.key.as_str()));
     pairs.push(json_pair(keys::REVISION.to_owned(), &revision));
     pairs.push(json_pair(keys::NEXT_IDS.to_owned(), &ids));
+    pairs.push(json_pair(keys::EPOCH_FLOOR.to_owned(), &epoch_floor));
     pairs.sort();
     pairs
 }

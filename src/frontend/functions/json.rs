@@ -1,25 +1,35 @@
-//! Functions over `jsonb`: what the operators `->`, `->>`, `#>`, `#>>` and `?` become, and a few more.
+//! Functions over `jsonb`: what the operators `->`, `->>`, `#>`, `#>>`, `?`, `||` and `@>` become, and a
+//! few more. Numbers keep their digits.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::logical_expr::ScalarUDF;
-use serde_json::Value as Json;
 
 use super::rowwise::{Answer, Arg, Row, Rowwise, Value};
 use crate::catalog::ColumnType;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::text_input::json::Json;
 
 const BY_KEY_OR_PLACE: &[&[Arg]] = &[&[Arg::Text, Arg::Text], &[Arg::Text, Arg::Int]];
 /// A path is a `text[]`, or the text of one.
 const BY_PATH: &[&[Arg]] = &[&[Arg::Text, Arg::Texts], &[Arg::Text, Arg::Text]];
+const TWO: &[&[Arg]] = &[&[Arg::Text, Arg::Text]];
+
+/// `jsonb || jsonb`.
+pub static CONCAT: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Rowwise::new("jsonb_concat", TWO, ColumnType::Jsonb, concat).udf());
+
+/// `jsonb @> jsonb`.
+pub static CONTAINS: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Rowwise::new("jsonb_contains", TWO, ColumnType::Boolean, contains).udf());
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let get = |name, returns, printed: fn(&Json) -> Value| {
         Rowwise::new(name, BY_KEY_OR_PLACE, returns, move |row| {
-            let json = document(row)?;
+            let json = document(row, 0)?;
             let found = match (row.text(1), row.int(1)) {
-                (Some(key), _) => json.as_object().and_then(|members| members.get(key)),
+                (Some(key), _) => member(&json, key),
                 (None, Some(place)) => element(&json, place),
                 (None, None) => None,
             };
@@ -28,7 +38,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     };
     let get_path = |name, returns, printed: fn(&Json) -> Value| {
         Rowwise::new(name, BY_PATH, returns, move |row| {
-            let json = document(row)?;
+            let json = document(row, 0)?;
             Ok(descend(&json, &path(row)?).map_or(Value::Null, printed))
         })
     };
@@ -37,26 +47,30 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         get("json_get_text", ColumnType::Text, as_text).udf(),
         get_path("json_get_path", ColumnType::Jsonb, as_json).udf(),
         get_path("json_get_path_text", ColumnType::Text, as_text).udf(),
-        Rowwise::new("json_exists", &[&[Arg::Text, Arg::Text]], ColumnType::Boolean, exists).udf(),
+        Rowwise::new("json_exists", TWO, ColumnType::Boolean, exists).udf(),
         Rowwise::new("jsonb_typeof", &[&[Arg::Text]], ColumnType::Text, type_of)
             .aliases(&["json_typeof"])
             .udf(),
         Rowwise::new("jsonb_array_length", &[&[Arg::Text]], ColumnType::Integer, array_length)
             .aliases(&["json_array_length"])
             .udf(),
+        Arc::clone(&CONCAT),
+        Arc::clone(&CONTAINS),
     ]
 }
 
-fn document(row: &Row<'_>) -> Result<Json, SqlError> {
-    serde_json::from_str(row.text(0).unwrap_or_default()).map_err(|error| {
-        SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type json")
-            .detail(error.to_string())
-    })
+fn document(row: &Row<'_>, n: usize) -> Result<Json, SqlError> {
+    Json::parse(row.text(n).unwrap_or_default()).map_err(SqlError::from)
+}
+
+fn member<'a>(json: &'a Json, key: &str) -> Option<&'a Json> {
+    let Json::Object(members) = json else { return None };
+    members.iter().find(|(found, _)| found == key).map(|(_, value)| value)
 }
 
 /// The element at a place; negative places count from the end.
 fn element(json: &Json, place: i64) -> Option<&Json> {
-    let elements = json.as_array()?;
+    let Json::Array(elements) = json else { return None };
     let place = if place < 0 { i64::try_from(elements.len()).ok()? + place } else { place };
     elements.get(usize::try_from(place).ok()?)
 }
@@ -83,73 +97,97 @@ fn descend<'a>(json: &'a Json, path: &[Option<String>]) -> Option<&'a Json> {
     path.iter().try_fold(json, |inner, step| {
         let step = step.as_deref()?;
         match inner {
-            Json::Object(members) => members.get(step),
             Json::Array(_) => element(inner, step.trim().parse().ok()?),
-            _ => None,
+            inner => member(inner, step),
         }
     })
 }
 
 fn as_json(json: &Json) -> Value {
     let mut out = String::new();
-    write_json(json, &mut out);
+    json.write(&mut out);
     Value::Text(out)
 }
 
 fn as_text(json: &Json) -> Value {
     match json {
-        Json::Null => Value::Null,
-        Json::String(text) => Value::Text(text.clone()),
+        Json::Word(word) if word == "null" => Value::Null,
+        Json::Text(text) => Value::Text(text.clone()),
         other => as_json(other),
     }
 }
 
-/// As PostgreSQL prints jsonb: keys by length, then by bytes; a space after each `:` and `,`.
-fn write_json(json: &Json, out: &mut String) {
+/// Two objects are merged, the second wins; all else is concatenated as arrays.
+fn concat(row: &Row<'_>) -> Answer {
+    let joined = match (document(row, 0)?, document(row, 1)?) {
+        (Json::Object(mut left), Json::Object(right)) => {
+            left.extend(right);
+            Json::object(left)
+        }
+        (left, right) => Json::Array([left, right].into_iter().flat_map(elements).collect()),
+    };
+    Ok(as_json(&joined))
+}
+
+fn elements(json: Json) -> Vec<Json> {
     match json {
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {
-            out.push_str(&json.to_string());
+        Json::Array(elements) => elements,
+        other => vec![other],
+    }
+}
+
+fn contains(row: &Row<'_>) -> Answer {
+    let (whole, part) = (document(row, 0)?, document(row, 1)?);
+    // Of the outermost value alone, an array may contain a bare one.
+    let found = match (&whole, &part) {
+        (Json::Array(elements), Json::Word(_) | Json::Text(_)) => {
+            elements.iter().any(|element| holds(element, &part))
         }
-        Json::Array(elements) => {
-            out.push('[');
-            for (at, element) in elements.iter().enumerate() {
-                out.push_str(if at > 0 { ", " } else { "" });
-                write_json(element, out);
-            }
-            out.push(']');
+        _ => holds(&whole, &part),
+    };
+    Ok(Value::Bool(found))
+}
+
+/// Whether all of `part` is in `whole`, at the same place.
+fn holds(whole: &Json, part: &Json) -> bool {
+    match (whole, part) {
+        (Json::Object(_), Json::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, value)| member(whole, key).is_some_and(|found| holds(found, value))),
+        (Json::Array(found), Json::Array(wanted)) => {
+            wanted.iter().all(|value| found.iter().any(|element| holds(element, value)))
         }
-        Json::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
-            out.push('{');
-            for (at, (key, value)) in members.into_iter().enumerate() {
-                out.push_str(if at > 0 { ", " } else { "" });
-                out.push_str(&Json::String(key.clone()).to_string());
-                out.push_str(": ");
-                write_json(value, out);
-            }
-            out.push('}');
-        }
+        (Json::Word(left), Json::Word(right)) => digits(left) == digits(right),
+        (left, right) => left == right,
+    }
+}
+
+/// A number without the zeros that do not change it.
+fn digits(word: &str) -> &str {
+    match word.contains('.') {
+        true => word.trim_end_matches('0').trim_end_matches('.'),
+        false => word,
     }
 }
 
 /// Whether a string is a key of an object, an element of an array, or the whole.
 fn exists(row: &Row<'_>) -> Answer {
     let key = row.text(1).unwrap_or_default();
-    Ok(Value::Bool(match document(row)? {
-        Json::Object(members) => members.contains_key(key),
-        Json::Array(elements) => elements.iter().any(|element| element.as_str() == Some(key)),
-        Json::String(text) => text == key,
-        _ => false,
+    let is_key = |json: &Json| matches!(json, Json::Text(text) if text == key);
+    Ok(Value::Bool(match document(row, 0)? {
+        Json::Array(elements) => elements.iter().any(is_key),
+        json => is_key(&json) || member(&json, key).is_some(),
     }))
 }
 
 fn type_of(row: &Row<'_>) -> Answer {
-    let name = match document(row)? {
-        Json::Null => "null",
-        Json::Bool(_) => "boolean",
-        Json::Number(_) => "number",
-        Json::String(_) => "string",
+    let name = match document(row, 0)? {
+        Json::Word(word) => match word.as_str() {
+            "null" => "null",
+            "true" | "false" => "boolean",
+            _ => "number",
+        },
+        Json::Text(_) => "string",
         Json::Array(_) => "array",
         Json::Object(_) => "object",
     };
@@ -157,7 +195,7 @@ fn type_of(row: &Row<'_>) -> Answer {
 }
 
 fn array_length(row: &Row<'_>) -> Answer {
-    let what = match document(row)? {
+    let what = match document(row, 0)? {
         Json::Array(elements) => {
             return Ok(Value::Int(i64::try_from(elements.len()).unwrap_or(i64::MAX)));
         }

@@ -5,7 +5,9 @@
 
 mod answers;
 mod cast;
+mod format;
 mod json;
+mod only_row;
 mod plain;
 mod rowwise;
 mod session;
@@ -18,11 +20,13 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub use cast::CAST;
+pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
+pub use only_row::ONLY_ROW;
 pub use plain::PLAIN;
 pub use session::{SessionInfo, session_functions};
 
-/// The version of PostgreSQL whose ways we follow.
-pub const POSTGRES_VERSION: &str = "15.0";
+/// The version of PostgreSQL whose ways we follow; clients choose their questions about the catalog by it.
+pub const POSTGRES_VERSION: &str = "14.10";
 
 /// What `version()` says.
 pub fn version() -> String {
@@ -35,6 +39,8 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
     functions.extend(json::functions());
     functions.extend(strings::functions());
     functions.extend(answers::functions());
+    functions.push(format::function());
+    functions.push(Arc::clone(&ONLY_ROW));
     functions.push(plain::udf());
     functions.push(timezone::function());
     functions.push(type_of::function());

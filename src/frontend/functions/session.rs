@@ -9,6 +9,7 @@ use super::rowwise::{Answer, Arg, Rowwise, Value};
 use crate::catalog::ColumnType;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::params::{ParamSpec, Params};
 
 /// What of a session its functions show.
 #[derive(Clone, Debug)]
@@ -21,16 +22,21 @@ pub struct SessionInfo {
     pub settings: Arc<BTreeMap<String, String>>,
 }
 
-/// The functions of one session, as of now.
-pub fn session_functions(info: &SessionInfo) -> Vec<Arc<ScalarUDF>> {
+/// The functions of one session, as of now. `params` are those of the cluster.
+pub fn session_functions(info: &SessionInfo, params: &Arc<Params>) -> Vec<Arc<ScalarUDF>> {
     let settings = Arc::clone(&info.settings);
+    let params = Arc::clone(params);
     let current_setting = Rowwise::new(
         "current_setting",
         &[&[Arg::Text], &[Arg::Text, Arg::Bool]],
         ColumnType::Text,
         move |row| {
             let missing_ok = row.count() > 1 && row.bool(1) == Some(true);
-            setting(&settings, row.text(0).unwrap_or_default(), missing_ok)
+            let name = row.text(0).unwrap_or_default();
+            match ParamSpec::find(name) {
+                Ok(param) => Ok(Value::Text(params.shown(param.name))),
+                Err(_) => setting(&settings, name, missing_ok),
+            }
         },
     );
     let settings = Arc::clone(&info.settings);

@@ -31,7 +31,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 /// A string literal that means `text`.
-fn quote_literal(text: &str) -> String {
+pub(super) fn quote_literal(text: &str) -> String {
     let escaped = text.replace('\'', "''").replace('\\', "\\\\");
     if text.contains('\\') { format!(" E'{escaped}'") } else { format!("'{escaped}'") }
 }

@@ -8,6 +8,8 @@ use datafusion::arrow::array::Array as _;
 use datafusion::common::DFSchema;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::ColumnarValue;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use sqlparser::ast::{
     ColumnDef, ColumnOption, CreateTable, Expr, IndexColumn, Query, TableConstraint,
 };
@@ -59,25 +61,25 @@ impl Frontend {
 
     pub(super) async fn drop_tables(
         &self,
-        session: &Session,
+        session: &mut Session,
         names: &[RelationName],
         if_exists: bool,
         cascade: bool,
     ) -> Result<Reply, SqlError> {
         session.check_writable("DROP TABLE")?;
-        let commands = drops(session, RelationKind::Table, names, if_exists, cascade);
+        let commands = drops(&self.planner(session), RelationKind::Table, names, if_exists, cascade);
         self.change(commands, "DROP TABLE").await
     }
 
     pub(super) async fn drop_views(
         &self,
-        session: &Session,
+        session: &mut Session,
         names: &[RelationName],
         if_exists: bool,
         cascade: bool,
     ) -> Result<Reply, SqlError> {
         session.check_writable("DROP VIEW")?;
-        let commands = drops(session, RelationKind::View, names, if_exists, cascade);
+        let commands = drops(&self.planner(session), RelationKind::View, names, if_exists, cascade);
         self.change(commands, "DROP VIEW").await
     }
 
@@ -89,7 +91,8 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_writable("CREATE TABLE")?;
         let planner = self.planner(session);
-        let (schema, name) = resolved(session, &RelationName::try_from(&create.name)?);
+        let name = RelationName::try_from(&create.name)?;
+        let (schema, name) = (planner.schema_for_new(&name), name.name);
         if let Some(query) = &create.query {
             let exists = planner.view.catalog.relation(&schema, &name).is_some();
             if !(exists && create.if_not_exists) {
@@ -119,6 +122,7 @@ impl Frontend {
         query: &Query,
         parameters: &Parameters,
     ) -> Result<Reply, SqlError> {
+        refuse_declared(create)?;
         let state = planner.state()?;
         let plan = planner.plan(&state, query, &parameters.types).await?;
         let output = planner.output_schema(query, &plan);
@@ -159,7 +163,7 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_writable("CREATE VIEW")?;
         let planner = self.planner(session);
-        let (schema, name) = resolved(session, &create.name);
+        let (schema, name) = (planner.schema_for_new(&create.name), create.name.name.clone());
         if create.if_not_exists && planner.view.catalog.relation(&schema, &name).is_some() {
             let notices = vec![format!("relation \"{name}\" already exists, skipping")];
             return Ok(Reply { outcome: Outcome::done("CREATE VIEW"), notices });
@@ -176,7 +180,7 @@ impl Frontend {
         });
         let view = View {
             query: create.query_text.clone(),
-            search_schema: planner.session.schema.clone(),
+            search_path: planner.search_path.clone(),
             columns: columns.collect::<Result<_, SqlError>>()?,
             depends_on: dependencies(&planner, &create.query),
         };
@@ -197,7 +201,7 @@ impl Frontend {
                 .hint("Run one ALTER TABLE for each."));
         };
         let step = alter_step(&planner, operation)?;
-        let (schema, name) = resolved(session, &alter.name);
+        let (schema, name) = planner.resolve(&alter.name);
         let if_exists = alter.if_exists;
         let command = CatalogCommand::AlterTable { schema, name, if_exists, step };
         self.change(vec![command], "ALTER TABLE").await
@@ -219,25 +223,30 @@ impl Frontend {
     }
 }
 
+/// A table made by a query has the query's types; it takes names for its columns and nothing else.
+fn refuse_declared(create: &CreateTable) -> Result<(), SqlError> {
+    let declared = |column: &ColumnDef| {
+        column.data_type != sqlparser::ast::DataType::Unspecified || !column.options.is_empty()
+    };
+    if create.columns.iter().any(declared) || !create.constraints.is_empty() {
+        return Err(SqlError::unsupported("CREATE TABLE AS with column types or constraints")
+            .hint("Create the table first, then INSERT INTO it."));
+    }
+    Ok(())
+}
+
 fn drops(
-    session: &Session,
+    planner: &Planner,
     kind: RelationKind,
     names: &[RelationName],
     if_exists: bool,
     cascade: bool,
 ) -> Vec<CatalogCommand> {
     let drop = |name: &RelationName| {
-        let (schema, name) = resolved(session, name);
+        let (schema, name) = planner.resolve(name);
         CatalogCommand::DropRelation { kind, schema, name, if_exists, cascade }
     };
     names.iter().map(drop).collect()
-}
-
-/// Schema and name that a name means in this session.
-pub fn resolved(session: &Session, name: &RelationName) -> (String, String) {
-    let schema = name.schema.clone();
-    let schema = schema.unwrap_or_else(|| session.variables.search_schema(&session.user));
-    (schema, name.name.clone())
 }
 
 fn check_new_name(planner: &Planner, schema: &str, name: &str) -> Result<(), SqlError> {
@@ -276,6 +285,14 @@ fn default_value(
 ) -> Result<ArrayRef, SqlError> {
     let expr = insert::default_expr(state, Some(&expr.to_string()))?;
     let schema = DFSchema::empty();
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(Arc::clone(state.config_options()))
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+        .build();
+    // `now()` and its like have a value only once they are simplified.
+    let simplifier = ExprSimplifier::new(context);
+    let expr = simplifier.simplify(simplifier.coerce(expr, &schema)?)?;
     let physical = state.create_physical_expr(expr, &schema)?;
     let row = datafusion::arrow::record_batch::RecordBatch::try_new_with_options(
         Arc::new(datafusion::arrow::datatypes::Schema::empty()),
@@ -392,8 +409,7 @@ fn dependencies(planner: &Planner, query: &Query) -> Vec<ObjectId> {
     let mut found = HashSet::new();
     let outcome = sqlparser::ast::visit_relations(query, |name| {
         if let Ok(name) = RelationName::try_from(name) {
-            let schema = name.schema.as_deref().unwrap_or(&planner.session.schema);
-            found.extend(planner.view.catalog.relation(schema, &name.name).map(|r| r.id));
+            found.extend(planner.relation(&name).map(|r| r.id));
         }
         std::ops::ControlFlow::<()>::Continue(())
     });

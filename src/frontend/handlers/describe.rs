@@ -72,12 +72,15 @@ impl Frontend {
     }
 }
 
+/// Types of parameters, by their number.
+type Hints = BTreeMap<usize, DataType>;
+
 /// The query inside a statement, and the types its parameters get from the columns they go to.
 fn planned_part(
     planner: &Planner,
     statement: &Statement,
-) -> Result<Option<(Query, BTreeMap<usize, DataType>)>, SqlError> {
-    let none = BTreeMap::new;
+) -> Result<Option<(Query, Hints)>, SqlError> {
+    let none = Hints::new;
     Ok(match statement {
         Statement::Query(query) => Some((Query::clone(query), none())),
         Statement::Explain { statement, .. } => planned_part(planner, statement)?,
@@ -104,8 +107,8 @@ fn planned_part(
     })
 }
 
-fn insert_hints(insert: &Insert, target: &insert::InsertTarget) -> BTreeMap<usize, DataType> {
-    let mut hints = BTreeMap::new();
+fn insert_hints(insert: &Insert, target: &insert::InsertTarget) -> Hints {
+    let mut hints = Hints::new();
     let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|query| &*query.body) else {
         return hints;
     };
@@ -123,7 +126,7 @@ fn insert_hints(insert: &Insert, target: &insert::InsertTarget) -> BTreeMap<usiz
 fn settled(
     count: usize,
     given: &[Option<DataType>],
-    known: &BTreeMap<usize, DataType>,
+    known: &Hints,
 ) -> Vec<DataType> {
     let settle = |number: usize| {
         let given = given.get(number - 1).cloned().flatten();

@@ -13,7 +13,7 @@ use sqlparser::ast::{self, Insert, Query, SetExpr};
 
 use super::rows::Conform;
 use super::{Outcome, Parameters, Reply, writes};
-use crate::catalog::{Relation, Table};
+use crate::catalog::{Relation, SYSTEM_SCHEMAS, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::{RelationName, folded};
@@ -152,14 +152,13 @@ pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
 
 /// The table of this name that the session may write.
 pub fn table_named(planner: &Planner, name: &RelationName) -> Result<Arc<Relation>, SqlError> {
-    let schema = name.schema.as_deref().unwrap_or(&planner.session.schema);
-    if crate::catalog::SYSTEM_SCHEMAS.contains(&schema) {
+    if name.schema.as_deref().is_some_and(|schema| SYSTEM_SCHEMAS.contains(&schema)) {
         return Err(SqlError::new(
             SqlState::INSUFFICIENT_PRIVILEGE,
             format!("permission denied: \"{name}\" is a system catalog"),
         ));
     }
-    let relation = planner.view.catalog.relation(schema, &name.name).ok_or_else(|| {
+    let relation = planner.relation(name).ok_or_else(|| {
         SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
     })?;
     if relation.as_table().is_none() {

@@ -127,7 +127,8 @@ impl Frontend {
     /// What the next statement of the session can see and name.
     pub(super) fn planner(&self, session: &mut Session) -> Planner {
         let view = session.view(&self.replica.state());
-        let info = session.info();
+        let search_path = session.search_path(&view);
+        let info = session.info(&search_path);
         let system = SystemContext {
             view: view.clone(),
             snapshots: std::sync::Arc::new(self.meta.clone()),
@@ -135,7 +136,7 @@ impl Frontend {
             user: info.user.clone(),
             settings: std::sync::Arc::clone(&info.settings),
         };
-        Planner { engine: std::sync::Arc::clone(&self.engine), view, system, session: info }
+        Planner { engine: std::sync::Arc::clone(&self.engine), view, system, session: info, search_path }
     }
 
     async fn query(

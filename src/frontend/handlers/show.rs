@@ -6,14 +6,13 @@ use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray}
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::DataFusionError;
 
-use super::ddl::resolved;
 use super::{Outcome, Reply, schema_of};
 use crate::catalog::{Column, PUBLIC, Relation, RelationBody, SYSTEM_SCHEMAS};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::{LikeFilter, RelationName, ShowKind};
 use crate::frontend::pgwire::sqlstate::SqlState;
-use crate::frontend::read_view::ReadView;
+use crate::frontend::planner::Planner;
 use crate::frontend::session::Session;
 use crate::frontend::system_catalog;
 use crate::params::PARAMS;
@@ -31,7 +30,8 @@ impl Frontend {
         kind: &ShowKind,
         filter: Option<&LikeFilter>,
     ) -> Result<Reply, SqlError> {
-        let view = session.view(&self.replica.state());
+        let planner = self.planner(session);
+        let view = &planner.view;
         let listing = match kind {
             ShowKind::Parameters => return self.show_parameters(filter),
             ShowKind::Variable(name) => return show_variable(session, name),
@@ -41,12 +41,12 @@ impl Frontend {
                 let user = view.catalog.schemas().map(|schema| schema.name.clone());
                 names(user.chain(SYSTEM_SCHEMAS.map(str::to_owned)))
             }
-            ShowKind::Tables { schema } => relations(session, &view, schema.as_deref(), "table")?,
-            ShowKind::Views { schema } => relations(session, &view, schema.as_deref(), "view")?,
+            ShowKind::Tables { schema } => relations(&planner, schema.as_deref(), "table")?,
+            ShowKind::Views { schema } => relations(&planner, schema.as_deref(), "view")?,
             ShowKind::MaterializedViews { .. } => names([]),
-            ShowKind::Columns { table } => columns(session, &view, table)?,
-            ShowKind::CreateTable { name } => definition(session, &view, name, "table")?,
-            ShowKind::CreateView { name } => definition(session, &view, name, "view")?,
+            ShowKind::Columns { table } => columns(&planner, table)?,
+            ShowKind::CreateTable { name } => definition(&planner, name, "table")?,
+            ShowKind::CreateView { name } => definition(&planner, name, "view")?,
             ShowKind::Cluster => {
                 let addr = self.meta.addr().to_owned();
                 Listing {
@@ -122,13 +122,12 @@ fn all_variables(session: &Session) -> Listing {
 }
 
 fn relations(
-    session: &Session,
-    view: &ReadView,
+    planner: &Planner,
     schema: Option<&str>,
     kind: &str,
 ) -> Result<Listing, SqlError> {
-    let own = session.variables.search_schema(&session.user);
-    let schema = schema.unwrap_or(&own);
+    let view = &planner.view;
+    let schema = schema.unwrap_or(&planner.session.schema);
     let Some(found) = view.catalog.schema(schema) else {
         if SYSTEM_SCHEMAS.contains(&schema) {
             let inside = system_catalog::relation_names(schema).into_iter().map(str::to_owned);
@@ -148,13 +147,11 @@ fn relations(
 }
 
 fn find<'a>(
-    session: &Session,
-    view: &'a ReadView,
+    planner: &'a Planner,
     name: &RelationName,
 ) -> Result<(String, &'a Relation), SqlError> {
-    let (schema, bare) = resolved(session, name);
-    match view.catalog.relation(&schema, &bare) {
-        Some(relation) => Ok((schema, relation)),
+    match planner.relation(name) {
+        Some(relation) => Ok((planner.resolve(name).0, relation)),
         None => Err(SqlError::new(
             SqlState::UNDEFINED_TABLE,
             format!("relation \"{name}\" does not exist"),
@@ -162,13 +159,9 @@ fn find<'a>(
     }
 }
 
-fn columns(
-    session: &Session,
-    view: &ReadView,
-    name: &RelationName,
-) -> Result<Listing, SqlError> {
+fn columns(planner: &Planner, name: &RelationName) -> Result<Listing, SqlError> {
     let headings = vec!["Name", "Type", "Is Nullable", "Is Key", "Default"];
-    let rows = match &find(session, view, name)?.1.body {
+    let rows = match &find(planner, name)?.1.body {
         RelationBody::Table(table) => {
             let key = |column: &Column| yes(table.primary_key.contains(&column.id));
             let row = |column: &Column| {
@@ -197,13 +190,8 @@ fn yes(is: bool) -> String {
     if is { "true" } else { "false" }.to_owned()
 }
 
-fn definition(
-    session: &Session,
-    view: &ReadView,
-    name: &RelationName,
-    kind: &str,
-) -> Result<Listing, SqlError> {
-    let (schema, relation) = find(session, view, name)?;
+fn definition(planner: &Planner, name: &RelationName, kind: &str) -> Result<Listing, SqlError> {
+    let (schema, relation) = find(planner, name)?;
     if relation.kind() != kind {
         return Err(SqlError::new(
             SqlState::WRONG_OBJECT_TYPE,

@@ -25,6 +25,7 @@ use crate::frontend::parser::RelationName;
 use crate::frontend::planner::Planner;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::session::Session;
+use crate::hummock::sst::SstInfo;
 
 /// The places come first in the rows of an update's query.
 const PLACE_COLUMNS: usize = 2;
@@ -68,6 +69,10 @@ impl Frontend {
         let count = places.len();
         if count > 0 {
             let mut write = writes::table_write(&relation);
+            if changes_key(table, update)? {
+                check_unique(planner, &relation, table, &files, &places).await?;
+                write.keyed = true;
+            }
             write.dead_rows = places.into_dead_rows();
             write.born = files;
             self.commit(planner.view.epoch, vec![write]).await?;
@@ -117,21 +122,51 @@ fn assignments(
             return Err(SqlError::unsupported("assigning several columns at once"));
         };
         let name = RelationName::try_from(name)?.name;
-        let Some(column) = table.column(&name) else {
+        if table.column(&name).is_none() {
             return Err(SqlError::new(
                 SqlState::UNDEFINED_COLUMN,
                 format!("column \"{name}\" of relation \"{relation}\" does not exist"),
             ));
-        };
-        if table.primary_key.contains(&column.id) {
-            return Err(SqlError::unsupported(format!("updating the primary key column \"{name}\""))
-                .hint("DELETE the row and INSERT it under its new key."));
         }
         if assigned.insert(name.clone(), assignment.value.clone()).is_some() {
             return Err(SqlError::syntax(format!("multiple assignments to same column \"{name}\"")));
         }
     }
     Ok(assigned)
+}
+
+/// Whether a column of the primary key is assigned.
+fn changes_key(table: &Table, update: &Update) -> Result<bool, SqlError> {
+    for assignment in &update.assignments {
+        let AssignmentTarget::ColumnName(name) = &assignment.target else { continue };
+        let name = RelationName::try_from(name)?.name;
+        let column = table.column(&name);
+        if column.is_some_and(|column| table.primary_key.contains(&column.id)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Refuses new keys that two of the changed rows share, or that a row which stays has.
+async fn check_unique(
+    planner: &Planner,
+    relation: &Relation,
+    table: &Table,
+    files: &[Arc<SstInfo>],
+    replaced: &Places,
+) -> Result<(), SqlError> {
+    let born: u64 = files.iter().map(|sst| sst.rows).sum();
+    let taken = writes::overwritten(planner, relation, table, files).await?;
+    if born == replaced.len() && replaced.contain_all(&taken) {
+        return Ok(());
+    }
+    let key: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
+    Err(SqlError::new(
+        SqlState::UNIQUE_VIOLATION,
+        format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name),
+    )
+    .detail(format!("Another row has the same ({}).", key.join(", "))))
 }
 
 fn is_default(expr: &Expr) -> bool {

@@ -79,6 +79,13 @@ impl Places {
         self.0.values().map(RoaringBitmap::len).sum()
     }
 
+    /// Whether every one of `rows` is among these places.
+    pub fn contain_all(&self, rows: &[DeadRows]) -> bool {
+        rows.iter().all(|dead| {
+            self.0.get(&dead.sst_id).is_some_and(|known| dead.positions.is_subset(known))
+        })
+    }
+
     pub fn into_dead_rows(self) -> Vec<DeadRows> {
         let rows = self.0.into_iter();
         rows.map(|(sst_id, rows)| DeadRows { sst_id, positions: Arc::new(rows) }).collect()
@@ -200,7 +207,7 @@ pub fn table_write(relation: &Relation) -> TableWrite {
 }
 
 /// The places of rows whose key is among the keys of the staged files.
-async fn overwritten(
+pub async fn overwritten(
     planner: &Planner,
     relation: &Relation,
     table: &Table,

@@ -75,7 +75,7 @@ pub fn unsupported_statement(name: &str) -> SqlError {
             error.hint("Tables are sorted by their primary key; choose that instead.")
         }
         "SAVEPOINT" | "RELEASE" => error.hint("Only whole transactions can be rolled back."),
-        "VACUUM" | "ANALYZE" => error.hint("It runs by itself."),
+        "VACUUM" | "ANALYZE" => error.hint("Statistics are part of the files; history is kept."),
         _ => error,
     }
 }

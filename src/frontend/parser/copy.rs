@@ -3,7 +3,7 @@
 use sqlparser::tokenizer::Token;
 
 use super::ast::{CopyFormat, CopyFrom, CopyOptions, Statement};
-use super::parser::StatementParser;
+use super::statement::StatementParser;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 

@@ -85,7 +85,7 @@ fn link(token: &Token) -> Link {
                 Link::End
             }
             Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT => Link::Query,
-            Keyword::IS | Keyword::COLLATE | Keyword::AT => Link::Other,
+            Keyword::IS | Keyword::NOT | Keyword::COLLATE | Keyword::AT => Link::Other,
             _ => Link::None,
         },
         Token::Eq

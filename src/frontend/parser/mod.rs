@@ -9,14 +9,14 @@ mod check;
 mod copy;
 mod cursor;
 mod depth;
-mod parser;
 mod session;
+mod statement;
 
 pub use ast::{
     AlterOperation, AlterTable, CopyFormat, CopyFrom, CopyOptions, CreateView, Discard, LikeFilter,
     ParsedStatement, RelationName, SetScope, SetValue, ShowKind, Statement, folded,
 };
-pub use parser::parse;
+pub use statement::parse;
 
 #[cfg(test)]
 mod tests;

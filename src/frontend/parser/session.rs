@@ -3,7 +3,7 @@
 use sqlparser::tokenizer::Token;
 
 use super::ast::{Discard, LikeFilter, SetScope, SetValue, ShowKind, Statement};
-use super::parser::StatementParser;
+use super::statement::StatementParser;
 use crate::frontend::error::SqlError;
 
 /// `SET [SESSION | LOCAL] name {TO | =} {value, ... | DEFAULT}` and the spellings of single settings.

@@ -27,21 +27,28 @@ use tokio_util::sync::CancellationToken;
 use super::cancel::Cancellations;
 use super::sqlstate::SqlState;
 use crate::frontend::error::SqlError;
+use crate::frontend::functions::POSTGRES_VERSION;
 use crate::frontend::handlers::{CopyIn, CopyJob, Parameters, Reply};
 use crate::frontend::parser::Statement;
 use crate::frontend::session::Session;
 use crate::frontend::{DATABASE, Frontend, USER};
 
-/// What PostgreSQL this server presents itself as.
-const SERVER_VERSION: &str = concat!("15.0 (Tidemark ", env!("CARGO_PKG_VERSION"), ")");
+const TIDEMARK_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub struct Connection {
     pub(super) frontend: Arc<Frontend>,
     pub(super) session: tokio::sync::Mutex<Session>,
     copy: tokio::sync::Mutex<Option<CopyJob>>,
     cancellations: Arc<Cancellations>,
-    key: Mutex<Option<(i32, SecretKey, Arc<Mutex<CancellationToken>>)>>,
+    key: Mutex<Option<CancelKey>>,
     keys: RandomPidSecretKeyGenerator,
+}
+
+/// What a cancel request must show, and where the running statement is told of it.
+struct CancelKey {
+    pid: i32,
+    secret: SecretKey,
+    running: Arc<Mutex<CancellationToken>>,
 }
 
 /// When a running statement is to stop.
@@ -90,8 +97,8 @@ impl Connection {
     /// Lets go of what the connection held.
     pub async fn close(&self) {
         let key = self.key.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((pid, secret, _)) = key {
-            self.cancellations.forget(pid, secret);
+        if let Some(key) = key {
+            self.cancellations.forget(key.pid, key.secret);
         }
         if let Some(job) = self.copy.lock().await.take() {
             job.abort().await;
@@ -106,7 +113,8 @@ impl Connection {
         limits: &Limits,
     ) -> Result<Reply, SqlError> {
         let mut session = self.session.lock().await;
-        let work = self.frontend.run(&mut session, statement, parameters);
+        // On the heap: the future of a statement is large, and moves up through several others.
+        let work = Box::pin(self.frontend.run(&mut session, statement, parameters));
         let outcome = limits.around(unpanicked(work)).await;
         if outcome.is_err()
             && let Some(transaction) = &mut session.transaction
@@ -126,8 +134,8 @@ impl Connection {
     /// Limits for the statement that begins now.
     pub(super) async fn begin(&self) -> Limits {
         let cancel = CancellationToken::new();
-        if let Some((_, _, slot)) = &*self.key.lock().unwrap_or_else(PoisonError::into_inner) {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = cancel.clone();
+        if let Some(key) = &*self.key.lock().unwrap_or_else(PoisonError::into_inner) {
+            *key.running.lock().unwrap_or_else(PoisonError::into_inner) = cancel.clone();
         }
         let timeout = self.session.lock().await.variables.statement_timeout();
         Limits { cancel, timeout }
@@ -216,10 +224,11 @@ impl StartupHandler for Connection {
         }
         let (pid, secret) = self.keys.generate(client);
         client.set_pid_and_secret_key(pid, secret.clone());
-        let slot = self.cancellations.register(pid, secret.clone());
-        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some((pid, secret, slot));
+        let running = self.cancellations.register(pid, secret.clone());
+        let key = CancelKey { pid, secret, running };
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
         let mut parameters = DefaultServerParameterProvider::default();
-        parameters.server_version = SERVER_VERSION.to_owned();
+        parameters.server_version = format!("{POSTGRES_VERSION} (Tidemark {TIDEMARK_VERSION})");
         parameters.search_path = "\"$user\", public".to_owned();
         parameters.time_zone = "UTC".to_owned();
         finish_authentication(client, &parameters).await

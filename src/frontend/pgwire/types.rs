@@ -48,6 +48,10 @@ impl WireType {
         };
         match &arrow_type {
             DataType::Boolean => simple(Type::BOOL),
+            // PostgreSQL has one unsigned type of four bytes.
+            DataType::Int64 if declared.is_empty() && *data_type == DataType::UInt32 => {
+                simple(Type::OID)
+            }
             DataType::Int16 => simple(integer_type(declared, Type::INT2)),
             DataType::Int32 => simple(integer_type(declared, Type::INT4)),
             DataType::Int64 => simple(integer_type(declared, Type::INT8)),
@@ -73,12 +77,20 @@ impl WireType {
             DataType::Timestamp(_, Some(_)) => simple(Type::TIMESTAMPTZ),
             DataType::Interval(_) => simple(Type::INTERVAL),
             DataType::List(field) => {
-                let declared = declared.strip_suffix("[]").unwrap_or_default();
-                let element = Self::new(field.data_type(), declared);
+                let element = match declared {
+                    "oidvector" => "oid",
+                    array => array.strip_suffix("[]").unwrap_or_default(),
+                };
+                let element = Self::new(field.data_type(), element);
+                let pg_type = match (declared, &element.pg_type) {
+                    ("int2vector", &Type::INT2) => Type::INT2_VECTOR,
+                    ("oidvector", &Type::OID) => Type::OID_VECTOR,
+                    (_, element) => array_type(element),
+                };
                 Self {
                     modifier: element.modifier,
-                    element: Some(Box::new(element.clone())),
-                    ..simple(array_type(&element.pg_type))
+                    element: Some(Box::new(element)),
+                    ..simple(pg_type)
                 }
             }
             _ => simple(Type::TEXT),
@@ -283,6 +295,9 @@ mod tests {
         assert_eq!(shown(DataType::Utf8View, "character varying(10)"), (Type::VARCHAR, 14));
         assert_eq!(shown(DataType::Decimal128(15, 2), "numeric(15,2)"), (Type::NUMERIC, 983_046));
         assert_eq!(shown(DataType::Int64, "oid"), (Type::OID, -1));
+        assert_eq!(shown(DataType::UInt32, ""), (Type::OID, -1));
+        let vector = DataType::new_list(DataType::Int16, true);
+        assert_eq!(shown(vector, "int2vector"), (Type::INT2_VECTOR, -1));
         let list = DataType::new_list(DataType::Utf8, true);
         assert_eq!(shown(list, "character varying[]"), (Type::VARCHAR_ARRAY, -1));
     }

@@ -17,6 +17,9 @@ use crate::catalog::ColumnType;
 use crate::frontend::error::SqlError;
 use crate::frontend::functions::CAST;
 
+/// The cast to `oid`.
+const TO_OID: &str = "to_oid";
+
 /// Rewrites every cast and typed literal in `node`.
 pub fn rewrite_casts<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
     let flow = visit_expressions_mut(node, |expr| match rewrite_cast(expr) {
@@ -32,7 +35,11 @@ pub fn rewrite_casts<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
 fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
     if let Expr::TypedString(TypedString { data_type, value, .. }) = expr {
         let literal = Expr::Value(value.clone());
-        *expr = cast_call(literal, &cast_type(data_type)?);
+        *expr = match pseudo_type(data_type) {
+            Some(PseudoType::Registered(registered)) => registered_cast(registered, literal),
+            Some(PseudoType::Oid) => call(TO_OID, vec![literal]),
+            Some(PseudoType::Name) | None => cast_call(literal, &cast_type(data_type)?),
+        };
         return Ok(());
     }
     let Expr::Cast {
@@ -68,6 +75,9 @@ fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
         Expr::Function(function) if is_text(&target) && names_oid(function).is_some() => {
             let name = names_oid(function).unwrap_or_default();
             *expr = call(&name, vec![take(inner)]);
+        }
+        _ if pseudo_type(data_type) == Some(PseudoType::Oid) => {
+            *expr = call(TO_OID, vec![take(inner)]);
         }
         _ => *expr = cast_call(take(inner), &target),
     }

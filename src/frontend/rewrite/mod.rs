@@ -6,11 +6,15 @@
 //! [`operators`] and [`casts`] replace what the planner lacks by calls of our functions, and
 //! [`types`] tells it what our types are.
 
+mod arrays;
 pub mod casts;
 pub mod operators;
 pub mod output_names;
 pub mod reject;
 mod similar;
+pub mod subqueries;
+mod table_functions;
+pub mod typed_operators;
 pub mod types;
 mod values;
 

@@ -1,17 +1,17 @@
 //! Replaces what DataFusion's planner lacks: PostgreSQL's operators, qualified function names,
-//! collations, `ARRAY(query)`, `SIMILAR TO`, `AT TIME ZONE`, `FETCH FIRST`.
+//! collations, `SIMILAR TO`, `AT TIME ZONE`, `FETCH FIRST`.
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName,
-    OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableAliasColumnDef,
-    TableFactor, TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, LimitClause, ObjectName, Query, TableFactor, Value, ValueWithSpan,
+    VisitMut, VisitorMut,
 };
 
+use super::arrays::{array_of, empty_query};
 use super::similar::similar_to_regex;
+use super::table_functions::name_as_postgres;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::folded;
 use crate::frontend::pgwire::sqlstate::SqlState;
@@ -33,7 +33,7 @@ pub fn call(name: &str, args: Vec<Expr>) -> Expr {
     )
 }
 
-fn call_with(name: &str, args: FunctionArgumentList) -> Expr {
+pub(super) fn call_with(name: &str, args: FunctionArgumentList) -> Expr {
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
@@ -76,12 +76,12 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {
-        match factor {
-            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
-                unqualify(name);
-            }
-            _ => {}
+        if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } =
+            factor
+        {
+            unqualify(name);
         }
+        name_as_postgres(factor);
         ControlFlow::Continue(())
     }
 
@@ -276,113 +276,4 @@ fn fetch_to_limit(query: &mut Query) -> Result<(), SqlError> {
         Some(_) => return Err(SqlError::syntax("multiple LIMIT clauses not allowed")),
     }
     Ok(())
-}
-
-/// `ARRAY(SELECT x ... ORDER BY y)` as `(SELECT array_agg(x ORDER BY y) ...)`.
-///
-/// Where the query is more than that, its rows are aggregated around it.
-fn array_of(mut query: Box<Query>) -> Expr {
-    if aggregate_in_place(&mut query).is_some() {
-        return Expr::Subquery(query);
-    }
-    let value = Ident::new("value");
-    let derived = TableFactor::Derived {
-        lateral: false,
-        subquery: query,
-        alias: Some(TableAlias {
-            explicit: true,
-            name: Ident::new("elements"),
-            columns: vec![TableAliasColumnDef { name: value.clone(), data_type: None }],
-            at: None,
-        }),
-        sample: None,
-    };
-    let item = SelectItem::UnnamedExpr(call("array_agg", vec![Expr::Identifier(value)]));
-    let from = vec![TableWithJoins { relation: derived, joins: vec![] }];
-    let mut outer = empty_query();
-    outer.body = Box::new(SetExpr::Select(Box::new(plain_select(vec![item], from))));
-    Expr::Subquery(outer)
-}
-
-/// `None` when the query is left as it is, because its rows are not those of its `FROM`.
-fn aggregate_in_place(query: &mut Query) -> Option<()> {
-    let SetExpr::Select(select) = query.body.as_mut() else { return None };
-    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(exprs, _) if exprs.is_empty())
-        || select.having.is_some()
-        || select.distinct.is_some()
-        || select.qualify.is_some();
-    let (value, alias) = match select.projection.as_mut_slice() {
-        [SelectItem::UnnamedExpr(value)] => (value, None),
-        [SelectItem::ExprWithAlias { expr, alias }] => (expr, Some(&*alias)),
-        _ => return None,
-    };
-    if grouped || query.limit_clause.is_some() || matches!(value, Expr::Function(_)) {
-        return None;
-    }
-    let mut order_by = match query.order_by.take().map(|order_by| order_by.kind) {
-        None => vec![],
-        Some(OrderByKind::Expressions(exprs)) => exprs,
-        Some(OrderByKind::All(_)) => return None,
-    };
-    for by in &mut order_by {
-        // The first and only column, by its number or its alias, is the value itself.
-        let names_value = match &by.expr {
-            Expr::Value(_) => true,
-            Expr::Identifier(ident) => alias.is_some_and(|alias| folded(alias) == folded(ident)),
-            _ => false,
-        };
-        if names_value {
-            by.expr = value.clone();
-        }
-    }
-    let clauses =
-        if order_by.is_empty() { vec![] } else { vec![FunctionArgumentClause::OrderBy(order_by)] };
-    let args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(take(value)))];
-    let list = FunctionArgumentList { duplicate_treatment: None, args, clauses };
-    select.projection = vec![SelectItem::UnnamedExpr(call_with("array_agg", list))];
-    Some(())
-}
-
-fn empty_query() -> Box<Query> {
-    Box::new(Query {
-        with: None,
-        body: Box::new(SetExpr::Select(Box::new(plain_select(vec![], vec![])))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: vec![],
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: vec![],
-    })
-}
-
-fn plain_select(projection: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Select {
-    Select {
-        select_token: AttachedToken::empty(),
-        optimizer_hints: vec![],
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
-        projection,
-        exclude: None,
-        into: None,
-        from,
-        lateral_views: vec![],
-        prewhere: None,
-        selection: None,
-        connect_by: vec![],
-        group_by: GroupByExpr::Expressions(vec![], vec![]),
-        cluster_by: vec![],
-        distribute_by: vec![],
-        sort_by: vec![],
-        having: None,
-        named_window: vec![],
-        qualify: None,
-        window_before_qualify: false,
-        value_table_mode: None,
-        flavor: SelectFlavor::Standard,
-    }
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     AccessExpr, DataType, Expr, Ident, ObjectName, OrderByKind, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Subscript, TableFactor, TrimWhereField, Visit,
-    VisitMut, VisitorMut, visit_expressions,
+    VisitMut, VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
 use crate::frontend::parser::folded;
@@ -306,7 +306,26 @@ fn key(expr: &Expr) -> Key {
             }
             None => Key::Expression(String::new()),
         },
-        _ => Key::Expression(expr.to_string().to_ascii_lowercase()),
+        // DataFusion calls a sub-query as the column it yields.
+        Expr::Subquery(query) => {
+            match leftmost_select(&query.body).and_then(|select| select.projection.first()) {
+                Some(SelectItem::UnnamedExpr(expr)) => key(expr),
+                Some(SelectItem::ExprWithAlias { alias, .. }) => Key::Column(None, folded(alias)),
+                _ => Key::Expression(expr.to_string().to_ascii_lowercase()),
+            }
+        }
+        _ => {
+            // DataFusion's names show neither parentheses nor casts.
+            let mut bare = expr.clone();
+            let flow: ControlFlow<()> = visit_expressions_mut(&mut bare, |inner| {
+                while let Expr::Nested(more) | Expr::Cast { expr: more, .. } = inner {
+                    *inner = super::operators::take(more);
+                }
+                ControlFlow::Continue(())
+            });
+            debug_assert!(flow.is_continue(), "baring never stops");
+            Key::Expression(bare.to_string().to_ascii_lowercase())
+        }
     }
 }
 

@@ -62,15 +62,23 @@ fn operators_and_names_become_what_the_planner_knows() {
         ("SELECT pg_catalog.upper(a) FROM t", "SELECT upper(a) FROM t"),
         (
             "SELECT * FROM pg_catalog.generate_series(1, 2) AS g",
-            "SELECT * FROM generate_series(1, 2) AS g",
+            "SELECT * FROM generate_series(1, 2) AS g (\"g\")",
+        ),
+        (
+            "SELECT * FROM pg_catalog.unnest(ARRAY[1])",
+            "SELECT * FROM UNNEST(ARRAY[1]) AS unnest (\"unnest\")",
         ),
         (
             "SELECT ARRAY(SELECT a FROM t ORDER BY b)",
-            "SELECT (SELECT array_agg(a ORDER BY b) FROM t)",
+            "SELECT coalesce((SELECT array_agg(a ORDER BY b) FROM t), make_array())",
         ),
         (
             "SELECT ARRAY(SELECT DISTINCT a FROM t)",
-            "SELECT (SELECT array_agg(value) FROM (SELECT DISTINCT a FROM t) AS elements (value))",
+            "SELECT coalesce((SELECT array_agg(value) FROM (SELECT DISTINCT a FROM t) AS elements (value)), make_array())",
+        ),
+        (
+            "SELECT ARRAY(SELECT 'x' || e.v FROM unnest(a) AS e(v)) FROM t",
+            "SELECT coalesce(array_transform(a, v -> 'x' || v), make_array()) FROM t",
         ),
         ("SELECT a SIMILAR TO 'x%' FROM t", "SELECT (a ~ '^(?:x(?s:.*))$') FROM t"),
         ("SELECT a FROM t FETCH FIRST 2 ROWS ONLY", "SELECT a FROM t LIMIT 2"),
@@ -96,7 +104,8 @@ fn casts_become_ours() {
         ("SELECT 't'::regclass", "SELECT to_regclass_oid('t')"),
         ("SELECT c.oid::pg_catalog.regclass FROM c", "SELECT regclass_name(c.oid) FROM c"),
         ("SELECT 't'::regclass::text", "SELECT regclass_name(to_regclass_oid('t'))"),
-        ("SELECT a::pg_catalog.oid FROM t", "SELECT sql_cast(a, 'bigint') FROM t"),
+        ("SELECT a::pg_catalog.oid FROM t", "SELECT to_oid(a) FROM t"),
+        ("SELECT oid '1', $1::oid", "SELECT to_oid('1'), $1::oid"),
         ("SELECT $1::int", "SELECT $1::INT"),
         ("SELECT NULL::timestamp", "SELECT NULL::TIMESTAMP"),
         ("SELECT '{1,2}'::int[]", "SELECT sql_cast('{1,2}', 'integer[]')"),

@@ -12,6 +12,7 @@ use sqlparser::parser::Parser;
 use crate::catalog::{ColumnType, NUMERIC_PRECISION_MAX};
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::system_catalog::types::SystemType;
 
 const MICROSECONDS: u64 = 6;
 
@@ -130,7 +131,11 @@ pub struct SqlTypes;
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &DataType) -> EngineResult<Option<FieldRef>> {
         // The metadata is set even where Arrow says all: a cast without any keeps its source's.
-        Ok(Some(cast_type(sql_type)?.field("", true).into()))
+        let field = match pseudo_type(sql_type) {
+            Some(PseudoType::Oid | PseudoType::Registered(_)) => SystemType::Oid.field(""),
+            Some(PseudoType::Name) | None => cast_type(sql_type)?.field("", true),
+        };
+        Ok(Some(field.into()))
     }
 }
 

@@ -173,7 +173,7 @@ mod tests {
         let columns = vec![ViewColumn { name: "b".to_owned(), column_type: ColumnType::Integer }];
         let view = View {
             query: "SELECT a FROM t; ".to_owned(),
-            search_schema: "public".to_owned(),
+            search_path: vec!["public".to_owned()],
             columns,
             depends_on: vec![],
         };

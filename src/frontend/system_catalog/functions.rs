@@ -13,13 +13,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use self::call::CatalogFunction;
 use super::listing::{self, Listed};
-use crate::catalog::PUBLIC;
 use crate::frontend::read_view::ReadView;
-
-/// All functions over `view`, for a session whose unqualified names are in `public`.
-pub fn functions(view: &ReadView) -> Vec<Arc<ScalarUDF>> {
-    functions_in(view, &[PUBLIC.to_owned()])
-}
 
 /// All functions over `view`, for a session that looks up unqualified names in `search_path`.
 pub fn functions_in(view: &ReadView, search_path: &[String]) -> Vec<Arc<ScalarUDF>> {

@@ -27,7 +27,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 
 pub use self::ddl::{create_table_sql, create_view_sql, quote_identifier};
-pub use self::functions::{functions, functions_in};
+pub use self::functions::functions_in;
 use self::listing::Listed;
 use self::provider::SystemTable;
 use self::relation::SystemRelation;
@@ -137,6 +137,11 @@ pub fn provider(
 ) -> Option<Arc<dyn TableProvider>> {
     let relation = SystemSchema::find(schema)?.relation(name)?;
     Some(Arc::new(SystemTable::new(relation, context)))
+}
+
+/// Whether a table is one of the system relations.
+pub fn is_system_table(table: &dyn TableProvider) -> bool {
+    table.is::<SystemTable>()
 }
 
 #[cfg(test)]

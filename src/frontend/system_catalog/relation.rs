@@ -38,8 +38,10 @@ pub enum Rows {
     None,
     Of(fn(&SystemContext) -> Vec<Row>),
     /// The rows are elsewhere, and asked for at each scan.
-    Fetched(for<'a> fn(&'a SystemContext) -> BoxFuture<'a, Result<Vec<Row>, SqlError>>),
+    Fetched(for<'a> fn(&'a SystemContext) -> BoxFuture<'a, FetchedRows>),
 }
+
+type FetchedRows = Result<Vec<Row>, SqlError>;
 
 impl RelationKind {
     /// `pg_class.relkind`.

@@ -76,7 +76,7 @@ fn table() -> RelationBody {
 fn view() -> RelationBody {
     RelationBody::View(View {
         query: "SELECT a FROM t".to_owned(),
-        search_schema: "public".to_owned(),
+        search_path: vec!["public".to_owned()],
         columns: vec![ViewColumn { name: "a".to_owned(), column_type: ColumnType::Integer }],
         depends_on: vec![ObjectId(7)],
     })
@@ -124,7 +124,7 @@ fn session(system: &SystemContext) -> SessionContext {
         }
         catalog.register_schema(schema, Arc::new(tables)).unwrap();
     }
-    for function in functions(&system.view) {
+    for function in functions_in(&system.view, &["public".to_owned()]) {
         session.register_udf(ScalarUDF::clone(&function));
     }
     session

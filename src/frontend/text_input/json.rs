@@ -11,28 +11,41 @@ use super::{Result, TextInputError};
 const DEPTH_MAX: usize = 1000;
 
 /// The text as a `jsonb` column stores and prints it.
-pub(super) fn normalise(text: &str) -> Result<String> {
-    let mut scanner = Scanner { text, at: 0 };
-    let value = scanner.value(0)?;
-    scanner.skip_spaces();
-    if scanner.peek().is_some() {
-        return Err(scanner.unexpected("end of input"));
-    }
+pub(crate) fn normalise(text: &str) -> Result<String> {
+    let value = Json::parse(text)?;
     let mut out = String::with_capacity(text.len() + 16);
     value.write(&mut out);
     Ok(out)
 }
 
-enum Json {
+/// A value of `jsonb`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Json {
     /// `null`, a boolean or a number, as it is printed.
     Word(String),
     Text(String),
     Array(Vec<Json>),
+    /// By key; see [`Json::object`].
     Object(Vec<(String, Json)>),
 }
 
 impl Json {
-    fn write(&self, out: &mut String) {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let mut scanner = Scanner { text, at: 0 };
+        let value = scanner.value(0)?;
+        scanner.skip_spaces();
+        if scanner.peek().is_some() {
+            return Err(scanner.unexpected("end of input"));
+        }
+        Ok(value)
+    }
+
+    /// An object of members in any order; of equal keys the last one counts.
+    pub(crate) fn object(members: Vec<(String, Self)>) -> Self {
+        Self::Object(unique(members))
+    }
+
+    pub(crate) fn write(&self, out: &mut String) {
         match self {
             Self::Word(word) => out.push_str(word),
             Self::Text(text) => write_string(text, out),
@@ -202,7 +215,7 @@ impl<'a> Scanner<'a> {
             members.push(self.member(depth)?);
             self.skip_spaces();
             if self.take(b'}') {
-                return Ok(Json::Object(unique(members)));
+                return Ok(Json::object(members));
             }
             if !self.take(b',') {
                 return Err(self.unexpected("\",\" or \"}\""));

@@ -8,7 +8,7 @@ mod array_literal;
 pub(crate) mod calendar;
 mod datetime;
 mod interval;
-mod json;
+pub(crate) mod json;
 pub(crate) mod numeric;
 mod scalar;
 

@@ -1,6 +1,7 @@
 //! Reads a file written under an older definition of its table: columns are found by id.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
@@ -93,7 +94,7 @@ impl PhysicalExprAdapter for Adapter {
 }
 
 /// Turns the bytes a file holds for an interval column back into intervals.
-#[derive(Debug, Eq, Hash)]
+#[derive(Debug, Eq)]
 struct DecodeIntervals {
     column: Arc<dyn PhysicalExpr>,
     field: FieldRef,
@@ -103,6 +104,13 @@ struct DecodeIntervals {
 impl PartialEq for DecodeIntervals {
     fn eq(&self, other: &Self) -> bool {
         self.column.eq(&other.column) && self.field == other.field
+    }
+}
+
+impl Hash for DecodeIntervals {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.column.hash(state);
+        self.field.hash(state);
     }
 }
 

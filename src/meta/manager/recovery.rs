@@ -129,8 +129,8 @@ async fn create(
     clock: &dyn Clock,
 ) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
     let cluster_id = uuid::Uuid::new_v4().to_string();
-    let lease = Lease::take(state_store, data_directory, &cluster_id).await?;
-    let epoch = lease.taken_at().epoch.next(clock.now_ms());
+    Lease::check_free(state_store, data_directory).await?;
+    let epoch = Epoch::ZERO.next(clock.now_ms());
     let mut state = State::new(cluster_id, params, epoch);
     let public = Schema {
         id: state.next.object,
@@ -143,6 +143,8 @@ async fn create(
     let mut pairs = state.encode_without_version();
     pairs.push(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint));
     store.fill(pairs).await?;
+    // Last, so that a crash before leaves no directory that belongs to a cluster nobody has.
+    let lease = Lease::take(state_store, data_directory, &state.cluster_id).await?;
     info!(cluster = %state.cluster_id, "new cluster");
     let version = state.version.id;
     Ok((Arc::new(state), lease, version))

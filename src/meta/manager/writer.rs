@@ -232,12 +232,8 @@ impl Writer {
     }
 
     fn next_epoch(&self) -> Epoch {
-        self.state.version.max_committed_epoch.max(self.floor()).next(self.clock.now_ms())
-    }
-
-    /// Nothing at or below this epoch may be used: another life of this cluster may have had it.
-    fn floor(&self) -> Epoch {
-        self.lease.taken_at().epoch
+        let last = self.state.version.max_committed_epoch.max(self.state.epoch_floor);
+        last.next(self.clock.now_ms())
     }
 
     fn committed(&self, state: &State) -> Committed {
@@ -252,7 +248,7 @@ impl Writer {
         match &self.halted {
             None => Ok(()),
             Some(why) => Err(MetaError::new(ErrorKind::Deposed, format!("writes are stopped: {why}"))
-                .hint("Restart the server; reads go on.")),
+                .hint("Stop one of the two servers: a data directory has one writer. Reads go on.")),
         }
     }
 

@@ -59,7 +59,7 @@ impl Group {
         version: &Version,
     ) -> Result<(), MetaError> {
         let definition = catalog.relation_by_id(table.table_id);
-        if !definition.is_some_and(|d| d.lifetime.born == table.definition_born) {
+        if definition.is_none_or(|d| d.lifetime.born != table.definition_born) {
             return Err(conflict("the table was altered or dropped by another session"));
         }
         if table.keyed && self.may_hold_new_keys(table.table_id, write, version) {

@@ -86,9 +86,9 @@ impl MetaStore for SqliteStore {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    ReadOnly,
-    ReadWrite,
-    ReadWriteCreate,
+    Read,
+    Write,
+    Create,
 }
 
 /// The file and the connection to it.
@@ -115,7 +115,7 @@ impl Database {
     fn inspect(&mut self) -> Result<(), StoreError> {
         match self.path.try_exists() {
             Ok(true) => self.connect(),
-            Ok(false) if self.mode == Mode::ReadWriteCreate => Ok(()),
+            Ok(false) if self.mode == Mode::Create => Ok(()),
             Ok(false) => Err(self.unreadable("the file does not exist")),
             Err(error) => Err(io(&self.name, "look at the file", error)),
         }
@@ -124,14 +124,14 @@ impl Database {
     /// Connects, locks the file and makes sure it is ours. Alters nothing in a file that is there.
     fn connect(&mut self) -> Result<(), StoreError> {
         let access = match self.mode {
-            Mode::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
-            Mode::ReadWrite => OpenFlags::SQLITE_OPEN_READ_WRITE,
-            Mode::ReadWriteCreate => {
+            Mode::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            Mode::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+            Mode::Create => {
                 OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
             }
         };
         let begin = match self.mode {
-            Mode::ReadOnly => "BEGIN",
+            Mode::Read => "BEGIN",
             _ => "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE",
         };
         let failed = |error| failed(&self.name, "open the file", error);
@@ -149,7 +149,7 @@ impl Database {
 
     /// Makes the file and its table where they are missing.
     fn prepare(&mut self) -> Result<(), StoreError> {
-        if self.prepared || self.mode == Mode::ReadOnly {
+        if self.prepared || self.mode == Mode::Read {
             return Ok(());
         }
         if self.connection.is_none() {
@@ -244,13 +244,13 @@ fn parse_endpoint(endpoint: &str) -> Result<(PathBuf, Mode), String> {
         if endpoint.contains("://") {
             return Err("this build keeps metadata in SQLite files, sqlite://path".to_owned());
         }
-        return Ok((parse_path(endpoint)?, Mode::ReadWriteCreate));
+        return Ok((parse_path(endpoint)?, Mode::Create));
     };
     let (path, query) = rest.split_once('?').unwrap_or((rest, "mode=rwc"));
     let mode = match query {
-        "mode=rwc" | "" => Mode::ReadWriteCreate,
-        "mode=rw" => Mode::ReadWrite,
-        "mode=ro" => Mode::ReadOnly,
+        "mode=rwc" | "" => Mode::Create,
+        "mode=rw" => Mode::Write,
+        "mode=ro" => Mode::Read,
         other => return Err(format!("\"{other}\" is none of mode=rwc, mode=rw, mode=ro")),
     };
     Ok((parse_path(path)?, mode))

@@ -12,6 +12,7 @@ use super::decimal::Decimal;
 use super::{Column, Result, Writer, float, internal};
 use crate::frontend::pgwire::types::WireType;
 use crate::frontend::text_input::calendar::{DAY_MICROS, date_of_days};
+use pgwire::api::Type;
 use pgwire::api::results::FieldFormat;
 
 const SECOND: i64 = 1_000_000;
@@ -229,13 +230,17 @@ fn list(list: &ListArray, wire: &WireType) -> Result<Writer> {
     let quoting = may_need_quotes(&element.arrow_type);
     let values = Column::new(list.values(), element, FieldFormat::Text)?;
     let offsets = list.offsets().clone();
+    let (open, comma, close) = match wire.pg_type {
+        Type::INT2_VECTOR | Type::OID_VECTOR => ("", " ", ""),
+        _ => ("{", ",", "}"),
+    };
     Ok(Box::new(move |row, out| {
         let bounds = (usize::try_from(offsets[row]), usize::try_from(offsets[row + 1]));
         let (Ok(first), Ok(end)) = bounds else { return Err(internal("an offset is negative")) };
-        out.put_u8(b'{');
+        out.put_slice(open.as_bytes());
         for place in first..end {
             if place > first {
-                out.put_u8(b',');
+                out.put_slice(comma.as_bytes());
             }
             if values.is_null(place) {
                 out.put_slice(b"NULL");
@@ -247,7 +252,7 @@ fn list(list: &ListArray, wire: &WireType) -> Result<Writer> {
                 quote(start, out);
             }
         }
-        out.put_u8(b'}');
+        out.put_slice(close.as_bytes());
         Ok(())
     }))
 }

@@ -54,6 +54,7 @@ pub(super) const FUNCTIONS: &[FunctionSpec] = &[
         })
     }),
     FunctionSpec::strict("regproc_name", (1, 1), SystemType::Text, regproc_name),
+    FunctionSpec::strict("to_oid", (1, 1), SystemType::Oid, to_oid),
     FunctionSpec::strict("pg_table_is_visible", (1, 1), SystemType::Bool, is_visible),
 ];
 
@@ -92,6 +93,21 @@ fn cast_to_oid(argument: &Argument, find: impl FnOnce(&str) -> Result<u32, SqlEr
         (None, Some(name)) => find(name).map(Cell::from),
         (None, None) => Ok(Cell::Null),
     }
+}
+
+/// Negative numbers of four bytes count from the end, as PostgreSQL has it.
+fn to_oid(_: &Lookup, arguments: &[Argument]) -> Evaluated {
+    let Some(number) = oid_argument(&arguments[0]) else {
+        let text = text(&arguments[0]).unwrap_or_default();
+        let message = format!("invalid input syntax for type oid: \"{text}\"");
+        return Err(SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, message));
+    };
+    let oid = match i32::try_from(number) {
+        Ok(narrow) => Some(narrow.cast_unsigned()),
+        Err(_) => u32::try_from(number).ok(),
+    };
+    let out_of_range = || SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "OID out of range");
+    oid.map(Cell::from).ok_or_else(out_of_range)
 }
 
 fn missing(sqlstate: SqlState, kind: &str, name: &str) -> SqlError {

@@ -160,8 +160,8 @@ impl<'a> StatementParser<'a> {
             return first;
         }
         let skipped = ["OR", "REPLACE", "UNIQUE", "TEMP", "TEMPORARY", "RECURSIVE", "DEFAULT"];
-        let words = (1..).map_while(|n| self.word(n));
-        let kind = words.skip_while(|word| skipped.contains(&word.as_str())).next();
+        let mut words = (1..).map_while(|n| self.word(n));
+        let kind = words.find(|word| !skipped.contains(&word.as_str()));
         match kind.as_deref() {
             Some("MATERIALIZED") => format!("{first} MATERIALIZED VIEW"),
             Some(kind) => format!("{first} {kind}"),
