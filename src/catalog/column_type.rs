@@ -72,10 +72,23 @@ impl ColumnType {
         }
     }
 
-    /// A field of this type whose metadata says what Arrow cannot.
+    /// A field of this type whose metadata says what Arrow cannot, and nothing else: DataFusion wants
+    /// the parts of a `UNION` or of a recursive query to carry the same.
     pub fn field(&self, name: &str, nullable: bool) -> Field {
-        Field::new(name, self.arrow_type(), nullable)
-            .with_metadata([(SQL_TYPE_KEY.to_owned(), self.to_string())].into())
+        let field = Field::new(name, self.arrow_type(), nullable);
+        if self.told_by_arrow() {
+            return field;
+        }
+        field.with_metadata([(SQL_TYPE_KEY.to_owned(), self.to_string())].into())
+    }
+
+    /// Whether the Arrow type alone says which type this is. A string without more is `text`.
+    fn told_by_arrow(&self) -> bool {
+        match self {
+            Self::Numeric(_) | Self::Varchar(_) | Self::Jsonb => false,
+            Self::Array(element) => element.told_by_arrow(),
+            _ => true,
+        }
     }
 
     /// The type inside an array type, else the type itself.

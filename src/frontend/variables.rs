@@ -140,6 +140,11 @@ impl Variables {
     }
 }
 
+/// What a variable is when nobody has set it.
+pub fn default_of(name: &str) -> Option<&'static str> {
+    find(name).ok().map(|spec| spec.default)
+}
+
 /// Whether `SET` has a handler of its own for it, and under which name.
 pub fn is_special(name: &str) -> Result<Option<&'static str>, SqlError> {
     let spec = find(name)?;

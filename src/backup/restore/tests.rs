@@ -97,7 +97,12 @@ async fn a_restore_brings_everything_back() {
     for target in stores {
         let restored = world.restore(world.request(1), target).await.unwrap();
         let next = restored.next;
-        let expected = State { revision: world.state.revision + 1, next, ..world.state.clone() };
+        let expected = State {
+            revision: world.state.revision + 1,
+            next,
+            epoch_floor: world.state.version.max_committed_epoch,
+            ..world.state.clone()
+        };
         assert_eq!(restored, expected);
         assert_eq!(next.snapshot, SnapshotId(2));
         assert_eq!(next.sst, SstId(6));

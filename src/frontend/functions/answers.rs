@@ -14,7 +14,7 @@ const ANY_3: &[Arg] = &[Arg::Any, Arg::Any, Arg::Any];
 const ANY_4: &[Arg] = &[Arg::Any, Arg::Any, Arg::Any, Arg::Any];
 
 /// True of every object there is.
-const VISIBLE: [&str; 7] = [
+const VISIBLE: [&str; 10] = [
     "pg_collation_is_visible",
     "pg_conversion_is_visible",
     "pg_function_is_visible",
@@ -22,6 +22,9 @@ const VISIBLE: [&str; 7] = [
     "pg_operator_is_visible",
     "pg_type_is_visible",
     "pg_ts_config_is_visible",
+    "pg_ts_dict_is_visible",
+    "pg_ts_parser_is_visible",
+    "pg_ts_template_is_visible",
 ];
 
 /// The user may do everything.

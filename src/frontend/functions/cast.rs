@@ -183,7 +183,7 @@ fn cut(array: &ArrayRef, target: &ColumnType) -> EngineResult<ArrayRef> {
 }
 
 /// Half goes to the even neighbour from floats, and away from zero from decimals.
-fn rounded(array: &ArrayRef) -> EngineResult<ArrayRef> {
+pub fn rounded(array: &ArrayRef) -> EngineResult<ArrayRef> {
     Ok(match array.data_type() {
         DataType::Decimal32(precision, _) => cast(array, &DataType::Decimal32(*precision, 0))?,
         DataType::Decimal64(precision, _) => cast(array, &DataType::Decimal64(*precision, 0))?,
@@ -198,7 +198,7 @@ fn rounded(array: &ArrayRef) -> EngineResult<ArrayRef> {
 }
 
 /// Values as PostgreSQL prints them. Only booleans are cast to longer words than they are sent as.
-fn print(array: &ArrayRef, field: &Field) -> EngineResult<ArrayRef> {
+pub fn print(array: &ArrayRef, field: &Field) -> EngineResult<ArrayRef> {
     if array.data_type() == &DataType::Boolean {
         return Ok(cast(&cast(array, &DataType::Utf8)?, &DataType::Utf8View)?);
     }

@@ -19,7 +19,8 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::ScalarUDF;
 
-pub use cast::CAST;
+pub use cast::{CAST, print, rounded};
+pub use type_of::name_of;
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
 pub use only_row::ONLY_ROW;
 pub use plain::PLAIN;

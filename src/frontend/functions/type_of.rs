@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 use crate::catalog::SQL_TYPE_KEY;
 
 /// The SQL name of a type; `declared` is the name the field carries, if any.
-pub(super) fn name_of(data_type: &DataType, declared: Option<&str>) -> String {
+pub fn name_of(data_type: &DataType, declared: Option<&str>) -> String {
     let name = match data_type {
         DataType::Null => "unknown",
         DataType::Boolean => "boolean",

@@ -268,7 +268,7 @@ fn new_column(state: &SessionState, column: &ColumnDef) -> Result<NewColumn, Sql
         match &option.option {
             ColumnOption::NotNull => not_null = true,
             ColumnOption::Default(expr) => {
-                default_value(state, expr, &column_type)?;
+                default_value(state, expr, &name, &column_type)?;
                 default = Some(expr.to_string());
             }
             _ => {}
@@ -281,6 +281,7 @@ fn new_column(state: &SessionState, column: &ColumnDef) -> Result<NewColumn, Sql
 fn default_value(
     state: &SessionState,
     expr: &Expr,
+    column: &str,
     column_type: &ColumnType,
 ) -> Result<ArrayRef, SqlError> {
     let expr = insert::default_expr(state, Some(&expr.to_string()))?;
@@ -307,7 +308,7 @@ fn default_value(
     if value.data_type().is_null() {
         return Ok(new_null_array(&column_type.arrow_type(), 1));
     }
-    assign(&value, column_type)
+    assign(&value, column, column_type)
 }
 
 fn primary_key(create: &CreateTable) -> Result<Vec<String>, SqlError> {
@@ -364,7 +365,7 @@ fn alter_step(planner: &Planner, operation: &AlterOperation) -> Result<AlterStep
                 _ => None,
             });
             let value = default
-                .map(|expr| default_value(&state, expr, &column_def.column_type))
+                .map(|expr| default_value(&state, expr, &column_def.name, &column_def.column_type))
                 .transpose()?
                 .filter(|value| value.null_count() == 0);
             if column_def.not_null && value.is_none() {

@@ -13,7 +13,7 @@ use sqlparser::ast::{self, Insert, Query, SetExpr};
 
 use super::rows::Conform;
 use super::{Outcome, Parameters, Reply, writes};
-use crate::catalog::{Relation, SYSTEM_SCHEMAS, Table};
+use crate::catalog::{ColumnType, Relation, SYSTEM_SCHEMAS, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::{RelationName, folded};
@@ -146,8 +146,46 @@ pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
                 *cell = default.and_then(parse_expr).unwrap_or_else(null);
             }
         }
+        agree(values, target);
     }
     Some(query)
+}
+
+/// Lets quoted literals stand beside other expressions in one column of `VALUES`: a literal is what
+/// the column is.
+fn agree(values: &mut ast::Values, target: &InsertTarget) {
+    for (place, column) in target.columns.iter().enumerate() {
+        let column_type = &target.table.columns[*column].column_type;
+        let cells = || values.rows.iter().filter_map(|row| row.content.get(place));
+        if !(cells().any(is_quoted) && cells().any(|cell| !is_quoted(cell) && !is_null(cell))) {
+            continue;
+        }
+        let is_text = matches!(column_type, ColumnType::Text | ColumnType::Varchar(_));
+        for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(place)) {
+            let cast = if is_text { !is_quoted(cell) } else { is_quoted(cell) || is_number(cell) };
+            if cast
+                && let Some(cast) = parse_expr(&format!("CAST({cell} AS {column_type})"))
+            {
+                *cell = cast;
+            }
+        }
+    }
+}
+
+fn is_quoted(cell: &ast::Expr) -> bool {
+    matches!(cell, ast::Expr::Value(v) if matches!(v.value, ast::Value::SingleQuotedString(_)))
+}
+
+fn is_number(cell: &ast::Expr) -> bool {
+    match cell {
+        ast::Expr::Value(v) => matches!(v.value, ast::Value::Number(..)),
+        ast::Expr::UnaryOp { expr, .. } => is_number(expr),
+        _ => false,
+    }
+}
+
+fn is_null(cell: &ast::Expr) -> bool {
+    matches!(cell, ast::Expr::Value(v) if v.value == ast::Value::Null)
 }
 
 /// The table of this name that the session may write.

@@ -8,10 +8,10 @@ use std::sync::LazyLock;
 use datafusion::functions_aggregate::all_default_aggregate_functions;
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, GroupByExpr,
-    Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax, OneOrManyWithParens, OrderByKind,
-    Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
-    TableWithJoins, visit_expressions, visit_expressions_mut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
+    GroupByExpr, Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax, OneOrManyWithParens,
+    OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableAliasColumnDef,
+    TableFactor, TableWithJoins, Visit as _, Visitor, visit_expressions_mut,
 };
 
 use super::operators::{call, call_with, take};
@@ -172,16 +172,40 @@ fn aggregates(expr: &Expr) -> bool {
         });
         names.map(|name| name.to_lowercase()).collect()
     });
-    let flow = visit_expressions(expr, |inner| match inner {
-        Expr::Function(function)
-            if function.over.is_some()
-                || AGGREGATES.contains(&function.name.to_string().to_lowercase()) =>
-        {
-            ControlFlow::Break(())
+    let mut calls = AggregateCalls { names: &AGGREGATES, queries: 0 };
+    expr.visit(&mut calls).is_break()
+}
+
+/// Stops at the first call that is not in a query inside.
+struct AggregateCalls<'a> {
+    names: &'a HashSet<String>,
+    queries: usize,
+}
+
+impl Visitor for AggregateCalls<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(Function { name, over, .. })
+                if self.queries == 0
+                    && (over.is_some() || self.names.contains(&name.to_string().to_lowercase())) =>
+            {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
         }
-        _ => ControlFlow::Continue(()),
-    });
-    flow.is_break()
+    }
 }
 
 pub(super) fn empty_query() -> Box<Query> {

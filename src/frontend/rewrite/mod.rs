@@ -1,13 +1,15 @@
 //! Passes over a parsed statement, between the parser and DataFusion's planner.
 //!
 //! DataFusion speaks a SQL of its own: it leaves out clauses without a word, has other type names and
-//! other column names. The passes close that gap on the syntax tree, each in a file of its own:
-//! [`reject`] refuses what the planner would ignore, [`output_names`] gives columns their names,
-//! [`operators`] and [`casts`] replace what the planner lacks by calls of our functions, and
-//! [`types`] tells it what our types are.
+//! other column names. The passes close that gap, each in a file of its own. Most are over the syntax
+//! tree: [`reject`] refuses what the planner would ignore, [`output_names`] gives columns their names,
+//! [`operators`] and [`casts`] replace what the planner lacks by calls of our functions. Three work with
+//! types: [`types`] tells the planner what our types are, [`typed_operators`] what the operators between
+//! them mean, and [`subqueries`] turns plans of subqueries into such as can be joined.
 
 mod arrays;
 pub mod casts;
+mod hidden_columns;
 pub mod operators;
 pub mod output_names;
 pub mod reject;
@@ -38,6 +40,7 @@ pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
 fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     reject::reject_ignored(node)?;
     output_names::name_nested_selects(node);
+    hidden_columns::reveal(node);
     operators::rewrite_operators(node)?;
     casts::rewrite_casts(node)?;
     values::plain_values(node);

@@ -8,22 +8,22 @@
 //!   only element: more than one is an error, but only for the rows that are really looked at.
 //! - Over the system catalogs it becomes a lateral join, which has no limits on its conditions. There the
 //!   keys see to it that there is one row.
-//! - `EXISTS` in a select list becomes a comparison of the number of rows.
+//! - `EXISTS` and `IN` in a select list become comparisons of numbers of rows.
 
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
 use datafusion::common::alias::AliasGenerator;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::expr_fn::{array_agg, count, first_value};
-use datafusion::logical_expr::expr::{Exists, ScalarFunction};
+use datafusion::logical_expr::expr::{Exists, InSubquery, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     Expr, FetchType, Filter, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, Projection,
-    SkipType, SortExpr, Subquery, lit,
+    SkipType, SortExpr, Subquery, lit, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -83,14 +83,16 @@ fn rewrite(node: LogicalPlan, aliases: &AliasGenerator) -> Result<Transformed<Lo
 }
 
 fn has_subquery(expr: &Expr) -> bool {
-    let found = expr.exists(|inner| Ok(matches!(inner, Expr::ScalarSubquery(_) | Expr::Exists(_))));
-    found.unwrap_or(true)
+    let is_subquery = |inner: &Expr| {
+        matches!(inner, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))
+    };
+    expr.exists(|inner| Ok(is_subquery(inner))).unwrap_or(true)
 }
 
 /// The expressions of one plan node, and the input they see.
 struct Scope<'a> {
     input: LogicalPlan,
-    /// Whether `EXISTS` is to be counted: only filters know it.
+    /// Whether `EXISTS` and `IN` are to be counted: only filters know them.
     counts: bool,
     aliases: &'a AliasGenerator,
 }
@@ -103,7 +105,11 @@ impl Scope<'_> {
                 Ok(Transformed::new(value, true, TreeNodeRecursion::Jump))
             }
             Expr::Exists(exists) if self.counts => {
-                Ok(Transformed::new(counted(exists)?, true, TreeNodeRecursion::Jump))
+                let Exists { subquery, negated } = exists;
+                Ok(Transformed::new(counted(subquery, negated)?, true, TreeNodeRecursion::Jump))
+            }
+            Expr::InSubquery(within) if self.counts => {
+                Ok(Transformed::new(found_within(within, &self.input)?, true, TreeNodeRecursion::Jump))
             }
             other => Ok(Transformed::no(other)),
         });
@@ -208,21 +214,25 @@ fn is_aggregated(plan: &LogicalPlan) -> bool {
     }
 }
 
+/// Relations without rows are plans without any.
 fn reads_only_catalogs(plan: &LogicalPlan) -> Result<bool> {
     let mut only = true;
     plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            let provider: Arc<dyn TableProvider> = source_as_provider(&scan.source)?;
-            only &= system_catalog::is_system_table(provider.as_ref());
-        }
+        only &= match node {
+            LogicalPlan::TableScan(scan) => {
+                system_catalog::is_system_table(source_as_provider(&scan.source)?.as_ref())
+            }
+            LogicalPlan::EmptyRelation(empty) => !empty.produce_one_row,
+            node => !node.inputs().is_empty(),
+        };
         Ok(if only { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     Ok(only)
 }
 
 /// `EXISTS (query)` as `(SELECT count(*) > 0 FROM (query))`.
-fn counted(exists: Exists) -> Result<Expr> {
-    let Exists { subquery: Subquery { subquery, outer_ref_columns, spans }, negated } = exists;
+fn counted(subquery: Subquery, negated: bool) -> Result<Expr> {
+    let Subquery { subquery, outer_ref_columns, spans } = subquery;
     let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(subquery))
         .aggregate(no_groups(), [count(lit(1_i64))])?
         .build()?;
@@ -230,4 +240,30 @@ fn counted(exists: Exists) -> Result<Expr> {
     let found = if negated { number.eq(lit(0_i64)) } else { number.gt(lit(0_i64)) };
     let found = LogicalPlanBuilder::from(rows).project([found])?.build()?;
     Ok(Expr::ScalarSubquery(with_plan(outer_ref_columns, spans, found)))
+}
+
+/// `x IN (query)`: true if a row is equal; unknown if a null keeps one from knowing; else false.
+fn found_within(within: InSubquery, input: &LogicalPlan) -> Result<Expr> {
+    let InSubquery { expr, subquery, negated } = within;
+    let value = columns_of(&subquery.subquery).swap_remove(0);
+    let mut outer = subquery.outer_ref_columns.clone();
+    let wanted = expr.as_ref().clone().transform(|inner| match inner {
+        Expr::Column(column) => {
+            let field = Arc::clone(input.schema().qualified_field_from_column(&column)?.1);
+            outer.push(Expr::OuterReferenceColumn(field, column));
+            Ok(Transformed::yes(outer[outer.len() - 1].clone()))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    let wanted = wanted.data()?;
+    let rows_where = |condition: Expr, outer: Vec<Expr>| {
+        let rows = LogicalPlanBuilder::from(LogicalPlan::clone(&subquery.subquery));
+        let rows = rows.filter(condition)?.build()?;
+        counted(with_plan(outer, subquery.spans.clone(), rows), false)
+    };
+    let equal = rows_where(value.clone().eq(wanted), outer)?;
+    let null = rows_where(value.is_null(), subquery.outer_ref_columns.clone())?;
+    let any = counted(subquery.clone(), false)?;
+    let unknown = null.or(expr.is_null().and(any));
+    when(equal, lit(!negated)).when(unknown, lit(ScalarValue::Boolean(None))).otherwise(lit(negated))
 }

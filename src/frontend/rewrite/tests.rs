@@ -84,6 +84,10 @@ fn operators_and_names_become_what_the_planner_knows() {
         ("SELECT a FROM t FETCH FIRST 2 ROWS ONLY", "SELECT a FROM t LIMIT 2"),
         ("SELECT now() AT TIME ZONE 'UTC'", "SELECT timezone('UTC', now())"),
         ("SELECT current_schema", "SELECT current_schema()"),
+        (
+            "SELECT c.tableoid FROM pg_catalog.pg_class c",
+            "SELECT to_regclass_oid('pg_catalog.pg_class') AS tableoid FROM pg_catalog.pg_class c",
+        ),
         ("SELECT count(*), a @> b FROM t GROUP BY 2", "SELECT count(*), a @> b FROM t GROUP BY 2"),
     ];
     for (sql, expected) in cases {
@@ -105,7 +109,7 @@ fn casts_become_ours() {
         ("SELECT c.oid::pg_catalog.regclass FROM c", "SELECT regclass_name(c.oid) FROM c"),
         ("SELECT 't'::regclass::text", "SELECT regclass_name(to_regclass_oid('t'))"),
         ("SELECT a::pg_catalog.oid FROM t", "SELECT to_oid(a) FROM t"),
-        ("SELECT oid '1', $1::oid", "SELECT to_oid('1'), $1::oid"),
+        ("SELECT $1::oid", "SELECT $1::oid"),
         ("SELECT $1::int", "SELECT $1::INT"),
         ("SELECT NULL::timestamp", "SELECT NULL::TIMESTAMP"),
         ("SELECT '{1,2}'::int[]", "SELECT sql_cast('{1,2}', 'integer[]')"),

@@ -68,7 +68,13 @@ fn foreign(error: &(dyn Error + 'static)) -> SqlError {
         }
         cause = current.source();
     }
-    SqlError::internal(error.to_string())
+    let text = error.to_string();
+    if text.starts_with("regex parse error") {
+        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let message = format!("invalid regular expression: {reason}");
+        return SqlError::new(SqlState::INVALID_REGULAR_EXPRESSION, message);
+    }
+    SqlError::internal(text)
 }
 
 fn known(error: &(dyn Error + 'static)) -> Option<SqlError> {

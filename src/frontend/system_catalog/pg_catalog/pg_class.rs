@@ -39,7 +39,7 @@ pub(super) const RELATION: SystemRelation = relation!(
         relrowsecurity: Bool = false,
         relforcerowsecurity: Bool = false,
         relispopulated: Bool = true,
-        relreplident: Char = if class.kind == 'r' { 'd' } else { 'n' },
+        relreplident: Char = replica_identity(class),
         relispartition: Bool = false,
         relrewrite: Oid = 0,
         relfrozenxid: Xid = 0,
@@ -60,6 +60,11 @@ fn access_method(class: &Listed) -> u32 {
         'i' => INDEX_ACCESS_METHOD,
         _ => 0,
     }
+}
+
+/// By the primary key, or nothing: the second for what no one could replicate.
+fn replica_identity(class: &Listed) -> char {
+    if class.kind == 'r' && class.schema != "pg_catalog" { 'd' } else { 'n' }
 }
 
 /// Rows of a user's table; -1, that is unknown, of anything else.

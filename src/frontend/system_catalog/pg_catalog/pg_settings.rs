@@ -3,6 +3,7 @@
 use crate::frontend::system_catalog::SystemContext;
 use crate::frontend::system_catalog::cell::NULL;
 use crate::frontend::system_catalog::relation::{SystemRelation, relation};
+use crate::frontend::variables;
 use crate::params::{PARAMS, ParamSpec};
 
 struct Setting {
@@ -44,9 +45,9 @@ impl Setting {
     }
 
     fn source(&self) -> &'static str {
-        match (self.context, self.default) {
-            ("user", _) => "session",
-            (_, Some(default)) if default == self.value => "default",
+        match self.default {
+            Some(default) if default == self.value => "default",
+            _ if self.context == "user" => "session",
             _ => "configuration file",
         }
     }
@@ -58,7 +59,7 @@ fn settings(context: &SystemContext) -> Vec<Setting> {
         value: value.clone(),
         description: "",
         context: "user",
-        default: None,
+        default: variables::default_of(name),
     });
     let cluster = PARAMS.iter().map(|param| parameter(context, param));
     let mut settings: Vec<Setting> = session.chain(cluster).collect();
