@@ -17,7 +17,9 @@ const ORIGIN_UNIX_MS: u64 = 1_617_235_200_000;
 const PHYSICAL_SHIFT: u32 = 16;
 
 /// A point in the history of the whole database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Epoch(u64);
 

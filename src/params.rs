@@ -143,9 +143,11 @@ impl ParamSpec {
         object_store::path::Path::parse(value.trim_matches('/'))
             .map(|path| path.to_string())
             .map_err(|e| self.unparsable(&e.to_string()))
-            .and_then(|path| {
-                if path.is_empty() { Err(ParamError::Empty(self.name)) } else { Ok(path) }
-            })
+            .and_then(
+                |path| {
+                    if path.is_empty() { Err(ParamError::Empty(self.name)) } else { Ok(path) }
+                },
+            )
     }
 
     fn unparsable(&self, reason: &str) -> ParamError {

@@ -64,7 +64,9 @@ pub async fn start(settings: Settings) -> Result<Server, StartError> {
     let meta_listener = listen("meta", &settings.meta_addr).await?;
     let params = initial_params(&settings)?;
     let store: Arc<dyn MetaStore> = match &settings.meta_store {
-        MetaStoreSetting::Sqlite { endpoint } => Arc::new(SqliteStore::open_target(endpoint).await?),
+        MetaStoreSetting::Sqlite { endpoint } => {
+            Arc::new(SqliteStore::open_target(endpoint).await?)
+        }
         MetaStoreSetting::Memory => Arc::new(MemoryStore::default()),
     };
     let manager = manager::open(store, NewCluster { params }, Arc::new(SystemClock)).await?;
@@ -79,13 +81,12 @@ pub async fn start(settings: Settings) -> Result<Server, StartError> {
     let replica = Replica::start(client.clone()).await?;
     let (memory, parallelism) = (settings.memory_bytes, settings.parallelism);
     let frontend = Frontend::new(client, replica, storage, memory, parallelism)?;
-    let sql = pgwire::serve(sql_listener, Arc::new(frontend)).map_err(|reason| {
-        StartError::Listen {
+    let sql =
+        pgwire::serve(sql_listener, Arc::new(frontend)).map_err(|reason| StartError::Listen {
             what: "SQL",
             addr: settings.listen_addr.clone(),
             reason: reason.to_string(),
-        }
-    })?;
+        })?;
     Ok(Server { sql, meta })
 }
 

@@ -62,7 +62,10 @@ fn within(module: &str, prefix: &str) -> bool {
 /// The layer of a module: that of the longest name in the table that holds it.
 fn layer(module: &str) -> Option<usize> {
     let names = LAYERS.iter().enumerate().flat_map(|(n, names)| names.iter().map(move |m| (m, n)));
-    names.filter(|(name, _)| within(module, name)).max_by_key(|(name, _)| name.len()).map(|(_, n)| n)
+    names
+        .filter(|(name, _)| within(module, name))
+        .max_by_key(|(name, _)| name.len())
+        .map(|(_, n)| n)
 }
 
 /// The part of a file that is not its unit tests: they may look anywhere.

@@ -142,9 +142,6 @@ mod tests {
 
     #[test]
     fn wide_numerics_take_the_wide_decimal() {
-        assert_eq!(
-            ColumnType::Numeric(Some((39, 2))).arrow_type(),
-            DataType::Decimal256(39, 2)
-        );
+        assert_eq!(ColumnType::Numeric(Some((39, 2))).arrow_type(), DataType::Decimal256(39, 2));
     }
 }

@@ -180,19 +180,17 @@ impl CatalogAt {
     pub fn relations_in(&self, schema_id: ObjectId) -> impl Iterator<Item = &Arc<Relation>> {
         let first = (schema_id, String::new());
         let end = (ObjectId(schema_id.0 + 1), String::new());
-        self.catalog
-            .names
-            .range(first..end)
-            .filter_map(|(_, history)| {
-                history.iter().rev().find(|r| r.lifetime.alive_at(self.epoch))
-            })
+        self.catalog.names.range(first..end).filter_map(|(_, history)| {
+            history.iter().rev().find(|r| r.lifetime.alive_at(self.epoch))
+        })
     }
 
     /// All relations, by id.
     pub fn relations(&self) -> impl Iterator<Item = &Arc<Relation>> {
-        self.catalog.relations.values().filter_map(|history| {
-            history.iter().rev().find(|r| r.lifetime.alive_at(self.epoch))
-        })
+        self.catalog
+            .relations
+            .values()
+            .filter_map(|history| history.iter().rev().find(|r| r.lifetime.alive_at(self.epoch)))
     }
 
     /// The views that read the relation `id`, directly.

@@ -32,11 +32,8 @@ fn table(id: u32, name: &str, column: &str, born: u64) -> Relation {
 }
 
 fn history() -> Arc<Catalog> {
-    let public = Schema {
-        id: ObjectId(1),
-        name: PUBLIC.to_owned(),
-        lifetime: Lifetime::since(epoch(1)),
-    };
+    let public =
+        Schema { id: ObjectId(1), name: PUBLIC.to_owned(), lifetime: Lifetime::since(epoch(1)) };
     let steps = [
         (1, CatalogChange::CreateSchema(public)),
         (2, CatalogChange::Define(table(7, "t", "a", 2))),

@@ -109,6 +109,11 @@ impl ServerProcess {
         }
     }
 
+    /// Ends the server as a crash would, and waits for its end.
+    pub async fn kill(mut self) -> io::Result<()> {
+        self.child.kill().await
+    }
+
     /// Resolves when the server ends by itself.
     pub async fn ended(&mut self) -> io::Result<ExitStatus> {
         // `Child::wait` would close stdin; it is held here.

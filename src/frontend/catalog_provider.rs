@@ -27,7 +27,9 @@ pub struct ViewCatalog {
 
 impl fmt::Debug for ViewCatalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ViewCatalog").field("search_path", &self.search_path).finish_non_exhaustive()
+        f.debug_struct("ViewCatalog")
+            .field("search_path", &self.search_path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,7 +120,10 @@ struct SchemaOf {
 impl SchemaProvider for SchemaOf {
     fn table_names(&self) -> Vec<String> {
         if SYSTEM_SCHEMAS.contains(&self.name.as_str()) {
-            return system_catalog::relation_names(&self.name).into_iter().map(str::to_owned).collect();
+            return system_catalog::relation_names(&self.name)
+                .into_iter()
+                .map(str::to_owned)
+                .collect();
         }
         let catalog = &self.catalog.planner.view.catalog;
         let schema = catalog.schema(&self.name);

@@ -13,6 +13,7 @@ use datafusion::prelude::SessionConfig;
 use super::error::SqlError;
 use super::functions;
 use super::overflow::CheckedIntegers;
+use super::query_runtime::QueryRuntime;
 use super::rewrite::subqueries::Subqueries;
 use super::rewrite::typed_operators::TypedOperators;
 use super::rewrite::types::SqlTypes;
@@ -28,6 +29,7 @@ const MEMORY_CONSUMERS_SHOWN: usize = 3;
 #[derive(Debug)]
 pub struct Engine {
     base: SessionState,
+    pub queries: QueryRuntime,
     pub statistics: Arc<StatisticsCache>,
     pub store_url: ObjectStoreUrl,
     pub storage: Storage,
@@ -61,7 +63,10 @@ impl Engine {
         for function in functions::all() {
             register(&mut base, function)?;
         }
-        Ok(Self { base, statistics: Arc::default(), store_url, storage })
+        functions::register_series(&mut base);
+        let queries = QueryRuntime::new(parallelism)
+            .map_err(|e| SqlError::internal(format!("could not start query threads: {e}")))?;
+        Ok(Self { base, queries, statistics: Arc::default(), store_url, storage })
     }
 
     /// A planning state that knows no relation yet.
@@ -96,6 +101,10 @@ fn options() -> ConfigOptions {
     let mut options = ConfigOptions::new();
     // Numbers like 1.5 are numeric in PostgreSQL, not double precision.
     options.sql_parser.parse_float_as_decimal = true;
+    // The filter of one aggregate leaves out files that another one needs.
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    // The parts of a UNION may differ in whether they can be null.
+    options.execution.skip_physical_aggregate_schema_check = true;
     // now() has a time zone.
     options.execution.time_zone = Some("UTC".to_owned());
     options

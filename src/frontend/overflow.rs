@@ -16,8 +16,8 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, ExprSchemable as _, LogicalPlan, Operator,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable as _, LogicalPlan, Operator, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -67,7 +67,8 @@ impl CheckedIntegers {
             return Ok(Transformed::no(expr));
         };
         // An expression whose type depends on an outer query is left as it is.
-        let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else {
+        let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema))
+        else {
             return Ok(Transformed::no(expr));
         };
         if left_type != right_type || !left_type.is_integer() {

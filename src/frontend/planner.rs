@@ -149,15 +149,11 @@ impl Planner {
         values: ParamValues,
     ) -> Result<SendableRecordBatchStream, SqlError> {
         let plan = plan.with_param_values(values)?;
-        Ok(DataFrame::new(state, plan).execute_stream().await?)
+        self.engine.queries.run(DataFrame::new(state, plan)).await
     }
 
     /// Plans and runs a query.
-    pub async fn query(
-        &self,
-        query: &Query,
-        parameters: &Parameters,
-    ) -> Result<Rows, SqlError> {
+    pub async fn query(&self, query: &Query, parameters: &Parameters) -> Result<Rows, SqlError> {
         let state = self.state()?;
         let plan = self.plan(&state, query, &parameters.types).await?;
         let schema = self.output_schema(query, &plan);
@@ -236,8 +232,10 @@ fn renamed(field: &Field, name: String) -> Field {
 }
 
 fn with_types_of(named: &Schema, typed: &Schema) -> SchemaRef {
-    let fields = named.fields().iter().zip(typed.fields()).map(|(named, typed)| {
-        named.as_ref().clone().with_data_type(typed.data_type().clone())
-    });
+    let fields = named
+        .fields()
+        .iter()
+        .zip(typed.fields())
+        .map(|(named, typed)| named.as_ref().clone().with_data_type(typed.data_type().clone()));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

@@ -40,25 +40,92 @@ enum Accepts {
 const VARIABLES: &[VariableSpec] = &[
     variable("application_name", "", Accepts::Anything, "name of the client application"),
     variable("bytea_output", "hex", Accepts::Only(&["hex"]), "text form of bytea"),
-    variable("client_encoding", "UTF8", Accepts::Only(&["UTF8", "UTF-8", "unicode"]), "encoding of the client"),
-    variable("client_min_messages", "notice", Accepts::Only(&["notice"]), "least severe message sent"),
-    variable("datestyle", "ISO, MDY", Accepts::Only(&["ISO, MDY", "ISO", "ISO, YMD"]), "text form of dates"),
-    variable("default_transaction_isolation", "repeatable read", Accepts::Only(&["repeatable read", "read committed", "snapshot"]), "isolation of new transactions; a statement always sees one epoch"),
-    variable("extra_float_digits", "1", Accepts::Integer(1, 3), "floats are always shown so that they read back exactly"),
-    variable("implicit_flush", "on", Accepts::Only(&["on", "true", "1"]), "a write is durable and visible when it is acknowledged"),
+    variable(
+        "client_encoding",
+        "UTF8",
+        Accepts::Only(&["UTF8", "UTF-8", "unicode"]),
+        "encoding of the client",
+    ),
+    variable(
+        "client_min_messages",
+        "notice",
+        Accepts::Only(&["notice"]),
+        "least severe message sent",
+    ),
+    variable(
+        "datestyle",
+        "ISO, MDY",
+        Accepts::Only(&["ISO, MDY", "ISO", "ISO, YMD"]),
+        "text form of dates",
+    ),
+    variable(
+        "default_table_access_method",
+        "hummock",
+        Accepts::Only(&["hummock"]),
+        "what keeps the rows of new tables",
+    ),
+    variable(
+        "default_transaction_isolation",
+        "repeatable read",
+        Accepts::Only(&["repeatable read", "read committed", "snapshot"]),
+        "isolation of new transactions; a statement always sees one epoch",
+    ),
+    variable(
+        "extra_float_digits",
+        "1",
+        Accepts::Integer(1, 3),
+        "floats are always shown so that they read back exactly",
+    ),
+    variable(
+        "implicit_flush",
+        "on",
+        Accepts::Only(&["on", "true", "1"]),
+        "a write is durable and visible when it is acknowledged",
+    ),
     variable("integer_datetimes", "on", Accepts::Nothing, "times are whole microseconds"),
     variable("intervalstyle", "postgres", Accepts::Only(&["postgres"]), "text form of intervals"),
     variable("is_superuser", "on", Accepts::Nothing, "whether the user may do everything"),
+    variable("jit", "off", Accepts::Only(&["off"]), "accepted for drivers; nothing is compiled"),
     variable(QUERY_EPOCH, "0", Accepts::Special, "epoch the session reads at; 0 reads the present"),
     variable(SEARCH_PATH, "\"$user\", public", Accepts::Special, "schemas of names that have none"),
     variable("server_encoding", "UTF8", Accepts::Nothing, "encoding of the server"),
-    variable("server_version", POSTGRES_VERSION, Accepts::Nothing, "version of PostgreSQL whose dialect is spoken"),
+    variable(
+        "server_version",
+        POSTGRES_VERSION,
+        Accepts::Nothing,
+        "version of PostgreSQL whose dialect is spoken",
+    ),
     variable("server_version_num", "140010", Accepts::Nothing, "the same as a number"),
-    variable("standard_conforming_strings", "on", Accepts::Only(&["on", "true"]), "backslashes are plain in strings"),
-    variable(STATEMENT_TIMEOUT, "0", Accepts::Duration, "longest time of a statement in ms; 0 is for ever"),
-    variable("synchronize_seqscans", "on", Accepts::Bool, "accepted for pg_dump; scans are always consistent"),
-    variable("timezone", "UTC", Accepts::Only(&["UTC", "Etc/UTC", "GMT"]), "time zone of the session"),
-    variable("transaction_isolation", "repeatable read", Accepts::Only(&["repeatable read", "read committed"]), "isolation of the transaction; a statement always sees one epoch"),
+    variable(
+        "standard_conforming_strings",
+        "on",
+        Accepts::Only(&["on", "true"]),
+        "backslashes are plain in strings",
+    ),
+    variable(
+        STATEMENT_TIMEOUT,
+        "0",
+        Accepts::Duration,
+        "longest time of a statement in ms; 0 is for ever",
+    ),
+    variable(
+        "synchronize_seqscans",
+        "on",
+        Accepts::Bool,
+        "accepted for pg_dump; scans are always consistent",
+    ),
+    variable(
+        "timezone",
+        "UTC",
+        Accepts::Only(&["UTC", "Etc/UTC", "GMT"]),
+        "time zone of the session",
+    ),
+    variable(
+        "transaction_isolation",
+        "repeatable read",
+        Accepts::Only(&["repeatable read", "read committed"]),
+        "isolation of the transaction; a statement always sees one epoch",
+    ),
     variable("transaction_read_only", "off", Accepts::Nothing, "whether writes are refused now"),
 ];
 
@@ -173,10 +240,14 @@ impl VariableSpec {
         let value = value.trim();
         match self.accepts {
             Accepts::Anything => Ok(value.to_owned()),
-            Accepts::Only(allowed) => match allowed.iter().find(|a| a.eq_ignore_ascii_case(value)) {
-                Some(_) => Ok(allowed[0].to_owned()),
-                None => Err(self.invalid(value).hint(format!("It can be: {}.", allowed.join("; ")))),
-            },
+            Accepts::Only(allowed) => {
+                match allowed.iter().find(|a| a.eq_ignore_ascii_case(value)) {
+                    Some(_) => Ok(allowed[0].to_owned()),
+                    None => {
+                        Err(self.invalid(value).hint(format!("It can be: {}.", allowed.join("; "))))
+                    }
+                }
+            }
             Accepts::Integer(min, max) => match value.parse::<i64>() {
                 Ok(number) if (min..=max).contains(&number) => Ok(number.to_string()),
                 _ => Err(self.invalid(value).hint(format!("It can be from {min} to {max}."))),

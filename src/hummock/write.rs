@@ -48,7 +48,9 @@ pub struct Target<'a> {
 
 impl fmt::Debug for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("data_directory", &self.data_directory).finish_non_exhaustive()
+        f.debug_struct("Target")
+            .field("data_directory", &self.data_directory)
+            .finish_non_exhaustive()
     }
 }
 
@@ -161,7 +163,8 @@ struct LastOfKey {
 
 impl LastOfKey {
     fn new(schema: SchemaRef, key: Vec<usize>) -> Result<Self, HummockError> {
-        let types = key.iter().map(|index| SortField::new(schema.field(*index).data_type().clone()));
+        let types =
+            key.iter().map(|index| SortField::new(schema.field(*index).data_type().clone()));
         let converter = RowConverter::new(types.collect()).map_err(DataFusionError::from)?;
         Ok(Self { schema, key, converter, held: None })
     }

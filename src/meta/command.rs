@@ -47,12 +47,35 @@ pub struct DeadRows {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatalogCommand {
-    CreateSchema { name: String, if_not_exists: bool },
-    DropSchema { name: String, if_exists: bool, cascade: bool },
+    CreateSchema {
+        name: String,
+        if_not_exists: bool,
+    },
+    DropSchema {
+        name: String,
+        if_exists: bool,
+        cascade: bool,
+    },
     CreateTable(CreateTable),
-    DropRelation { kind: RelationKind, schema: String, name: String, if_exists: bool, cascade: bool },
-    AlterTable { schema: String, name: String, if_exists: bool, step: AlterStep },
-    CreateView { schema: String, name: String, view: View, or_replace: bool },
+    DropRelation {
+        kind: RelationKind,
+        schema: String,
+        name: String,
+        if_exists: bool,
+        cascade: bool,
+    },
+    AlterTable {
+        schema: String,
+        name: String,
+        if_exists: bool,
+        step: AlterStep,
+    },
+    CreateView {
+        schema: String,
+        name: String,
+        view: View,
+        or_replace: bool,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

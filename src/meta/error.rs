@@ -87,7 +87,8 @@ fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
         if io.is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull) {
             return true;
         }
-        let sqlite = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+        let sqlite =
+            error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
         if sqlite == Some(rusqlite::ErrorCode::DiskFull) {
             return true;
         }

@@ -62,8 +62,7 @@ pub struct MetaClient {
 impl MetaClient {
     /// Connects to `host:port` or `http://host:port`.
     pub async fn connect(addr: &str) -> Result<Self, RpcError> {
-        let addr =
-            if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
+        let addr = if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
         let unreachable = |e: &dyn std::error::Error| RpcError::Unreachable {
             addr: addr.clone(),
             reason: e.source().map_or_else(|| e.to_string(), ToString::to_string),

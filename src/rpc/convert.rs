@@ -29,9 +29,9 @@ pub fn from_status(status: &Status) -> Option<MetaError> {
 
 fn code_of(kind: ErrorKind) -> Code {
     match kind {
-        ErrorKind::DuplicateSchema
-        | ErrorKind::DuplicateRelation
-        | ErrorKind::DuplicateColumn => Code::AlreadyExists,
+        ErrorKind::DuplicateSchema | ErrorKind::DuplicateRelation | ErrorKind::DuplicateColumn => {
+            Code::AlreadyExists
+        }
         ErrorKind::UndefinedSchema
         | ErrorKind::UndefinedRelation
         | ErrorKind::UndefinedColumn

@@ -204,12 +204,7 @@ async fn reserved_in(
 
 /// The pairs of the snapshot, as the restored cluster goes on from them. All others stay as they are,
 /// whatever they are.
-fn continued(
-    mut pairs: Vec<Pair>,
-    revision: u64,
-    ids: NextIds,
-    epoch_floor: Epoch,
-) -> Vec<Pair> {
+fn continued(mut pairs: Vec<Pair>, revision: u64, ids: NextIds, epoch_floor: Epoch) -> Vec<Pair> {
     let replaced = [keys::REVISION, keys::NEXT_IDS, keys::EPOCH_FLOOR];
     pairs.retain(|pair| !replaced.contains(&pair.key.as_str()));
     pairs.push(json_pair(keys::REVISION.to_owned(), &revision));

@@ -99,7 +99,9 @@ impl Placeholder {
     fn parse(text: &str) -> Result<(Self, &str), SqlError> {
         let (place, text) = match number(text) {
             (Some(0), rest) if rest.starts_with('$') => {
-                return Err(invalid("format specifies argument 0, but arguments are numbered from 1"));
+                return Err(invalid(
+                    "format specifies argument 0, but arguments are numbered from 1",
+                ));
             }
             (Some(place), rest) if rest.starts_with('$') => (Some(place - 1), &rest[1..]),
             _ => (None, text),

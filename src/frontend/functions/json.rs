@@ -30,7 +30,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             let json = document(row, 0)?;
             let found = match (row.text(1), row.int(1)) {
                 (Some(key), _) => member(&json, key),
-                (None, Some(place)) => element(&json, place),
+                (None, Some(place)) => element_of(&json, place),
                 (None, None) => None,
             };
             Ok(found.map_or(Value::Null, printed))
@@ -68,7 +68,14 @@ fn member<'a>(json: &'a Json, key: &str) -> Option<&'a Json> {
     members.iter().find(|(found, _)| found == key).map(|(_, value)| value)
 }
 
-/// The element at a place; negative places count from the end.
+/// The element at a place; negative places count from the end. A bare value counts as an array of one.
+fn element_of(json: &Json, place: i64) -> Option<&Json> {
+    match json {
+        Json::Word(_) | Json::Text(_) => matches!(place, 0 | -1).then_some(json),
+        json => element(json, place),
+    }
+}
+
 fn element(json: &Json, place: i64) -> Option<&Json> {
     let Json::Array(elements) = json else { return None };
     let place = if place < 0 { i64::try_from(elements.len()).ok()? + place } else { place };

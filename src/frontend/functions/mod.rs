@@ -4,12 +4,15 @@
 //! made anew for each statement by [`session_functions`].
 
 mod answers;
+mod arrays;
 mod cast;
 mod format;
 mod json;
+mod json_build;
 mod only_row;
 mod plain;
 mod rowwise;
+mod series;
 mod session;
 mod strings;
 mod timezone;
@@ -19,12 +22,14 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::ScalarUDF;
 
+pub use arrays::{EXPANDED, SUBSCRIPTS, first_place};
 pub use cast::{CAST, print, rounded};
-pub use type_of::name_of;
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
 pub use only_row::ONLY_ROW;
 pub use plain::PLAIN;
+pub use series::register as register_series;
 pub use session::{SessionInfo, session_functions};
+pub use type_of::name_of;
 
 /// The version of PostgreSQL whose ways we follow; clients choose their questions about the catalog by it.
 pub const POSTGRES_VERSION: &str = "14.10";
@@ -37,7 +42,9 @@ pub fn version() -> String {
 /// All functions that are the same for every session.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut functions = cast::functions();
+    functions.extend(arrays::functions());
     functions.extend(json::functions());
+    functions.extend(json_build::functions());
     functions.extend(strings::functions());
     functions.extend(answers::functions());
     functions.push(format::function());

@@ -6,6 +6,8 @@ use datafusion::logical_expr::ScalarUDF;
 
 use super::rowwise::{Arg, Rowwise, Value};
 use crate::catalog::ColumnType;
+use crate::frontend::error::SqlError;
+use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::system_catalog::quote_identifier;
 
 const TEXT: &[Arg] = &[Arg::Text];
@@ -26,8 +28,37 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         text("quote_ident", quote_identifier).udf(),
         text("quote_literal", quote_literal).udf(),
         quote_nullable.called_on_null().udf(),
+        Rowwise::new("like_escape", &[&[Arg::Text, Arg::Text]], ColumnType::Text, |row| {
+            let (pattern, escape) =
+                (row.text(0).unwrap_or_default(), row.text(1).unwrap_or_default());
+            like_escape(pattern, escape).map(Value::Text)
+        })
+        .udf(),
         pg_size_pretty.udf(),
     ]
+}
+
+/// The pattern with a backslash as its escape character, in place of `escape`.
+fn like_escape(pattern: &str, escape: &str) -> Result<String, SqlError> {
+    let mut chars = escape.chars();
+    let escape = chars.next();
+    if chars.next().is_some() {
+        return Err(SqlError::new(SqlState::INVALID_ESCAPE_SEQUENCE, "invalid escape string")
+            .hint("Escape string must be empty or one character."));
+    }
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        if Some(c) == escape {
+            out.push('\\');
+            out.extend(rest.next());
+        } else if c == '\\' {
+            out.push_str("\\\\");
+        } else {
+            out.push(c);
+        }
+    }
+    Ok(out)
 }
 
 /// A string literal that means `text`.
@@ -67,6 +98,20 @@ mod tests {
         for (bytes, expected) in cases {
             assert_eq!(pretty_size(bytes), expected);
         }
+    }
+
+    #[test]
+    fn patterns_change_their_escape_character() {
+        let cases = [
+            ("a/_b", "/", "a\\_b"),
+            ("a\\%", "/", "a\\\\%"),
+            ("a\\", "", "a\\\\"),
+            ("//", "/", "\\/"),
+        ];
+        for (pattern, escape, expected) in cases {
+            assert_eq!(like_escape(pattern, escape).unwrap(), expected, "{pattern}");
+        }
+        assert!(like_escape("a", "xy").is_err());
     }
 
     #[test]

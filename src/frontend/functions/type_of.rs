@@ -19,7 +19,8 @@ pub fn name_of(data_type: &DataType, declared: Option<&str>) -> String {
         DataType::Boolean => "boolean",
         DataType::Int8 | DataType::Int16 | DataType::UInt8 => "smallint",
         DataType::Int32 | DataType::UInt16 => "integer",
-        DataType::Int64 | DataType::UInt32 => "bigint",
+        DataType::Int64 => "bigint",
+        DataType::UInt32 => "oid",
         DataType::UInt64
         | DataType::Decimal32(_, _)
         | DataType::Decimal64(_, _)

@@ -24,7 +24,8 @@ impl Frontend {
         session.check_writable("BACKUP")?;
         let entry = self.meta.backup(remarks).await?;
         let id = i64::try_from(entry.id.0).unwrap_or(i64::MAX);
-        let batch = RecordBatch::try_new(backup_schema(), vec![Arc::new(Int64Array::from(vec![id]))]);
+        let batch =
+            RecordBatch::try_new(backup_schema(), vec![Arc::new(Int64Array::from(vec![id]))]);
         let batch = batch.map_err(datafusion::error::DataFusionError::from)?;
         Ok(Outcome::batch(batch, "BACKUP")?.into())
     }

@@ -18,9 +18,9 @@ use super::{Outcome, Reply};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::{CopyFormat, CopyFrom, CopyOptions};
-use crate::frontend::planner::Planner;
 use crate::frontend::pgwire::copy_text::{self, CopyParser, RowBuffer};
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::planner::Planner;
 use crate::frontend::session::Session;
 use crate::hummock::write::OnceStream;
 
@@ -70,11 +70,12 @@ impl Frontend {
         let fields = (0..names.len()).map(|i| Field::new(format!("c{i}"), DataType::Utf8, true));
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let (batches, stream) = mpsc::channel(BATCHES_WAITING);
-        let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), ReceiverStream::new(stream));
+        let stream =
+            RecordBatchStreamAdapter::new(Arc::clone(&schema), ReceiverStream::new(stream));
         let source = Arc::new(OnceStream::new(Box::pin(stream)));
         let source = StreamingTable::try_new(Arc::clone(&schema), vec![source])?;
-        let plan =
-            LogicalPlanBuilder::scan("copy", provider_as_source(Arc::new(source)), None)?.build()?;
+        let plan = LogicalPlanBuilder::scan("copy", provider_as_source(Arc::new(source)), None)?
+            .build()?;
         let relation = target.relation.name.clone();
         let frontend = Arc::clone(self);
         let insert = tokio::spawn(async move {

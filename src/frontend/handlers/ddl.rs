@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, new_null_array};
 use datafusion::arrow::array::Array as _;
+use datafusion::arrow::array::{ArrayRef, new_null_array};
 use datafusion::common::DFSchema;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::ColumnarValue;
@@ -16,14 +16,12 @@ use sqlparser::ast::{
 
 use super::rows::{Conform, assign};
 use super::{Outcome, Parameters, Reply, insert, types};
-use crate::catalog::{
-    Column, ColumnType, Table, View, ViewColumn, backfill,
-};
+use crate::catalog::{Column, ColumnType, Table, View, ViewColumn, backfill};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::{AlterOperation, AlterTable, CreateView, RelationName, folded};
-use crate::frontend::planner::Planner;
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::planner::Planner;
 use crate::frontend::rewrite::types::column_type;
 use crate::frontend::session::Session;
 use crate::id::{ColumnId, ObjectId};
@@ -51,11 +49,8 @@ impl Frontend {
         cascade: bool,
     ) -> Result<Reply, SqlError> {
         session.check_writable("DROP SCHEMA")?;
-        let drop = |name: &String| CatalogCommand::DropSchema {
-            name: name.clone(),
-            if_exists,
-            cascade,
-        };
+        let drop =
+            |name: &String| CatalogCommand::DropSchema { name: name.clone(), if_exists, cascade };
         self.change(names.iter().map(drop).collect(), "DROP SCHEMA").await
     }
 
@@ -67,7 +62,8 @@ impl Frontend {
         cascade: bool,
     ) -> Result<Reply, SqlError> {
         session.check_writable("DROP TABLE")?;
-        let commands = drops(&self.planner(session), RelationKind::Table, names, if_exists, cascade);
+        let commands =
+            drops(&self.planner(session), RelationKind::Table, names, if_exists, cascade);
         self.change(commands, "DROP TABLE").await
     }
 
@@ -96,7 +92,9 @@ impl Frontend {
         if let Some(query) = &create.query {
             let exists = planner.view.catalog.relation(&schema, &name).is_some();
             if !(exists && create.if_not_exists) {
-                return self.create_table_as(&planner, schema, name, create, query, parameters).await;
+                return self
+                    .create_table_as(&planner, schema, name, create, query, parameters)
+                    .await;
             }
         }
         let state = planner.state()?;

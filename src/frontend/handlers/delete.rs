@@ -26,8 +26,14 @@ impl Frontend {
         parameters: &Parameters,
     ) -> Result<Reply, SqlError> {
         session.check_writable("DELETE")?;
+        let mut turn = None;
         for attempt in 1.. {
             let planner = self.planner(session);
+            if attempt > 1 && turn.is_none() {
+                let (relation, _) = delete_query(&planner, delete)?;
+                turn = Some(self.keyed_writes.turn(relation.id).lock_owned().await);
+                continue;
+            }
             let outcome = self.delete_once(&planner, delete, parameters).await;
             if let Some(outcome) = self.settle(attempt, outcome).await {
                 return Ok(Outcome::Done(format!("DELETE {}", outcome?)).into());

@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use sqlparser::ast::{self, AssignmentTarget, Expr, Insert, Query, SetExpr, Value, ValueWithSpan, Visit, Visitor};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use sqlparser::ast::{
+    self, AssignmentTarget, Expr, Insert, Query, SetExpr, Value, ValueWithSpan, Visit, Visitor,
+};
 
 use super::{Outcome, Parameters, backup, delete, explain, insert, types, update};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::{RelationName, Statement};
 use crate::frontend::planner::Planner;
+use crate::frontend::rewrite;
 use crate::frontend::session::Session;
 
 /// Types of the parameters, and the rows if there are any.
 #[derive(Clone, Debug)]
 pub struct Described {
-    pub parameters: Vec<DataType>,
+    pub parameters: Vec<Field>,
     pub rows: Option<SchemaRef>,
 }
 
@@ -48,19 +51,25 @@ impl Frontend {
         };
         let state = planner.state()?;
         let mut known = hints;
+        for (name, data_type) in rewrite::parameter_types(&query) {
+            if let Some(number) = number_of(&name) {
+                known.entry(number).or_insert(data_type);
+            }
+        }
         if count > 0 {
             // What stands beside a parameter often tells its type; where planning needs to know
             // first, it is text.
             if let Ok(plan) = planner.plan(&state, &query, &[]).await {
                 for (name, data_type) in plan.get_parameter_types()? {
                     if let (Some(number), Some(data_type)) = (number_of(&name), data_type) {
-                        known.entry(number).or_insert(data_type);
+                        known.entry(number).or_insert_with(|| plain(data_type));
                     }
                 }
             }
         }
         let parameters = settled(count, given, &known);
-        let sql_types: Vec<ast::DataType> = parameters.iter().map(types::of_parameter).collect();
+        let sql_types: Vec<ast::DataType> =
+            parameters.iter().map(|field| types::of_parameter(field.data_type())).collect();
         let rows = match statement {
             Statement::Query(query) => {
                 let plan = planner.plan(&state, query, &sql_types).await?;
@@ -73,7 +82,7 @@ impl Frontend {
 }
 
 /// Types of parameters, by their number.
-type Hints = BTreeMap<usize, DataType>;
+type Hints = BTreeMap<usize, Field>;
 
 /// The query inside a statement, and the types its parameters get from the columns they go to.
 fn planned_part(
@@ -97,7 +106,7 @@ fn planned_part(
                 let column = RelationName::try_from(name)?.name;
                 let column = relation.as_table().and_then(|table| table.column(&column));
                 if let (Some(column), Some(number)) = (column, placeholder(&assignment.value)) {
-                    hints.insert(number, column.column_type.arrow_type());
+                    hints.insert(number, column.column_type.field("", true));
                 }
             }
             Some((query, hints))
@@ -115,7 +124,8 @@ fn insert_hints(insert: &Insert, target: &insert::InsertTarget) -> Hints {
     for row in &values.rows {
         for (cell, column) in row.content.iter().zip(&target.columns) {
             if let Some(number) = placeholder(cell) {
-                hints.insert(number, target.table.columns[*column].column_type.arrow_type());
+                let column_type = &target.table.columns[*column].column_type;
+                hints.insert(number, column_type.field("", true));
             }
         }
     }
@@ -123,16 +133,17 @@ fn insert_hints(insert: &Insert, target: &insert::InsertTarget) -> Hints {
 }
 
 /// Types for parameters 1 to `count`: as the client said, else as found, else text.
-fn settled(
-    count: usize,
-    given: &[Option<DataType>],
-    known: &Hints,
-) -> Vec<DataType> {
+fn settled(count: usize, given: &[Option<DataType>], known: &Hints) -> Vec<Field> {
     let settle = |number: usize| {
-        let given = given.get(number - 1).cloned().flatten();
-        given.or_else(|| known.get(&number).cloned()).unwrap_or(DataType::Utf8)
+        let given = given.get(number - 1).cloned().flatten().map(plain);
+        given.or_else(|| known.get(&number).cloned()).unwrap_or_else(|| plain(DataType::Utf8))
     };
     (1..=count).map(settle).collect()
+}
+
+/// A parameter of which only the Arrow type is known.
+fn plain(data_type: DataType) -> Field {
+    Field::new("", data_type, true)
 }
 
 /// The number of an expression that is just `$n`.
@@ -147,7 +158,10 @@ fn placeholder(expr: &Expr) -> Option<usize> {
 }
 
 fn number_of(name: &str) -> Option<usize> {
-    name.strip_prefix('$')?.parse().ok().filter(|number| (1..=usize::from(u16::MAX)).contains(number))
+    name.strip_prefix('$')?
+        .parse()
+        .ok()
+        .filter(|number| (1..=usize::from(u16::MAX)).contains(number))
 }
 
 /// The highest parameter number a statement names.

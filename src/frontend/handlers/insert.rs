@@ -17,8 +17,8 @@ use crate::catalog::{ColumnType, Relation, SYSTEM_SCHEMAS, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::{RelationName, folded};
-use crate::frontend::planner::Planner;
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::planner::Planner;
 use crate::frontend::session::Session;
 
 impl Frontend {
@@ -90,7 +90,8 @@ pub struct InsertTarget {
 
 impl InsertTarget {
     pub fn new(relation: Arc<Relation>, names: &[String]) -> Result<Self, SqlError> {
-        let table = relation.as_table().ok_or_else(|| SqlError::internal("a view takes no rows"))?;
+        let table =
+            relation.as_table().ok_or_else(|| SqlError::internal("a view takes no rows"))?;
         let table = Arc::new(table.clone());
         let columns = if names.is_empty() {
             (0..table.columns.len()).collect()
@@ -163,9 +164,7 @@ fn agree(values: &mut ast::Values, target: &InsertTarget) {
         let is_text = matches!(column_type, ColumnType::Text | ColumnType::Varchar(_));
         for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(place)) {
             let cast = if is_text { !is_quoted(cell) } else { is_quoted(cell) || is_number(cell) };
-            if cast
-                && let Some(cast) = parse_expr(&format!("CAST({cell} AS {column_type})"))
-            {
+            if cast && let Some(cast) = parse_expr(&format!("CAST({cell} AS {column_type})")) {
                 *cell = cast;
             }
         }

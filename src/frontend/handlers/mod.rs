@@ -27,9 +27,9 @@ use datafusion::physical_plan::memory::MemoryStream;
 use super::Frontend;
 use super::error::SqlError;
 use super::parser::Statement;
-pub use super::planner::{Parameters, Rows};
 use super::pgwire::sqlstate::SqlState;
 use super::planner::Planner;
+pub use super::planner::{Parameters, Rows};
 use super::session::Session;
 use super::system_catalog::SystemContext;
 
@@ -43,7 +43,10 @@ pub struct Reply {
 pub enum Outcome {
     Empty,
     /// Rows, counted into this tag.
-    Rows { rows: Rows, tag: &'static str },
+    Rows {
+        rows: Rows,
+        tag: &'static str,
+    },
     /// Done; the whole tag.
     Done(String),
     /// The client is to send the rows.
@@ -121,6 +124,7 @@ impl Frontend {
             Statement::Rollback => Ok(transaction::end(session, "ROLLBACK")),
             Statement::Discard(discard) => transaction::discard(session, *discard),
             Statement::Deallocate { .. } => Ok(Outcome::done("DEALLOCATE").into()),
+            Statement::EndNothing(tag) => Ok(Outcome::done(*tag).into()),
         }
     }
 
@@ -136,7 +140,13 @@ impl Frontend {
             user: info.user.clone(),
             settings: std::sync::Arc::clone(&info.settings),
         };
-        Planner { engine: std::sync::Arc::clone(&self.engine), view, system, session: info, search_path }
+        Planner {
+            engine: std::sync::Arc::clone(&self.engine),
+            view,
+            system,
+            session: info,
+            search_path,
+        }
     }
 
     async fn query(

@@ -121,11 +121,7 @@ fn all_variables(session: &Session) -> Listing {
     Listing { headings: vec!["Name", "Setting", "Description"], rows: rows.collect() }
 }
 
-fn relations(
-    planner: &Planner,
-    schema: Option<&str>,
-    kind: &str,
-) -> Result<Listing, SqlError> {
+fn relations(planner: &Planner, schema: Option<&str>, kind: &str) -> Result<Listing, SqlError> {
     let view = &planner.view;
     let schema = schema.unwrap_or(&planner.session.schema);
     let Some(found) = view.catalog.schema(schema) else {
@@ -146,10 +142,7 @@ fn relations(
     Ok(names(inside.map(|relation| relation.name.clone())))
 }
 
-fn find<'a>(
-    planner: &'a Planner,
-    name: &RelationName,
-) -> Result<(String, &'a Relation), SqlError> {
+fn find<'a>(planner: &'a Planner, name: &RelationName) -> Result<(String, &'a Relation), SqlError> {
     match planner.relation(name) {
         Some(relation) => Ok((planner.resolve(name).0, relation)),
         None => Err(SqlError::new(
@@ -179,7 +172,13 @@ fn columns(planner: &Planner, name: &RelationName) -> Result<Listing, SqlError> 
             .columns
             .iter()
             .map(|c| {
-                vec![c.name.clone(), c.column_type.to_string(), yes(true), yes(false), String::new()]
+                vec![
+                    c.name.clone(),
+                    c.column_type.to_string(),
+                    yes(true),
+                    yes(false),
+                    String::new(),
+                ]
             })
             .collect(),
     };

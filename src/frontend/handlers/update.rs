@@ -10,9 +10,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt as _;
-use sqlparser::ast::{
-    AssignmentTarget, Expr, Query, SelectItem, Update, UpdateTableFromKind,
-};
+use sqlparser::ast::{AssignmentTarget, Expr, Query, SelectItem, Update, UpdateTableFromKind};
 
 use super::delete::{Target, quoted};
 use super::rows::Conform;
@@ -22,8 +20,8 @@ use crate::catalog::{Relation, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::RelationName;
-use crate::frontend::planner::Planner;
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::planner::Planner;
 use crate::frontend::session::Session;
 use crate::hummock::sst::SstInfo;
 
@@ -38,8 +36,14 @@ impl Frontend {
         parameters: &Parameters,
     ) -> Result<Reply, SqlError> {
         session.check_writable("UPDATE")?;
+        let mut turn = None;
         for attempt in 1.. {
             let planner = self.planner(session);
+            if attempt > 1 && turn.is_none() {
+                let target = Target::find(&planner, &update.table)?;
+                turn = Some(self.keyed_writes.turn(target.relation.id).lock_owned().await);
+                continue;
+            }
             let outcome = self.update_once(&planner, update, parameters).await;
             if let Some(outcome) = self.settle(attempt, outcome).await {
                 return Ok(Outcome::Done(format!("UPDATE {}", outcome?)).into());
@@ -129,7 +133,9 @@ fn assignments(
             ));
         }
         if assigned.insert(name.clone(), assignment.value.clone()).is_some() {
-            return Err(SqlError::syntax(format!("multiple assignments to same column \"{name}\"")));
+            return Err(SqlError::syntax(format!(
+                "multiple assignments to same column \"{name}\""
+            )));
         }
     }
     Ok(assigned)

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{AsArray as _, RecordBatch};
 use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
-use datafusion::dataframe::DataFrame;
+use datafusion::common::{Column, ParamValues};
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{JoinType, LogicalPlanBuilder};
-use datafusion::datasource::provider_as_source;
 use datafusion::prelude::ident;
 use futures::TryStreamExt as _;
 use roaring::RoaringBitmap;
@@ -18,8 +18,8 @@ use crate::catalog::{Relation, Table};
 use crate::epoch::Epoch;
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
-use crate::frontend::planner::Planner;
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::planner::Planner;
 use crate::frontend::read_view::ReadView;
 use crate::hummock::HummockError;
 use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN};
@@ -35,12 +35,13 @@ use crate::rpc::RpcError;
 /// How often a statement that lost a race is tried again.
 const ATTEMPTS_MAX: usize = 16;
 
-/// Keyed writers of one table take turns here, so that they do not make each other start over.
+/// Writers of one table that read before they write take turns here, so that they do not make each
+/// other start over: those that look up keys always, others once they lost a race.
 #[derive(Debug, Default)]
 pub struct KeyedWrites(Mutex<HashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>);
 
 impl KeyedWrites {
-    fn turn(&self, table: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn turn(&self, table: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A turn nobody holds or waits for is known only here.
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
@@ -221,16 +222,19 @@ pub async fn overwritten(
         files.iter().map(|sst| LiveFile { sst: Arc::clone(sst), dead: None }).collect();
     let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
     let of_keys = || keys.iter().map(|key| ident(*key));
+    let columns = |side: &str| -> Vec<Column> {
+        keys.iter().map(|key| Column::new(Some(side), *key)).collect()
+    };
     let old = provider_as_source(Arc::new(planner.scan_files(table, live).with_places()));
     let old = LogicalPlanBuilder::scan("old", old, None)?
         .project(of_keys().chain([ident(FILE_COLUMN), ident(POSITION_COLUMN)]))?;
     let new = provider_as_source(Arc::new(planner.scan_files(table, staged)));
     let new = LogicalPlanBuilder::scan("new", new, None)?.project(of_keys())?.build()?;
     let plan = old
-        .join(new, JoinType::LeftSemi, (keys.clone(), keys.clone()), None)?
+        .join(new, JoinType::LeftSemi, (columns("old"), columns("new")), None)?
         .project([ident(FILE_COLUMN), ident(POSITION_COLUMN)])?
         .build()?;
-    let rows = DataFrame::new(planner.state()?, plan).execute_stream().await?;
+    let rows = planner.execute(planner.state()?, plan, ParamValues::List(vec![])).await?;
     Ok(collect_places(rows).await?.into_dead_rows())
 }
 

@@ -96,6 +96,8 @@ pub enum Statement {
     Deallocate {
         name: Option<String>,
     },
+    /// Ends all of something there is none of; the tag.
+    EndNothing(&'static str),
 }
 
 /// `name` or `schema.name`, folded to lower case where it was not quoted.

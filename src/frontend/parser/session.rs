@@ -294,3 +294,19 @@ pub fn parse_deallocate(parser: &mut StatementParser<'_>) -> Result<Statement, S
     let name = if parser.eat("ALL") { None } else { Some(parser.identifier()?) };
     Ok(Statement::Deallocate { name })
 }
+
+/// `CLOSE ALL`: poolers send it before they hand a connection on.
+pub fn parse_close_all(parser: &mut StatementParser<'_>) -> Result<Statement, SqlError> {
+    parser.expect("CLOSE")?;
+    parser.expect("ALL")?;
+    Ok(Statement::EndNothing("CLOSE CURSOR ALL"))
+}
+
+/// `UNLISTEN {* | channel}`
+pub fn parse_unlisten(parser: &mut StatementParser<'_>) -> Result<Statement, SqlError> {
+    parser.expect("UNLISTEN")?;
+    if !parser.inner.consume_token(&Token::Mul) {
+        parser.setting_name()?;
+    }
+    Ok(Statement::EndNothing("UNLISTEN"))
+}

@@ -137,6 +137,8 @@ impl<'a> StatementParser<'a> {
             ("COMMIT" | "END" | "ROLLBACK" | "ABORT", _) => session::parse_end(self),
             ("DISCARD", _) => session::parse_discard(self),
             ("DEALLOCATE", _) => session::parse_deallocate(self),
+            ("CLOSE", "ALL") => session::parse_close_all(self),
+            ("UNLISTEN", _) => session::parse_unlisten(self),
             _ => self.foreign_statement(),
         }
     }

@@ -98,7 +98,7 @@ impl Connection {
     pub async fn close(&self) {
         let key = self.key.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(key) = key {
-            self.cancellations.forget(key.pid, key.secret);
+            self.cancellations.forget(key.pid, &key.secret);
         }
         if let Some(job) = self.copy.lock().await.take() {
             job.abort().await;
@@ -224,7 +224,7 @@ impl StartupHandler for Connection {
         }
         let (pid, secret) = self.keys.generate(client);
         client.set_pid_and_secret_key(pid, secret.clone());
-        let running = self.cancellations.register(pid, secret.clone());
+        let running = self.cancellations.register(pid, &secret);
         let key = CancelKey { pid, secret, running };
         *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
         let mut parameters = DefaultServerParameterProvider::default();

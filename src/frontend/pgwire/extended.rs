@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use futures::{Sink, SinkExt as _};
 use pgwire::api::portal::{Format, Portal};
@@ -55,9 +55,9 @@ impl Connection {
         let mut session = self.session.lock().await;
         let described = Box::pin(self.frontend.describe(&mut session, &statement, &given));
         let Described { parameters, rows } = unpanicked(described).await?;
-        let parameters = parameters.iter().enumerate().map(|(place, data_type)| {
+        let parameters = parameters.iter().enumerate().map(|(place, field)| {
             let given = types.get(place).cloned().flatten();
-            given.unwrap_or_else(|| pg_type(&Field::new("", data_type.clone(), true)))
+            given.unwrap_or_else(|| pg_type(field))
         });
         Ok(Prepared { statement, parameters: parameters.collect(), rows })
     }
@@ -87,9 +87,7 @@ impl Connection {
             Outcome::Done(tag) => Response::Execution(Tag::new(&tag)),
             Outcome::Begun => Response::TransactionStart(Tag::new("BEGIN")),
             Outcome::Ended(tag) => Response::TransactionEnd(Tag::new(tag)),
-            Outcome::CopyIn(copy) => {
-                Response::CopyIn(copy_response(self.start_copy(*copy).await?))
-            }
+            Outcome::CopyIn(copy) => Response::CopyIn(copy_response(self.start_copy(*copy).await?)),
         })
     }
 }
@@ -129,7 +127,9 @@ fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     if given != wanted {
         return Err(SqlError::new(
             SqlState::PROTOCOL_VIOLATION,
-            format!("bind message supplies {given} parameters, but prepared statement requires {wanted}"),
+            format!(
+                "bind message supplies {given} parameters, but prepared statement requires {wanted}"
+            ),
         ));
     }
     let values = portal.parameters.iter().zip(&prepared.parameters).enumerate();

@@ -1,8 +1,10 @@
 //! Accepts connections and runs each in a task of its own.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use pgwire::tokio::process_socket;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -60,14 +62,17 @@ async fn accept(listener: TcpListener, frontend: Arc<Frontend>, stop: Cancellati
         };
         match accepted {
             Ok((socket, peer)) => {
-                let connection = Arc::new(Connection::new(
-                    Arc::clone(&frontend),
-                    Arc::clone(&cancellations),
-                ));
+                let connection =
+                    Arc::new(Connection::new(Arc::clone(&frontend), Arc::clone(&cancellations)));
                 connections.spawn(async move {
-                    let outcome = process_socket(socket, None, Handler(Arc::clone(&connection))).await;
-                    if let Err(error) = outcome {
-                        debug!(%peer, %error, "connection");
+                    let served = process_socket(socket, None, Handler(Arc::clone(&connection)));
+                    // What a client sends may be no protocol at all; the decoder panics at some of it.
+                    match AssertUnwindSafe(served).catch_unwind().await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => debug!(%peer, %error, "connection"),
+                        Err(_) => {
+                            warn!(%peer, "a connection was closed: its messages make no sense")
+                        }
                     }
                     connection.close().await;
                 });

@@ -49,7 +49,9 @@ impl Connection {
             }
         };
         if statements.iter().all(|parsed| parsed.statement == Statement::Empty) {
-            client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
+            client
+                .feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))
+                .await?;
             return Ok(Next::Statement);
         }
         let last = statements.len() - 1;

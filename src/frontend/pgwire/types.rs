@@ -81,7 +81,9 @@ impl WireType {
                     "oidvector" => "oid",
                     array => array.strip_suffix("[]").unwrap_or_default(),
                 };
-                let element = Self::new(field.data_type(), element);
+                // The canonical type no longer knows an oid.
+                let element =
+                    Self::new(element_of(data_type).unwrap_or(field.data_type()), element);
                 let pg_type = match (declared, &element.pg_type) {
                     ("int2vector", &Type::INT2) => Type::INT2_VECTOR,
                     ("oidvector", &Type::OID) => Type::OID_VECTOR,
@@ -95,6 +97,16 @@ impl WireType {
             }
             _ => simple(Type::TEXT),
         }
+    }
+}
+
+/// The type of a list's elements.
+fn element_of(list: &DataType) -> Option<&DataType> {
+    match list {
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+            Some(field.data_type())
+        }
+        _ => None,
     }
 }
 
@@ -296,6 +308,7 @@ mod tests {
         assert_eq!(shown(DataType::Decimal128(15, 2), "numeric(15,2)"), (Type::NUMERIC, 983_046));
         assert_eq!(shown(DataType::Int64, "oid"), (Type::OID, -1));
         assert_eq!(shown(DataType::UInt32, ""), (Type::OID, -1));
+        assert_eq!(shown(DataType::new_list(DataType::UInt32, true), ""), (Type::OID_ARRAY, -1));
         let vector = DataType::new_list(DataType::Int16, true);
         assert_eq!(shown(vector, "int2vector"), (Type::INT2_VECTOR, -1));
         let list = DataType::new_list(DataType::Utf8, true);

@@ -10,11 +10,13 @@ use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
     GroupByExpr, Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax, OneOrManyWithParens,
-    OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias, TableAliasColumnDef,
-    TableFactor, TableWithJoins, Visit as _, Visitor, visit_expressions_mut,
+    OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectFlavor, SelectItem, SetExpr,
+    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Visit as _, Visitor,
+    visit_expressions_mut,
 };
 
-use super::operators::{call, call_with, take};
+use super::operators::{call, call_with};
+use crate::frontend::functions::SUBSCRIPTS;
 use crate::frontend::parser::folded;
 
 /// `ARRAY(query)`; that of no rows is empty.
@@ -46,7 +48,7 @@ fn over_elements(query: &Query) -> Option<Expr> {
     let only_maps = joins.is_empty()
         && select.selection.is_none()
         && !has_clauses(query, select)
-        && query.order_by.is_none()
+        && is_in_order(query, array, &element.name)
         && !aggregates(value);
     if !only_maps {
         return None;
@@ -63,6 +65,20 @@ fn over_elements(query: &Query) -> Option<Expr> {
         syntax: LambdaSyntax::Arrow,
     });
     Some(call("array_transform", vec![array.clone(), lambda]))
+}
+
+/// Whether the elements come in the order that is wanted. Subscripts are sorted.
+fn is_in_order(query: &Query, array: &Expr, element: &Ident) -> bool {
+    let Some(order_by) = &query.order_by else { return true };
+    let OrderByKind::Expressions(exprs) = &order_by.kind else { return false };
+    let are_subscripts =
+        matches!(array, Expr::Function(function) if function.name.to_string() == SUBSCRIPTS);
+    let plain = OrderByOptions { asc: None, nulls_first: None };
+    let by_element = |by: &OrderByExpr| {
+        by.options == plain
+            && matches!(&by.expr, Expr::Identifier(name) if folded(name) == folded(element))
+    };
+    are_subscripts && exprs.iter().all(by_element)
 }
 
 /// `t.x` as `x`. `None` where a query inside might mean another `x`.
@@ -94,22 +110,78 @@ fn aggregated(mut query: Box<Query>) -> Box<Query> {
         return query;
     }
     let value = Ident::new("value");
-    let derived = TableFactor::Derived {
-        lateral: false,
-        subquery: query,
-        alias: Some(TableAlias {
-            explicit: true,
-            name: Ident::new("elements"),
-            columns: vec![TableAliasColumnDef { name: value.clone(), data_type: None }],
-            at: None,
-        }),
-        sample: None,
+    let mut columns = vec![value.clone()];
+    let order_by = order_outside(&mut query, &mut columns);
+    let columns = columns.into_iter().map(|name| TableAliasColumnDef { name, data_type: None });
+    let alias = TableAlias {
+        explicit: true,
+        name: Ident::new("elements"),
+        columns: columns.collect(),
+        at: None,
     };
-    let item = SelectItem::UnnamedExpr(call("array_agg", vec![Expr::Identifier(value)]));
+    let derived =
+        TableFactor::Derived { lateral: false, subquery: query, alias: Some(alias), sample: None };
+    let item = SelectItem::UnnamedExpr(array_agg(Expr::Identifier(value), order_by));
     let from = vec![TableWithJoins { relation: derived, joins: vec![] }];
     let mut outer = empty_query();
     outer.body = Box::new(SetExpr::Select(Box::new(plain_select(vec![item], from))));
     outer
+}
+
+/// The order of a query's rows, for the query around it: by its first column or by others that it gets for
+/// that and that `columns` names.
+fn order_outside(query: &mut Query, columns: &mut Vec<Ident>) -> Vec<OrderByExpr> {
+    let Some(OrderByKind::Expressions(exprs)) = query.order_by.as_ref().map(|by| &by.kind) else {
+        return vec![];
+    };
+    let mut order_by = exprs.clone();
+    let (mut select, may_add) = match query.body.as_mut() {
+        SetExpr::Select(select) => {
+            let may_add = select.distinct.is_none();
+            (Some(select), may_add)
+        }
+        _ => (None, false),
+    };
+    let value = select.as_ref().and_then(|select| select.projection.first().cloned());
+    for by in &mut order_by {
+        let by_value = !may_add || value.as_ref().is_some_and(|value| names(&by.expr, value));
+        let column = if by_value {
+            columns[0].clone()
+        } else {
+            let name = Ident::new(format!("order_{}", columns.len()));
+            let expr = by.expr.clone();
+            let item = SelectItem::ExprWithAlias { expr, alias: name.clone() };
+            select.iter_mut().for_each(|select| select.projection.push(item.clone()));
+            columns.push(name.clone());
+            name
+        };
+        by.expr = Expr::Identifier(column);
+    }
+    if query.limit_clause.is_none() {
+        query.order_by = None;
+    }
+    order_by
+}
+
+/// Whether `ORDER BY by` orders by the first and only column: by its number, its alias or what it is.
+fn names(by: &Expr, column: &SelectItem) -> bool {
+    match (by, column) {
+        (Expr::Value(_), _) => true,
+        (Expr::Identifier(name), SelectItem::ExprWithAlias { alias, .. })
+            if folded(name) == folded(alias) =>
+        {
+            true
+        }
+        (by, SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => by == expr,
+        _ => false,
+    }
+}
+
+fn array_agg(value: Expr, order_by: Vec<OrderByExpr>) -> Expr {
+    let clauses =
+        if order_by.is_empty() { vec![] } else { vec![FunctionArgumentClause::OrderBy(order_by)] };
+    let args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(value))];
+    call_with("array_agg", FunctionArgumentList { duplicate_treatment: None, args, clauses })
 }
 
 /// `None` when the query is left as it is, because its rows are not those of its `FROM`.
@@ -124,30 +196,18 @@ fn aggregate_in_place(query: &mut Query) -> Option<()> {
         Some(OrderByKind::All(_)) => return None,
     };
     let SetExpr::Select(select) = query.body.as_mut() else { return None };
-    let (value, alias) = match select.projection.as_mut_slice() {
-        [SelectItem::UnnamedExpr(value)] => (value, None),
-        [SelectItem::ExprWithAlias { expr, alias }] => (expr, Some(&*alias)),
-        _ => return None,
+    let [column] = select.projection.as_slice() else { return None };
+    let (SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }) = column
+    else {
+        return None;
     };
     if aggregates(value) {
         return None;
     }
-    for by in &mut order_by {
-        // The first and only column, by its number or its alias, is the value itself.
-        let names_value = match &by.expr {
-            Expr::Value(_) => true,
-            Expr::Identifier(ident) => alias.is_some_and(|alias| folded(alias) == folded(ident)),
-            _ => false,
-        };
-        if names_value {
-            by.expr = value.clone();
-        }
+    for by in order_by.iter_mut().filter(|by| names(&by.expr, column)) {
+        by.expr = value.clone();
     }
-    let clauses =
-        if order_by.is_empty() { vec![] } else { vec![FunctionArgumentClause::OrderBy(order_by)] };
-    let args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(take(value)))];
-    let list = FunctionArgumentList { duplicate_treatment: None, args, clauses };
-    select.projection = vec![SelectItem::UnnamedExpr(call_with("array_agg", list))];
+    select.projection = vec![SelectItem::UnnamedExpr(array_agg(value.clone(), order_by))];
     query.order_by = None;
     Some(())
 }
@@ -167,9 +227,9 @@ fn has_clauses(query: &Query, select: &Select) -> bool {
 fn aggregates(expr: &Expr) -> bool {
     static AGGREGATES: LazyLock<HashSet<String>> = LazyLock::new(|| {
         let functions = all_default_aggregate_functions();
-        let names = functions.iter().flat_map(|f| {
-            [f.name().to_owned()].into_iter().chain(f.aliases().iter().cloned())
-        });
+        let names = functions
+            .iter()
+            .flat_map(|f| [f.name().to_owned()].into_iter().chain(f.aliases().iter().cloned()));
         names.map(|name| name.to_lowercase()).collect()
     });
     let mut calls = AggregateCalls { names: &AGGREGATES, queries: 0 };
@@ -199,7 +259,8 @@ impl Visitor for AggregateCalls<'_> {
         match expr {
             Expr::Function(Function { name, over, .. })
                 if self.queries == 0
-                    && (over.is_some() || self.names.contains(&name.to_string().to_lowercase())) =>
+                    && (over.is_some()
+                        || self.names.contains(&name.to_string().to_lowercase())) =>
             {
                 ControlFlow::Break(())
             }

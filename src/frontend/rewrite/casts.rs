@@ -4,15 +4,17 @@
 //! Two casts stay what they are: that of a parameter, whose type the planner takes from it, and that
 //! of `NULL`. For both, [`super::types`] tells the planner what our types are.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use datafusion::arrow::datatypes::Field;
 use sqlparser::ast::{
-    CastKind, DataType, Expr, Function, TypedString, Value, ValueWithSpan, VisitMut,
-    visit_expressions_mut,
+    CastKind, DataType, Expr, Function, Query, SelectItem, SetExpr, TypedString, Value,
+    ValueWithSpan, Visit, VisitMut, visit_expressions, visit_expressions_mut,
 };
 
 use super::operators::{as_string, call, string, take};
-use super::types::{PseudoType, Registered, cast_type, pseudo_type};
+use super::types::{PseudoType, Registered, cast_field, cast_type, pseudo_type};
 use crate::catalog::ColumnType;
 use crate::frontend::error::SqlError;
 use crate::frontend::functions::CAST;
@@ -29,6 +31,46 @@ pub fn rewrite_casts<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
     match flow {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+/// The types parameters are cast to, which are theirs, by the parameters' names.
+pub fn parameter_types<N: Visit>(node: &N) -> HashMap<String, Field> {
+    let mut types = HashMap::new();
+    let flow: ControlFlow<()> = visit_expressions(node, |expr| {
+        if let Expr::Cast { expr, data_type, .. } = expr
+            && let Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) = &**expr
+            && !matches!(pseudo_type(data_type), Some(PseudoType::Registered(_)))
+            && let Ok(field) = cast_field(data_type)
+        {
+            types.entry(name.clone()).or_insert(field);
+        }
+        ControlFlow::Continue(())
+    });
+    debug_assert!(flow.is_continue(), "looking for casts never stops");
+    types
+}
+
+/// Shows what a query names by `regclass` and its kin as the name it is: an oid would do for all but
+/// people's eyes.
+pub fn show_names(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    for item in &mut select.projection {
+        let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
+            continue;
+        };
+        if let Expr::Cast { data_type, expr: literal, .. } = expr
+            && matches!(pseudo_type(data_type), Some(PseudoType::Registered(_)))
+            && as_string(literal).is_some()
+        {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(take(expr)),
+                data_type: DataType::Text,
+                array: false,
+                format: None,
+            };
+        }
     }
 }
 

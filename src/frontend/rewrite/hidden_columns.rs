@@ -1,13 +1,15 @@
-//! `tableoid`: a column every table has and none shows, which DataFusion knows nothing of.
+//! `tableoid`: a column every table has and none shows, which DataFusion knows nothing of. As the columns'
+//! names come from what was written, this is done before they are chosen.
 
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Expr, Ident, ObjectName, Select, SelectItem, TableFactor, TableWithJoins, VisitMut, VisitorMut,
-    visit_expressions_mut,
+    visit_expressions, visit_expressions_mut,
 };
 
 use super::operators::{call, string, take};
+use super::output_names::column_name;
 use crate::frontend::parser::folded;
 
 const TABLEOID: &str = "tableoid";
@@ -29,9 +31,10 @@ impl VisitorMut for Revealer {
         select.from.iter().for_each(|from| collect_tables(from, &mut tables));
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) = item
-                && table_of(expr, &tables).is_some()
+                && mentions_any(expr, &tables)
             {
-                *item = SelectItem::ExprWithAlias { expr: take(expr), alias: Ident::new(TABLEOID) };
+                let alias = Ident::with_quote('"', column_name(expr));
+                *item = SelectItem::ExprWithAlias { expr: take(expr), alias };
             }
         }
         visit_expressions_mut(select, |expr| {
@@ -59,6 +62,14 @@ fn table_of<'a>(expr: &Expr, tables: &'a [(String, ObjectName)]) -> Option<&'a O
         },
         _ => None,
     }
+}
+
+fn mentions_any(expr: &Expr, tables: &[(String, ObjectName)]) -> bool {
+    let flow = visit_expressions(expr, |inner| match table_of(inner, tables) {
+        Some(_) => ControlFlow::Break(()),
+        None => ControlFlow::Continue(()),
+    });
+    flow.is_break()
 }
 
 /// What tables are called in a query, and their names.

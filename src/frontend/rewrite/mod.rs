@@ -12,6 +12,7 @@ pub mod casts;
 mod hidden_columns;
 pub mod operators;
 pub mod output_names;
+mod pitfalls;
 pub mod reject;
 mod similar;
 pub mod subqueries;
@@ -24,11 +25,13 @@ use sqlparser::ast::{Expr, Query, Visit, VisitMut};
 
 use crate::frontend::error::SqlError;
 
+pub use casts::parameter_types;
 pub use output_names::output_names;
 
 /// Makes a query ready to be planned. What the result's columns are called is to be asked from
 /// [`output_names()`] with the query as it was before.
 pub fn query(query: &mut Query) -> Result<(), SqlError> {
+    casts::show_names(query);
     prepare(query)
 }
 
@@ -39,8 +42,9 @@ pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
 
 fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     reject::reject_ignored(node)?;
-    output_names::name_nested_selects(node);
     hidden_columns::reveal(node);
+    output_names::name_nested_selects(node);
+    pitfalls::avoid(node);
     operators::rewrite_operators(node)?;
     casts::rewrite_casts(node)?;
     values::plain_values(node);

@@ -4,14 +4,14 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, LimitClause, ObjectName, Query, TableFactor, Value, ValueWithSpan,
-    VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, Query, TableFactor,
+    Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use super::arrays::{array_of, empty_query};
 use super::similar::similar_to_regex;
-use super::table_functions::name_as_postgres;
+use super::table_functions::{UNNEST, name_as_postgres, unnested_by};
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::folded;
 use crate::frontend::pgwire::sqlstate::SqlState;
@@ -114,6 +114,8 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             unqualify(&mut function.name);
             if let FunctionArguments::Subquery(query) = &mut function.args {
                 *expr = array_of(std::mem::replace(query, empty_query()));
+            } else if let Some(array) = unnested_by(function) {
+                *expr = call(UNNEST, vec![array]);
             }
             Ok(())
         }
@@ -126,7 +128,17 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             }
             Ok(())
         }
+        Expr::CompoundFieldAccess { root, access_chain } if matches!(**root, Expr::Nested(_)) => {
+            *expr = accessed(take(root), std::mem::take(access_chain));
+            Ok(())
+        }
         Expr::SimilarTo { .. } => rewrite_similar_to(expr),
+        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            if let Some(escape) = escape_char.take_if(|escape| !is_backslash(escape)) {
+                **pattern = call("like_escape", vec![take(pattern), Expr::Value(escape)]);
+            }
+            Ok(())
+        }
         Expr::AtTimeZone { timestamp, time_zone } => {
             *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
             Ok(())
@@ -200,6 +212,21 @@ fn named_operator(parts: &[String]) -> Result<BinaryOperator, SqlError> {
         _ => return Err(SqlError::unsupported(format!("operator {symbol}"))),
     };
     Ok(operator)
+}
+
+/// `(x).f` as `get_field(x, 'f')`: the planner sees a column's name in every dot.
+fn accessed(root: Expr, chain: Vec<AccessExpr>) -> Expr {
+    chain.into_iter().fold(root, |value, access| match access {
+        AccessExpr::Dot(Expr::Identifier(field)) => {
+            call("get_field", vec![value, string(folded(&field))])
+        }
+        access => Expr::CompoundFieldAccess { root: Box::new(value), access_chain: vec![access] },
+    })
+}
+
+/// The escape character that patterns have anyway.
+fn is_backslash(escape: &ValueWithSpan) -> bool {
+    escape.value.clone().into_string().as_deref() == Some("\\")
 }
 
 /// Strings compare by their bytes: a collation is taken if it says the same.

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     AccessExpr, DataType, Expr, Ident, ObjectName, OrderByKind, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Subscript, TableFactor, TrimWhereField, Visit,
-    VisitMut, VisitorMut, visit_expressions, visit_expressions_mut,
+    VisitMut, Visitor, VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
 use crate::frontend::parser::folded;
@@ -314,6 +314,8 @@ fn key(expr: &Expr) -> Key {
                 _ => Key::Expression(expr.to_string().to_ascii_lowercase()),
             }
         }
+        // DataFusion's names do not tell one sub-query from another.
+        _ if holds_query(expr) => Key::Expression("(query)".to_owned()),
         _ => {
             // DataFusion's names show neither parentheses nor casts.
             let mut bare = expr.clone();
@@ -327,6 +329,18 @@ fn key(expr: &Expr) -> Key {
             Key::Expression(bare.to_string().to_ascii_lowercase())
         }
     }
+}
+
+fn holds_query(expr: &Expr) -> bool {
+    struct Finder;
+    impl Visitor for Finder {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    expr.visit(&mut Finder).is_break()
 }
 
 /// DataFusion refuses two columns of one name; PostgreSQL does not. The later one gets an alias that

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Expr, Function, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, LimitClause,
-    OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SetExpr, SetQuantifier, TableAlias,
-    TableFactor, TableWithJoins, Visit, Visitor, WindowType, visit_expressions,
+    OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SetExpr, SetOperator, SetQuantifier,
+    TableAlias, TableFactor, TableWithJoins, Visit, Visitor, WindowType, visit_expressions,
 };
 
 use crate::frontend::error::SqlError;
@@ -119,7 +119,10 @@ fn check_body(body: &SetExpr) -> Result<(), SqlError> {
     while let Some(body) = open.pop() {
         match body {
             SetExpr::Select(_) | SetExpr::Query(_) => {}
-            SetExpr::SetOperation { left, op: _, set_quantifier, right } => {
+            SetExpr::SetOperation { left, op, set_quantifier, right } => {
+                // The planner takes them for semi joins, which do not count.
+                let counted = *set_quantifier == SetQuantifier::All && *op != SetOperator::Union;
+                refuse([(counted, "INTERSECT ALL or EXCEPT ALL")])?;
                 let by_name = matches!(
                     set_quantifier,
                     SetQuantifier::ByName

@@ -108,9 +108,11 @@ impl Scope<'_> {
                 let Exists { subquery, negated } = exists;
                 Ok(Transformed::new(counted(subquery, negated)?, true, TreeNodeRecursion::Jump))
             }
-            Expr::InSubquery(within) if self.counts => {
-                Ok(Transformed::new(found_within(within, &self.input)?, true, TreeNodeRecursion::Jump))
-            }
+            Expr::InSubquery(within) if self.counts => Ok(Transformed::new(
+                found_within(within, &self.input)?,
+                true,
+                TreeNodeRecursion::Jump,
+            )),
             other => Ok(Transformed::no(other)),
         });
         rewritten.data()
@@ -118,6 +120,9 @@ impl Scope<'_> {
 
     fn scalar(&mut self, subquery: Subquery) -> Result<Expr> {
         let plan = first_of_limited(Arc::unwrap_or_clone(subquery.subquery))?;
+        if is_empty(&plan) && !plan.schema().fields().is_empty() {
+            return Ok(lit(ScalarValue::try_from(plan.schema().field(0).data_type())?));
+        }
         let one_row = is_aggregated(&plan) || plan.max_rows().is_some_and(|rows| rows <= 1);
         let in_catalogs = !one_row && reads_only_catalogs(&plan)?;
         let [value] = <[Expr; 1]>::try_from(columns_of(&plan)).map_err(|columns| {
@@ -140,12 +145,12 @@ impl Scope<'_> {
     /// Joins the subquery to the input; its value is a column then.
     fn join(&mut self, subquery: Subquery) -> Result<Expr> {
         let alias = self.aliases.next("__lateral");
-        let right = LogicalPlanBuilder::from(LogicalPlan::Subquery(subquery)).alias(alias)?.build()?;
+        let right =
+            LogicalPlanBuilder::from(LogicalPlan::Subquery(subquery)).alias(alias)?.build()?;
         let value = right.schema().columns().swap_remove(0);
         let input = std::mem::take(&mut self.input);
-        self.input = LogicalPlanBuilder::from(input)
-            .join_on(right, JoinType::Left, [lit(true)])?
-            .build()?;
+        self.input =
+            LogicalPlanBuilder::from(input).join_on(right, JoinType::Left, [lit(true)])?.build()?;
         Ok(Expr::Column(value))
     }
 }
@@ -214,6 +219,24 @@ fn is_aggregated(plan: &LogicalPlan) -> bool {
     }
 }
 
+/// Whether the plan has no rows, whatever the query around it; it would be lost on its way to a join.
+fn is_empty(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::EmptyRelation(empty) => !empty.produce_one_row,
+        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
+            is_empty(&join.left) || is_empty(&join.right)
+        }
+        LogicalPlan::Join(join) if join.join_type == JoinType::Left => is_empty(&join.left),
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Distinct(_)
+        | LogicalPlan::SubqueryAlias(_) => plan.inputs().into_iter().all(is_empty),
+        _ => false,
+    }
+}
+
 /// Relations without rows are plans without any.
 fn reads_only_catalogs(plan: &LogicalPlan) -> Result<bool> {
     let mut only = true;
@@ -265,5 +288,7 @@ fn found_within(within: InSubquery, input: &LogicalPlan) -> Result<Expr> {
     let null = rows_where(value.is_null(), subquery.outer_ref_columns.clone())?;
     let any = counted(subquery.clone(), false)?;
     let unknown = null.or(expr.is_null().and(any));
-    when(equal, lit(!negated)).when(unknown, lit(ScalarValue::Boolean(None))).otherwise(lit(negated))
+    when(equal, lit(!negated))
+        .when(unknown, lit(ScalarValue::Boolean(None)))
+        .otherwise(lit(negated))
 }

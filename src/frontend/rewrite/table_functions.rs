@@ -1,57 +1,72 @@
-//! Functions in `FROM`: `unnest` with and without its schema, and columns called as PostgreSQL calls them.
+//! Functions that return sets: those that unnest an array become `unnest`, and their columns are called as
+//! PostgreSQL calls them.
 
 use sqlparser::ast::{
-    FunctionArg, FunctionArgExpr, Ident, TableAlias, TableAliasColumnDef, TableFactor,
-    TableFunctionArgs,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    ObjectName, TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs,
 };
 
+use super::operators::call;
+use crate::frontend::functions::{EXPANDED, SUBSCRIPTS};
 use crate::frontend::parser::folded;
 
 /// Functions with one column, which has the name of the alias or else of the function.
 const ONE_COLUMN: [&str; 2] = ["generate_series", "range"];
-const UNNEST: &str = "unnest";
+pub(super) const UNNEST: &str = "unnest";
+
+/// The array whose elements a function returns, if it is one that unnests what another function makes.
+pub(super) fn unnested_by(function: &Function) -> Option<Expr> {
+    match &function.args {
+        FunctionArguments::List(FunctionArgumentList { args, .. }) => {
+            unnested(&function.name, args).filter(|_| !is_unnest(&function.name))
+        }
+        _ => None,
+    }
+}
+
+fn unnested(function: &ObjectName, args: &[FunctionArg]) -> Option<Expr> {
+    let args = args.iter().map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)) => Some(arg.clone()),
+        _ => None,
+    });
+    let mut args = args.collect::<Option<Vec<_>>>()?;
+    match function.to_string().to_lowercase().as_str() {
+        UNNEST if args.len() == 1 => args.pop(),
+        "generate_subscripts" => Some(call(SUBSCRIPTS, args)),
+        "_pg_expandarray" => Some(call(EXPANDED, args)),
+        _ => None,
+    }
+}
+
+fn is_unnest(function: &ObjectName) -> bool {
+    function.to_string().eq_ignore_ascii_case(UNNEST)
+}
 
 /// Gives a function's column its name; `factor` is left alone if it is no function.
 pub(super) fn name_as_postgres(factor: &mut TableFactor) {
-    if let Some(unnest) = as_unnest(factor) {
-        *factor = unnest;
-    }
     match factor {
         TableFactor::UNNEST { alias, array_exprs, .. } if array_exprs.len() == 1 => {
             name_column(alias, UNNEST);
         }
-        TableFactor::Table { name, args: Some(_), alias, .. }
-        | TableFactor::Function { name, alias, .. } => {
-            let name = name.to_string().to_lowercase();
-            if ONE_COLUMN.contains(&name.as_str()) {
-                name_column(alias, &name);
+        TableFactor::Table { name, args: Some(TableFunctionArgs { args, .. }), alias, .. }
+        | TableFactor::Function { name, args, alias, .. } => {
+            let called = name.to_string().to_lowercase();
+            let array = unnested(name, args);
+            if array.is_some() || ONE_COLUMN.contains(&called.as_str()) {
+                name_column(alias, &called);
+            }
+            if let Some(array) = array {
+                *factor = TableFactor::UNNEST {
+                    alias: alias.take(),
+                    array_exprs: vec![array],
+                    with_offset: false,
+                    with_offset_alias: None,
+                    with_ordinality: false,
+                };
             }
         }
         _ => {}
     }
-}
-
-/// The parser knows `unnest(...)`, but not by its full name, from which the schema was taken before.
-fn as_unnest(factor: &TableFactor) -> Option<TableFactor> {
-    let (name, args, alias) = match factor {
-        TableFactor::Table { name, args: Some(TableFunctionArgs { args, .. }), alias, .. }
-        | TableFactor::Function { name, args, alias, .. } => (name, args, alias),
-        _ => return None,
-    };
-    if !name.to_string().eq_ignore_ascii_case(UNNEST) {
-        return None;
-    }
-    let arrays = args.iter().map(|arg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(array)) => Some(array.clone()),
-        _ => None,
-    });
-    Some(TableFactor::UNNEST {
-        alias: alias.clone(),
-        array_exprs: arrays.collect::<Option<Vec<_>>>()?,
-        with_offset: false,
-        with_offset_alias: None,
-        with_ordinality: false,
-    })
 }
 
 fn name_column(alias: &mut Option<TableAlias>, function: &str) {

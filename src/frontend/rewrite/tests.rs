@@ -77,6 +77,14 @@ fn operators_and_names_become_what_the_planner_knows() {
             "SELECT coalesce((SELECT array_agg(value) FROM (SELECT DISTINCT a FROM t) AS elements (value)), make_array())",
         ),
         (
+            "SELECT ARRAY(SELECT DISTINCT a FROM t ORDER BY 1 DESC)",
+            "SELECT coalesce((SELECT array_agg(value ORDER BY value DESC) FROM (SELECT DISTINCT a FROM t) AS elements (value)), make_array())",
+        ),
+        (
+            "SELECT ARRAY(SELECT a FROM t GROUP BY a ORDER BY count(*) LIMIT 2)",
+            "SELECT coalesce((SELECT array_agg(value ORDER BY order_1) FROM (SELECT a, count(*) AS order_1 FROM t GROUP BY a ORDER BY count(*) LIMIT 2) AS elements (value, order_1)), make_array())",
+        ),
+        (
             "SELECT ARRAY(SELECT 'x' || e.v FROM unnest(a) AS e(v)) FROM t",
             "SELECT coalesce(array_transform(a, v -> 'x' || v), make_array()) FROM t",
         ),
@@ -84,9 +92,15 @@ fn operators_and_names_become_what_the_planner_knows() {
         ("SELECT a FROM t FETCH FIRST 2 ROWS ONLY", "SELECT a FROM t LIMIT 2"),
         ("SELECT now() AT TIME ZONE 'UTC'", "SELECT timezone('UTC', now())"),
         ("SELECT current_schema", "SELECT current_schema()"),
+        ("SELECT a LIKE 'x/_' ESCAPE '/'", "SELECT a LIKE like_escape('x/_', '/')"),
+        ("SELECT generate_subscripts(a, 1)", "SELECT unnest(array_subscripts(a, 1))"),
+        (
+            "SELECT k FROM generate_subscripts(ARRAY[7], 1) k",
+            "SELECT k FROM UNNEST(array_subscripts(ARRAY[7], 1)) k (\"k\")",
+        ),
         (
             "SELECT c.tableoid FROM pg_catalog.pg_class c",
-            "SELECT to_regclass_oid('pg_catalog.pg_class') AS tableoid FROM pg_catalog.pg_class c",
+            "SELECT to_regclass_oid('pg_catalog.pg_class') AS \"tableoid\" FROM pg_catalog.pg_class c",
         ),
         ("SELECT count(*), a @> b FROM t GROUP BY 2", "SELECT count(*), a @> b FROM t GROUP BY 2"),
     ];
@@ -105,7 +119,9 @@ fn casts_become_ours() {
             "SELECT CAST(a AS VARCHAR(3)) FROM t",
             "SELECT sql_cast(a, 'character varying(3)') FROM t",
         ),
-        ("SELECT 't'::regclass", "SELECT to_regclass_oid('t')"),
+        ("SELECT 't'::regclass", "SELECT regclass_name(to_regclass_oid('t'))"),
+        ("SELECT 1 WHERE 't'::regclass = 5", "SELECT 1 WHERE to_regclass_oid('t') = 5"),
+        ("SELECT 't'::regclass::oid", "SELECT to_oid(to_regclass_oid('t'))"),
         ("SELECT c.oid::pg_catalog.regclass FROM c", "SELECT regclass_name(c.oid) FROM c"),
         ("SELECT 't'::regclass::text", "SELECT regclass_name(to_regclass_oid('t'))"),
         ("SELECT a::pg_catalog.oid FROM t", "SELECT to_oid(a) FROM t"),
@@ -206,6 +222,10 @@ fn equal_names_are_told_apart() {
         ("SELECT t.*, u.a FROM t, u", "SELECT t.*, u.a FROM t, u"),
         ("SELECT t.*, t.a FROM t", "SELECT t.*, t.a AS \"a#2\" FROM t"),
         ("SELECT t.a, u.a FROM t, u", "SELECT t.a, u.a FROM t, u"),
+        (
+            "SELECT EXISTS (SELECT 1), EXISTS (SELECT 2)",
+            "SELECT EXISTS (SELECT 1), EXISTS (SELECT 2) AS \"exists#2\"",
+        ),
         ("SELECT a AS x, b AS x FROM t", "SELECT a AS x, b AS \"x#2\" FROM t"),
         ("SELECT a, a::text FROM t", "SELECT a, sql_cast(a, 'text') AS \"a#2\" FROM t"),
     ];

@@ -1,21 +1,22 @@
-//! Operators whose meaning depends on the types beside them: those of `jsonb`, and those of an array and a
-//! literal that is only text so far.
+//! Operators whose meaning depends on the types beside them: those of `jsonb`, those of an array and a
+//! literal that is only text so far, and the subscript of a vector.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, StringViewArray};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::array::{ArrayRef, StringViewArray};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, lit};
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
+};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, lit};
 use sqlparser::ast::BinaryOperator;
 
 use crate::catalog::{ColumnType, SQL_TYPE_KEY};
 use crate::frontend::error::SqlError;
-use crate::frontend::functions::{JSONB_CONCAT, JSONB_CONTAINS};
+use crate::frontend::functions::{JSONB_CONCAT, JSONB_CONTAINS, first_place};
 use crate::frontend::text_input::{self, json};
 
 /// Tells DataFusion's planner what the operators are.
@@ -45,6 +46,23 @@ impl ExprPlanner for TypedOperators {
             op => PlannerResult::Original(RawBinaryExpr { op, left, right }),
         })
     }
+
+    /// Vectors count from 0, DataFusion's lists from 1.
+    fn plan_field_access(
+        &self,
+        mut raw: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        if let GetFieldAccess::ListIndex { key } = &mut raw.field_access
+            && let Ok((_, field)) = raw.expr.to_field(schema)
+        {
+            let shift = 1 - i64::from(first_place(&field));
+            if shift != 0 {
+                **key = std::mem::take(key.as_mut()) + lit(shift);
+            }
+        }
+        Ok(PlannerResult::Original(raw))
+    }
 }
 
 fn planned(function: &Arc<ScalarUDF>, a: Expr, b: Expr) -> PlannerResult<RawBinaryExpr> {
@@ -55,6 +73,7 @@ fn planned(function: &Arc<ScalarUDF>, a: Expr, b: Expr) -> PlannerResult<RawBina
 /// What is known of one side.
 enum Operand {
     Jsonb,
+    Boolean,
     List(DataType),
     /// Text in quotes, which may be a value of any type.
     Literal(String),
@@ -70,6 +89,7 @@ impl Operand {
         }
         let Ok((_, field)) = expr.to_field(schema) else { return Self::Other };
         match field.data_type() {
+            DataType::Boolean => Self::Boolean,
             DataType::List(_) => Self::List(field.data_type().clone()),
             text if text.is_string() && declared(field.metadata()) == Some("jsonb") => Self::Jsonb,
             _ => Self::Other,
@@ -85,7 +105,9 @@ fn declared(metadata: &std::collections::HashMap<String, String>) -> Option<&str
 const fn takes_literals(op: &BinaryOperator) -> bool {
     matches!(
         op,
-        BinaryOperator::Eq
+        BinaryOperator::And
+            | BinaryOperator::Or
+            | BinaryOperator::Eq
             | BinaryOperator::NotEq
             | BinaryOperator::Lt
             | BinaryOperator::LtEq
@@ -105,8 +127,13 @@ fn adopt(expr: &mut Expr, operand: &mut Operand, other: &Operand) -> Result<()> 
             *expr = lit(json::normalise(text).map_err(SqlError::from)?);
             *operand = Operand::Jsonb;
         }
+        Operand::Boolean => {
+            *expr = Expr::Literal(parsed(text, &ColumnType::Boolean)?, None);
+            *operand = Operand::Boolean;
+        }
         Operand::List(list) => {
-            *expr = Expr::Literal(array_literal(text, list)?, None);
+            let texts = parsed(text, &ColumnType::Array(Box::new(ColumnType::Text)))?;
+            *expr = Expr::Literal(texts.cast_to(list)?, None);
             *operand = Operand::List(list.clone());
         }
         Operand::Literal(_) | Operand::Other => {}
@@ -114,13 +141,8 @@ fn adopt(expr: &mut Expr, operand: &mut Operand, other: &Operand) -> Result<()> 
     Ok(())
 }
 
-/// The value of `'{1,2}'` as a list.
-fn array_literal(text: &str, list: &DataType) -> Result<ScalarValue> {
+fn parsed(text: &str, ty: &ColumnType) -> Result<ScalarValue> {
     let text: ArrayRef = Arc::new(StringViewArray::from_iter([Some(text)]));
-    let texts = ColumnType::Array(Box::new(ColumnType::Text));
-    let elements = text_input::parse_column(&text, &texts).map_err(SqlError::from)?;
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let elements = cast_with_options(&elements, list, &strict)?;
-    debug_assert_eq!(elements.len(), 1, "one literal is one array");
-    ScalarValue::try_from_array(&elements, 0)
+    let value = text_input::parse_column(&text, ty).map_err(SqlError::from)?;
+    ScalarValue::try_from_array(&value, 0)
 }

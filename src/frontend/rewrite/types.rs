@@ -1,6 +1,6 @@
 //! SQL type names: which of our types each one means, for columns and for casts.
 
-use datafusion::arrow::datatypes::FieldRef;
+use datafusion::arrow::datatypes::{Field, FieldRef};
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::planner::TypePlanner;
 use sqlparser::ast::{
@@ -124,18 +124,29 @@ pub fn pseudo_type(data_type: &DataType) -> Option<PseudoType> {
     }
 }
 
+/// The type of a cast's result, as the planner and clients see it.
+///
+/// The metadata is set even where Arrow says all: a cast without any keeps its source's.
+pub fn cast_field(data_type: &DataType) -> Result<Field, SqlError> {
+    let is_oid = |data_type: &DataType| {
+        matches!(pseudo_type(data_type), Some(PseudoType::Oid | PseudoType::Registered(_)))
+    };
+    match data_type {
+        oid if is_oid(oid) => Ok(SystemType::Oid.field("")),
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) if is_oid(element) => {
+            Ok(SystemType::OidArray.field(""))
+        }
+        _ => Ok(cast_type(data_type)?.field("", true)),
+    }
+}
+
 /// Types for DataFusion's planner: casts and typed literals come out as our columns have them.
 #[derive(Debug)]
 pub struct SqlTypes;
 
 impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &DataType) -> EngineResult<Option<FieldRef>> {
-        // The metadata is set even where Arrow says all: a cast without any keeps its source's.
-        let field = match pseudo_type(sql_type) {
-            Some(PseudoType::Oid | PseudoType::Registered(_)) => SystemType::Oid.field(""),
-            Some(PseudoType::Name) | None => cast_type(sql_type)?.field("", true),
-        };
-        Ok(Some(field.into()))
+        Ok(Some(cast_field(sql_type)?.into()))
     }
 }
 

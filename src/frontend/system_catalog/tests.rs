@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use datafusion::arrow::array::{Array, ListArray, RecordBatch};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as EngineStatement;
 
 use super::*;
 use crate::backup::manifest::SnapshotInfo;
@@ -15,6 +17,12 @@ use crate::catalog::{
     ViewColumn,
 };
 use crate::epoch::{Epoch, Lifetime};
+use crate::frontend::functions;
+use crate::frontend::parser::{Statement, parse};
+use crate::frontend::rewrite;
+use crate::frontend::rewrite::subqueries::Subqueries;
+use crate::frontend::rewrite::typed_operators::TypedOperators;
+use crate::frontend::rewrite::types::SqlTypes;
 use crate::id::{ColumnId, ObjectId, SnapshotId, VersionId};
 use crate::meta::state::State;
 use crate::params::{BACKUP_STORAGE_URL, Params};
@@ -113,8 +121,14 @@ fn context_at(epoch: u64) -> SystemContext {
     }
 }
 
+/// A session that plans as the frontend does.
 fn session(system: &SystemContext) -> SessionContext {
-    let session = SessionContext::new();
+    let state = SessionStateBuilder::new()
+        .with_expr_planners(vec![Arc::new(TypedOperators)])
+        .with_default_features()
+        .with_type_planner(Arc::new(SqlTypes))
+        .with_analyzer_rule(Arc::new(Subqueries));
+    let session = SessionContext::new_with_state(state.build());
     let catalog = session.catalog("datafusion").unwrap();
     for schema in SYSTEM_SCHEMAS.iter().map(|schema| schema.name) {
         let tables = MemorySchemaProvider::new();
@@ -124,7 +138,8 @@ fn session(system: &SystemContext) -> SessionContext {
         }
         catalog.register_schema(schema, Arc::new(tables)).unwrap();
     }
-    for function in functions_in(&system.view, &["public".to_owned()]) {
+    let of_catalog = functions_in(&system.view, &["public".to_owned()]);
+    for function in functions::all().into_iter().chain(of_catalog) {
         session.register_udf(ScalarUDF::clone(&function));
     }
     session
@@ -132,8 +147,14 @@ fn session(system: &SystemContext) -> SessionContext {
 
 /// The rows, values between bars.
 async fn ask_at(epoch: u64, sql: &str) -> Result<Vec<String>, SqlError> {
+    let Statement::Query(mut query) = parse(sql)?.remove(0).statement else {
+        return Err(SqlError::internal("not a query"));
+    };
+    rewrite::query(&mut query)?;
     let session = session(&context_at(epoch));
-    let batches = session.sql(sql).await?.collect().await?;
+    let statement = EngineStatement::Statement(Box::new(sqlparser::ast::Statement::Query(query)));
+    let plan = session.state().statement_to_plan(statement).await?;
+    let batches = session.execute_logical_plan(plan).await?.collect().await?;
     Ok(batches.iter().flat_map(shown).collect())
 }
 
@@ -218,6 +239,60 @@ async fn psql_describes_a_table() {
     .await;
     let index = "CREATE UNIQUE INDEX t_pkey ON public.t USING btree (b, a)";
     assert_eq!(rows, [format!("t_pkey|true|{index}|a|PRIMARY KEY (b, a)|[2, 1]")]);
+}
+
+#[tokio::test]
+async fn subqueries_over_the_catalog_need_no_aggregate() {
+    let rows = ask("SELECT a.attname, \
+         (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true) FROM pg_catalog.pg_attrdef d \
+          WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef), \
+         (SELECT c.collname FROM pg_catalog.pg_collation c, pg_catalog.pg_type t \
+          WHERE c.oid = a.attcollation AND t.oid = a.atttypid \
+          AND a.attcollation <> t.typcollation) AS attcollation, \
+         (SELECT s.seqstart FROM pg_catalog.pg_sequence s WHERE s.seqrelid = a.attrelid) \
+         FROM pg_catalog.pg_attribute a WHERE a.attrelid = '16391' AND a.attnum > 0 ORDER BY 1")
+    .await;
+    assert_eq!(rows, ["Odd|null|null|null", "a|null|null|null", "b|'x'|null|null"]);
+    let rows = ask("SELECT count(*) FROM pg_catalog.pg_type t WHERE t.typrelid <> 0 OR \
+         (SELECT c.relkind = 'c' FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid)")
+    .await;
+    assert_eq!(rows, ["0"]);
+}
+
+#[tokio::test]
+async fn exists_and_array_stand_in_the_select_list() {
+    let rows = ask("SELECT c.relname, EXISTS (SELECT 1 FROM pg_catalog.pg_constraint \
+         WHERE conrelid = c.oid AND contype IN ('p', 'u') AND NOT condeferrable), \
+         ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid = c.oid AND attnum > 0 ORDER BY a.attnum), \
+         array_to_string(c.reloptions || array(select 'x.' || o from unnest(c.reloptions) o), ',') \
+         FROM pg_catalog.pg_class c WHERE c.oid >= 16384 AND c.relkind <> 'i' ORDER BY 1")
+    .await;
+    // Nothing and an empty array are an empty array.
+    assert_eq!(rows, ["t|true|[a, b, Odd]|", "v|false|[a]|"]);
+    let rows = ask("SELECT r.rolname, ARRAY(SELECT b.rolname FROM pg_catalog.pg_auth_members m \
+         JOIN pg_catalog.pg_roles b ON (m.roleid = b.oid) WHERE m.member = r.oid) \
+         FROM pg_catalog.pg_roles r")
+    .await;
+    assert_eq!(rows, ["root|[]"]);
+    let policies = ask("SELECT CASE WHEN p.polroles = '{0}' THEN NULL ELSE \
+         array(select rolname from pg_catalog.pg_roles where oid = any (p.polroles)) END \
+         FROM pg_catalog.pg_policy p WHERE p.polroles <> '{0}'")
+    .await;
+    assert!(policies.is_empty());
+}
+
+#[tokio::test]
+async fn vectors_count_from_zero() {
+    let rows = ask("SELECT indkey[0], indkey[1], indkey[2], array_lower(indkey, 1), \
+         array_upper(indkey, 1), pg_index.tableoid::regclass, indrelid::regclass \
+         FROM pg_catalog.pg_index")
+    .await;
+    assert_eq!(rows, ["2|1|null|0|1|pg_index|t"]);
+    let rows = ask("SELECT unnest(indkey), generate_subscripts(indkey, 1), \
+         (information_schema._pg_expandarray(indkey)).n FROM pg_catalog.pg_index ORDER BY 2")
+    .await;
+    assert_eq!(rows, ["2|0|1", "1|1|2"]);
 }
 
 #[tokio::test]

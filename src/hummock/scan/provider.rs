@@ -10,9 +10,7 @@ use datafusion::common::{Constraint, Constraints, Result, ScalarValue, Statistic
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{
-    FileGroup, FileScanConfigBuilder, ParquetSource,
-};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -65,7 +63,16 @@ impl SstTable {
         let schema = table_schema(&table);
         let constraints = key_constraint(&table);
         let data_directory = data_directory.to_owned();
-        Self { table, files, store_url, data_directory, statistics, places: false, schema, constraints }
+        Self {
+            table,
+            files,
+            store_url,
+            data_directory,
+            statistics,
+            places: false,
+            schema,
+            constraints,
+        }
     }
 
     /// The same rows, each with its place: file and position.
@@ -83,8 +90,8 @@ impl SstTable {
     fn source(&self, placed: bool) -> Result<TableSchema> {
         let mut builder = TableSchema::builder(table_schema(&self.table));
         if placed {
-            let position = Field::new(POSITION_COLUMN, DataType::Int64, false)
-                .with_extension_type(RowNumber);
+            let position =
+                Field::new(POSITION_COLUMN, DataType::Int64, false).with_extension_type(RowNumber);
             builder = builder
                 .with_table_partition_cols(vec![Arc::new(file_field())])
                 .with_virtual_columns(vec![Arc::new(position)]);

@@ -43,8 +43,7 @@ impl SstWriter {
     ) -> Result<Self, HummockError> {
         let path = layout::sst(target.data_directory, id);
         let object = Hashing::new(target.storage.writer(&path).await?);
-        let parquet =
-            AsyncArrowWriter::try_new(object, schema.clone(), Some(properties()))?;
+        let parquet = AsyncArrowWriter::try_new(object, schema.clone(), Some(properties()))?;
         let columns = table
             .columns
             .iter()

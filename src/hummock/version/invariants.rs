@@ -28,7 +28,10 @@ impl Version {
 
     fn check_file(&self, file: &FileEntry) -> Result<(), HummockError> {
         let wrong = |what: &str| {
-            Err(HummockError::Corrupt(format!("file {} of table {}: {what}", file.sst.id, file.sst.table_id)))
+            Err(HummockError::Corrupt(format!(
+                "file {} of table {}: {what}",
+                file.sst.id, file.sst.table_id
+            )))
         };
         if file.lifetime.born > self.max_committed_epoch {
             return wrong("is born after the max committed epoch");

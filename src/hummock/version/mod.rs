@@ -136,10 +136,7 @@ impl Version {
 
     /// Adds a file as it was written down; for decoding.
     pub fn insert(&mut self, file: FileEntry) {
-        self.tables
-            .entry(file.sst.table_id)
-            .or_default()
-            .insert(file.sst.id, Arc::new(file));
+        self.tables.entry(file.sst.table_id).or_default().insert(file.sst.id, Arc::new(file));
     }
 
     /// The version without what no epoch from `safe_epoch` on can see.

@@ -65,7 +65,12 @@ impl Context<'_> {
         Ok(Outcome { changes: vec![CatalogChange::CreateSchema(schema)], ..Outcome::default() })
     }
 
-    fn drop_schema(&self, name: &str, if_exists: bool, cascade: bool) -> Result<Outcome, MetaError> {
+    fn drop_schema(
+        &self,
+        name: &str,
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<Outcome, MetaError> {
         refuse_system_schema(name)?;
         let Some(schema) = self.catalog.schema(name) else {
             let message = format!("schema \"{name}\" does not exist");
@@ -199,10 +204,8 @@ impl Context<'_> {
         match step {
             AlterStep::AddColumn { column, if_not_exists } => {
                 if table.column(&column.name).is_some() {
-                    let message = format!(
-                        "column \"{}\" of relation \"{name}\" already exists",
-                        column.name
-                    );
+                    let message =
+                        format!("column \"{}\" of relation \"{name}\" already exists", column.name);
                     return tolerate(ErrorKind::DuplicateColumn, message, if_not_exists);
                 }
                 table.columns.push(column.with_id(table.next_column_id));
@@ -237,10 +240,7 @@ impl Context<'_> {
                 self.refuse_if_viewed(relation, &format!("column {from} of table {name}"))?;
                 let found = table.columns.iter_mut().find(|c| c.name == from);
                 let Some(column) = found else {
-                    return Err(MetaError::new(
-                        ErrorKind::UndefinedColumn,
-                        no_column(&from, name),
-                    ));
+                    return Err(MetaError::new(ErrorKind::UndefinedColumn, no_column(&from, name)));
                 };
                 column.name = to;
             }
@@ -287,7 +287,11 @@ impl Context<'_> {
             ErrorKind::WrongRelationKind,
             format!("\"{name}\" is not a {}", kind.noun()),
         )
-        .hint(format!("Use DROP {0} to remove a {1}.", relation.kind().to_uppercase(), relation.kind())))
+        .hint(format!(
+            "Use DROP {0} to remove a {1}.",
+            relation.kind().to_uppercase(),
+            relation.kind()
+        )))
     }
 
     fn described(&self, relation: &Relation) -> String {

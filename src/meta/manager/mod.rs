@@ -36,13 +36,27 @@ type Reply<T> = oneshot::Sender<Result<T, MetaError>>;
 enum Request {
     Write(Write, Reply<Committed>),
     Catalog(CatalogCommand, Reply<Committed>),
-    SetParam { name: String, value: String, reply: Reply<Committed> },
+    SetParam {
+        name: String,
+        value: String,
+        reply: Reply<Committed>,
+    },
     /// Takes an epoch, and with it everything before that epoch is committed.
-    Tick { reply: Reply<Committed> },
-    ReserveSsts { count: u32, reply: Reply<SstId> },
-    ReserveObject { reply: Reply<ObjectId> },
+    Tick {
+        reply: Reply<Committed>,
+    },
+    ReserveSsts {
+        count: u32,
+        reply: Reply<SstId>,
+    },
+    ReserveObject {
+        reply: Reply<ObjectId>,
+    },
     /// An id at or above `least`, consumed even if the job fails.
-    ReserveSnapshot { least: SnapshotId, reply: Reply<SnapshotId> },
+    ReserveSnapshot {
+        least: SnapshotId,
+        reply: Reply<SnapshotId>,
+    },
     CheckpointWritten(Result<Checkpoint, MetaError>),
 }
 

@@ -72,7 +72,8 @@ pub async fn open(
     clock: Arc<dyn Clock>,
 ) -> Result<Manager, OpenError> {
     let pairs = store.list("").await?;
-    let params = if pairs.is_empty() { new.params.clone() } else { kept_params(&pairs, &*store, &new)? };
+    let params =
+        if pairs.is_empty() { new.params.clone() } else { kept_params(&pairs, &*store, &new)? };
     let url = StorageUrl::parse(storage_url::without_hummock(params.value(params::STATE_STORE)))?;
     let state_store = Storage::open(&url)?;
     let data_directory = params.value(params::DATA_DIRECTORY).to_owned();
@@ -101,7 +102,11 @@ pub async fn open(
 }
 
 /// The parameters the store holds, which must not contradict what was asked for.
-fn kept_params(pairs: &[Pair], store: &dyn MetaStore, new: &NewCluster) -> Result<Params, OpenError> {
+fn kept_params(
+    pairs: &[Pair],
+    store: &dyn MetaStore,
+    new: &NewCluster,
+) -> Result<Params, OpenError> {
     let mut kept = Params::default();
     for pair in pairs {
         if let Some(name) = pair.key.strip_prefix(keys::PARAM_PREFIX) {
@@ -132,11 +137,8 @@ async fn create(
     Lease::check_free(state_store, data_directory).await?;
     let epoch = Epoch::ZERO.next(clock.now_ms());
     let mut state = State::new(cluster_id, params, epoch);
-    let public = Schema {
-        id: state.next.object,
-        name: PUBLIC.to_owned(),
-        lifetime: Lifetime::since(epoch),
-    };
+    let public =
+        Schema { id: state.next.object, name: PUBLIC.to_owned(), lifetime: Lifetime::since(epoch) };
     state.next.object = ObjectId(public.id.0 + 1);
     state.catalog = Arc::new(state.catalog.apply(&CatalogChange::CreateSchema(public), epoch));
     let checkpoint = checkpoint::write(state_store, data_directory, &state.version).await?;

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use super::*;
-use crate::epoch::Epoch;
 use crate::catalog::ColumnType;
+use crate::epoch::Epoch;
 use crate::epoch::ManualClock;
 use crate::hummock::sst::SstInfo;
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::VersionId;
-use crate::meta::command::{
-    AlterStep, CreateTable, DeadRows, NewColumn, RelationKind, TableWrite,
-};
+use crate::meta::command::{AlterStep, CreateTable, DeadRows, NewColumn, RelationKind, TableWrite};
 use crate::meta::keys;
 use crate::meta::state::decode_value;
 use crate::meta::store::{MemoryStore, MetaStore};
@@ -54,7 +52,8 @@ impl Cluster {
         for pair in version {
             if pair.key == keys::VERSION_CHECKPOINT {
                 let checkpoint = decode_value(&pair).unwrap();
-                let read = crate::hummock::checkpoint::read(self.manager.state_store(), &checkpoint);
+                let read =
+                    crate::hummock::checkpoint::read(self.manager.state_store(), &checkpoint);
                 replayed = read.await.unwrap();
             } else {
                 replayed = replayed.apply(&decode_value::<VersionDelta>(&pair).unwrap());
@@ -136,11 +135,7 @@ impl Cluster {
     }
 }
 
-async fn opened(
-    store: &Arc<MemoryStore>,
-    clock: &Arc<ManualClock>,
-    params: &Params,
-) -> Manager {
+async fn opened(store: &Arc<MemoryStore>, clock: &Arc<ManualClock>, params: &Params) -> Manager {
     let store: Arc<dyn MetaStore> = Arc::clone(store) as Arc<dyn MetaStore>;
     let new = NewCluster { params: params.clone() };
     open(store, new, Arc::clone(clock) as Arc<dyn Clock>).await.unwrap()

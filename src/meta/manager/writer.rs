@@ -247,8 +247,11 @@ impl Writer {
     fn refuse_if_halted(&self) -> Result<(), MetaError> {
         match &self.halted {
             None => Ok(()),
-            Some(why) => Err(MetaError::new(ErrorKind::Deposed, format!("writes are stopped: {why}"))
-                .hint("Stop one of the two servers: a data directory has one writer. Reads go on.")),
+            Some(why) => {
+                Err(MetaError::new(ErrorKind::Deposed, format!("writes are stopped: {why}")).hint(
+                    "Stop one of the two servers: a data directory has one writer. Reads go on.",
+                ))
+            }
         }
     }
 

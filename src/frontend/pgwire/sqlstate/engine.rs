@@ -32,9 +32,7 @@ fn map(error: &DataFusionError) -> SqlError {
         DataFusionError::ObjectStore(error) => object_store(error),
         DataFusionError::IoError(error) => io_error(error),
         DataFusionError::SQL(error, _) => SqlError::syntax(first_line(&error.to_string())),
-        DataFusionError::NotImplemented(text) => {
-            SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, lowercase_first(first_line(text)))
-        }
+        DataFusionError::NotImplemented(text) => not_implemented(text),
         DataFusionError::Internal(text) => SqlError::internal(first_line(text)),
         DataFusionError::Plan(text) => plan(text),
         DataFusionError::Configuration(text) => {
@@ -290,6 +288,17 @@ fn execution(text: &str) -> SqlError {
         return error;
     }
     value(text)
+}
+
+/// What the optimizer could not turn into a join is left over for the physical planner, which shows its
+/// inside.
+fn not_implemented(text: &str) -> SqlError {
+    let left_over = ["ScalarSubquery", "Exists", "InSubquery", "OuterReferenceColumn"];
+    if left_over.iter().any(|kind| text.contains(&format!("logical expression {kind}"))) {
+        return SqlError::unsupported("a subquery that depends in this way on the query around it")
+            .hint("Write it as a join.");
+    }
+    SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, lowercase_first(first_line(text)))
 }
 
 /// An error of planning. The order matters only where one text contains another.

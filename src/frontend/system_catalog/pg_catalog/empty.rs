@@ -211,4 +211,8 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
     empty!(View "pg_user_mappings" {
         umid: Oid, srvid: Oid, srvname: Name, umuser: Oid, usename: Name, umoptions: TextArray,
     }),
+    empty!(View "pg_prepared_statements" {
+        name: Text, statement: Text, prepare_time: Timestamptz, parameter_types: OidArray,
+        from_sql: Bool, generic_plans: Int8, custom_plans: Int8,
+    }),
 ];

@@ -1,0 +1,287 @@
+//! Starting the programs, talking to them, and waiting for what they do.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio_postgres::{Client, NoTls};
+
+/// Nothing that works takes as long as this.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a condition.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Waits until `look` finds something. The only place where a test lets time pass.
+pub async fn wait_until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A running server. It dies with this value.
+pub struct Server {
+    child: Child,
+    pub sql: SocketAddr,
+    pub meta: SocketAddr,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts one on the embedded stores of `dir`.
+    pub async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[]).await
+    }
+
+    pub async fn start_with(dir: &Path, flags: &[&str]) -> Self {
+        let program = env!("CARGO_BIN_EXE_tidemark");
+        let mut command = clean(std::process::Command::new(program));
+        command.args(server_flags(dir)).args(flags);
+        Self::spawn(command, dir).await
+    }
+
+    /// Runs a command that becomes a server; its flags must include [`server_flags`].
+    pub async fn spawn(mut command: std::process::Command, dir: &Path) -> Self {
+        let (ready, log) = (dir.join("ready"), dir.join("log"));
+        drop(std::fs::remove_file(&ready));
+        let stderr = std::fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let child = command.spawn().unwrap();
+        let mut server = Self { child, sql: nowhere, meta: nowhere, log };
+        let addrs = wait_until("the server is ready", async || {
+            let ended = server.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended: {}", server.log());
+            std::fs::read_to_string(&ready).ok()
+        });
+        let addrs = addrs.await;
+        let mut addrs = addrs.lines().map(|line| line.parse().unwrap());
+        (server.sql, server.meta) = (addrs.next().unwrap(), addrs.next().unwrap());
+        server
+    }
+
+    /// Everything the servers of this directory said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub async fn connect(&self) -> Client {
+        let addr = self.sql;
+        let config = format!("host={} port={} user=root dbname=dev", addr.ip(), addr.port());
+        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub fn signal(&self, signal: &str) {
+        send_signal(self.child.id(), signal);
+    }
+
+    /// Ends the server as `kill -9` does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Stops the server cleanly.
+    pub async fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        wait_until("the server ends", async || child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+pub fn send_signal(pid: u32, signal: &str) {
+    let status =
+        std::process::Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
+    assert!(status.unwrap().success(), "no process {pid} to signal");
+}
+
+/// The flags of a server on the embedded stores of `dir`, on free ports.
+pub fn server_flags(dir: &Path) -> Vec<String> {
+    let flags = [
+        ("--store-directory", dir.join("store").display().to_string()),
+        ("--listen-addr", "127.0.0.1:0".to_owned()),
+        ("--meta-addr", "127.0.0.1:0".to_owned()),
+        ("--ready-file", dir.join("ready").display().to_string()),
+    ];
+    flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+}
+
+/// Without what the caller's environment says to the programs.
+fn clean(mut command: std::process::Command) -> std::process::Command {
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command
+}
+
+/// How a program ended, and what it said.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// What it printed, if it went well.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// What it complained about: one line, perhaps a hint, and exit code 1.
+    pub fn refused(self) -> String {
+        assert_eq!(self.code, Some(1), "{}{}", self.stdout, self.stderr);
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        let hint = lines.get(1).is_none_or(|line| line.starts_with("HINT: "));
+        assert!(hint && (1..=2).contains(&lines.len()), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self.stderr
+    }
+}
+
+/// Runs a program to its end.
+pub async fn run(program: &str, args: &[&str], stdin: &str) -> Ended {
+    let mut command = clean(std::process::Command::new(program));
+    // psql waits, rather than give up, while a busy machine answers late.
+    command.args(args).env("PGCONNECT_TIMEOUT", "30");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = tokio::process::Command::from(command);
+    let mut child = command.kill_on_drop(true).spawn().unwrap_or_else(|error| {
+        panic!("could not run {program}: {error}\nscripts/test installs what the tests need")
+    });
+    let mut input = child.stdin.take().unwrap();
+    let stdin = stdin.to_owned();
+    let feed = tokio::spawn(async move {
+        // A program need not read what it is given.
+        drop(input.write_all(stdin.as_bytes()).await);
+    });
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let output: Output = output.unwrap_or_else(|_| panic!("{program} {args:?} hangs")).unwrap();
+    feed.await.unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs a server that is expected not to start.
+pub async fn try_start(dir: &Path, flags: &[&str]) -> Ended {
+    let all = server_flags(dir);
+    // The last of a flag given twice would be refused: what the test gives takes the place.
+    let own = all.chunks(2).filter(|pair| !flags.contains(&pair[0].as_str()));
+    let args: Vec<&str> = own.flatten().map(String::as_str).chain(flags.iter().copied()).collect();
+    run(env!("CARGO_BIN_EXE_tidemark"), &args, "").await
+}
+
+/// Runs psql with plain output: fields separated by `|`, no headings.
+pub async fn psql(server: &Server, args: &[&str], stdin: &str) -> Ended {
+    let (host, port) = (server.sql.ip().to_string(), server.sql.port().to_string());
+    let fixed = ["-X", "-A", "-t", "-q", "-h", &host, "-p", &port, "-U", "root", "-d", "dev"];
+    let args: Vec<&str> = fixed.iter().chain(args).copied().collect();
+    run("psql", &args, stdin).await
+}
+
+/// Runs statements with psql. Returns their rows.
+pub async fn sql(server: &Server, statements: &str) -> String {
+    let ended = psql(server, &["-v", "ON_ERROR_STOP=1", "-f", "-"], statements).await;
+    ended.ok().trim_end().to_owned()
+}
+
+/// Runs a statement that fails. Returns all that psql says of it.
+pub async fn sql_error(server: &Server, statement: &str) -> String {
+    let verbose = ["-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-f", "-"];
+    let ended = psql(server, &verbose, statement).await;
+    assert_ne!(ended.code, Some(0), "{statement} succeeded: {}", ended.stdout);
+    ended.stderr
+}
+
+/// The code and the words of an error that the server sent.
+pub fn said(error: &tokio_postgres::Error) -> String {
+    let error = error.as_db_error().unwrap_or_else(|| panic!("not of the server: {error:?}"));
+    format!("{}: {}", error.code().code(), error.message())
+}
+
+/// Runs `risectl meta …` against a server.
+pub async fn risectl(server: &Server, args: &[&str]) -> Ended {
+    let addr = format!("http://{}", server.meta);
+    let args: Vec<&str> =
+        ["meta"].iter().chain(args).chain(&["--meta-addr", &addr]).copied().collect();
+    run(env!("CARGO_BIN_EXE_risectl"), &args, "").await
+}
+
+/// Runs `risectl meta restore-meta` of a snapshot of the embedded stores of `from`, into the meta
+/// store they had. Flags given here replace those.
+pub async fn restore(from: &Path, id: u64, flags: &[(&str, &str)], switches: &[&str]) -> Ended {
+    let state = format!("fs://{}", from.join("store/state_store").display());
+    let meta = meta_store(from).display().to_string();
+    let id = id.to_string();
+    let mut all = vec![
+        ("--meta-store-type", "sqlite"),
+        ("--sql-endpoint", &meta),
+        ("--meta-snapshot-id", &id),
+        ("--backup-storage-url", &state),
+        ("--backup-storage-directory", "backup"),
+        ("--hummock-storage-url", &state),
+        ("--hummock-storage-directory", "hummock_001"),
+    ];
+    for (flag, value) in flags {
+        all.retain(|(known, _)| known != flag);
+        all.push((flag, value));
+    }
+    let flags = all.into_iter().flat_map(|(flag, value)| [flag, value]);
+    let args: Vec<&str> =
+        ["meta", "restore-meta"].into_iter().chain(flags).chain(switches.iter().copied()).collect();
+    run(env!("CARGO_BIN_EXE_risectl"), &args, "").await
+}
+
+/// The file of the embedded meta store.
+pub fn meta_store(dir: &Path) -> PathBuf {
+    dir.join("store/meta_store/single_node.db")
+}
+
+/// Loses the embedded meta store.
+pub fn lose_meta_store(dir: &Path) {
+    std::fs::remove_dir_all(dir.join("store/meta_store")).unwrap();
+}
+
+/// Every file below `dir`, with its size.
+pub fn files_below(dir: &Path) -> Vec<(PathBuf, u64)> {
+    let mut folders = vec![dir.to_owned()];
+    let mut files = vec![];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+            let entry = entry.unwrap();
+            match entry.metadata().unwrap() {
+                meta if meta.is_dir() => folders.push(entry.path()),
+                meta => files.push((entry.path(), meta.len())),
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+pub fn tempdir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}

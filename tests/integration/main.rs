@@ -1,0 +1,17 @@
+//! The real programs, driven by real psql and a real driver.
+
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
+mod backup;
+mod cancel;
+mod concurrency;
+mod copy;
+mod disk_full;
+mod durability;
+mod harness;
+mod location;
+mod protocol;
+mod psql;
+mod restore;
+mod start_stop;
+mod time_travel;

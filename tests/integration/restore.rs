@@ -1,0 +1,284 @@
+//! `risectl meta restore-meta`: refusals that touch nothing, and the way back.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::harness::{
+    Server, files_below, lose_meta_store, meta_store, psql, restore, sql, tempdir, wait_until,
+};
+
+/// A stopped cluster that has lost its meta store. Snapshot 1 has t with two rows, snapshot 2 three.
+async fn lost_cluster() -> TempDir {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    sql(&server, "CREATE TABLE t (k int PRIMARY KEY, v text)").await;
+    sql(&server, "INSERT INTO t VALUES (1, 'one'), (2, 'two'); BACKUP;").await;
+    sql(&server, "INSERT INTO t VALUES (3, 'three'); BACKUP;").await;
+    sql(&server, "DROP TABLE t; CREATE TABLE later (x int);").await;
+    assert!(server.stop().await.success());
+    lose_meta_store(dir.path());
+    dir
+}
+
+/// Tries a restore that is refused. Neither the meta store nor the data is touched.
+async fn refused(dir: &Path, id: u64, flags: &[(&str, &str)], switches: &[&str]) -> String {
+    let before = files_below(&dir.join("store"));
+    let said = restore(dir, id, flags, switches).await.refused();
+    assert_eq!(files_below(&dir.join("store")), before, "{said}");
+    said
+}
+
+fn one_of_the_data_files(dir: &Path) -> std::path::PathBuf {
+    let files = files_below(&dir.join("store/state_store/hummock_001"));
+    let mut data = files.into_iter().map(|(path, _)| path);
+    data.find(|path| path.extension().is_some_and(|e| e == "data")).unwrap()
+}
+
+#[tokio::test]
+async fn the_restored_server_answers_as_at_the_snapshot_and_goes_on() {
+    let dir = lost_cluster().await;
+    let said = restore(dir.path(), 1, &[], &["--validate-integrity"]).await.ok();
+    for expected in ["Succeed integrity validation.", "command succeeded", "public.t (2 rows)"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let server = Server::start(dir.path()).await;
+    assert_eq!(sql(&server, "SELECT * FROM t ORDER BY k").await, "1|one\n2|two");
+    assert_eq!(sql(&server, "SHOW TABLES").await, "t");
+
+    // Both snapshots are there still, and both pasts can be read.
+    let query = "SELECT max_committed_epoch FROM rw_meta_snapshot ORDER BY 1";
+    let epochs = sql(&server, query).await;
+    let newest = epochs.lines().last().unwrap().to_owned();
+    let counts = format!("SET QUERY_EPOCH = {newest}; SELECT count(*) FROM t");
+    assert_eq!(sql(&server, &counts).await, "3");
+
+    // Ids and epochs go on above everything that was ever used.
+    assert_eq!(sql(&server, "BACKUP").await, "3");
+    sql(&server, "INSERT INTO t VALUES (9, 'nine')").await;
+    let now = "SELECT max_committed_epoch FROM rw_catalog.rw_hummock_current_version";
+    let now: u64 = sql(&server, now).await.parse().unwrap();
+    assert!(now > newest.parse().unwrap(), "{now} is not after {newest}");
+    assert_eq!(sql(&server, "SELECT sum(k) FROM t").await, "12");
+    assert!(server.stop().await.success());
+    let server = Server::start(dir.path()).await;
+    assert_eq!(sql(&server, "SELECT sum(k) FROM t").await, "12");
+}
+
+#[tokio::test]
+async fn the_older_spellings_of_the_flags_are_understood() {
+    let dir = lost_cluster().await;
+    let state = format!("fs://{}", dir.path().join("store/state_store").display());
+    let endpoint = format!("sqlite://{}?mode=rwc", meta_store(dir.path()).display());
+    let args = [
+        "meta",
+        "restore-meta",
+        "--meta-store-type",
+        "sql",
+        "--sql-endpoint",
+        &endpoint,
+        "--meta-snapshot-id",
+        "2",
+        "--storage-url",
+        &state,
+        "--storage-directory",
+        "backup",
+        "--hummock-storage-url",
+        &format!("hummock+{state}"),
+        "--hummock-storage-dir",
+        "hummock_001",
+    ];
+    crate::harness::run(env!("CARGO_BIN_EXE_risectl"), &args, "").await.ok();
+    let server = Server::start(dir.path()).await;
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "3");
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_the_plan_and_touches_nothing() {
+    let dir = lost_cluster().await;
+    let before = files_below(&dir.path().join("store"));
+    let said = restore(dir.path(), 2, &[], &["--dry-run"]).await.ok();
+    for expected in ["snapshot", "public.t (3 rows)", "will be lost", "Complete dry run."] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert_eq!(files_below(&dir.path().join("store")), before);
+    restore(dir.path(), 2, &[], &[]).await.ok();
+}
+
+#[tokio::test]
+async fn an_id_that_does_not_exist_is_refused_with_those_that_do() {
+    let dir = lost_cluster().await;
+    let said = refused(dir.path(), 7, &[], &[]).await;
+    assert!(said.contains("snapshot id 7 not found"), "{said}");
+    assert!(said.contains("are 1, 2"), "{said}");
+    let said = refused(dir.path(), 7, &[], &["--dry-run"]).await;
+    assert!(said.contains("snapshot id 7 not found"), "{said}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_empty_is_refused_and_left_as_it_is() {
+    let dir = lost_cluster().await;
+    restore(dir.path(), 1, &[], &[]).await.ok();
+    let said = refused(dir.path(), 2, &[], &[]).await;
+    assert!(said.contains("Meta storage is not empty before being restored"), "{said}");
+    let server = Server::start(dir.path()).await;
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "2");
+}
+
+#[tokio::test]
+async fn a_store_that_a_server_uses_is_refused() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    sql(&server, "CREATE TABLE t (a int); BACKUP;").await;
+    let said = restore(dir.path(), 1, &[], &[]).await.refused();
+    assert!(said.contains("is in use by another process"), "{said}");
+    assert!(said.contains("HINT: stop the server that uses it"), "{said}");
+    sql(&server, "INSERT INTO t VALUES (1)").await;
+}
+
+#[tokio::test]
+async fn a_missing_or_damaged_snapshot_is_refused_by_name() {
+    let dir = lost_cluster().await;
+    let snapshot = dir.path().join("store/state_store/backup/1.snapshot");
+    let good = std::fs::read(&snapshot).unwrap();
+    for at in [3, good.len() / 3, good.len() / 2, good.len() - 20] {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        std::fs::write(&snapshot, bad).unwrap();
+        let said = refused(dir.path(), 1, &[], &[]).await;
+        assert!(said.contains("1.snapshot") && said.contains("is damaged"), "byte {at}: {said}");
+        assert!(said.contains("HINT: "), "{said}");
+    }
+    std::fs::write(&snapshot, &good[..good.len() / 2]).unwrap();
+    assert!(refused(dir.path(), 1, &[], &[]).await.contains("1.snapshot"));
+    std::fs::remove_file(&snapshot).unwrap();
+    let said = refused(dir.path(), 1, &[], &[]).await;
+    assert!(said.contains("1.snapshot"), "{said}");
+    // The other one is not harmed by that.
+    restore(dir.path(), 2, &[], &[]).await.ok();
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_is_refused() {
+    let dir = lost_cluster().await;
+    let manifest = dir.path().join("store/state_store/backup/manifest.json");
+    std::fs::write(&manifest, "{\"manifest_id\": 3, ").unwrap();
+    let said = refused(dir.path(), 1, &[], &[]).await;
+    assert!(said.contains("manifest.json is damaged"), "{said}");
+}
+
+#[tokio::test]
+async fn a_missing_data_file_is_refused_by_name() {
+    let dir = lost_cluster().await;
+    let data = one_of_the_data_files(dir.path());
+    let aside = dir.path().join("aside");
+    std::fs::rename(&data, &aside).unwrap();
+    let said = refused(dir.path(), 2, &[], &[]).await;
+    let id = data.file_stem().unwrap().to_str().unwrap();
+    let expected = format!("referenced objects not found in object store: {{{id}}}, 1 in all");
+    assert!(said.contains(&expected), "{said}");
+    let said = refused(dir.path(), 2, &[], &["--dry-run"]).await;
+    assert!(said.contains(&expected), "{said}");
+    std::fs::rename(&aside, &data).unwrap();
+    restore(dir.path(), 2, &[], &[]).await.ok();
+}
+
+#[tokio::test]
+async fn a_data_file_of_another_size_or_content_is_refused() {
+    let dir = lost_cluster().await;
+    let data = one_of_the_data_files(dir.path());
+    let good = std::fs::read(&data).unwrap();
+    std::fs::write(&data, &good[..good.len() - 1]).unwrap();
+    assert!(refused(dir.path(), 2, &[], &[]).await.contains("referenced objects"));
+    // Of the same size, only --validate-integrity finds it.
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    std::fs::write(&data, bad).unwrap();
+    let before = files_below(&dir.path().join("store"));
+    let ended = restore(dir.path(), 2, &[], &["--validate-integrity"]).await;
+    assert!(ended.stdout.contains("Fail integrity validation."), "{}", ended.stdout);
+    assert!(ended.refused().contains("referenced objects are damaged"));
+    assert_eq!(files_below(&dir.path().join("store")), before);
+}
+
+#[tokio::test]
+async fn places_that_are_not_those_of_the_snapshot_are_refused() {
+    let dir = lost_cluster().await;
+    let elsewhere = tempdir();
+    let url = format!("fs://{}", elsewhere.path().display());
+    let said = refused(dir.path(), 1, &[("--hummock-storage-url", &url)], &[]).await;
+    assert!(said.contains("storage_url mismatch: ") && said.contains("HINT: "), "{said}");
+    let said = refused(dir.path(), 1, &[("--hummock-storage-directory", "hummock_002")], &[]).await;
+    assert!(said.contains("storage_directory mismatch: hummock_001 hummock_002"), "{said}");
+    let said = refused(dir.path(), 1, &[("--backup-storage-directory", "nowhere")], &[]).await;
+    assert!(said.contains("snapshot id 1 not found"), "{said}");
+    assert!(said.contains("there are no meta snapshots in"), "{said}");
+    let nowhere = format!("fs://{}/nowhere", elsewhere.path().display());
+    refused(dir.path(), 1, &[("--backup-storage-url", &nowhere)], &[]).await;
+    let secret = "s3://key:topsecret@host/bucket";
+    let said = refused(dir.path(), 1, &[("--backup-storage-url", secret)], &[]).await;
+    assert!(said.contains("no storage of scheme \"s3\"") && !said.contains("topsecret"), "{said}");
+    assert!(files_below(elsewhere.path()).is_empty());
+}
+
+#[tokio::test]
+async fn data_that_another_cluster_has_taken_since_is_refused() {
+    let dir = lost_cluster().await;
+    let lease = dir.path().join("store/state_store/hummock_001/lease.json");
+    let text = std::fs::read_to_string(&lease).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["cluster_id"] = "somebody-else".into();
+    std::fs::write(&lease, json.to_string()).unwrap();
+    let said = refused(dir.path(), 1, &[], &[]).await;
+    assert!(said.contains("another cluster with id \"somebody-else\""), "{said}");
+}
+
+#[tokio::test]
+async fn a_restore_runs_into_a_new_file_elsewhere_and_says_how_to_start() {
+    let dir = lost_cluster().await;
+    let other = dir.path().join("other/meta.db");
+    let said =
+        restore(dir.path(), 2, &[("--sql-endpoint", other.to_str().unwrap())], &[]).await.ok();
+    assert!(said.contains("--sql-endpoint") && said.contains("meta.db"), "{said}");
+    let state = format!("hummock+fs://{}", dir.path().join("store/state_store").display());
+    let flags = [
+        "--meta-store-type",
+        "sqlite",
+        "--sql-endpoint",
+        other.to_str().unwrap(),
+        "--state-store",
+        &state,
+    ];
+    let server = Server::start_with(dir.path(), &flags).await;
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "3");
+}
+
+#[tokio::test]
+async fn the_old_cluster_is_deposed_by_the_restored_one() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    sql(&server, "CREATE TABLE t (a int); INSERT INTO t VALUES (1); BACKUP;").await;
+    let other = dir.path().join("other/meta.db");
+    restore(dir.path(), 1, &[("--sql-endpoint", other.to_str().unwrap())], &[]).await.ok();
+    let state = format!("hummock+fs://{}", dir.path().join("store/state_store").display());
+    let flags = [
+        "--meta-store-type",
+        "sqlite",
+        "--sql-endpoint",
+        other.to_str().unwrap(),
+        "--state-store",
+        &state,
+    ];
+    let restored_dir = tempdir();
+    let restored = Server::start_with(restored_dir.path(), &flags).await;
+    sql(&restored, "INSERT INTO t VALUES (2)").await;
+    // The old one learns it at the latest when it needs numbers that are no longer its own.
+    let said = wait_until("the old server is deposed", async || {
+        let insert = ["-v", "VERBOSITY=verbose", "-c", "INSERT INTO t VALUES (3)"];
+        let ended = psql(&server, &insert, "").await;
+        (ended.code != Some(0)).then_some(ended.stderr)
+    });
+    let said = said.await;
+    assert!(said.contains("55000") && said.contains("lost the data directory"), "{said}");
+    assert_eq!(sql(&restored, "SELECT count(*) FROM t").await, "2");
+}
