@@ -26,9 +26,10 @@ const STATE_STORE_URL: &str = "tidemark://state";
 const MEMORY_CONSUMERS_SHOWN: usize = 3;
 
 /// What all sessions share.
-#[derive(Debug)]
 pub struct Engine {
-    base: SessionState,
+    /// Makes a planning state. A closure, so that not every future that holds an engine makes the
+    /// compiler prove anew, for seconds, that all of a state may move between threads.
+    new_state: Box<dyn Fn() -> SessionState + Send + Sync>,
     pub queries: QueryRuntime,
     pub statistics: Arc<StatisticsCache>,
     pub store_url: ObjectStoreUrl,
@@ -66,18 +67,21 @@ impl Engine {
         functions::register_series(&mut base);
         let queries = QueryRuntime::new(parallelism)
             .map_err(|e| SqlError::internal(format!("could not start query threads: {e}")))?;
-        Ok(Self { base, queries, statistics: Arc::default(), store_url, storage })
+        let new_state = Box::new(move || base.clone());
+        Ok(Self { new_state, queries, statistics: Arc::default(), store_url, storage })
     }
 
     /// A planning state that knows no relation yet.
     pub fn planning_state(&self) -> SessionState {
-        let mut state = self.base.clone();
+        let mut state = (self.new_state)();
         state.mark_start_execution();
         state
     }
+}
 
-    pub fn runtime(&self) -> &Arc<RuntimeEnv> {
-        self.base.runtime_env()
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("storage", &self.storage).finish_non_exhaustive()
     }
 }
 

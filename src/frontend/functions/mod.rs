@@ -5,6 +5,7 @@
 
 mod answers;
 mod arrays;
+mod bytes;
 mod cast;
 mod format;
 mod json;
@@ -43,6 +44,7 @@ pub fn version() -> String {
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut functions = cast::functions();
     functions.extend(arrays::functions());
+    functions.extend(bytes::functions());
     functions.extend(json::functions());
     functions.extend(json_build::functions());
     functions.extend(strings::functions());

@@ -1,5 +1,6 @@
 //! Functions given as a closure over one row, with the kinds of arguments they take.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use datafusion::logical_expr::{
 use crate::catalog::ColumnType;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::text_input;
 
 /// A kind of argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,7 @@ pub(super) enum Arg {
     Text,
     Int,
     Bool,
+    Bytes,
     /// `text[]`
     Texts,
     /// Anything; the closure learns only whether it is null.
@@ -107,6 +110,7 @@ impl Arg {
             Self::Text => is_null || found.is_string(),
             Self::Int => is_null || found.is_integer(),
             Self::Bool => is_null || *found == DataType::Boolean,
+            Self::Bytes => is_null || found.is_binary() || found.is_string(),
             Self::Texts => match found {
                 DataType::List(element) => {
                     element.data_type().is_string() || element.data_type().is_null()
@@ -122,6 +126,9 @@ impl Arg {
             Self::Text => DataType::Utf8View,
             Self::Int => DataType::Int64,
             Self::Bool => DataType::Boolean,
+            // Text can only be a literal, which is read as the type wanted.
+            Self::Bytes if found.is_string() => DataType::Utf8View,
+            Self::Bytes => DataType::BinaryView,
             Self::Texts => ColumnType::Array(Box::new(ColumnType::Text)).arrow_type(),
             Self::Any => found.clone(),
         }
@@ -158,6 +165,14 @@ impl<'a> Row<'a> {
     pub(super) fn bool(&self, n: usize) -> Option<bool> {
         let column = self.columns[n].as_boolean_opt()?;
         (!column.is_null(self.at)).then(|| column.value(self.at))
+    }
+
+    pub(super) fn bytes(&self, n: usize) -> Result<Cow<'a, [u8]>, SqlError> {
+        if let Some(literal) = self.text(n) {
+            return Ok(Cow::Owned(text_input::bytea(literal)?));
+        }
+        let column = self.columns[n].as_binary_view_opt();
+        Ok(Cow::Borrowed(column.map_or(&[], |column| column.value(self.at))))
     }
 
     pub(super) fn texts(&self, n: usize) -> Option<Vec<Option<String>>> {

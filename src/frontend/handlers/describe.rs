@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable as _, LogicalPlan};
 use sqlparser::ast::{
     self, AssignmentTarget, Expr, Insert, Query, SetExpr, Value, ValueWithSpan, Visit, Visitor,
 };
@@ -60,6 +63,11 @@ impl Frontend {
             // What stands beside a parameter often tells its type; where planning needs to know
             // first, it is text.
             if let Ok(plan) = planner.plan(&state, &query, &[]).await {
+                for (name, data_type) in compared_arrays(&plan)? {
+                    if let Some(number) = number_of(&name) {
+                        known.entry(number).or_insert_with(|| plain(data_type));
+                    }
+                }
                 for (name, data_type) in plan.get_parameter_types()? {
                     if let (Some(number), Some(data_type)) = (number_of(&name), data_type) {
                         known.entry(number).or_insert_with(|| plain(data_type));
@@ -79,6 +87,30 @@ impl Frontend {
         };
         Ok(Described { parameters, rows })
     }
+}
+
+/// The types of parameters in `x = ANY($n)`, which the planner has as `array_has($n, x)`: arrays of
+/// what `x` is.
+fn compared_arrays(plan: &LogicalPlan) -> datafusion::error::Result<Vec<(String, DataType)>> {
+    let mut found = vec![];
+    plan.apply_with_subqueries(|node| {
+        let mut schema = node.schema().as_ref().clone();
+        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let PlanExpr::ScalarFunction(call) = expr
+                    && call.name() == "array_has"
+                    && let [PlanExpr::Placeholder(array), element] = call.args.as_slice()
+                    && let Ok(element) = element.get_type(&schema)
+                {
+                    let element = Arc::new(Field::new_list_field(element, true));
+                    found.push((array.id.clone(), DataType::List(element)));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
 }
 
 /// Types of parameters, by their number.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use futures::{FutureExt as _, Sink, SinkExt as _};
 use pgwire::api::auth::{
     DefaultServerParameterProvider, StartupHandler, finish_authentication, protocol_negotiation,
@@ -106,22 +107,26 @@ impl Connection {
     }
 
     /// Runs a statement; a panic in it is an error of it.
-    pub(super) async fn run(
-        &self,
-        statement: &Statement,
-        parameters: &Parameters,
-        limits: &Limits,
-    ) -> Result<Reply, SqlError> {
-        let mut session = self.session.lock().await;
-        // On the heap: the future of a statement is large, and moves up through several others.
-        let work = Box::pin(self.frontend.run(&mut session, statement, parameters));
-        let outcome = limits.around(unpanicked(work)).await;
-        if outcome.is_err()
-            && let Some(transaction) = &mut session.transaction
-        {
-            transaction.failed = true;
-        }
-        outcome
+    ///
+    /// Boxed, as its future is large and moves up through several others.
+    pub(super) fn run<'a>(
+        &'a self,
+        statement: &'a Statement,
+        parameters: &'a Parameters,
+        limits: &'a Limits,
+    ) -> BoxFuture<'a, Result<Reply, SqlError>> {
+        let work = async move {
+            let mut session = self.session.lock().await;
+            let work = self.frontend.run(&mut session, statement, parameters);
+            let outcome = limits.around(unpanicked(work)).await;
+            if outcome.is_err()
+                && let Some(transaction) = &mut session.transaction
+            {
+                transaction.failed = true;
+            }
+            outcome
+        };
+        work.boxed()
     }
 
     /// Marks the transaction failed when rows already under way failed.

@@ -6,60 +6,73 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
-use futures::{Sink, SinkExt as _};
-use pgwire::api::portal::{Format, Portal};
-use pgwire::api::query::ExtendedQueryHandler;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, Sink, SinkExt as _};
+use pgwire::api::portal::{Format, Portal, PortalExecutionState};
+use pgwire::api::query::{ExtendedQueryHandler, send_partial_query_response};
 use pgwire::api::results::{
-    DescribePortalResponse, DescribeStatementResponse, FieldFormat, FieldInfo, Response, Tag,
+    DescribePortalResponse, DescribeStatementResponse, FieldFormat, FieldInfo, QueryResponse,
+    Response, Tag,
 };
 use pgwire::api::stmt::{QueryParser, StoredStatement};
 use pgwire::api::store::{Entry, PortalStore};
-use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, Type};
+use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, PgWireConnectionState, Type};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::{NoData, ParameterDescription};
-use pgwire::messages::extendedquery::{Describe, Sync as PgSync, TARGET_TYPE_BYTE_STATEMENT};
+use pgwire::messages::extendedquery::{
+    Describe, Execute, Sync as PgSync, TARGET_TYPE_BYTE_STATEMENT,
+};
 use pgwire::messages::response::ReadyForQuery;
 
 use super::connection::{Connection, Handler, send_notices, unpanicked};
 use super::params::decode_parameter;
 use super::respond::{fields, query_response};
+use super::shared::{self, SharedStatement};
 use super::simple::copy_response;
 use super::sqlstate::SqlState;
 use super::types::{pg_to_arrow, pg_type};
 use crate::frontend::error::SqlError;
 use crate::frontend::handlers::{Described, Outcome, Parameters, parameter_type};
-use crate::frontend::parser::{self, Statement};
+use crate::frontend::parser::Statement;
 
 /// A statement, and what it was found to need and to yield when it was prepared.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    statement: Statement,
+    statement: SharedStatement,
     parameters: Vec<Type>,
     rows: Option<SchemaRef>,
 }
 
 impl Connection {
-    async fn prepare(&self, sql: &str, types: &[Option<Type>]) -> Result<Prepared, SqlError> {
-        let mut statements = parser::parse(sql)?;
-        statements.retain(|parsed| parsed.statement != Statement::Empty);
-        if statements.len() > 1 {
-            return Err(SqlError::syntax(
-                "cannot insert multiple commands into a prepared statement",
-            ));
-        }
-        let statement = statements.pop().map_or(Statement::Empty, |parsed| parsed.statement);
-        let types: Vec<Option<Type>> = types.iter().map(known).collect();
-        let given: Vec<Option<DataType>> =
-            types.iter().map(|t| t.as_ref().and_then(pg_to_arrow)).collect();
-        let mut session = self.session.lock().await;
-        let described = Box::pin(self.frontend.describe(&mut session, &statement, &given));
-        let Described { parameters, rows } = unpanicked(described).await?;
-        let parameters = parameters.iter().enumerate().map(|(place, field)| {
-            let given = types.get(place).cloned().flatten();
-            given.unwrap_or_else(|| pg_type(field))
-        });
-        Ok(Prepared { statement, parameters: parameters.collect(), rows })
+    /// Boxed, as [`Connection::run`] is. `None` where there is no statement.
+    fn prepare<'a>(
+        &'a self,
+        sql: &'a str,
+        types: &'a [Option<Type>],
+    ) -> BoxFuture<'a, Result<Option<Prepared>, SqlError>> {
+        let work = async move {
+            let mut statements = shared::parse(sql)?;
+            statements.retain(|statement| **statement != Statement::Empty);
+            if statements.len() > 1 {
+                return Err(SqlError::syntax(
+                    "cannot insert multiple commands into a prepared statement",
+                ));
+            }
+            let Some(statement) = statements.pop() else { return Ok(None) };
+            let types: Vec<Option<Type>> = types.iter().map(known).collect();
+            let given: Vec<Option<DataType>> =
+                types.iter().map(|t| t.as_ref().and_then(pg_to_arrow)).collect();
+            let mut session = self.session.lock().await;
+            let described = self.frontend.describe(&mut session, &statement, &given);
+            let Described { parameters, rows } = unpanicked(described).await?;
+            let parameters = parameters.iter().enumerate().map(|(place, field)| {
+                let given = types.get(place).cloned().flatten();
+                given.unwrap_or_else(|| pg_type(field))
+            });
+            Ok(Some(Prepared { statement, parameters: parameters.collect(), rows }))
+        };
+        work.boxed()
     }
 
     async fn execute<C>(
@@ -157,8 +170,7 @@ impl QueryParser for Connection {
         C: ClientInfo + Unpin + Send + Sync,
     {
         match self.prepare(sql, types).await {
-            Ok(prepared) if prepared.statement == Statement::Empty => Ok(None),
-            Ok(prepared) => Ok(Some(prepared)),
+            Ok(prepared) => Ok(prepared),
             Err(error) => {
                 self.fail_transaction().await;
                 Err(error.into())
@@ -210,6 +222,30 @@ impl ExtendedQueryHandler for Handler {
             }
         }
         self._on_describe(client, message).await
+    }
+
+    /// As the default, but rows are sent as they come: the default collects all that were asked for.
+    async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+        let portal = match client.portal_store().get_portal(name) {
+            Some(Entry::Value(portal)) if portal.statement.statement.rows.is_some() => portal,
+            _ => return self._on_execute(client, message).await,
+        };
+        if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
+            return Err(PgWireError::NotReadyForQuery);
+        }
+        client.set_state(PgWireConnectionState::QueryInProgress);
+        // No rows wanted means all of them; a negative number too, as in PostgreSQL.
+        let rows_max = usize::try_from(message.max_rows).unwrap_or_default();
+        self.send_rows(client, &portal, rows_max).await?;
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        Ok(())
     }
 
     async fn on_sync<C>(&self, client: &mut C, _message: PgSync) -> PgWireResult<()>
@@ -271,5 +307,39 @@ impl ExtendedQueryHandler for Handler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         self.0.execute(client, portal).await
+    }
+}
+
+impl Handler {
+    /// Sends at most `rows_max` rows of a portal, 0 for all, starting its query if need be.
+    async fn send_rows<C>(
+        &self,
+        client: &mut C,
+        portal: &Portal<Prepared>,
+        rows_max: usize,
+    ) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let state = portal.state();
+        let mut state = state.lock().await;
+        // What fails half way is not gone on with.
+        let mut rows = match std::mem::replace(&mut *state, PortalExecutionState::Finished) {
+            PortalExecutionState::Suspended(rows) => rows,
+            PortalExecutionState::Finished => {
+                let nothing = futures::stream::empty();
+                QueryResponse::new(Arc::default(), nothing)
+            }
+            PortalExecutionState::Initial => match self.0.execute(client, portal).await? {
+                Response::Query(rows) => rows,
+                _ => return Err(SqlError::internal("a statement yields no rows after all").into()),
+            },
+        };
+        if send_partial_query_response(client, &mut rows, rows_max).await? {
+            *state = PortalExecutionState::Suspended(rows);
+        }
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod extended;
 pub mod params;
 mod respond;
 mod server;
+mod shared;
 mod simple;
 pub mod sqlstate;
 pub mod types;

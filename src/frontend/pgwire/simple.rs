@@ -19,9 +19,10 @@ use pgwire::messages::simplequery::Query;
 
 use super::connection::{Connection, Handler, send_notices};
 use super::respond::query_response;
+use super::shared::{self, SharedStatement};
 use crate::frontend::error::SqlError;
 use crate::frontend::handlers::{Outcome, Parameters};
-use crate::frontend::parser::{self, ParsedStatement, Statement};
+use crate::frontend::parser::Statement;
 
 /// Columns and rows of COPY are text.
 const COPY_TEXT: i8 = 0;
@@ -41,22 +42,22 @@ impl Connection {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let statements = match parser::parse(text) {
+        let statements = match shared::parse(text) {
             Ok(statements) => statements,
             Err(error) => {
                 self.fail_transaction().await;
                 return Err(error.into());
             }
         };
-        if statements.iter().all(|parsed| parsed.statement == Statement::Empty) {
+        if statements.iter().all(|statement| **statement == Statement::Empty) {
             client
                 .feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))
                 .await?;
             return Ok(Next::Statement);
         }
         let last = statements.len() - 1;
-        for (place, parsed) in statements.into_iter().enumerate() {
-            if let Next::Copy = self.run_parsed(client, &parsed).await? {
+        for (place, statement) in statements.into_iter().enumerate() {
+            if let Next::Copy = self.run_statement(client, statement).await? {
                 if place != last {
                     let message = "COPY FROM STDIN must be the last statement of a query";
                     return Err(SqlError::unsupported(message).into());
@@ -67,10 +68,10 @@ impl Connection {
         Ok(Next::Statement)
     }
 
-    async fn run_parsed<C>(
+    async fn run_statement<C>(
         self: &Arc<Self>,
         client: &mut C,
-        parsed: &ParsedStatement,
+        statement: SharedStatement,
     ) -> Result<Next, PgWireError>
     where
         C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -78,7 +79,7 @@ impl Connection {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let limits = self.begin().await;
-        let reply = self.run(&parsed.statement, &Parameters::none(), &limits).await?;
+        let reply = self.run(&statement, &Parameters::none(), &limits).await?;
         send_notices(client, reply.notices).await?;
         match reply.outcome {
             Outcome::Empty => {}

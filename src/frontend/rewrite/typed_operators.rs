@@ -1,5 +1,5 @@
 //! Operators whose meaning depends on the types beside them: those of `jsonb`, those of an array and a
-//! literal that is only text so far, and the subscript of a vector.
+//! literal that is only text so far, those of a date and an interval, and the subscript of a vector.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
 };
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, cast, lit};
 use sqlparser::ast::BinaryOperator;
 
 use crate::catalog::{ColumnType, SQL_TYPE_KEY};
@@ -34,6 +34,13 @@ impl ExprPlanner for TypedOperators {
         if takes_literals(&raw.op) {
             adopt(&mut raw.left, &mut left, &right)?;
             adopt(&mut raw.right, &mut right, &left)?;
+        }
+        if matches!(raw.op, BinaryOperator::Plus | BinaryOperator::Minus) {
+            match (&left, &right) {
+                (Operand::Date, Operand::Interval) => at_midnight(&mut raw.left),
+                (Operand::Interval, Operand::Date) => at_midnight(&mut raw.right),
+                _ => {}
+            }
         }
         if !matches!((&left, &right), (Operand::Jsonb, Operand::Jsonb)) {
             return Ok(PlannerResult::Original(raw));
@@ -74,6 +81,8 @@ fn planned(function: &Arc<ScalarUDF>, a: Expr, b: Expr) -> PlannerResult<RawBina
 enum Operand {
     Jsonb,
     Boolean,
+    Date,
+    Interval,
     List(DataType),
     /// Text in quotes, which may be a value of any type.
     Literal(String),
@@ -90,6 +99,8 @@ impl Operand {
         let Ok((_, field)) = expr.to_field(schema) else { return Self::Other };
         match field.data_type() {
             DataType::Boolean => Self::Boolean,
+            DataType::Date32 => Self::Date,
+            DataType::Interval(_) => Self::Interval,
             DataType::List(_) => Self::List(field.data_type().clone()),
             text if text.is_string() && declared(field.metadata()) == Some("jsonb") => Self::Jsonb,
             _ => Self::Other,
@@ -136,9 +147,14 @@ fn adopt(expr: &mut Expr, operand: &mut Operand, other: &Operand) -> Result<()> 
             *expr = Expr::Literal(texts.cast_to(list)?, None);
             *operand = Operand::List(list.clone());
         }
-        Operand::Literal(_) | Operand::Other => {}
+        Operand::Date | Operand::Interval | Operand::Literal(_) | Operand::Other => {}
     }
     Ok(())
+}
+
+/// A date and an interval make a timestamp; DataFusion would keep the date and lose the hours.
+fn at_midnight(date: &mut Expr) {
+    *date = cast(std::mem::take(date), ColumnType::Timestamp.arrow_type());
 }
 
 fn parsed(text: &str, ty: &ColumnType) -> Result<ScalarValue> {

@@ -12,6 +12,8 @@ pub(crate) mod json;
 pub(crate) mod numeric;
 mod scalar;
 
+pub(crate) use scalar::bytea;
+
 use std::sync::Arc;
 
 use datafusion::arrow::array::{

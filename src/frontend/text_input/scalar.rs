@@ -53,7 +53,7 @@ fn is_zero(word: &str) -> bool {
 }
 
 /// Bytes as `\x` and hexadecimal digits, or as text with `\\` and `\ooo`.
-pub(super) fn bytea(text: &str) -> Result<Vec<u8>> {
+pub fn bytea(text: &str) -> Result<Vec<u8>> {
     match text.strip_prefix("\\x") {
         Some(digits) => hexadecimal(digits),
         None => escaped(text.as_bytes())
