@@ -2,39 +2,39 @@
 //!
 //! The code map, in reading order. Each module knows only those above it; `tests/tidy.rs` guards that.
 
-/// Snapshots of the truth, and restoring them; needs no running server.
+// Snapshots of the truth, and restoring them; needs no running server.
 pub mod backup;
-/// Schemas, tables, columns and views through all time.
+// Schemas, tables, columns and views through all time.
 pub mod catalog;
-/// What every command line shares: logging, the runtime, how a failure is told.
+// What every command line shares: logging, the runtime, how a failure is told.
 pub mod cli;
-/// Process settings: flags and environment.
+// Process settings: flags and environment.
 pub mod config;
-/// `risectl`: backup, listing, deletion, restore.
+// `risectl`: backup, listing, deletion, restore.
 pub mod ctl;
-/// The main job, told on real data.
+// The main job, told on real data.
 pub mod demo;
-/// Time: epochs, lifetimes (the law), the clock.
+// Time: epochs, lifetimes (the law), the clock.
 pub mod epoch;
 #[cfg(test)]
 mod fixtures;
-/// SQL over the PostgreSQL wire.
+// SQL over the PostgreSQL wire.
 pub mod frontend;
-/// The versioned store: files, stamps, versions, scans.
+// The versioned store: files, stamps, versions, scans.
 pub mod hummock;
-/// Identifiers as types.
+// Identifiers as types.
 pub mod id;
-/// Every object path we write.
+// Every object path we write.
 pub mod layout;
-/// The single writer of the truth.
+// The single writer of the truth.
 pub mod meta;
-/// Cluster parameters, as one table.
+// Cluster parameters, as one table.
 pub mod params;
-/// gRPC between the roles.
+// gRPC between the roles.
 pub mod rpc;
-/// The standalone server: all roles in one process.
+// The standalone server: all roles in one process.
 pub mod server;
-/// An object store opened from a URL: durable puts, compare-and-swap.
+// An object store opened from a URL: durable puts, compare-and-swap.
 pub mod storage;
-/// `fs://`, `memory`: what a storage URL says, and how it is shown without its secrets.
+// `fs://`, `memory`: what a storage URL says, and how it is shown without its secrets.
 pub mod storage_url;

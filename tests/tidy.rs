@@ -1,5 +1,7 @@
 //! The source keeps its shape: layers, opening sentences, and what only one module may do.
 
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! The catalog: schemas, tables and views with their whole history, as one immutable value.
 //!
-//! Every definition has a [`Lifetime`]. An `ALTER` ends the alive definition of an object and adds
+//! Every definition has a [`Lifetime`](crate::epoch::Lifetime). An `ALTER` ends the alive definition of an object and adds
 //! the next one under the same id, so the catalog at an epoch is what is alive then: a dropped table,
 //! an old column name, an old view are there again when one looks at their time.
 

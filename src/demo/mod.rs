@@ -2,7 +2,7 @@
 //!
 //! `story.rs` is the story; the server and `risectl` are child processes of the same program
 //! (`process.rs`), so that the one can be stopped and the other is what an operator types. The data
-//! is TPC-H (`tpch.rs`), and what must be the same is compared as a [`picture::Picture`].
+//! is TPC-H (`tpch.rs`), and what must be the same is compared as a `picture::Picture`.
 
 mod output;
 mod picture;

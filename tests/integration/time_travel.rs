@@ -55,7 +55,7 @@ async fn files_of_a_snapshot_survive_truncate_and_drop() {
     sql(&server, "BACKUP").await;
     let epoch = sql(&server, "SELECT max_committed_epoch FROM rw_meta_snapshot").await;
     let data = dir.path().join("store/state_store/hummock_001");
-    let before: Vec<_> = files_below(&data).into_iter().filter(|f| is_data(f)).collect();
+    let before: Vec<_> = files_below(&data).into_iter().filter(is_data).collect();
     assert!(!before.is_empty());
     sql(&server, "DELETE FROM t WHERE a > 500; TRUNCATE t; DROP TABLE t; DROP TABLE u; FLUSH")
         .await;

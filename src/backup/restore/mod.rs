@@ -1,7 +1,7 @@
 //! Restoring a meta snapshot: plan, show, verify, apply.
 //!
 //! [`plan`] reads everything and decides; the [`Plan`] is pure data and printing it is the dry run.
-//! [`verify`] looks at the data files. [`apply`] fills an empty meta store, all or nothing. Nothing is
+//! [`verify()`] looks at the data files. [`apply`] fills an empty meta store, all or nothing. Nothing is
 //! written before `apply`, and a crash in it leaves the store empty, so that running it again works.
 //!
 //! No number is ever used twice in a data directory: the restored cluster goes on where the lease, the

@@ -117,7 +117,7 @@ impl Connection {
     ) -> BoxFuture<'a, Result<Reply, SqlError>> {
         let work = async move {
             let mut session = self.session.lock().await;
-            let work = self.frontend.run(&mut session, statement, parameters);
+            let work = Box::pin(self.frontend.run(&mut session, statement, parameters));
             let outcome = limits.around(unpanicked(work)).await;
             if outcome.is_err()
                 && let Some(transaction) = &mut session.transaction

@@ -64,7 +64,7 @@ impl Connection {
             let given: Vec<Option<DataType>> =
                 types.iter().map(|t| t.as_ref().and_then(pg_to_arrow)).collect();
             let mut session = self.session.lock().await;
-            let described = self.frontend.describe(&mut session, &statement, &given);
+            let described = Box::pin(self.frontend.describe(&mut session, &statement, &given));
             let Described { parameters, rows } = unpanicked(described).await?;
             let parameters = parameters.iter().enumerate().map(|(place, field)| {
                 let given = types.get(place).cloned().flatten();

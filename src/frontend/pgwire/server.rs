@@ -71,7 +71,7 @@ async fn accept(listener: TcpListener, frontend: Arc<Frontend>, stop: Cancellati
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => debug!(%peer, %error, "connection"),
                         Err(_) => {
-                            warn!(%peer, "a connection was closed: its messages make no sense")
+                            warn!(%peer, "a connection was closed: its messages make no sense");
                         }
                     }
                     connection.close().await;

@@ -2,7 +2,7 @@
 //!
 //! DataFusion speaks a SQL of its own: it leaves out clauses without a word, has other type names and
 //! other column names. The passes close that gap, each in a file of its own. Most are over the syntax
-//! tree: [`reject`] refuses what the planner would ignore, [`output_names`] gives columns their names,
+//! tree: [`reject`] refuses what the planner would ignore, [`output_names()`] gives columns their names,
 //! [`operators`] and [`casts`] replace what the planner lacks by calls of our functions. Three work with
 //! types: [`types`] tells the planner what our types are, [`typed_operators`] what the operators between
 //! them mean, and [`subqueries`] turns plans of subqueries into such as can be joined.

@@ -2,7 +2,7 @@
 //!
 //! Both schemas carry the column's id as Parquet field id; that, never the name, says which column
 //! of a file is which column of the table. Files hold every type as queries see it, but for
-//! intervals, which Parquet cannot hold: they are 16 bytes, see [`encode_intervals`].
+//! intervals, which Parquet cannot hold: they are 16 bytes, see `encode_intervals`.
 
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ fn encode_intervals(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(bytes.finish()))
 }
 
-/// The reverse of [`encode_intervals`].
+/// The reverse of `encode_intervals`.
 pub fn decode_intervals(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if let Some(list) = array.as_list_opt::<i32>() {
         return rebuild_list(list, decode_intervals(list.values())?);
