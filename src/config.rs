@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
 
+use crate::meta::maintenance::MaintenanceSettings;
 use crate::params::{self, ParamError, ParamSpec};
 use crate::storage_url;
 
@@ -21,6 +22,11 @@ pub const BACKUP_DIRECTORY: &str = "backup";
 pub const META_STORE_FILE: &str = "meta_store/single_node.db";
 /// Where the embedded state store lies inside the store directory.
 pub const STATE_STORE_FOLDER: &str = "state_store";
+
+const COMPACTOR_MEMORY_BYTES: usize = 512 << 20;
+const VACUUM_INTERVAL_SEC: u32 = 60;
+/// Six hours, as with RisingWave.
+const MIN_SST_RETENTION_TIME_SEC: u32 = 21_600;
 
 const HUMMOCK_PREFIX: &str = "hummock+";
 const STATE_STORE_IN_MEMORY: &str = "hummock+memory";
@@ -86,6 +92,44 @@ pub struct ServerArgs {
     /// Threads that one query may use [default: the machine's cores]
     #[arg(long, env = "RW_PARALLELISM", value_name = "N")]
     pub parallelism: Option<NonZeroUsize>,
+
+    /// Compact tables in the background
+    #[arg(
+        long,
+        env = "RW_COMPACTION",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub compaction: bool,
+
+    /// Memory that one compaction may take for sorting
+    #[arg(
+        long,
+        env = "RW_COMPACTOR_MEMORY_BYTES",
+        value_name = "BYTES",
+        default_value_t = COMPACTOR_MEMORY_BYTES
+    )]
+    pub compactor_memory_bytes: usize,
+
+    /// Seconds between two vacuums; 0 for none
+    #[arg(
+        long,
+        env = "RW_VACUUM_INTERVAL_SEC",
+        value_name = "SECONDS",
+        default_value_t = VACUUM_INTERVAL_SEC
+    )]
+    pub vacuum_interval_sec: u32,
+
+    /// The least age of an object that vacuum may delete
+    #[arg(
+        long,
+        env = "RW_MIN_SST_RETENTION_TIME_SEC",
+        value_name = "SECONDS",
+        default_value_t = MIN_SST_RETENTION_TIME_SEC
+    )]
+    pub min_sst_retention_time_sec: u32,
 }
 
 /// The kinds of meta store that can be named.
@@ -122,6 +166,7 @@ pub struct Settings {
     pub backup_storage_directory: String,
     pub memory_bytes: usize,
     pub parallelism: usize,
+    pub maintenance: MaintenanceSettings,
 }
 
 /// Flags or variables that cannot be followed.
@@ -198,6 +243,13 @@ impl ServerArgs {
             )?,
             memory_bytes: self.total_memory_bytes.map_or_else(default_memory, NonZeroUsize::get),
             parallelism: self.parallelism.map_or_else(default_parallelism, NonZeroUsize::get),
+            maintenance: MaintenanceSettings {
+                compaction: self.compaction,
+                compaction_memory_bytes: self.compactor_memory_bytes,
+                vacuum_interval_ms: u64::from(self.vacuum_interval_sec) * 1000,
+                min_sst_retention_ms: u64::from(self.min_sst_retention_time_sec) * 1000,
+                ..MaintenanceSettings::default()
+            },
         })
     }
 
@@ -331,6 +383,7 @@ impl fmt::Debug for Settings {
             .field("backup_storage_directory", &self.backup_storage_directory)
             .field("memory_bytes", &self.memory_bytes)
             .field("parallelism", &self.parallelism)
+            .field("maintenance", &self.maintenance)
             .finish()
     }
 }

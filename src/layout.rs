@@ -29,6 +29,13 @@ pub fn checkpoint(data_dir: &str, id: VersionId, nonce: &str) -> Path {
     directory(data_dir).join("checkpoint").join(format!("{id}-{nonce}.version"))
 }
 
+/// The version whose checkpoint this object is.
+pub fn parse_checkpoint(data_dir: &str, path: &Path) -> Option<VersionId> {
+    let (version, nonce) = path.filename()?.strip_suffix(".version")?.split_once('-')?;
+    let version = VersionId(version.parse().ok()?);
+    (checkpoint(data_dir, version, nonce) == *path).then_some(version)
+}
+
 /// Who owns the data directory.
 pub fn lease(data_dir: &str) -> Path {
     directory(data_dir).join("lease.json")

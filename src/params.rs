@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::storage::StorageLocation;
 use crate::storage_url;
 
 pub const STATE_STORE: &str = "state_store";
@@ -177,6 +178,12 @@ impl Params {
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Where snapshots go.
+    pub fn backup_location(&self) -> StorageLocation {
+        let value = |name| self.value(name).to_owned();
+        StorageLocation::new(value(BACKUP_STORAGE_URL), value(BACKUP_STORAGE_DIRECTORY))
     }
 
     pub fn retention_ms(&self) -> u64 {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::config::{MetaStoreSetting, Settings};
 use crate::epoch::SystemClock;
@@ -11,6 +12,7 @@ use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::{self, SqlServer};
 use crate::meta::MetaNode;
+use crate::meta::error::MetaError;
 use crate::meta::manager::{self, NewCluster, OpenError};
 use crate::meta::store::{MemoryStore, MetaStore, SqliteStore, StoreError};
 use crate::params::{self, ParamError, ParamSpec, Params};
@@ -21,6 +23,7 @@ use crate::rpc::{self, MetaClient, Replica, RpcError};
 pub struct Server {
     sql: SqlServer,
     meta: rpc::Served,
+    maintenance: JoinSet<()>,
 }
 
 /// Why the server did not start.
@@ -34,6 +37,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error(transparent)]
+    Meta(#[from] MetaError),
     #[error(transparent)]
     Rpc(#[from] RpcError),
     #[error(transparent)]
@@ -52,6 +57,7 @@ impl StartError {
                 Some("Stop the other server, or start with another --store-directory.".to_owned())
             }
             Self::Open(error) => error.hint(),
+            Self::Meta(error) => error.hint.clone(),
             Self::Rpc(error) => error.hint(),
             Self::Setting(_) | Self::Store(_) | Self::Sql(_) => None,
         }
@@ -76,18 +82,20 @@ pub async fn start(settings: Settings) -> Result<Server, StartError> {
         addr: settings.meta_addr.clone(),
         reason: reason.to_string(),
     };
-    let meta = rpc::serve(meta_listener, MetaNode::new(manager)).map_err(unlistened)?;
-    let client = MetaClient::connect(&meta.addr.to_string()).await?;
+    let node = Arc::new(MetaNode::start(manager, settings.maintenance).await?);
+    let meta = rpc::serve(meta_listener, Arc::clone(&node)).map_err(unlistened)?;
+    let maintenance = maintain(&node);
+    let client = MetaClient::connect(&meta.addr.to_string()).await?.as_worker();
     let replica = Replica::start(client.clone()).await?;
     let (memory, parallelism) = (settings.memory_bytes, settings.parallelism);
-    let frontend = Frontend::new(client, replica, storage, memory, parallelism)?;
+    let frontend = Frontend::new(client, replica, storage, memory, parallelism).await?;
     let sql =
         pgwire::serve(sql_listener, Arc::new(frontend)).map_err(|reason| StartError::Listen {
             what: "SQL",
             addr: settings.listen_addr.clone(),
             reason: reason.to_string(),
         })?;
-    Ok(Server { sql, meta })
+    Ok(Server { sql, meta, maintenance })
 }
 
 impl Server {
@@ -100,8 +108,9 @@ impl Server {
     }
 
     /// Ends all connections, then the roles behind them. What was acknowledged is durable already.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.sql.stop().await;
+        self.maintenance.shutdown().await;
         self.meta.stop().await;
     }
 
@@ -112,6 +121,18 @@ impl Server {
             reason = self.meta.ended() => reason,
         }
     }
+}
+
+/// Starts what keeps the data directory in shape.
+fn maintain(node: &Arc<MetaNode>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    if node.settings().compaction {
+        tasks.spawn(Arc::clone(node).compact_forever());
+    }
+    if node.settings().vacuum_interval_ms > 0 {
+        tasks.spawn(Arc::clone(node).vacuum_forever());
+    }
+    tasks
 }
 
 async fn listen(what: &'static str, addr: &str) -> Result<TcpListener, StartError> {

@@ -24,6 +24,7 @@ use async_trait::async_trait;
 use futures::{SinkExt as _, future};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, MakeConnection, Runner};
 use tidemark::config::{MetaStoreSetting, Settings};
+use tidemark::meta::maintenance::MaintenanceSettings;
 use tidemark::server::{self, Server};
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::{Kind as TypeKind, Type};
@@ -141,6 +142,7 @@ async fn start(stores: Stores) -> Server {
         backup_storage_directory: "backup".to_owned(),
         memory_bytes: 256 << 20,
         parallelism: 2,
+        maintenance: MaintenanceSettings::default(),
     };
     server::start(settings).await.unwrap()
 }

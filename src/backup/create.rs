@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::manifest::{Manifest, ManifestEntry, SnapshotInfo};
 use super::{BackupError, OpenLocation, snapshot};
-use crate::id::SnapshotId;
+use crate::id::{SnapshotId, SstId};
 use crate::layout;
 use crate::meta::state::State;
 
@@ -51,6 +51,18 @@ async fn settle_unlisted(
         Err(_) => tracing::warn!(snapshot = %id, "a meta snapshot may stay behind unlisted"),
     }
     Err(error)
+}
+
+/// The data files a snapshot names, with their sizes. Inline rows are in the snapshot itself.
+pub async fn files_of(
+    location: &OpenLocation,
+    entry: &ManifestEntry,
+) -> Result<Vec<(SstId, u64)>, BackupError> {
+    let path = layout::snapshot(&location.directory, entry.info.id);
+    let reader = snapshot::SnapshotReader::open(&location.storage, &path, Some(entry)).await?;
+    let version = reader.version().await?;
+    let files = super::verify::objects_of(&version);
+    Ok(files.map(|file| (file.sst.id, file.sst.size_bytes)).collect())
 }
 
 /// Deletes these snapshots: all of them or, if one is not there, none.

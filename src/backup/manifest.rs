@@ -111,8 +111,8 @@ impl SnapshotInfo {
             rw_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             cluster_id: state.cluster_id.clone(),
             created_at,
-            sst_count: version.all_files().count() as u64,
-            data_bytes: version.all_files().map(|file| file.sst.size_bytes).sum(),
+            sst_count: super::verify::objects_of(version).count() as u64,
+            data_bytes: super::verify::objects_of(version).map(|file| file.sst.size_bytes).sum(),
         }
     }
 }

@@ -12,7 +12,7 @@ pub mod restore;
 pub mod snapshot;
 pub mod verify;
 
-pub use create::{create_snapshot, delete_snapshots, next_snapshot_id};
+pub use create::{create_snapshot, delete_snapshots, files_of, next_snapshot_id};
 pub use error::BackupError;
 pub use manifest::{Manifest, ManifestEntry, SnapshotInfo, TableInfo};
 pub use snapshot::SnapshotReader;

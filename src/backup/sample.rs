@@ -75,6 +75,8 @@ fn sst((id, rows, content): (u64, u32, &str)) -> Arc<SstInfo> {
         row_group_rows: vec![rows],
         sha256: sha256_hex(content.as_bytes()),
         columns: vec![],
+        keys: None,
+        inline: None,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::rpc::MetaClient;
 
 /// Where the running cluster is.
 #[derive(Args)]
-struct Cluster {
+pub(super) struct Cluster {
     /// Address of the meta server
     #[arg(long, env = "RW_META_ADDR", value_name = "URL", default_value = "http://127.0.0.1:5690")]
     meta_addr: String,
@@ -61,7 +61,7 @@ impl DeleteArgs {
 }
 
 impl Cluster {
-    async fn connect(&self) -> Result<MetaClient, CtlError> {
+    pub(super) async fn connect(&self) -> Result<MetaClient, CtlError> {
         Ok(MetaClient::connect(&self.meta_addr).await?)
     }
 }

@@ -1,5 +1,6 @@
 //! `risectl`: what an operator does to a cluster. `meta.rs` talks to a running server, `restore.rs` needs none.
 
+mod hummock;
 mod meta;
 pub mod output;
 mod restore;
@@ -25,8 +26,27 @@ pub struct CtlArgs {
 
 #[derive(Subcommand)]
 enum CtlCommand {
+    /// Commands for Hummock, the versioned store
+    Hummock(HummockArgs),
     /// Commands for Meta
     Meta(MetaArgs),
+}
+
+#[derive(Args)]
+#[command(infer_subcommands = true)]
+struct HummockArgs {
+    #[command(subcommand)]
+    command: HummockCommand,
+}
+
+#[derive(Subcommand)]
+enum HummockCommand {
+    /// Compact tables now, as far as it goes
+    TriggerManualCompaction(hummock::CompactArgs),
+    /// Forget what is past retention and delete the objects nothing needs
+    TriggerFullGc(hummock::FullGcArgs),
+    /// Print who holds an object of the data directory, since when, and when it may go
+    ExplainObject(hummock::ExplainArgs),
 }
 
 #[derive(Args)]
@@ -44,6 +64,10 @@ enum MetaCommand {
     ListMetaSnapshots(meta::ListArgs),
     /// Delete meta snapshots
     DeleteMetaSnapshots(meta::DeleteArgs),
+    /// List every place whose snapshots hold data files
+    ListBackupLocations(hummock::LocationsArgs),
+    /// Give up the snapshots of a place: what only they hold may be deleted
+    ForgetBackupLocation(hummock::ForgetLocationArgs),
     /// Restore meta by recovering from a meta snapshot; the server must be stopped
     RestoreMeta(Box<restore::RestoreArgs>),
 }
@@ -102,12 +126,25 @@ pub fn main(program: &str, args: CtlArgs) -> ExitCode {
 }
 
 async fn run(args: CtlArgs) -> Result<(), CtlError> {
-    let CtlCommand::Meta(args) = args.command;
+    let args = match args.command {
+        CtlCommand::Hummock(args) => return run_hummock(args.command).await,
+        CtlCommand::Meta(args) => args,
+    };
     match args.command {
         MetaCommand::BackupMeta(args) => meta::backup(args).await,
         MetaCommand::ListMetaSnapshots(args) => meta::list(args).await,
         MetaCommand::DeleteMetaSnapshots(args) => meta::delete(args).await,
+        MetaCommand::ListBackupLocations(args) => hummock::locations(args).await,
+        MetaCommand::ForgetBackupLocation(args) => hummock::forget_location(args).await,
         MetaCommand::RestoreMeta(args) => restore::run(*args).await,
+    }
+}
+
+async fn run_hummock(command: HummockCommand) -> Result<(), CtlError> {
+    match command {
+        HummockCommand::TriggerManualCompaction(args) => hummock::compact(args).await,
+        HummockCommand::TriggerFullGc(args) => hummock::full_gc(args).await,
+        HummockCommand::ExplainObject(args) => hummock::explain(args).await,
     }
 }
 
@@ -132,15 +169,17 @@ mod tests {
 
     fn parse(line: &str) -> Result<MetaCommand, String> {
         let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())?;
-        let CtlCommand::Meta(args) = cli.ctl.command;
-        Ok(args.command)
+        match cli.ctl.command {
+            CtlCommand::Meta(args) => Ok(args.command),
+            CtlCommand::Hummock(_) => Err("a command of hummock".to_owned()),
+        }
     }
 
     #[test]
     fn subcommands_may_be_shortened() {
         let backup = parse("risectl m backup --remarks nightly");
         assert!(matches!(backup, Ok(MetaCommand::BackupMeta(_))));
-        assert!(matches!(parse("risectl meta list"), Ok(MetaCommand::ListMetaSnapshots(_))));
+        assert!(matches!(parse("risectl meta list-m"), Ok(MetaCommand::ListMetaSnapshots(_))));
         assert!(parse("risectl meta frobnicate").is_err());
     }
 

@@ -11,6 +11,7 @@ pub mod handlers;
 mod overflow;
 pub mod parser;
 pub mod pgwire;
+mod pins;
 mod planner;
 mod query_epoch;
 mod query_runtime;
@@ -22,9 +23,9 @@ pub mod text_input;
 mod variables;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::hummock::write::SstIds;
-use crate::id::SstId;
+use crate::hummock::SstIdPool;
 use crate::rpc::{MetaClient, Replica};
 use crate::storage::Storage;
 
@@ -32,8 +33,8 @@ use crate::storage::Storage;
 pub const DATABASE: &str = "dev";
 pub const USER: &str = "root";
 
-/// File ids asked for at a time.
-const SST_IDS_AT_ONCE: u32 = 64;
+/// How often the meta role is told what is in use.
+const REPORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 #[derive(Debug)]
@@ -42,12 +43,24 @@ pub struct Frontend {
     pub replica: Replica,
     engine: Arc<engine::Engine>,
     snapshots: query_epoch::SnapshotCache,
-    sst_ids: SstIdPool,
+    sst_ids: Arc<SstIdPool>,
+    pins: Arc<pins::Pins>,
     keyed_writes: handlers::KeyedWrites,
+    _reporter: Reporter,
+}
+
+/// Ends the reports with the frontend.
+#[derive(Debug)]
+struct Reporter(tokio::task::AbortHandle);
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Frontend {
-    pub fn new(
+    pub async fn new(
         meta: MetaClient,
         replica: Replica,
         storage: Storage,
@@ -55,8 +68,23 @@ impl Frontend {
         parallelism: usize,
     ) -> Result<Self, error::SqlError> {
         let engine = engine::Engine::new(storage, DATABASE, memory_bytes, parallelism)?;
+        let ids = meta.clone();
+        let sst_ids = SstIdPool::start(move |count| {
+            let meta = ids.clone();
+            Box::pin(async move { Ok(meta.reserve_ssts(count).await?) })
+        });
+        let sst_ids = sst_ids.await.map_err(handlers::ids_error)?;
+        let pins = Arc::new(pins::Pins::default());
+        let reporter = tokio::spawn(report_forever(
+            meta.clone(),
+            replica.clone(),
+            Arc::clone(&pins),
+            Arc::clone(&sst_ids),
+        ));
         Ok(Self {
-            sst_ids: SstIdPool { meta: meta.clone(), left: tokio::sync::Mutex::new((0, 0)) },
+            sst_ids,
+            pins,
+            _reporter: Reporter(reporter.abort_handle()),
             meta,
             replica,
             engine: Arc::new(engine),
@@ -66,22 +94,32 @@ impl Frontend {
     }
 }
 
-/// File ids reserved by the meta role and not used yet: next and end.
-#[derive(Debug)]
-struct SstIdPool {
-    meta: MetaClient,
-    left: tokio::sync::Mutex<(u64, u64)>,
+impl Frontend {
+    /// The newest view, with a pin on what it needs.
+    fn latest_view(&self) -> read_view::ReadView {
+        let (state, pin) = self.pins.latest(&self.replica);
+        read_view::ReadView { pin: Some(pin), ..read_view::ReadView::latest(&state) }
+    }
+
+    /// Tells the meta role now what is pinned.
+    async fn report_pins(&self) -> Result<(), crate::rpc::RpcError> {
+        let report = self.pins.report(self.meta.worker(), &self.replica, &self.sst_ids);
+        self.meta.report(&report).await
+    }
 }
 
-#[async_trait::async_trait]
-impl SstIds for SstIdPool {
-    async fn next(&self) -> Result<SstId, Box<dyn std::error::Error + Send + Sync>> {
-        let mut left = self.left.lock().await;
-        if left.0 == left.1 {
-            let first = self.meta.reserve_ssts(SST_IDS_AT_ONCE).await?.0;
-            *left = (first, first + u64::from(SST_IDS_AT_ONCE));
+/// Tells the meta role again and again what is pinned here. Never returns.
+async fn report_forever(
+    meta: MetaClient,
+    replica: Replica,
+    pins: Arc<pins::Pins>,
+    sst_ids: Arc<SstIdPool>,
+) {
+    loop {
+        let report = pins.report(meta.worker(), &replica, &sst_ids);
+        if let Err(error) = meta.report(&report).await {
+            tracing::warn!(%error, "could not tell the meta role what is in use");
         }
-        left.0 += 1;
-        Ok(SstId(left.0 - 1))
+        tokio::time::sleep(REPORT_PAUSE).await;
     }
 }

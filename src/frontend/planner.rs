@@ -8,9 +8,11 @@ use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, Statement as PlanStatement};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::Expr;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{self, Query};
+use futures::StreamExt as _;
 
 use super::catalog_provider::{SharedCatalog, ViewCatalog, ViewCatalogList};
 use super::engine::{self, Engine};
@@ -149,7 +151,13 @@ impl Planner {
         values: ParamValues,
     ) -> Result<SendableRecordBatchStream, SqlError> {
         let plan = plan.with_param_values(values)?;
-        self.engine.queries.run(DataFrame::new(state, plan)).await
+        let rows = self.engine.queries.run(DataFrame::new(state, plan)).await?;
+        let (schema, pin) = (rows.schema(), self.view.pin.clone());
+        // The files are needed as long as rows flow.
+        let rows = rows.inspect(move |_| {
+            let _needed = &pin;
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 
     /// Plans and runs a query.

@@ -2,16 +2,21 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Frontend;
 use super::error::SqlError;
 use super::pgwire::sqlstate::SqlState;
+use super::pins::Pin;
+use super::read_view::ReadView;
 use crate::backup::manifest::ManifestEntry;
 use crate::backup::snapshot::SnapshotReader;
 use crate::backup::{BackupError, OpenLocation};
 use crate::epoch::Epoch;
 use crate::id::SnapshotId;
+use crate::meta::command::SnapshotKey;
+use crate::meta::error::ErrorKind;
 use crate::meta::state::State;
-use crate::params::{self, Params};
-use crate::storage::StorageLocation;
+use crate::params::Params;
+use crate::rpc::RpcError;
 
 /// Snapshots kept in memory after their last session is gone.
 const CACHED_MAX: usize = 4;
@@ -23,6 +28,7 @@ const RANGES_SHOWN: usize = 3;
 pub struct PastEpoch {
     pub epoch: Epoch,
     pub state: Arc<State>,
+    pin: Arc<Pin>,
 }
 
 /// Snapshots read lately, the one used last at the end. The checksum tells two snapshots of one id
@@ -32,21 +38,47 @@ pub struct SnapshotCache(Mutex<Vec<(CacheKey, Arc<State>)>>);
 
 type CacheKey = (SnapshotId, String);
 
+impl PastEpoch {
+    /// What the session sees there.
+    pub fn view(&self) -> ReadView {
+        ReadView { pin: Some(Arc::clone(&self.pin)), ..ReadView::of(&self.state, self.epoch) }
+    }
+}
+
+impl Frontend {
+    /// The past at `epoch`, if a snapshot holds it. The snapshot is pinned before it is read.
+    pub async fn past(&self, epoch: Epoch) -> Result<PastEpoch, SqlError> {
+        loop {
+            let snapshots = self.meta.list_snapshots().await?;
+            let entry = holding(epoch, &snapshots)?;
+            let key = SnapshotKey { id: entry.id, sha256: entry.sha256.clone() };
+            let pin = self.pins.snapshot(key);
+            match self.report_pins().await {
+                // It was deleted after it was listed: another one may hold the epoch too.
+                Err(RpcError::Refused(refused)) if refused.kind == ErrorKind::UndefinedSnapshot => {
+                }
+                Err(error) => return Err(error.into()),
+                Ok(()) => {
+                    let params = Arc::clone(&self.replica.state().params);
+                    let state = self.snapshots.state(entry, &params).await?;
+                    return Ok(PastEpoch { epoch, state, pin });
+                }
+            }
+        }
+    }
+}
+
+fn holding(epoch: Epoch, snapshots: &[ManifestEntry]) -> Result<&ManifestEntry, SqlError> {
+    let holds = |s: &&ManifestEntry| s.safe_epoch <= epoch && epoch <= s.max_committed_epoch;
+    snapshots.iter().find(holds).ok_or_else(|| not_found(epoch, snapshots))
+}
+
 impl SnapshotCache {
-    /// The past at `epoch`, if one of `snapshots` holds it.
-    pub async fn past(
-        &self,
-        epoch: Epoch,
-        snapshots: &[ManifestEntry],
-        params: &Params,
-    ) -> Result<PastEpoch, SqlError> {
-        let holds = |s: &&ManifestEntry| s.safe_epoch <= epoch && epoch <= s.max_committed_epoch;
-        let Some(entry) = snapshots.iter().find(holds) else {
-            return Err(not_found(epoch, snapshots));
-        };
+    /// What queries need of a snapshot.
+    async fn state(&self, entry: &ManifestEntry, params: &Params) -> Result<Arc<State>, SqlError> {
         let key = (entry.id, entry.sha256.clone());
         if let Some(state) = self.lookup(&key) {
-            return Ok(PastEpoch { epoch, state });
+            return Ok(state);
         }
         let state = load(entry, params).await.map_err(|error| {
             let id = entry.id;
@@ -62,7 +94,7 @@ impl SnapshotCache {
         })?;
         let state = Arc::new(state);
         self.keep(key, Arc::clone(&state));
-        Ok(PastEpoch { epoch, state })
+        Ok(state)
     }
 
     fn lookup(&self, key: &CacheKey) -> Option<Arc<State>> {
@@ -85,10 +117,7 @@ impl SnapshotCache {
 
 /// Reads what queries need of a snapshot.
 async fn load(entry: &ManifestEntry, params: &Params) -> Result<State, BackupError> {
-    let location = OpenLocation::open(&StorageLocation {
-        url: params.value(params::BACKUP_STORAGE_URL).to_owned(),
-        directory: params.value(params::BACKUP_STORAGE_DIRECTORY).to_owned(),
-    })?;
+    let location = OpenLocation::open(&params.backup_location())?;
     let path = crate::layout::snapshot(&location.directory, entry.id);
     let reader = SnapshotReader::open(&location.storage, &path, Some(entry)).await?;
     reader.state().await

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pins::Pin;
 use crate::catalog::CatalogAt;
 use crate::epoch::Epoch;
 use crate::hummock::version::Version;
@@ -16,6 +17,8 @@ pub struct ReadView {
     pub version: Arc<Version>,
     pub epoch: Epoch,
     pub params: Arc<Params>,
+    /// Keeps the files of the version while somebody has the view.
+    pub pin: Option<Arc<Pin>>,
 }
 
 impl ReadView {
@@ -26,6 +29,7 @@ impl ReadView {
             version: Arc::clone(&state.version),
             epoch,
             params: Arc::clone(&state.params),
+            pin: None,
         }
     }
 

@@ -9,7 +9,6 @@ use super::query_epoch::PastEpoch;
 use super::read_view::ReadView;
 use super::variables::Variables;
 use crate::catalog::{PUBLIC, SYSTEM_SCHEMAS};
-use crate::meta::state::State;
 
 #[derive(Debug)]
 pub struct Session {
@@ -35,14 +34,17 @@ impl Session {
         Self { user, database, variables: Variables::default(), past: None, transaction: None }
     }
 
-    /// What the next statement sees. `latest` is the newest known state.
-    pub fn view(&mut self, latest: &State) -> ReadView {
+    /// What the next statement sees. `latest` makes the newest view.
+    pub fn view(&mut self, latest: impl FnOnce() -> ReadView) -> ReadView {
+        if let Some(view) = self.transaction.as_ref().and_then(|t| t.view.as_ref()) {
+            return view.clone();
+        }
         let now = match &self.past {
-            Some(past) => ReadView::of(&past.state, past.epoch),
-            None => ReadView::latest(latest),
+            Some(past) => past.view(),
+            None => latest(),
         };
         match &mut self.transaction {
-            Some(transaction) => transaction.view.get_or_insert(now).clone(),
+            Some(transaction) => transaction.view.insert(now).clone(),
             None => now,
         }
     }

@@ -8,10 +8,13 @@
 //! | `cluster_id` | the cluster whose data this is; no other may start here |
 //! | `generation` | rises whenever a server takes the directory; the one before is deposed |
 //! | `reserved` | exclusive upper bounds: every number below may have been used, none above |
+//! | `backup_locations` | where snapshots of this data may be: `[{"url":…,"directory":…}]` |
 //!
 //! It only ever changes by compare-and-swap, so two servers cannot both own the directory, and a
 //! restored cluster that starts at the reserved numbers uses none of them twice. The test reads
 //! `tests/fixtures/lease-v1.json`; `UPDATE_FIXTURES=1` writes it anew.
+
+use std::collections::BTreeSet;
 
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
@@ -19,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::Epoch;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::layout;
-use crate::storage::{Storage, StorageError, Tag};
+use crate::storage::{Storage, StorageError, StorageLocation, Tag};
 
 const FORMAT: u32 = 1;
 
@@ -36,6 +39,10 @@ pub struct LeaseRecord {
     pub cluster_id: String,
     pub generation: u64,
     pub reserved: Reserved,
+    /// Every place whose snapshots may name files of this directory. Kept here, so that no restore
+    /// forgets one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub backup_locations: BTreeSet<StorageLocation>,
 }
 
 /// Exclusive upper bounds of what may have been used.
@@ -189,20 +196,57 @@ impl Lease {
     /// # Errors
     /// [`LeaseError::Deposed`] when another server took the directory: this one must stop.
     pub async fn reserve(&mut self, needed: Reserved) -> Result<(), LeaseError> {
-        while !self.record.reserved.covers(&needed) {
+        if self.record.reserved.covers(&needed) {
+            return Ok(());
+        }
+        self.edit(|record| record.reserved = record.reserved.extended_to(needed)).await
+    }
+
+    /// Notes where snapshots may be that name files of this directory.
+    pub async fn add_backup_location(
+        &mut self,
+        location: &StorageLocation,
+    ) -> Result<(), LeaseError> {
+        if self.record.backup_locations.contains(location) {
+            return Ok(());
+        }
+        self.edit(|record| {
+            record.backup_locations.insert(location.clone());
+        })
+        .await
+    }
+
+    /// From now on, snapshots in that place hold nothing.
+    pub async fn forget_backup_location(
+        &mut self,
+        location: &StorageLocation,
+    ) -> Result<(), LeaseError> {
+        self.edit(|record| {
+            record.backup_locations.remove(location);
+        })
+        .await
+    }
+
+    pub fn backup_locations(&self) -> &BTreeSet<StorageLocation> {
+        &self.record.backup_locations
+    }
+
+    /// Changes the record, unless somebody else has taken the directory.
+    async fn edit(&mut self, edit: impl Fn(&mut LeaseRecord)) -> Result<(), LeaseError> {
+        loop {
             let mut record = self.record.clone();
-            record.reserved = record.reserved.extended_to(needed);
+            edit(&mut record);
             let swap = self.storage.replace(&self.path, Some(&self.tag), record.to_bytes()).await;
             match swap {
                 Ok(tag) => {
                     self.record = record;
                     self.tag = tag;
+                    return Ok(());
                 }
                 Err(StorageError::Changed { .. }) => self.check().await?,
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
     }
 
     /// Makes sure that the directory is still ours, and takes up what an earlier write of ours
@@ -230,6 +274,7 @@ impl LeaseRecord {
             cluster_id: cluster_id.to_owned(),
             generation: 1,
             reserved: Reserved::default(),
+            backup_locations: BTreeSet::new(),
         }
     }
 

@@ -13,11 +13,16 @@
 //! epoch, inside the file, and no row dies twice.
 
 pub mod checkpoint;
+pub mod compaction;
 pub mod lease;
 pub mod scan;
 pub mod sst;
+mod sst_ids;
+pub mod vacuum;
 pub mod version;
 pub mod write;
+
+pub use sst_ids::{SstIdPool, Staging, Unfinished};
 
 use crate::storage::StorageError;
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
-use datafusion::arrow::compute::{SortOptions, filter_record_batch};
+use datafusion::arrow::compute::{SortOptions, concat_batches, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::exec_datafusion_err;
@@ -23,8 +23,9 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::HummockError;
-use super::sst::schema::file_schema;
-use super::sst::{SstInfo, SstWriter};
+use super::sst::{
+    INLINE_BYTES_MAX, INLINE_ROWS_MAX, InlineRows, KeyRange, Keys, SstInfo, SstWriter, file_columns,
+};
 use crate::catalog::Table;
 use crate::id::{ObjectId, SstId};
 use crate::storage::Storage;
@@ -44,6 +45,8 @@ pub struct Target<'a> {
     pub ids: &'a dyn SstIds,
     /// A file that has grown to this size is closed and the next begun.
     pub sst_bytes_target: u64,
+    /// Whether a few rows may lie in the metadata and not in an object.
+    pub inline: bool,
 }
 
 impl fmt::Debug for Target<'_> {
@@ -59,13 +62,33 @@ impl fmt::Debug for Target<'_> {
 pub async fn write_rows(
     target: &Target<'_>,
     table_id: ObjectId,
-    table: &Table,
+    table: &Arc<Table>,
     rows: SendableRecordBatchStream,
     context: &Arc<TaskContext>,
 ) -> Result<(Vec<Arc<SstInfo>>, u64), HummockError> {
     let arrived = Arc::new(Mutex::new(0));
     let rows = counted(rows, Arc::clone(&arrived));
-    let mut rows = if table.primary_key.is_empty() { rows } else { by_key(table, rows, context)? };
+    let rows = if table.primary_key.is_empty() { rows } else { by_key(table, rows, context)? };
+    let files = write_sorted(target, table_id, table, rows).await?;
+    let arrived = *arrived.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok((files, arrived))
+}
+
+/// Writes rows that come in order of the table's primary key, each key once.
+pub async fn write_sorted(
+    target: &Target<'_>,
+    table_id: ObjectId,
+    table: &Arc<Table>,
+    mut rows: SendableRecordBatchStream,
+) -> Result<Vec<Arc<SstInfo>>, HummockError> {
+    let first = match first_rows(target, &mut rows).await? {
+        First::All(batch) => match inline(target, table_id, table, &batch).await? {
+            Some(sst) => return Ok(vec![Arc::new(sst)]),
+            None => vec![batch],
+        },
+        First::Some(batches) => batches,
+    };
+    let mut rows = stream::iter(first.into_iter().map(Ok)).chain(rows);
     let mut files = vec![];
     let mut writer: Option<SstWriter> = None;
     while let Some(batch) = rows.try_next().await? {
@@ -76,8 +99,7 @@ pub async fn write_rows(
             Some(open) => open,
             None => {
                 let id = target.ids.next().await.map_err(HummockError::Ids)?;
-                let started = SstWriter::start(target, id, table_id, table, file_schema(table));
-                writer.insert(started.await?)
+                writer.insert(SstWriter::start(target, id, table_id, table).await?)
             }
         };
         open.write(&batch).await?;
@@ -90,8 +112,64 @@ pub async fn write_rows(
     if let Some(last) = writer {
         files.push(Arc::new(last.finish().await?));
     }
-    let arrived = *arrived.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok((files, arrived))
+    Ok(files)
+}
+
+/// The rows that came first.
+enum First {
+    /// There are no others.
+    All(RecordBatch),
+    Some(Vec<RecordBatch>),
+}
+
+/// Reads on while the rows may be few enough to lie inline.
+async fn first_rows(
+    target: &Target<'_>,
+    rows: &mut SendableRecordBatchStream,
+) -> Result<First, HummockError> {
+    let mut first: Vec<RecordBatch> = vec![];
+    let mut count = 0;
+    while target.inline && count <= INLINE_ROWS_MAX {
+        match rows.try_next().await? {
+            Some(batch) => {
+                count += batch.num_rows();
+                first.push(batch);
+            }
+            None if count == 0 => break,
+            None => return Ok(First::All(concat_batches(&rows.schema(), &first)?)),
+        }
+    }
+    Ok(First::Some(first))
+}
+
+/// The rows as a file without an object, if they are small enough.
+async fn inline(
+    target: &Target<'_>,
+    table_id: ObjectId,
+    table: &Table,
+    batch: &RecordBatch,
+) -> Result<Option<SstInfo>, HummockError> {
+    if batch.num_rows() > INLINE_ROWS_MAX {
+        return Ok(None);
+    }
+    let rows = InlineRows::encode(batch)?;
+    if rows.bytes().len() > INLINE_BYTES_MAX {
+        return Ok(None);
+    }
+    let keys = Keys::of(table, batch);
+    let keys = keys.and_then(|keys| KeyRange::of(&keys.row(0)?, &keys.row(batch.num_rows() - 1)?));
+    let count = u32::try_from(batch.num_rows()).expect("inline rows are few");
+    Ok(Some(SstInfo {
+        id: target.ids.next().await.map_err(HummockError::Ids)?,
+        table_id,
+        rows: u64::from(count),
+        size_bytes: rows.bytes().len() as u64,
+        row_group_rows: vec![count],
+        sha256: crate::storage::sha256_hex(rows.bytes()),
+        columns: file_columns(table),
+        keys,
+        inline: Some(rows),
+    }))
 }
 
 fn counted(rows: SendableRecordBatchStream, count: Arc<Mutex<u64>>) -> SendableRecordBatchStream {
@@ -113,20 +191,37 @@ fn by_key(
     let numbered = numbered(rows);
     let numbered_schema = numbered.schema();
     let source = Arc::new(OnceStream::new(numbered));
-    let source = StreamingTableExec::try_new(numbered_schema, vec![source], None, [], false, None)?;
+    let source = StreamingTableExec::try_new(
+        Arc::clone(&numbered_schema),
+        vec![source],
+        None,
+        [],
+        false,
+        None,
+    )?;
     let arrival = schema.fields().len();
-    let order = key.iter().copied().chain([arrival]).map(|index| PhysicalSortExpr {
-        expr: Arc::new(Column::new(
-            if index == arrival { ARRIVAL_COLUMN } else { schema.field(index).name() },
-            index,
-        )),
-        options: SortOptions { descending: false, nulls_first: false },
-    });
-    let order = LexOrdering::new(order.collect::<Vec<_>>());
-    let order = order.ok_or_else(|| exec_datafusion_err!("a key without columns"))?;
+    let order = ascending(&numbered_schema, key.iter().copied().chain([arrival]))?;
     let sorted = SortExec::new(order, Arc::new(source)).execute(0, Arc::clone(context))?;
     let last = LastOfKey::new(schema.clone(), key)?;
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, last.apply(sorted))))
+}
+
+/// The order by these columns of a schema.
+fn ascending(
+    schema: &SchemaRef,
+    columns: impl Iterator<Item = usize>,
+) -> Result<LexOrdering, HummockError> {
+    let order = columns.map(|index| PhysicalSortExpr {
+        expr: Arc::new(Column::new(schema.field(index).name(), index)),
+        options: SortOptions { descending: false, nulls_first: false },
+    });
+    let order = LexOrdering::new(order.collect::<Vec<_>>());
+    Ok(order.ok_or_else(|| exec_datafusion_err!("a key without columns"))?)
+}
+
+/// The order of the table's files; `schema` begins with the table's columns.
+pub fn key_order(table: &Table, schema: &SchemaRef) -> Result<LexOrdering, HummockError> {
+    ascending(schema, key_indices(table).into_iter())
 }
 
 fn key_indices(table: &Table) -> Vec<usize> {
@@ -206,7 +301,7 @@ impl LastOfKey {
         if let Some((key, row)) = self.held.take()
             && key.row() != keys.row(0)
         {
-            kept = datafusion::arrow::compute::concat_batches(&self.schema, [&row, &kept])?;
+            kept = concat_batches(&self.schema, [&row, &kept])?;
         }
         self.held = Some((keys.row(rows - 1).owned(), batch.slice(rows - 1, 1)));
         Ok(kept)

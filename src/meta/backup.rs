@@ -5,13 +5,17 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tracing::info;
 
-use super::command::Committed;
+use super::command::{Committed, Pins, SnapshotKey};
 use super::error::{ErrorKind, MetaError};
+use super::maintenance::{KnownSnapshots, MaintenanceSettings};
 use super::manager::Manager;
 use super::state::State;
+use super::workers::Workers;
 use crate::backup::manifest::{Manifest, ManifestEntry};
 use crate::backup::{self, BackupError, OpenLocation};
 use crate::epoch::Epoch;
+use crate::hummock::SstIdPool;
+use crate::hummock::compaction::Executor;
 use crate::id::SnapshotId;
 use crate::params::{self, ParamError, ParamSpec, Params};
 use crate::storage::StorageLocation;
@@ -20,13 +24,90 @@ use crate::storage::StorageLocation;
 #[derive(Debug)]
 pub struct MetaNode {
     pub manager: Manager,
-    /// One job at a time touches a backup location, or moves it.
-    job: Mutex<()>,
+    pub workers: Workers,
+    pub(super) settings: MaintenanceSettings,
+    pub(super) executor: Executor,
+    pub(super) sst_ids: Arc<SstIdPool>,
+    pub(super) known: std::sync::Mutex<KnownSnapshots>,
+    /// One job at a time touches a backup location, moves it, or deletes data.
+    pub(super) job: Mutex<()>,
+    /// One compaction runs at a time.
+    pub(super) compacting: Mutex<()>,
+    /// Sessions begin to read snapshots, and snapshots are deleted, one at a time.
+    pinning: Mutex<()>,
 }
 
 impl MetaNode {
-    pub fn new(manager: Manager) -> Self {
-        Self { manager, job: Mutex::new(()) }
+    pub async fn start(manager: Manager, settings: MaintenanceSettings) -> Result<Self, MetaError> {
+        let reserving = manager.clone();
+        let sst_ids = SstIdPool::start(move |count| {
+            let manager = reserving.clone();
+            Box::pin(async move { Ok(manager.reserve_ssts(count).await?) })
+        });
+        let sst_ids = sst_ids.await.map_err(|e| match e.downcast::<MetaError>() {
+            Ok(error) => *error,
+            Err(other) => MetaError::new(ErrorKind::Internal, other.to_string()),
+        })?;
+        let executor = Executor::new(manager.state_store(), settings.compaction_memory_bytes);
+        let executor = executor.map_err(|e| MetaError::storage(&e))?;
+        Ok(Self {
+            manager,
+            workers: Workers::default(),
+            settings,
+            executor,
+            sst_ids,
+            known: std::sync::Mutex::default(),
+            job: Mutex::new(()),
+            compacting: Mutex::new(()),
+            pinning: Mutex::new(()),
+        })
+    }
+
+    pub fn settings(&self) -> &MaintenanceSettings {
+        &self.settings
+    }
+
+    /// Takes the word of a worker on what it needs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UndefinedSnapshot`] when a snapshot it begins to read is not there any more.
+    pub async fn report(&self, pins: Pins) -> Result<(), MetaError> {
+        let now_ms = self.manager.clock().now_ms();
+        let is_new = |snapshot: &&SnapshotKey| !self.workers.reads(snapshot, now_ms);
+        let new: Vec<SnapshotKey> = pins.snapshots.iter().filter(is_new).cloned().collect();
+        let pinning = self.pinning.lock().await;
+        if !new.is_empty() {
+            let listed = self.list_snapshots().await?;
+            let is_listed = |snapshot: &SnapshotKey| {
+                listed.iter().any(|e| e.info.id == snapshot.id && e.sha256 == snapshot.sha256)
+            };
+            for snapshot in new {
+                if !is_listed(&snapshot) && !self.is_kept_for_readers(&snapshot) {
+                    let message = format!("meta snapshot {} was deleted", snapshot.id);
+                    return Err(MetaError::new(ErrorKind::UndefinedSnapshot, message));
+                }
+            }
+        }
+        let next = self.manager.state().next.sst;
+        self.workers.report(pins, next, now_ms);
+        drop(pinning);
+        Ok(())
+    }
+
+    /// Gives up the snapshots of a place: what only they hold may be deleted.
+    pub async fn forget_location(&self, location: StorageLocation) -> Result<(), MetaError> {
+        let _job = self.job.lock().await;
+        if location == self.manager.state().params.backup_location() {
+            let message = format!("{location} is the current backup location");
+            return Err(MetaError::new(ErrorKind::InvalidParameter, message)
+                .hint("Move it with ALTER SYSTEM SET backup_storage_url or _directory first."));
+        }
+        if !self.manager.standing().await?.backup_locations.contains(&location) {
+            let message = format!("{location} is no backup location of this cluster");
+            return Err(MetaError::new(ErrorKind::InvalidParameter, message)
+                .hint("risectl meta list-backup-locations lists them."));
+        }
+        self.manager.forget_location(location).await
     }
 
     /// Takes a meta snapshot and returns its entry in the manifest.
@@ -61,6 +142,11 @@ impl MetaNode {
     pub async fn delete_snapshots(&self, ids: &[SnapshotId]) -> Result<(), MetaError> {
         let _job = self.job.lock().await;
         let location = open_location(&self.manager.state().params).await?;
+        let _pinning = self.pinning.lock().await;
+        let manifest = Manifest::read(&location.storage, &location.directory).await;
+        let mut entries = manifest.map_err(|e| backup_error(&e))?.snapshot_metadata;
+        entries.retain(|entry| ids.contains(&entry.info.id));
+        self.keep_for_readers(&entries).await?;
         backup::delete_snapshots(&location, ids).await.map_err(|e| backup_error(&e))
     }
 
@@ -138,16 +224,13 @@ fn default_value(spec: &'static ParamSpec, params: &Params) -> Result<String, Pa
 }
 
 async fn open_location(params: &Params) -> Result<OpenLocation, MetaError> {
-    let location = StorageLocation {
-        url: params.value(params::BACKUP_STORAGE_URL).to_owned(),
-        directory: params.value(params::BACKUP_STORAGE_DIRECTORY).to_owned(),
-    };
+    let location = params.backup_location();
     let opened = tokio::task::spawn_blocking(move || OpenLocation::open(&location)).await;
     let opened = opened.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
     opened.map_err(|e| backup_error(&e))
 }
 
-fn backup_error(error: &BackupError) -> MetaError {
+pub(super) fn backup_error(error: &BackupError) -> MetaError {
     let mut meta = MetaError::storage(error);
     if matches!(error, BackupError::UnknownSnapshots { .. }) {
         meta.kind = ErrorKind::UndefinedSnapshot;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Column, ColumnType, View};
 use crate::epoch::Epoch;
+use crate::hummock::Unfinished;
 use crate::hummock::sst::SstInfo;
-use crate::id::{ObjectId, SstId};
+use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 
 /// Rows to be born and to die, staged in the state store, to become visible in one epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +42,37 @@ pub struct DeadRows {
     pub sst_id: SstId,
     #[serde(with = "crate::hummock::sst::stamps")]
     pub positions: Arc<RoaringBitmap>,
+}
+
+/// Files of one table that take the place of others, with the same rows.
+#[derive(Clone, Debug)]
+pub struct Compaction {
+    pub table_id: ObjectId,
+    pub inputs: Vec<SstId>,
+    pub born: Vec<Arc<SstInfo>>,
+    /// Rows of the born files that died in the inputs after they were read.
+    pub dead_rows: Vec<DeadRows>,
+    /// The newest epoch whose deaths are in `dead_rows`, or were known when the inputs were read.
+    pub base_epoch: Epoch,
+}
+
+/// What a frontend still needs, told again and again while it lives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pins {
+    pub worker: String,
+    /// The oldest version somebody reads there.
+    pub version: VersionId,
+    /// Snapshots somebody reads there.
+    pub snapshots: Vec<SnapshotKey>,
+    /// Files that may be on their way to a commit.
+    pub unfinished: Unfinished,
+}
+
+/// A snapshot, told apart from those of the same id in other places by its checksum.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SnapshotKey {
+    pub id: SnapshotId,
+    pub sha256: String,
 }
 
 /// A change of the catalog. Names are as resolved by the session: schema first.

@@ -7,8 +7,10 @@ mod backup;
 pub mod command;
 pub mod error;
 pub mod keys;
+pub mod maintenance;
 pub mod manager;
 pub mod state;
 pub mod store;
+pub mod workers;
 
 pub use backup::MetaNode;

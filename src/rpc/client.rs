@@ -12,17 +12,22 @@ use super::convert::{from_json, from_status, to_json};
 use super::proto::followed::Part;
 use super::proto::meta_client::MetaClient as Grpc;
 use super::proto::{
-    AlterSystemRequest, BackupRequest, DeleteSnapshotsRequest, FlushRequest, FollowRequest, Json,
-    ListSnapshotsRequest, ReserveObjectRequest, ReserveSstsRequest,
+    AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest, Empty,
+    ExplainObjectRequest, FlushRequest, FollowRequest, Json, ListSnapshotsRequest,
+    ReserveObjectRequest, ReserveSstsRequest, VacuumRequest,
 };
 use super::service::MESSAGE_BYTES_MAX;
 use crate::backup::manifest::ManifestEntry;
+use crate::hummock::vacuum::{Holder, Plan};
 use crate::hummock::version::encoding;
 use crate::id::{ObjectId, SnapshotId, SstId};
-use crate::meta::command::{CatalogCommand, Committed, Write};
+use crate::meta::command::{CatalogCommand, Committed, Pins, Write};
 use crate::meta::error::MetaError;
+use crate::meta::maintenance::{CompactionReport, SnapshotUsage};
 use crate::meta::state::{Change, State};
 use crate::meta::store::Pair;
+use crate::meta::workers::PinnedVersion;
+use crate::storage::StorageLocation;
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,6 +61,8 @@ impl RpcError {
 #[derive(Clone, Debug)]
 pub struct MetaClient {
     addr: String,
+    /// The name under which this client stages files and follows; empty where it does neither.
+    worker: String,
     grpc: Grpc<Channel>,
 }
 
@@ -77,7 +84,17 @@ impl MetaClient {
         let grpc = Grpc::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { addr, grpc })
+        Ok(Self { addr, worker: String::new(), grpc })
+    }
+
+    /// The same connection, of a worker under a name nobody else has.
+    #[must_use]
+    pub fn as_worker(self) -> Self {
+        Self { worker: uuid::Uuid::new_v4().simple().to_string(), ..self }
+    }
+
+    pub fn worker(&self) -> &str {
+        &self.worker
     }
 
     /// Where the meta role is.
@@ -87,12 +104,12 @@ impl MetaClient {
 
     /// Commits staged writes.
     pub async fn write(&self, write: &Write) -> Result<Committed, RpcError> {
-        let request = to_json(write).map_err(|e| self.error(&e))?;
+        let request = self.signed(to_json(write).map_err(|e| self.error(&e))?);
         self.json(self.grpc.clone().write(request).await)
     }
 
     pub async fn change_catalog(&self, command: &CatalogCommand) -> Result<Committed, RpcError> {
-        let request = to_json(command).map_err(|e| self.error(&e))?;
+        let request = self.signed(to_json(command).map_err(|e| self.error(&e))?);
         self.json(self.grpc.clone().change_catalog(request).await)
     }
 
@@ -135,6 +152,56 @@ impl MetaClient {
         answer.map(|_| ()).map_err(|e| self.error(&e))
     }
 
+    /// What each of the listed snapshots pins, in the order of the list.
+    pub async fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>, RpcError> {
+        self.json(self.grpc.clone().snapshot_usage(Empty {}).await)
+    }
+
+    /// Tells what this worker needs.
+    pub async fn report(&self, pins: &Pins) -> Result<(), RpcError> {
+        let request = to_json(pins).map_err(|e| self.error(&e))?;
+        self.done(self.grpc.clone().report(request).await)
+    }
+
+    pub async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, RpcError> {
+        self.json(self.grpc.clone().pinned_versions(Empty {}).await)
+    }
+
+    /// Compacts a table, given by schema and name, or all.
+    pub async fn compact(
+        &self,
+        table: Option<(String, String)>,
+    ) -> Result<CompactionReport, RpcError> {
+        let (schema, table) = table.unzip();
+        self.json(self.grpc.clone().compact(CompactRequest { schema, table }).await)
+    }
+
+    pub async fn vacuum(&self, retention_ms: Option<u64>, dry_run: bool) -> Result<Plan, RpcError> {
+        self.json(self.grpc.clone().vacuum(VacuumRequest { retention_ms, dry_run }).await)
+    }
+
+    /// Who holds an object of the data directory.
+    pub async fn explain_object(&self, name: String) -> Result<Vec<Holder>, RpcError> {
+        self.json(self.grpc.clone().explain_object(ExplainObjectRequest { name }).await)
+    }
+
+    pub async fn backup_locations(&self) -> Result<Vec<StorageLocation>, RpcError> {
+        self.json(self.grpc.clone().backup_locations(Empty {}).await)
+    }
+
+    pub async fn forget_backup_location(&self, place: &StorageLocation) -> Result<(), RpcError> {
+        let request = to_json(place).map_err(|e| self.error(&e))?;
+        self.done(self.grpc.clone().forget_backup_location(request).await)
+    }
+
+    fn signed(&self, message: Json) -> Json {
+        Json { worker: self.worker.clone(), ..message }
+    }
+
+    fn done(&self, answer: Result<Response<Empty>, Status>) -> Result<(), RpcError> {
+        answer.map(|_| ()).map_err(|e| self.error(&e))
+    }
+
     fn json<T: serde::de::DeserializeOwned>(
         &self,
         answer: Result<Response<Json>, Status>,
@@ -155,7 +222,7 @@ impl MetaClient {
 
     /// Reads a whole state, then applies each change, until the stream ends.
     async fn follow(&self, replica: &watch::Sender<Option<Arc<State>>>) -> Result<(), String> {
-        let answer = self.grpc.clone().follow(FollowRequest {}).await;
+        let answer = self.grpc.clone().follow(FollowRequest { worker: self.worker.clone() }).await;
         let mut stream = answer.map_err(|e| e.message().to_owned())?.into_inner();
         let (mut pairs, mut version) = (Vec::new(), Vec::new());
         let mut state: Option<Arc<State>> = None;

@@ -9,7 +9,7 @@ use crate::meta::error::{ErrorKind, MetaError};
 
 pub fn to_json<T: Serialize>(value: &T) -> Result<Json, Status> {
     let json = serde_json::to_vec(value).map_err(|e| Status::internal(e.to_string()))?;
-    Ok(Json { json })
+    Ok(Json { json, worker: String::new() })
 }
 
 pub fn from_json<T: DeserializeOwned>(message: &[u8]) -> Result<T, Status> {

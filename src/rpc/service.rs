@@ -16,13 +16,15 @@ use super::convert::{from_json, to_json, to_status};
 use super::proto::followed::Part;
 use super::proto::meta_server::{Meta, MetaServer};
 use super::proto::{
-    AlterSystemRequest, BackupRequest, DeleteSnapshotsRequest, DeleteSnapshotsResponse,
-    FlushRequest, FollowRequest, Followed, Json, ListSnapshotsRequest, ReserveObjectRequest,
-    ReserveObjectResponse, ReserveSstsRequest, ReserveSstsResponse,
+    AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest,
+    DeleteSnapshotsResponse, Empty, ExplainObjectRequest, FlushRequest, FollowRequest, Followed,
+    Json, ListSnapshotsRequest, ReserveObjectRequest, ReserveObjectResponse, ReserveSstsRequest,
+    ReserveSstsResponse, VacuumRequest,
 };
 use crate::hummock::version::encoding;
-use crate::id::SnapshotId;
+use crate::id::{SnapshotId, SstId};
 use crate::meta::MetaNode;
+use crate::meta::command::{CatalogCommand, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::state::State;
 
@@ -59,10 +61,10 @@ impl Served {
 }
 
 /// Serves the meta role on a bound listener.
-pub fn serve(listener: TcpListener, node: MetaNode) -> std::io::Result<Served> {
+pub fn serve(listener: TcpListener, node: Arc<MetaNode>) -> std::io::Result<Served> {
     let addr = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let service = MetaServer::new(Service { node: Arc::new(node) })
+    let service = MetaServer::new(Service { node })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = tonic::transport::Server::builder().add_service(service);
@@ -84,10 +86,15 @@ impl Meta for Service {
 
     async fn follow(
         &self,
-        _request: Request<FollowRequest>,
+        request: Request<FollowRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
         let (to_follower, stream) = mpsc::channel(64);
         let (state, mut changes) = self.node.manager.follow();
+        let worker = request.into_inner().worker;
+        if !worker.is_empty() {
+            let now_ms = self.node.manager.clock().now_ms();
+            self.node.workers.register(&worker, state.version.id, state.next.sst, now_ms);
+        }
         tokio::spawn(async move {
             for part in bootstrap(&state)? {
                 to_follower.send(Ok(Followed { part: Some(part) })).await.ok()?;
@@ -106,12 +113,19 @@ impl Meta for Service {
     }
 
     async fn write(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
-        let write = from_json(&request.into_inner().json)?;
+        let Json { json, worker } = request.into_inner();
+        let write: Write = from_json(&json)?;
+        let born = write.tables.iter().flat_map(|table| &table.born);
+        self.check_staged(&worker, born.map(|sst| sst.id))?;
         respond(self.node.manager.write(write).await)
     }
 
     async fn change_catalog(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
-        let command = from_json(&request.into_inner().json)?;
+        let Json { json, worker } = request.into_inner();
+        let command: CatalogCommand = from_json(&json)?;
+        if let CatalogCommand::CreateTable(create) = &command {
+            self.check_staged(&worker, create.rows.iter().map(|sst| sst.id))?;
+        }
         respond(self.node.manager.change_catalog(command).await)
     }
 
@@ -146,9 +160,7 @@ impl Meta for Service {
 
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Json>, Status> {
         let (node, remarks) = (Arc::clone(&self.node), request.into_inner().remarks);
-        // A job goes on when its caller goes away.
-        let job = tokio::spawn(async move { node.backup(remarks).await });
-        respond(job.await.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string())).flatten())
+        respond(job(async move { node.backup(remarks).await }).await)
     }
 
     async fn list_snapshots(
@@ -164,11 +176,77 @@ impl Meta for Service {
     ) -> Result<Response<DeleteSnapshotsResponse>, Status> {
         let ids: Vec<_> = request.into_inner().ids.into_iter().map(SnapshotId).collect();
         let node = Arc::clone(&self.node);
-        let job = tokio::spawn(async move { node.delete_snapshots(&ids).await });
-        let outcome = job.await.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()));
-        outcome.flatten().map_err(|e| to_status(&e))?;
+        let deleted = job(async move { node.delete_snapshots(&ids).await }).await;
+        deleted.map_err(|e| to_status(&e))?;
         Ok(Response::new(DeleteSnapshotsResponse {}))
     }
+
+    async fn snapshot_usage(&self, _request: Request<Empty>) -> Result<Response<Json>, Status> {
+        respond(self.node.snapshot_usage().await)
+    }
+
+    async fn report(&self, request: Request<Json>) -> Result<Response<Empty>, Status> {
+        let pins = from_json(&request.into_inner().json)?;
+        self.node.report(pins).await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn pinned_versions(&self, _request: Request<Empty>) -> Result<Response<Json>, Status> {
+        respond(Ok(self.node.workers.pinned(self.node.manager.clock().now_ms())))
+    }
+
+    async fn compact(&self, request: Request<CompactRequest>) -> Result<Response<Json>, Status> {
+        let CompactRequest { schema, table } = request.into_inner();
+        let node = Arc::clone(&self.node);
+        respond(
+            job(async move {
+                let table = schema.as_deref().zip(table.as_deref());
+                node.compact_all(table).await
+            })
+            .await,
+        )
+    }
+
+    async fn vacuum(&self, request: Request<VacuumRequest>) -> Result<Response<Json>, Status> {
+        let VacuumRequest { retention_ms, dry_run } = request.into_inner();
+        let node = Arc::clone(&self.node);
+        respond(job(async move { node.vacuum(retention_ms, dry_run).await }).await)
+    }
+
+    async fn explain_object(
+        &self,
+        request: Request<ExplainObjectRequest>,
+    ) -> Result<Response<Json>, Status> {
+        respond(self.node.explain_object(&request.into_inner().name).await)
+    }
+
+    async fn backup_locations(&self, _request: Request<Empty>) -> Result<Response<Json>, Status> {
+        respond(self.node.locations().await)
+    }
+
+    async fn forget_backup_location(
+        &self,
+        request: Request<Json>,
+    ) -> Result<Response<Empty>, Status> {
+        let location = from_json(&request.into_inner().json)?;
+        self.node.forget_location(location).await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(Empty {}))
+    }
+}
+
+impl Service {
+    fn check_staged(&self, worker: &str, files: impl Iterator<Item = SstId>) -> Result<(), Status> {
+        let now_ms = self.node.manager.clock().now_ms();
+        self.node.workers.check_staged(worker, files, now_ms).map_err(|e| to_status(&e))
+    }
+}
+
+/// Runs a job that goes on when its caller goes away.
+async fn job<T: Send + 'static>(
+    work: impl Future<Output = Result<T, MetaError>> + Send + 'static,
+) -> Result<T, MetaError> {
+    let outcome = tokio::spawn(work).await;
+    outcome.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string())).flatten()
 }
 
 fn respond<T: serde::Serialize>(outcome: Result<T, MetaError>) -> Result<Response<Json>, Status> {

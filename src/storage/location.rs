@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Storage, StorageError};
 use crate::storage_url::{StorageUrl, mask, without_hummock};
 
 /// A storage URL and a directory in it, as a user wrote them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StorageLocation {
     pub url: String,
     pub directory: String,

@@ -10,6 +10,7 @@ mod disk_full;
 mod durability;
 mod harness;
 mod location;
+mod maintenance;
 mod protocol;
 mod psql;
 mod restore;

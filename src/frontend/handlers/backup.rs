@@ -13,6 +13,8 @@ use crate::frontend::error::SqlError;
 use crate::frontend::session::Session;
 use crate::frontend::system_catalog::SnapshotList;
 use crate::id::SnapshotId;
+use crate::meta::maintenance::SnapshotUsage;
+use crate::meta::workers::PinnedVersion;
 use crate::rpc::MetaClient;
 
 impl Frontend {
@@ -69,5 +71,13 @@ pub fn backup_schema() -> SchemaRef {
 impl SnapshotList for MetaClient {
     async fn snapshots(&self) -> Result<Vec<ManifestEntry>, SqlError> {
         Ok(self.list_snapshots().await?)
+    }
+
+    async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError> {
+        Ok(self.snapshot_usage().await?)
+    }
+
+    async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, SqlError> {
+        Ok(MetaClient::pinned_versions(self).await?)
     }
 }

@@ -140,7 +140,7 @@ impl Frontend {
         let table = Arc::new(table_of(&columns));
         let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
         let rows = insert::conformed(Conform::new(Arc::clone(&table), &name), rows);
-        let (files, count) = self.stage(planner, &state, id, &table, rows).await?;
+        let staged = self.stage(planner, &state, id, &table, rows).await?;
         let command = CatalogCommand::CreateTable(Create {
             schema,
             name,
@@ -148,10 +148,10 @@ impl Frontend {
             primary_key: vec![],
             if_not_exists: false,
             id: Some(id),
-            rows: files,
+            rows: staged.files.clone(),
         });
         let reply = self.change(vec![command], "CREATE TABLE AS").await?;
-        Ok(Reply { outcome: Outcome::Done(format!("SELECT {count}")), ..reply })
+        Ok(Reply { outcome: Outcome::Done(format!("SELECT {}", staged.rows)), ..reply })
     }
 
     pub(super) async fn create_view(

@@ -55,9 +55,9 @@ impl Frontend {
         let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
         let rows = conformed(conform, rows);
         let id = target.relation.id;
-        let (files, count) = self.stage(planner, &state, id, &target.table, rows).await?;
-        self.commit_rows(planner, &target.relation, files).await?;
-        Ok(count)
+        let staged = self.stage(planner, &state, id, &target.table, rows).await?;
+        self.commit_rows(planner, &target.relation, &staged).await?;
+        Ok(staged.rows)
     }
 
     pub(super) async fn truncate(

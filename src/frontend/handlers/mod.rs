@@ -18,7 +18,7 @@ mod writes;
 pub use copy::{CopyIn, CopyJob};
 pub use describe::Described;
 pub use types::of_parameter as parameter_type;
-pub use writes::KeyedWrites;
+pub use writes::{KeyedWrites, ids_error};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -130,7 +130,7 @@ impl Frontend {
 
     /// What the next statement of the session can see and name.
     pub(super) fn planner(&self, session: &mut Session) -> Planner {
-        let view = session.view(&self.replica.state());
+        let view = session.view(|| self.latest_view());
         let search_path = session.search_path(&view);
         let info = session.info(&search_path);
         let system = SystemContext {

@@ -72,13 +72,7 @@ impl Frontend {
         };
         let epoch = parse_epoch(value)?;
         refuse_epoch_in_transaction(session)?;
-        session.past = if epoch == Epoch::ZERO {
-            None
-        } else {
-            let snapshots = self.meta.list_snapshots().await?;
-            let params = std::sync::Arc::clone(&self.replica.state().params);
-            Some(self.snapshots.past(epoch, &snapshots, &params).await?)
-        };
+        session.past = if epoch == Epoch::ZERO { None } else { Some(self.past(epoch).await?) };
         session.variables.keep(QUERY_EPOCH, epoch.to_string());
         Ok(())
     }

@@ -65,20 +65,21 @@ impl Frontend {
         let state = planner.state()?;
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
-        let conform = Conform::new(Arc::new(table.clone()), &relation.name);
+        let table = Arc::new(table.clone());
+        let conform = Conform::new(Arc::clone(&table), &relation.name);
         let places = Arc::new(Mutex::new(Places::default()));
         let rows = new_rows(conform, rows, Arc::clone(&places));
-        let (files, _) = self.stage(planner, &state, relation.id, table, rows).await?;
+        let staged = self.stage(planner, &state, relation.id, &table, rows).await?;
         let places = std::mem::take(&mut *places.lock().unwrap_or_else(PoisonError::into_inner));
         let count = places.len();
         if count > 0 {
             let mut write = writes::table_write(&relation);
-            if changes_key(table, update)? {
-                check_unique(planner, &relation, table, &files, &places).await?;
+            if changes_key(&table, update)? {
+                check_unique(planner, &relation, &table, &staged.files, &places).await?;
                 write.keyed = true;
             }
             write.dead_rows = places.into_dead_rows();
-            write.born = files;
+            write.born = staged.files.clone();
             self.commit(planner.view.epoch, vec![write]).await?;
         }
         Ok(count)

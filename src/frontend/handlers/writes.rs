@@ -21,11 +21,12 @@ use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
 use crate::frontend::read_view::ReadView;
-use crate::hummock::HummockError;
 use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN};
+use crate::hummock::sst::INLINE_BYTES_TOTAL;
 use crate::hummock::sst::SstInfo;
 use crate::hummock::version::LiveFile;
 use crate::hummock::write::{self, Target};
+use crate::hummock::{HummockError, Staging};
 use crate::id::{ObjectId, SstId};
 use crate::meta::command::{Committed, DeadRows, TableWrite, Write};
 use crate::meta::error::ErrorKind;
@@ -93,25 +94,37 @@ impl Places {
     }
 }
 
+/// Rows written and not committed. Vacuum leaves the files alone while this is held.
+#[derive(Debug)]
+pub struct Staged {
+    pub files: Vec<Arc<SstInfo>>,
+    /// How many rows came, those with a key that came again included.
+    pub rows: u64,
+    _ids: Staging,
+}
+
 impl Frontend {
-    /// Stages rows of the table's schema. Returns the files, and how many rows came.
+    /// Stages rows of the table's schema.
     pub(super) async fn stage(
         &self,
         planner: &Planner,
         state: &SessionState,
         table_id: ObjectId,
-        table: &Table,
+        table: &Arc<Table>,
         rows: SendableRecordBatchStream,
-    ) -> Result<(Vec<Arc<SstInfo>>, u64), SqlError> {
+    ) -> Result<Staged, SqlError> {
+        let ids = self.sst_ids.staging();
         let params = &planner.view.params;
         let target = Target {
             storage: &self.engine.storage,
             data_directory: params.value(params::DATA_DIRECTORY),
-            ids: &self.sst_ids,
+            ids: &ids,
             sst_bytes_target: params.sst_bytes_target(),
+            inline: planner.view.version.inline_bytes < INLINE_BYTES_TOTAL,
         };
         let staged = write::write_rows(&target, table_id, table, rows, &state.task_ctx()).await;
-        staged.map_err(hummock_error)
+        let (files, rows) = staged.map_err(hummock_error)?;
+        Ok(Staged { files, rows, _ids: ids })
     }
 
     /// Commits staged rows: rows of the table that have one of their keys die in the same epoch.
@@ -119,8 +132,9 @@ impl Frontend {
         &self,
         planner: &Planner,
         relation: &Relation,
-        files: Vec<Arc<SstInfo>>,
+        staged: &Staged,
     ) -> Result<(), SqlError> {
+        let files = &staged.files;
         if files.is_empty() {
             return Ok(());
         }
@@ -134,12 +148,12 @@ impl Frontend {
         loop {
             attempts += 1;
             let mut planner = planner.clone();
-            planner.view = ReadView::latest(&self.replica.state());
+            planner.view = self.latest_view();
             let mut write = table_write(relation);
             write.keyed = keyed;
             write.born = files.clone();
             if keyed {
-                write.dead_rows = overwritten(&planner, relation, table, &files).await?;
+                write.dead_rows = overwritten(&planner, relation, table, files).await?;
             }
             match self.commit(planner.view.epoch, vec![write]).await {
                 Err(RpcError::Refused(refused))
@@ -251,11 +265,16 @@ pub async fn collect_places(mut rows: SendableRecordBatchStream) -> Result<Place
 fn hummock_error(error: HummockError) -> SqlError {
     match error {
         HummockError::Rows(error) => error.into(),
-        HummockError::Ids(source) => match source.downcast::<RpcError>() {
-            Ok(rpc) => (*rpc).into(),
-            Err(other) => SqlError::internal(other.to_string()),
-        },
+        HummockError::Ids(source) => ids_error(source),
         other => crate::meta::error::MetaError::storage(&other).into(),
+    }
+}
+
+/// Why no file ids could be had.
+pub fn ids_error(source: Box<dyn std::error::Error + Send + Sync>) -> SqlError {
+    match source.downcast::<RpcError>() {
+        Ok(rpc) => (*rpc).into(),
+        Err(other) => SqlError::internal(other.to_string()),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
-    ListArray, StringViewArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
+    ArrayRef, BinaryViewArray, BooleanArray, Float32Array, Float64Array, Int16Array, Int32Array,
+    Int64Array, ListArray, StringViewArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
 use datafusion::arrow::datatypes::{DataType, Int16Type, UInt32Type};
 
@@ -20,6 +20,7 @@ pub enum Cell {
     Int(i64),
     Float(f64),
     Text(String),
+    Bytes(Vec<u8>),
     Ints(Vec<i64>),
 }
 
@@ -67,6 +68,14 @@ impl Cell {
         }
     }
 
+    fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Null => None,
+            Self::Bytes(value) => Some(value),
+            other => panic!("{other:?} is no bytea"),
+        }
+    }
+
     fn as_narrows<T: TryFrom<i64>>(&self) -> Option<Vec<Option<T>>> {
         match self {
             Self::Null => None,
@@ -89,6 +98,7 @@ pub fn array_of<'a>(
         DataType::UInt32 => Arc::new(cells.map(Cell::as_narrow::<u32>).collect::<UInt32Array>()),
         DataType::Float32 => Arc::new(cells.map(as_float4).collect::<Float32Array>()),
         DataType::Float64 => Arc::new(cells.map(Cell::as_float).collect::<Float64Array>()),
+        DataType::BinaryView => Arc::new(cells.map(Cell::as_bytes).collect::<BinaryViewArray>()),
         DataType::Utf8View => Arc::new(cells.map(Cell::as_text).collect::<StringViewArray>()),
         DataType::Timestamp(_, zone) => {
             let times = cells.map(Cell::as_int).collect::<TimestampMicrosecondArray>();
@@ -146,6 +156,12 @@ impl From<&String> for Cell {
 impl From<String> for Cell {
     fn from(value: String) -> Self {
         Self::Text(value)
+    }
+}
+
+impl From<&bytes::Bytes> for Cell {
+    fn from(value: &bytes::Bytes) -> Self {
+        Self::Bytes(value.to_vec())
     }
 }
 

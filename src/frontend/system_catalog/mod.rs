@@ -34,6 +34,8 @@ use self::relation::SystemRelation;
 use super::error::SqlError;
 use super::read_view::ReadView;
 use crate::backup::manifest::ManifestEntry;
+use crate::meta::maintenance::SnapshotUsage;
+use crate::meta::workers::PinnedVersion;
 
 /// Oid of the schema `pg_catalog`.
 const PG_CATALOG_OID: u32 = 11;
@@ -49,10 +51,13 @@ pub struct SystemContext {
     pub settings: Arc<BTreeMap<String, String>>,
 }
 
-/// Where the meta snapshots are listed.
+/// What only the meta role knows.
 #[async_trait]
 pub trait SnapshotList: Send + Sync {
     async fn snapshots(&self) -> Result<Vec<ManifestEntry>, SqlError>;
+    /// What each of them pins, in the same order.
+    async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError>;
+    async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, SqlError>;
 }
 
 impl fmt::Debug for SystemContext {

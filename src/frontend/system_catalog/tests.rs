@@ -24,7 +24,9 @@ use crate::frontend::rewrite::subqueries::Subqueries;
 use crate::frontend::rewrite::typed_operators::TypedOperators;
 use crate::frontend::rewrite::types::SqlTypes;
 use crate::id::{ColumnId, ObjectId, SnapshotId, VersionId};
+use crate::meta::maintenance::SnapshotUsage;
 use crate::meta::state::State;
+use crate::meta::workers::PinnedVersion;
 use crate::params::{BACKUP_STORAGE_URL, Params};
 
 const BORN: u64 = 2 << 16;
@@ -35,6 +37,14 @@ struct OneSnapshot;
 
 #[async_trait]
 impl SnapshotList for OneSnapshot {
+    async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError> {
+        Ok(vec![SnapshotUsage { pinned_bytes: 20, exclusive_bytes: 10 }])
+    }
+
+    async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, SqlError> {
+        Ok(vec![])
+    }
+
     async fn snapshots(&self) -> Result<Vec<ManifestEntry>, SqlError> {
         let info = SnapshotInfo {
             id: SnapshotId(1),
@@ -352,7 +362,7 @@ async fn snapshots_are_listed_with_their_times() {
     assert_eq!(
         rows,
         ["1|3|0|null|3603859827458048|2022-12-28T11:08:56.918|nightly|{}|null|\
-          2022-12-28T11:08:56.918Z|42"]
+          2022-12-28T11:08:56.918Z|42|20|10"]
     );
 }
 

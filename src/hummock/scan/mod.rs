@@ -2,6 +2,7 @@
 
 mod adapter;
 mod alive;
+mod inline;
 mod provider;
 mod statistics;
 

@@ -26,6 +26,7 @@ use object_store::ObjectMeta;
 
 use super::adapter::ById;
 use super::alive::{self, Alive};
+use super::inline;
 use super::statistics::{self, StatisticsCache};
 use crate::catalog::{self, Table};
 use crate::hummock::sst::schema::table_schema;
@@ -247,9 +248,15 @@ impl TableProvider for SstTable {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (objects, small): (Vec<_>, Vec<_>) =
+            self.files.iter().cloned().partition(|file| file.sst.is_object());
         let (dirty, clean): (Vec<_>, Vec<_>) =
-            self.files.iter().cloned().partition(|file| file.dead.is_some());
+            objects.into_iter().partition(|file| file.dead.is_some());
         let mut scans = vec![];
+        if !small.is_empty() {
+            let (wanted, backfill) = (Some(self.wanted(projection)), self.backfill()?);
+            scans.push(inline::scan(&small, &self.schema, self.places, wanted, &backfill)?);
+        }
         if !clean.is_empty() {
             let wanted = Some(self.wanted(projection));
             scans.push(self.scan_files(state, &clean, self.places, wanted, limit).await?);

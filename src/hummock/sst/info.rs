@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{InlineRows, KeyRange};
 use crate::id::{ColumnId, ObjectId, SstId};
 
 /// A Parquet file of one table. Never changes after it is written.
@@ -13,10 +14,23 @@ pub struct SstInfo {
     pub size_bytes: u64,
     /// Rows of each row group, in order: an access plan must know them before the file is opened.
     pub row_group_rows: Vec<u32>,
-    /// SHA-256 of the whole object, in hex.
+    /// SHA-256 of the whole object, or of the inline bytes, in hex.
     pub sha256: String,
     /// The columns it holds, in file order.
     pub columns: Vec<SstColumn>,
+    /// The least and the greatest primary key; `None` where they are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyRange>,
+    /// The rows themselves, where they are too few for an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<InlineRows>,
+}
+
+impl SstInfo {
+    /// Whether there is an object of that name.
+    pub fn is_object(&self) -> bool {
+        self.inline.is_none()
+    }
 }
 
 /// A column of a data file.

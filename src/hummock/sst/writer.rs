@@ -1,5 +1,7 @@
 //! Writes one data file: Parquet, streamed to the state store, hashed on the way.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -8,12 +10,13 @@ use datafusion::parquet::arrow::async_writer::AsyncFileWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::schema::types::ColumnPath;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use sha2::{Digest as _, Sha256};
 
-use super::schema::to_file_batch;
-use super::{SstColumn, SstInfo};
+use super::schema::{file_schema, to_file_batch};
+use super::{KeyRange, Keys, SstColumn, SstInfo};
 use crate::catalog::Table;
 use crate::hummock::HummockError;
 use crate::hummock::write::Target;
@@ -28,8 +31,9 @@ const ROW_GROUP_ROWS: usize = 1 << 20;
 pub struct SstWriter {
     id: SstId,
     table_id: ObjectId,
-    columns: Vec<SstColumn>,
+    table: Arc<Table>,
     schema: SchemaRef,
+    keys: SeenKeys,
     parquet: AsyncArrowWriter<Hashing>,
 }
 
@@ -38,22 +42,19 @@ impl SstWriter {
         target: &Target<'_>,
         id: SstId,
         table_id: ObjectId,
-        table: &Table,
-        schema: SchemaRef,
+        table: &Arc<Table>,
     ) -> Result<Self, HummockError> {
         let path = layout::sst(target.data_directory, id);
+        let schema = file_schema(table);
         let object = Hashing::new(target.storage.writer(&path).await?);
-        let parquet = AsyncArrowWriter::try_new(object, schema.clone(), Some(properties()))?;
-        let columns = table
-            .columns
-            .iter()
-            .map(|column| SstColumn { id: column.id, name: column.name.clone() })
-            .collect();
-        Ok(Self { id, table_id, columns, schema, parquet })
+        let parquet = AsyncArrowWriter::try_new(object, schema.clone(), Some(properties(table)))?;
+        let (table, keys) = (Arc::clone(table), SeenKeys::Nothing);
+        Ok(Self { id, table_id, table, schema, keys, parquet })
     }
 
-    /// Adds rows of the table's schema.
+    /// Adds rows of the table's schema: at least one, in order of the primary key.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), HummockError> {
+        self.keys.see(&self.table, batch);
         let batch = to_file_batch(batch, &self.schema)?;
         Ok(self.parquet.write(&batch).await?)
     }
@@ -80,14 +81,59 @@ impl SstWriter {
             size_bytes,
             row_group_rows,
             sha256,
-            columns: self.columns,
+            columns: file_columns(&self.table),
+            keys: self.keys.range(),
+            inline: None,
         })
     }
 }
 
-fn properties() -> WriterProperties {
+/// What the metadata says of the columns of a file written now.
+pub fn file_columns(table: &Table) -> Vec<SstColumn> {
+    let columns = table.columns.iter();
+    columns.map(|column| SstColumn { id: column.id, name: column.name.clone() }).collect()
+}
+
+/// The first and the last key of rows that come in order of their keys.
+#[derive(Debug)]
+enum SeenKeys {
+    Nothing,
+    /// Some keys have no bytes.
+    Unknown,
+    Range {
+        first: Vec<u8>,
+        last: Vec<u8>,
+    },
+}
+
+impl SeenKeys {
+    fn see(&mut self, table: &Table, batch: &RecordBatch) {
+        let keys = Keys::of(table, batch);
+        let ends = keys.and_then(|keys| Some((keys.row(0)?, keys.row(batch.num_rows() - 1)?)));
+        *self = match (std::mem::replace(self, Self::Unknown), ends) {
+            (Self::Nothing, Some((first, last))) => Self::Range { first, last },
+            (Self::Range { first, .. }, Some((_, last))) => Self::Range { first, last },
+            _ => Self::Unknown,
+        };
+    }
+
+    fn range(self) -> Option<KeyRange> {
+        match self {
+            Self::Range { first, last } => KeyRange::of(&first, &last),
+            Self::Nothing | Self::Unknown => None,
+        }
+    }
+}
+
+fn properties(table: &Table) -> WriterProperties {
     let level = ZstdLevel::try_new(1).unwrap_or_default();
-    WriterProperties::builder()
+    let mut properties = WriterProperties::builder();
+    // A key that is looked up is in few of the files whose ranges hold it.
+    for column in table.key_columns() {
+        let path = ColumnPath::from(column.name.as_str());
+        properties = properties.set_column_bloom_filter_enabled(path, true);
+    }
+    properties
         .set_created_by(concat!("tidemark ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(level))
         .set_statistics_enabled(EnabledStatistics::Page)

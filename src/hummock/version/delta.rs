@@ -78,6 +78,7 @@ impl Version {
         }
         for (table, sst) in &delta.died {
             next.edit(*table, *sst, |file| file.lifetime = file.lifetime.ended_at(delta.epoch));
+            next.deaths.insert((delta.epoch, *table, *sst));
         }
         match delta.safe_epoch {
             Some(safe_epoch) => next.retain_since(safe_epoch),

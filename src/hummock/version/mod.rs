@@ -12,7 +12,7 @@ pub use delta::{FileStamp, VersionDelta};
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, Vector};
+use imbl::{OrdMap, OrdSet};
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,10 @@ pub struct Version {
     /// The newest.
     pub max_committed_epoch: Epoch,
     tables: OrdMap<ObjectId, OrdMap<SstId, Arc<FileEntry>>>,
+    /// The files that died, in order of their death: what is forgotten next.
+    deaths: OrdSet<(Epoch, ObjectId, SstId)>,
+    /// Bytes of rows that lie in the metadata.
+    pub inline_bytes: u64,
 }
 
 /// A data file with its lifetime and the stamps that killed rows in it.
@@ -80,6 +84,26 @@ impl FileEntry {
         }
     }
 
+    /// The file as `epoch` sees it.
+    pub fn live_at(&self, epoch: Epoch) -> LiveFile {
+        LiveFile { sst: Arc::clone(&self.sst), dead: self.dead_at(epoch) }
+    }
+
+    /// Rows that are dead by now.
+    pub fn dead_rows(&self) -> u64 {
+        self.stamps.iter().map(|stamp| stamp.positions.len()).sum()
+    }
+
+    /// Positions that died after `epoch`.
+    pub fn died_since(&self, epoch: Epoch) -> RoaringBitmap {
+        let known = self.stamps.partition_point(|stamp| stamp.epoch <= epoch);
+        let mut dead = RoaringBitmap::new();
+        for stamp in &self.stamps[known..] {
+            dead |= &*stamp.positions;
+        }
+        dead
+    }
+
     /// Whether the row at `position` is dead by some stamp.
     pub fn any_dead(&self, positions: &RoaringBitmap) -> bool {
         self.stamps.iter().any(|stamp| !stamp.positions.is_disjoint(positions))
@@ -94,6 +118,8 @@ impl Version {
             safe_epoch: epoch,
             max_committed_epoch: epoch,
             tables: OrdMap::new(),
+            deaths: OrdSet::new(),
+            inline_bytes: 0,
         }
     }
 
@@ -101,7 +127,7 @@ impl Version {
     pub fn files_at(&self, table: ObjectId, epoch: Epoch) -> Vec<LiveFile> {
         self.table_files(table)
             .filter(|file| file.lifetime.alive_at(epoch))
-            .map(|file| LiveFile { sst: Arc::clone(&file.sst), dead: file.dead_at(epoch) })
+            .map(|file| file.live_at(epoch))
             .filter(|file| file.live_rows() > 0)
             .collect()
     }
@@ -136,7 +162,19 @@ impl Version {
 
     /// Adds a file as it was written down; for decoding.
     pub fn insert(&mut self, file: FileEntry) {
+        if file.sst.inline.is_some() {
+            self.inline_bytes += file.sst.size_bytes;
+        }
+        if let Some(died) = file.lifetime.died {
+            self.deaths.insert((died, file.sst.table_id, file.sst.id));
+        }
         self.tables.entry(file.sst.table_id).or_default().insert(file.sst.id, Arc::new(file));
+    }
+
+    /// The files that no epoch from `safe_epoch` on can see.
+    pub fn over_by(&self, safe_epoch: Epoch) -> impl Iterator<Item = (ObjectId, SstId)> {
+        let over = self.deaths.iter().take_while(move |(died, _, _)| *died <= safe_epoch);
+        over.map(|(_, table, sst)| (*table, *sst))
     }
 
     /// The version without what no epoch from `safe_epoch` on can see.
@@ -144,18 +182,17 @@ impl Version {
     pub fn retain_since(&self, safe_epoch: Epoch) -> Self {
         let mut kept = self.clone();
         kept.safe_epoch = kept.safe_epoch.max(safe_epoch);
-        let over: Vector<(ObjectId, SstId)> = self
-            .all_files()
-            .filter(|file| file.lifetime.over_by(kept.safe_epoch))
-            .map(|file| (file.sst.table_id, file.sst.id))
-            .collect();
-        for (table, sst) in over {
+        for (table, sst) in self.over_by(kept.safe_epoch) {
             if let Some(files) = kept.tables.get_mut(&table) {
-                files.remove(&sst);
+                let gone = files.remove(&sst).filter(|file| file.sst.inline.is_some());
+                kept.inline_bytes -= gone.map_or(0, |file| file.sst.size_bytes);
                 if files.is_empty() {
                     kept.tables.remove(&table);
                 }
             }
+        }
+        while let Some(first) = kept.deaths.get_min().filter(|d| d.0 <= kept.safe_epoch).copied() {
+            kept.deaths.remove(&first);
         }
         kept
     }

@@ -12,7 +12,7 @@ fn epoch(n: u64) -> Epoch {
 
 const TABLE: ObjectId = ObjectId(7);
 
-fn sst(id: u64, rows: u32) -> Arc<SstInfo> {
+pub(crate) fn sst(id: u64, rows: u32) -> Arc<SstInfo> {
     Arc::new(SstInfo {
         id: SstId(id),
         table_id: TABLE,
@@ -21,6 +21,8 @@ fn sst(id: u64, rows: u32) -> Arc<SstInfo> {
         row_group_rows: vec![rows],
         sha256: String::new(),
         columns: vec![],
+        keys: None,
+        inline: None,
     })
 }
 

@@ -11,17 +11,19 @@ mod writes;
 
 pub use recovery::{NewCluster, OpenError, open};
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::command::{CatalogCommand, Committed, Write};
+use super::command::{CatalogCommand, Committed, Compaction, Write};
 use super::error::{ErrorKind, MetaError};
 use super::state::{Change, State};
-use crate::epoch::Clock;
+use crate::epoch::{Clock, Epoch};
 use crate::hummock::checkpoint::Checkpoint;
-use crate::id::{ObjectId, SnapshotId, SstId};
-use crate::storage::Storage;
+use crate::hummock::vacuum::Forgotten;
+use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
+use crate::storage::{Storage, StorageLocation};
 
 /// Requests that wait before senders do.
 const QUEUE_LENGTH: usize = 1024;
@@ -58,6 +60,20 @@ enum Request {
         reply: Reply<SnapshotId>,
     },
     CheckpointWritten(Result<Checkpoint, MetaError>),
+    Compact(Compaction, Reply<Committed>),
+    /// Forgets what died at or before this epoch.
+    Forget(Epoch, Reply<Committed>),
+    /// Whether this server may still change the data directory, and what vacuum must know of it.
+    Standing(Reply<Standing>),
+    ForgetLocation(StorageLocation, Reply<()>),
+}
+
+/// What only the writing task knows, at a moment when it held the data directory.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    pub backup_locations: BTreeSet<StorageLocation>,
+    /// Version of the checkpoint that recovery begins with.
+    pub checkpointed: VersionId,
 }
 
 /// Handle to the manager. Cheap to clone.
@@ -75,11 +91,13 @@ pub struct Manager {
 struct Published {
     state: Mutex<Arc<State>>,
     changes: broadcast::Sender<Arc<Change>>,
+    forgotten: Mutex<Forgotten>,
 }
 
 impl Published {
     fn new(state: Arc<State>) -> Self {
-        Self { state: Mutex::new(state), changes: broadcast::channel(FOLLOW_LENGTH).0 }
+        let forgotten = Mutex::new(Forgotten::since(state.version.id));
+        Self { state: Mutex::new(state), changes: broadcast::channel(FOLLOW_LENGTH).0, forgotten }
     }
 
     fn state(&self) -> Arc<State> {
@@ -87,6 +105,11 @@ impl Published {
     }
 
     fn publish(&self, state: Arc<State>, change: Arc<Change>) {
+        if let Some(safe_epoch) = change.delta.safe_epoch {
+            let files = self.state().version.over_by(safe_epoch).map(|(_, sst)| sst.0).collect();
+            let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+            forgotten.record(state.version.id, files);
+        }
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *current = state;
         // No follower is no error.
@@ -116,6 +139,34 @@ impl Manager {
 
     pub fn state_store(&self) -> &Storage {
         &self.state_store
+    }
+
+    /// Files that readers of versions older than the newest may still need; what no reader of
+    /// `oldest` or later needs is dropped from it.
+    pub fn forgotten(&self, oldest: VersionId) -> Forgotten {
+        let forgotten = &self.published.forgotten;
+        let mut forgotten = forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        forgotten.prune(oldest);
+        forgotten.clone()
+    }
+
+    pub async fn compact(&self, compaction: Compaction) -> Result<Committed, MetaError> {
+        self.ask(|reply| Request::Compact(compaction, reply)).await
+    }
+
+    /// Forgets what no epoch after `safe_epoch` can see.
+    pub async fn forget(&self, safe_epoch: Epoch) -> Result<Committed, MetaError> {
+        self.ask(|reply| Request::Forget(safe_epoch, reply)).await
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Deposed`] when another server has taken the data directory.
+    pub async fn standing(&self) -> Result<Standing, MetaError> {
+        self.ask(Request::Standing).await
+    }
+
+    pub async fn forget_location(&self, location: StorageLocation) -> Result<(), MetaError> {
+        self.ask(|reply| Request::ForgetLocation(location, reply)).await
     }
 
     pub async fn write(&self, write: Write) -> Result<Committed, MetaError> {

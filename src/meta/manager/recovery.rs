@@ -77,11 +77,12 @@ pub async fn open(
     let url = StorageUrl::parse(storage_url::without_hummock(params.value(params::STATE_STORE)))?;
     let state_store = Storage::open(&url)?;
     let data_directory = params.value(params::DATA_DIRECTORY).to_owned();
-    let (state, lease, checkpointed) = if pairs.is_empty() {
+    let (state, mut lease, checkpointed) = if pairs.is_empty() {
         create(&*store, &state_store, &data_directory, params, &*clock).await?
     } else {
         recover(&pairs, &state_store, &data_directory).await?
     };
+    lease.add_backup_location(&state.params.backup_location()).await?;
     let published = Arc::new(Published::new(Arc::clone(&state)));
     let (requests, queue) = mpsc::channel::<Request>(QUEUE_LENGTH);
     let writer = Writer {

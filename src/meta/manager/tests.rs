@@ -118,6 +118,8 @@ impl Cluster {
             row_group_rows: vec![rows],
             sha256: String::new(),
             columns: vec![],
+            keys: None,
+            inline: None,
         })];
         self.commit(write).await.unwrap();
         id

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::writes::Group;
-use super::{Published, Reply, Request};
+use super::writes::{self, Group};
+use super::{Published, Reply, Request, Standing};
 use crate::epoch::{Clock, Epoch};
 use crate::hummock::checkpoint::{self, Checkpoint};
-use crate::hummock::lease::{Lease, Reserved};
+use crate::hummock::lease::{Lease, LeaseError, Reserved};
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
-use crate::meta::command::{CatalogCommand, Committed, Write};
+use crate::meta::command::{CatalogCommand, Committed, Compaction, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::keys;
 use crate::meta::state::{Change, State, json_pair, put};
 use crate::meta::store::{MetaStore, Operation, Precondition, StoreError, Txn};
 use crate::storage::Storage;
 
-/// Deltas after which a new checkpoint of the version is written.
+/// Deltas after which a new checkpoint of the version is written, at the earliest.
 const DELTAS_PER_CHECKPOINT: u64 = 1000;
 /// Data commits that share one transaction at most.
 const GROUP_MAX: usize = 256;
@@ -67,7 +67,7 @@ impl Writer {
                 answer(reply, outcome);
             }
             Request::SetParam { name, value, reply } => {
-                let outcome = self.commit(|change, _| change.params = vec![(name, value)]).await;
+                let outcome = self.set_param(name, value).await;
                 answer(reply, outcome);
             }
             Request::Tick { reply } => {
@@ -91,6 +91,23 @@ impl Writer {
                 answer(reply, outcome.map(|()| id));
             }
             Request::CheckpointWritten(outcome) => self.adopt_checkpoint(outcome).await,
+            Request::Compact(compaction, reply) => {
+                let outcome = self.compact(compaction).await;
+                answer(reply, outcome);
+            }
+            Request::Forget(safe_epoch, reply) => {
+                let outcome = self.forget(safe_epoch).await;
+                answer(reply, outcome);
+            }
+            Request::Standing(reply) => {
+                let outcome = self.standing().await;
+                answer(reply, outcome);
+            }
+            Request::ForgetLocation(location, reply) => {
+                let outcome = self.lease.forget_backup_location(&location).await;
+                let outcome = outcome.map_err(|error| self.lease_error(error));
+                answer(reply, outcome);
+            }
         }
     }
 
@@ -145,6 +162,41 @@ impl Writer {
             })
             .await?;
         Ok(Committed { notices: outcome.notices, ..committed })
+    }
+
+    /// Takes a parameter over. A new place of snapshots is noted in the data directory first.
+    async fn set_param(&mut self, name: String, value: String) -> Result<Committed, MetaError> {
+        let mut params = self.state.params.as_ref().clone();
+        params.set(&name, &value);
+        let location = params.backup_location();
+        let noted = self.lease.add_backup_location(&location).await;
+        noted.map_err(|error| self.lease_error(error))?;
+        self.commit(|change, _| change.params = vec![(name, value)]).await
+    }
+
+    async fn compact(&mut self, compaction: Compaction) -> Result<Committed, MetaError> {
+        writes::check_compaction(&compaction, &self.state.version)?;
+        self.commit(|change, _| writes::fill_compaction(compaction, &mut change.delta)).await
+    }
+
+    /// Takes an epoch only when there is something to forget.
+    async fn forget(&mut self, safe_epoch: Epoch) -> Result<Committed, MetaError> {
+        let version = &self.state.version;
+        let safe_epoch = safe_epoch.min(version.max_committed_epoch);
+        if version.over_by(safe_epoch).next().is_none() {
+            return Ok(self.committed(&self.state));
+        }
+        self.commit(|change, _| change.delta.safe_epoch = Some(safe_epoch)).await
+    }
+
+    async fn standing(&mut self) -> Result<Standing, MetaError> {
+        self.refuse_if_halted()?;
+        let checked = self.lease.check().await;
+        checked.map_err(|error| self.lease_error(error))?;
+        Ok(Standing {
+            backup_locations: self.lease.backup_locations().clone(),
+            checkpointed: self.checkpointed,
+        })
     }
 
     async fn commit_ids(
@@ -222,13 +274,19 @@ impl Writer {
             snapshot: change.next.snapshot,
             epoch: Epoch::from_u64(change.delta.epoch.as_u64() + 1),
         };
-        self.lease.reserve(needed).await.map_err(|error| match error {
-            crate::hummock::lease::LeaseError::Deposed { .. } => {
+        let reserved = self.lease.reserve(needed).await;
+        reserved.map_err(|error| self.lease_error(error))
+    }
+
+    /// Who lost the data directory writes no more.
+    fn lease_error(&mut self, error: LeaseError) -> MetaError {
+        match error {
+            LeaseError::Deposed { .. } => {
                 self.halted = Some(error.to_string());
                 MetaError::new(ErrorKind::Deposed, error.to_string())
             }
             other => MetaError::storage(&other),
-        })
+        }
     }
 
     fn next_epoch(&self) -> Epoch {
@@ -259,7 +317,9 @@ impl Writer {
     /// up. Commits do not wait for the checkpoint.
     async fn checkpoint_if_due(&mut self) {
         let behind = self.state.version.id.0 - self.checkpointed.0;
-        if self.checkpoint_running || self.halted.is_some() || behind < DELTAS_PER_CHECKPOINT {
+        // A checkpoint costs as much as the version is large, so a larger one is written less often.
+        let due = DELTAS_PER_CHECKPOINT.max(self.state.version.file_count() as u64 / 2);
+        if self.checkpoint_running || self.halted.is_some() || behind < due {
             return;
         }
         let Some(requests) = self.requests.upgrade() else { return };

@@ -9,7 +9,7 @@ use crate::catalog::CatalogAt;
 use crate::hummock::sst::SstInfo;
 use crate::hummock::version::{FileStamp, Version, VersionDelta};
 use crate::id::{ObjectId, SstId};
-use crate::meta::command::{TableWrite, Write};
+use crate::meta::command::{Compaction, DeadRows, TableWrite, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 
 /// Writes that share one epoch. Each is taken whole or not at all.
@@ -110,6 +110,30 @@ impl Group {
     }
 }
 
+/// Refuses a compaction whose inputs are no longer as it read them.
+pub fn check_compaction(compaction: &Compaction, version: &Version) -> Result<(), MetaError> {
+    for input in &compaction.inputs {
+        let file = version.file(compaction.table_id, *input);
+        let file = file.filter(|file| file.lifetime.is_open());
+        let Some(file) = file else { return Err(conflict("an input of the compaction is gone")) };
+        if !file.died_since(compaction.base_epoch).is_empty() {
+            return Err(conflict("rows of an input of the compaction died"));
+        }
+    }
+    Ok(())
+}
+
+/// The inputs die as the outputs are born.
+pub fn fill_compaction(compaction: Compaction, delta: &mut VersionDelta) {
+    let table_id = compaction.table_id;
+    delta.died = compaction.inputs.into_iter().map(|sst| (table_id, sst)).collect();
+    delta.born = compaction.born;
+    let dead = compaction.dead_rows.into_iter();
+    let stamps =
+        dead.map(|DeadRows { sst_id, positions }| FileStamp { table_id, sst_id, positions });
+    delta.stamps = stamps.collect();
+}
+
 fn conflict(why: &str) -> MetaError {
     MetaError::new(
         ErrorKind::Conflict,
@@ -125,7 +149,6 @@ mod tests {
     use crate::catalog::{Catalog, CatalogChange, Relation, RelationBody, Table};
     use crate::epoch::{Epoch, Lifetime};
     use crate::id::{ColumnId, VersionId};
-    use crate::meta::command::DeadRows;
 
     const TABLE: ObjectId = ObjectId(7);
 
@@ -155,6 +178,8 @@ mod tests {
             row_group_rows: vec![10],
             sha256: String::new(),
             columns: vec![],
+            keys: None,
+            inline: None,
         })
     }
 

@@ -3,6 +3,9 @@
 
 mod rw_databases;
 mod rw_hummock_current_version;
+mod rw_hummock_pinned_versions;
+mod rw_hummock_sstables;
+mod rw_hummock_version;
 mod rw_meta_snapshot;
 mod rw_relations;
 mod rw_schemas;
@@ -29,6 +32,9 @@ pub(super) const RELATIONS: &[&[SystemRelation]] = &[&[
     rw_tables::RELATION,
     rw_users::RELATION,
     rw_views::RELATION,
+    rw_hummock_version::RELATION,
+    rw_hummock_sstables::RELATION,
+    rw_hummock_pinned_versions::RELATION,
 ]];
 
 /// A user's relation with how it is listed.

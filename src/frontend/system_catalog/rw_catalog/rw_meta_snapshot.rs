@@ -11,6 +11,7 @@ use crate::frontend::system_catalog::SystemContext;
 use crate::frontend::system_catalog::cell::{Cell, Row};
 use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation};
 use crate::frontend::system_catalog::types::SystemType;
+use crate::meta::maintenance::SnapshotUsage;
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
     name: "rw_meta_snapshot",
@@ -27,6 +28,8 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
         ("rw_version", SystemType::Varchar),
         ("created_at", SystemType::Timestamptz),
         ("size_bytes", SystemType::Int8),
+        ("pinned_bytes", SystemType::Int8),
+        ("exclusive_bytes", SystemType::Int8),
     ],
     rows: Rows::Fetched(snapshots),
 };
@@ -34,14 +37,18 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
 /// The snapshots in the order of their creation, that is of their ids.
 fn snapshots(context: &SystemContext) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
     async move {
-        let mut entries = context.snapshots.snapshots().await?;
-        entries.sort_by_key(|entry| entry.info.id);
-        Ok(entries.iter().map(row).collect())
+        let entries = context.snapshots.snapshots().await?;
+        // Snapshots are listed even while it cannot be told what they hold.
+        let usage = context.snapshots.usage().await.unwrap_or_default();
+        let mut usage = usage.into_iter().map(Some).chain(std::iter::repeat(None));
+        let mut listed: Vec<_> = entries.iter().zip(&mut usage).collect();
+        listed.sort_by_key(|(entry, _)| entry.info.id);
+        Ok(listed.into_iter().map(|(entry, usage)| row(entry, usage)).collect())
     }
     .boxed()
 }
 
-fn row(entry: &ManifestEntry) -> Row {
+fn row(entry: &ManifestEntry, usage: Option<SnapshotUsage>) -> Row {
     let info = &entry.info;
     vec![
         Cell::from(info.id.0),
@@ -55,6 +62,8 @@ fn row(entry: &ManifestEntry) -> Row {
         Cell::from(info.rw_version.as_ref()),
         Cell::from(time_micros(&info.created_at)),
         Cell::from(entry.size_bytes),
+        Cell::from(usage.map(|usage| usage.pinned_bytes)),
+        Cell::from(usage.map(|usage| usage.exclusive_bytes)),
     ]
 }
 

@@ -1,0 +1,549 @@
+//! What keeps the data directory in shape: compaction, forgetting what is past retention, vacuum.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use roaring::RoaringTreemap;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{info, warn};
+
+use super::MetaNode;
+use super::backup::backup_error;
+use super::command::{Compaction, DeadRows, SnapshotKey};
+use super::error::{ErrorKind, MetaError};
+use super::manager::Standing;
+use super::state::State;
+use crate::backup::{self, Manifest, ManifestEntry, OpenLocation};
+use crate::catalog::Relation;
+use crate::epoch::Epoch;
+use crate::hummock::Unfinished;
+use crate::hummock::compaction::{self, Limits, Moved, Reason, Task};
+use crate::hummock::vacuum::{self, Forgotten, Garbage, Holder, Holders, Plan, SnapshotFiles};
+use crate::hummock::write::Target;
+use crate::id::{ObjectId, SstId};
+use crate::layout;
+use crate::params;
+use crate::storage::StorageLocation;
+
+/// How often changed tables are looked at.
+const COMPACTION_PAUSE: Duration = Duration::from_secs(1);
+/// Tries of a commit against deletes that land meanwhile: each only looks places up.
+const COMMITS_MAX: usize = 1000;
+/// Objects deleted between two looks at whether this server still has the data directory.
+const DELETES_PER_CHECK: usize = 1000;
+
+/// How maintenance is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaintenanceSettings {
+    /// Whether tables are compacted without being asked for.
+    pub compaction: bool,
+    /// What the sorting of one compaction may take.
+    pub compaction_memory_bytes: usize,
+    /// Rows that one compaction may take.
+    pub compaction_rows_max: u64,
+    /// Time between two vacuums; zero for never.
+    pub vacuum_interval_ms: u64,
+    /// An object younger than this is never deleted.
+    pub min_sst_retention_ms: u64,
+}
+
+impl Default for MaintenanceSettings {
+    fn default() -> Self {
+        Self {
+            compaction: true,
+            compaction_memory_bytes: 512 << 20,
+            compaction_rows_max: 32 << 20,
+            vacuum_interval_ms: 60_000,
+            min_sst_retention_ms: 21_600_000,
+        }
+    }
+}
+
+/// What compactions came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactionReport {
+    pub tasks: u64,
+    pub files_in: u64,
+    pub files_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// Bytes of data a snapshot needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotUsage {
+    /// Of all files it names.
+    pub pinned_bytes: u64,
+    /// Of those that nothing else names: what deleting it would free.
+    pub exclusive_bytes: u64,
+}
+
+/// Snapshots whose files are known: a snapshot never changes.
+#[derive(Debug, Default)]
+pub(super) struct KnownSnapshots {
+    files: HashMap<SnapshotKey, Arc<RoaringTreemap>>,
+    sizes: HashMap<SstId, u64>,
+    /// Deleted while a session read them.
+    deleted: BTreeSet<SnapshotKey>,
+}
+
+impl MetaNode {
+    /// Compacts tables as they change. Never returns.
+    pub async fn compact_forever(self: Arc<Self>) {
+        let mut changed: BTreeSet<ObjectId> = self.manager.state().version.table_ids().collect();
+        let mut changes = self.manager.follow().1;
+        loop {
+            for table in std::mem::take(&mut changed) {
+                let node = Arc::clone(&self);
+                // In a task of its own: a panic there must not end the compaction of all tables.
+                match tokio::spawn(async move { node.compact_while_due(table).await }).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => warn!(%table, %error, "could not compact"),
+                    Err(error) => warn!(%table, %error, "a compaction failed"),
+                }
+            }
+            tokio::time::sleep(COMPACTION_PAUSE).await;
+            let mut next = match changes.recv().await {
+                Ok(change) => Some(change),
+                Err(RecvError::Closed) => return,
+                Err(RecvError::Lagged(_)) => {
+                    changed.extend(self.manager.state().version.table_ids());
+                    None
+                }
+            };
+            while let Some(change) = next {
+                changed.extend(change.delta.born.iter().map(|sst| sst.table_id));
+                changed.extend(change.delta.stamps.iter().map(|stamp| stamp.table_id));
+                next = changes.try_recv().ok();
+            }
+        }
+    }
+
+    async fn compact_while_due(&self, table: ObjectId) -> Result<(), MetaError> {
+        loop {
+            let _turn = self.compacting.lock().await;
+            let state = self.manager.state();
+            let Some(task) = compaction::pick(&state.version, table, &self.limits(&state)) else {
+                return Ok(());
+            };
+            let mut report = CompactionReport::default();
+            if !self.compact(&state, &task, &mut report).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes tables as compact as they can be: one, by name, or all.
+    pub async fn compact_all(
+        &self,
+        table: Option<(&str, &str)>,
+    ) -> Result<CompactionReport, MetaError> {
+        let _turn = self.compacting.lock().await;
+        let state = self.manager.state();
+        let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
+        let tables: Vec<Arc<Relation>> = match table {
+            None => catalog.relations().filter(|r| r.as_table().is_some()).cloned().collect(),
+            Some((schema, name)) => {
+                let found = catalog.relation(schema, name).filter(|r| r.as_table().is_some());
+                let found = found.ok_or_else(|| {
+                    let message = format!("table \"{schema}.{name}\" does not exist");
+                    MetaError::new(ErrorKind::UndefinedRelation, message)
+                })?;
+                vec![Arc::clone(found)]
+            }
+        };
+        let mut report = CompactionReport::default();
+        for table in tables {
+            for task in compaction::pick_all(&state.version, table.id, &self.limits(&state)) {
+                self.compact(&state, &task, &mut report).await?;
+            }
+        }
+        Ok(report)
+    }
+
+    fn limits(&self, state: &State) -> Limits {
+        Limits {
+            sst_bytes_target: state.params.sst_bytes_target(),
+            rows_max: self.settings.compaction_rows_max,
+            files_max: 1024,
+        }
+    }
+
+    /// Runs one task; whether it was committed.
+    async fn compact(
+        &self,
+        state: &State,
+        task: &Task,
+        report: &mut CompactionReport,
+    ) -> Result<bool, MetaError> {
+        let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
+        let Some(table) = catalog.relation_by_id(task.table_id).and_then(|r| r.as_table()) else {
+            return Ok(false);
+        };
+        let ids = self.sst_ids.staging();
+        let target = Target {
+            storage: self.manager.state_store(),
+            data_directory: state.params.value(params::DATA_DIRECTORY),
+            ids: &ids,
+            sst_bytes_target: state.params.sst_bytes_target(),
+            inline: task.reason == Reason::Manual,
+        };
+        let base = state.version.max_committed_epoch;
+        let ran = self.executor.run(task, &Arc::new(table.clone()), base, &target).await;
+        let compacted = ran.map_err(|e| MetaError::storage(&e))?;
+        if !self.commit_compaction(task, &compacted, base).await? {
+            return Ok(false);
+        }
+        let bytes = |sizes: &mut dyn Iterator<Item = u64>| sizes.sum::<u64>();
+        report.tasks += 1;
+        report.files_in += task.inputs.len() as u64;
+        report.files_out += compacted.born.len() as u64;
+        report.bytes_in += bytes(&mut task.inputs.iter().map(|file| file.sst.size_bytes));
+        report.bytes_out += bytes(&mut compacted.born.iter().map(|sst| sst.size_bytes));
+        info!(
+            table = %task.table_id, reason = %task.reason, inputs = task.inputs.len(),
+            outputs = compacted.born.len(), "compaction"
+        );
+        Ok(true)
+    }
+
+    /// Commits; rows that died in the inputs meanwhile die in the outputs too. Whether it could be
+    /// done: it cannot when an input is gone.
+    async fn commit_compaction(
+        &self,
+        task: &Task,
+        compacted: &compaction::Compacted,
+        base: Epoch,
+    ) -> Result<bool, MetaError> {
+        for _ in 0..COMMITS_MAX {
+            let state = self.manager.state();
+            let Some(dead_rows) = carried(task, &state, &compacted.moved, base) else {
+                return Ok(false);
+            };
+            let compaction = Compaction {
+                table_id: task.table_id,
+                inputs: task.inputs.iter().map(|file| file.sst.id).collect(),
+                born: compacted.born.clone(),
+                dead_rows,
+                base_epoch: state.version.max_committed_epoch,
+            };
+            match self.manager.compact(compaction).await {
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Forgets and vacuums at intervals. Never returns.
+    pub async fn vacuum_forever(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.settings.vacuum_interval_ms)).await;
+            let node = Arc::clone(&self);
+            match tokio::spawn(async move { node.vacuum(None, false).await }).await {
+                Ok(Ok(plan)) if plan.garbage.is_empty() => {}
+                Ok(Ok(plan)) => {
+                    info!(objects = plan.garbage.len(), bytes = plan.garbage_bytes(), "vacuum");
+                }
+                Ok(Err(error)) => warn!(%error, "could not vacuum"),
+                Err(error) => warn!(%error, "a vacuum failed"),
+            }
+        }
+    }
+
+    /// Forgets what is past retention and deletes what nothing needs, unless it is a dry run.
+    /// `retention_ms` is the least age of what may go, in place of the setting.
+    pub async fn vacuum(
+        &self,
+        retention_ms: Option<u64>,
+        dry_run: bool,
+    ) -> Result<Plan, MetaError> {
+        // No backup runs meanwhile: what it reads is held by nothing else.
+        let _job = self.job.lock().await;
+        let retention_ms = retention_ms.unwrap_or(self.settings.min_sst_retention_ms);
+        if !dry_run {
+            let state = self.manager.state();
+            let now = Epoch::from_unix_ms(self.manager.clock().now_ms());
+            let now = now.max(state.version.max_committed_epoch);
+            self.manager.forget(now.minus_ms(state.params.retention_ms())).await?;
+        }
+        let unfinished = self.unfinished();
+        let state = self.manager.state();
+        let directory = layout::directory(state.params.value(params::DATA_DIRECTORY));
+        let objects = self.manager.state_store().list(&directory).await;
+        let objects = objects.map_err(|e| MetaError::storage(&e))?;
+        let held = self.held(unfinished, retention_ms).await?;
+        let plan = vacuum::plan(&objects, &held.holders(), retention_ms);
+        if !dry_run {
+            self.delete(&plan.garbage).await?;
+        }
+        Ok(plan)
+    }
+
+    /// Deletes garbage, as long as this server has the data directory.
+    async fn delete(&self, garbage: &[Garbage]) -> Result<(), MetaError> {
+        for some in garbage.chunks(DELETES_PER_CHECK) {
+            self.manager.standing().await?;
+            let deleted = vacuum::delete(self.manager.state_store(), some).await;
+            deleted.map_err(|e| MetaError::storage(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Who holds an object of the data directory, given by its name there or its whole path.
+    pub async fn explain_object(&self, name: &str) -> Result<Vec<Holder>, MetaError> {
+        let _job = self.job.lock().await;
+        let state = self.manager.state();
+        let directory = state.params.value(params::DATA_DIRECTORY);
+        let name = name.trim_start_matches('/');
+        let inside = name.strip_prefix(directory).map_or(name, |rest| rest.trim_start_matches('/'));
+        let path = layout::directory(&format!("{directory}/{inside}"));
+        let unfinished = self.unfinished();
+        let object = self.manager.state_store().head(&path).await;
+        let object = object.map_err(|error| {
+            MetaError { kind: ErrorKind::UndefinedRelation, ..MetaError::storage(&error) }
+                .hint("Give the name of an object in the data directory, like 17.data.")
+        })?;
+        let retention_ms = self.settings.min_sst_retention_ms;
+        let held = self.held(unfinished, retention_ms).await?;
+        vacuum::explain(&object, &held.holders(), retention_ms).ok_or_else(|| {
+            let message =
+                format!("{path} is no data file and no checkpoint: vacuum leaves it alone");
+            MetaError::new(ErrorKind::InvalidParameter, message)
+        })
+    }
+
+    /// What each of the listed snapshots needs, in the order of the manifest.
+    pub async fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>, MetaError> {
+        let state = self.manager.state();
+        let current = state.params.backup_location();
+        let mut sets: Vec<Arc<RoaringTreemap>> = vec![];
+        let mut own = vec![];
+        for location in self.locations().await? {
+            for (_, files) in self.files_of_location(&location).await? {
+                if location == current {
+                    own.push(sets.len());
+                }
+                sets.push(files);
+            }
+        }
+        let mut once: RoaringTreemap =
+            state.version.all_files().map(|file| file.sst.id.0).collect();
+        let mut twice = once.clone();
+        for set in &sets {
+            twice |= &once & &**set;
+            once |= &**set;
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = |files: &RoaringTreemap| {
+            files.iter().filter_map(|sst| known.sizes.get(&SstId(sst))).sum()
+        };
+        let usage = own.into_iter().map(|at| SnapshotUsage {
+            pinned_bytes: bytes(&sets[at]),
+            exclusive_bytes: bytes(&(&*sets[at] - &twice)),
+        });
+        Ok(usage.collect())
+    }
+
+    /// Every place whose snapshots hold files of this cluster, the current one included.
+    pub async fn locations(&self) -> Result<BTreeSet<StorageLocation>, MetaError> {
+        let mut locations = self.manager.standing().await?.backup_locations;
+        locations.insert(self.manager.state().params.backup_location());
+        Ok(locations)
+    }
+
+    /// What this process and the workers may have on its way.
+    fn unfinished(&self) -> Vec<Unfinished> {
+        let next = self.manager.state().next.sst;
+        let mut unfinished = self.workers.unfinished(self.manager.clock().now_ms());
+        unfinished.push(self.sst_ids.unfinished(next));
+        unfinished
+    }
+
+    /// Asks everybody who may need a file.
+    async fn held(
+        &self,
+        unfinished: Vec<Unfinished>,
+        retention_ms: u64,
+    ) -> Result<Held, MetaError> {
+        let standing = self.manager.standing().await?;
+        let now_ms = self.manager.clock().now_ms();
+        let mut snapshots = vec![];
+        let mut locations = standing.backup_locations.clone();
+        let state = self.manager.state();
+        let current = state.params.backup_location();
+        locations.insert(current.clone());
+        for location in &locations {
+            for (entry, files) in self.files_of_location(location).await? {
+                let id = entry.info.id;
+                let name = if *location == current {
+                    id.to_string()
+                } else {
+                    format!("{id} in {location}")
+                };
+                snapshots.push(SnapshotFiles { name, files });
+            }
+        }
+        snapshots.extend(self.deleted_and_read(now_ms));
+        // The state after the snapshots: what one of them lost meanwhile, the version still had.
+        let state = self.manager.state();
+        let reader = self.workers.oldest_reader(now_ms);
+        let oldest = reader.as_ref().map_or(state.version.id, |(_, version)| *version);
+        Ok(Held {
+            forgotten: self.manager.forgotten(oldest),
+            state,
+            standing,
+            snapshots,
+            reader,
+            unfinished,
+            young_from_ms: now_ms.saturating_sub(retention_ms),
+        })
+    }
+
+    /// Snapshots that were deleted while a session reads them, as long as one does.
+    fn deleted_and_read(&self, now_ms: u64) -> Vec<SnapshotFiles> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.deleted.retain(|snapshot| self.workers.reads(snapshot, now_ms));
+        let read = known.deleted.iter().filter_map(|snapshot| {
+            let files = Arc::clone(known.files.get(snapshot)?);
+            let name = format!("{} (deleted, but a session reads it)", snapshot.id);
+            Some(SnapshotFiles { name, files })
+        });
+        read.collect()
+    }
+
+    /// Before snapshots go: those that a session reads hold their files until it ends.
+    pub(super) async fn keep_for_readers(
+        &self,
+        entries: &[ManifestEntry],
+    ) -> Result<(), MetaError> {
+        let now_ms = self.manager.clock().now_ms();
+        let location = open(self.manager.state().params.backup_location()).await?;
+        for entry in entries {
+            let key = key_of(entry);
+            if self.workers.reads(&key, now_ms) {
+                self.files_of(&location, entry).await?;
+                self.known.lock().unwrap_or_else(PoisonError::into_inner).deleted.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a session may read this snapshot: it is listed, or was when it began.
+    pub(super) fn is_kept_for_readers(&self, snapshot: &SnapshotKey) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).deleted.contains(snapshot)
+    }
+
+    async fn files_of_location(
+        &self,
+        location: &StorageLocation,
+    ) -> Result<Vec<(ManifestEntry, Arc<RoaringTreemap>)>, MetaError> {
+        let unreadable = |error: MetaError| {
+            error.hint(format!(
+                "Snapshots in {location} hold data files. Make it readable, or give its snapshots up \
+                 with risectl meta forget-backup-location."
+            ))
+        };
+        let opened = open_existing(location.clone()).await.map_err(unreadable)?;
+        let manifest = Manifest::read(&opened.storage, &opened.directory).await;
+        let manifest = manifest.map_err(|e| unreadable(backup_error(&e)))?;
+        let mut found = vec![];
+        for entry in manifest.snapshot_metadata {
+            let files = self.files_of(&opened, &entry).await.map_err(unreadable)?;
+            found.push((entry, files));
+        }
+        Ok(found)
+    }
+
+    /// The files that a snapshot names.
+    async fn files_of(
+        &self,
+        location: &OpenLocation,
+        entry: &ManifestEntry,
+    ) -> Result<Arc<RoaringTreemap>, MetaError> {
+        let key = key_of(entry);
+        if let Some(known) =
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).files.get(&key)
+        {
+            return Ok(Arc::clone(known));
+        }
+        let named = backup::files_of(location, entry).await.map_err(|e| backup_error(&e))?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = Arc::new(named.iter().map(|(sst, _)| sst.0).collect::<RoaringTreemap>());
+        known.sizes.extend(named);
+        known.files.insert(key, Arc::clone(&files));
+        Ok(files)
+    }
+}
+
+/// Everything that holds files, as it was found.
+struct Held {
+    state: Arc<State>,
+    standing: Standing,
+    snapshots: Vec<SnapshotFiles>,
+    reader: Option<(String, crate::id::VersionId)>,
+    forgotten: Forgotten,
+    unfinished: Vec<Unfinished>,
+    young_from_ms: u64,
+}
+
+impl Held {
+    fn holders(&self) -> Holders<'_> {
+        Holders {
+            data_directory: self.state.params.value(params::DATA_DIRECTORY),
+            version: &self.state.version,
+            checkpoint: self.standing.checkpointed,
+            snapshots: &self.snapshots,
+            reader: self.reader.clone(),
+            forgotten: &self.forgotten,
+            unfinished: &self.unfinished,
+            young_from_ms: self.young_from_ms,
+        }
+    }
+}
+
+/// The rows of the outputs that died in the inputs after `base`. `None` when an input is gone.
+fn carried(task: &Task, state: &State, moved: &Moved, base: Epoch) -> Option<Vec<DeadRows>> {
+    let mut dead_rows = vec![];
+    for input in &task.inputs {
+        let file = state.version.file(task.table_id, input.sst.id)?;
+        if !file.lifetime.is_open() {
+            return None;
+        }
+        let died = file.died_since(base);
+        for (sst_id, positions) in moved.places(input.sst.id, &died) {
+            dead_rows.push(DeadRows { sst_id, positions: Arc::new(positions) });
+        }
+    }
+    Some(joined(dead_rows))
+}
+
+/// One entry per file.
+fn joined(dead_rows: Vec<DeadRows>) -> Vec<DeadRows> {
+    let mut by_file: HashMap<SstId, roaring::RoaringBitmap> = HashMap::new();
+    for dead in dead_rows {
+        *by_file.entry(dead.sst_id).or_default() |= &*dead.positions;
+    }
+    let rows = by_file.into_iter();
+    rows.map(|(sst_id, positions)| DeadRows { sst_id, positions: Arc::new(positions) }).collect()
+}
+
+fn key_of(entry: &ManifestEntry) -> SnapshotKey {
+    SnapshotKey { id: entry.info.id, sha256: entry.sha256.clone() }
+}
+
+async fn open(location: StorageLocation) -> Result<OpenLocation, MetaError> {
+    let opened = tokio::task::spawn_blocking(move || OpenLocation::open(&location)).await;
+    let opened = opened.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
+    opened.map_err(|e| backup_error(&e))
+}
+
+/// Opens a place without making it: a file system that is not mounted must not look empty.
+async fn open_existing(location: StorageLocation) -> Result<OpenLocation, MetaError> {
+    let opened = tokio::task::spawn_blocking(move || OpenLocation::open_existing(&location)).await;
+    let opened = opened.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
+    opened.map_err(|e| backup_error(&e))
+}

@@ -1,0 +1,183 @@
+//! Who follows the meta role, and what each of them still needs.
+//!
+//! A frontend tells what its sessions read and which of its files are on their way, about once a
+//! second. One that has been silent for [`SILENCE_MS_MAX`] holds nothing any more, and nothing it
+//! staged until then can be committed: vacuum may have deleted it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Pins, SnapshotKey};
+use super::error::{ErrorKind, MetaError};
+use crate::hummock::Unfinished;
+use crate::id::{SstId, VersionId};
+
+/// How long the word of a worker holds.
+pub const SILENCE_MS_MAX: u64 = 60_000;
+
+#[derive(Debug, Default)]
+pub struct Workers(Mutex<BTreeMap<String, Worker>>);
+
+#[derive(Clone, Debug)]
+struct Worker {
+    version: VersionId,
+    snapshots: Vec<SnapshotKey>,
+    unfinished: Unfinished,
+    /// Files below were staged in an earlier life, whose end nobody told of.
+    writes_from: SstId,
+    heard_ms: u64,
+}
+
+/// A worker, as the catalog shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PinnedVersion {
+    pub worker: String,
+    pub version: VersionId,
+    pub snapshots: Vec<SnapshotKey>,
+}
+
+impl Workers {
+    /// A worker begins to follow at `version`; every file from `next` on may become its own.
+    pub fn register(&self, worker: &str, version: VersionId, next: SstId, now_ms: u64) {
+        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lives = workers.get(worker).is_some_and(|known| known.lives(now_ms));
+        if !lives {
+            workers.insert(worker.to_owned(), Worker::new(version, next, now_ms));
+        }
+    }
+
+    /// Takes the word of a worker. One that was given up begins anew.
+    pub fn report(&self, pins: Pins, next: SstId, now_ms: u64) {
+        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Worker::new(pins.version, next, now_ms);
+        let known = workers.remove(&pins.worker).filter(|known| known.lives(now_ms));
+        let writes_from = known.map_or(new.writes_from, |known| known.writes_from);
+        let worker = Worker {
+            version: pins.version,
+            snapshots: pins.snapshots,
+            unfinished: pins.unfinished,
+            writes_from,
+            heard_ms: now_ms,
+        };
+        workers.insert(pins.worker, worker);
+    }
+
+    pub fn leave(&self, worker: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
+    }
+
+    /// Whether files of `worker` are as it staged them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when they may have been deleted: the statement must stage them again.
+    pub fn check_staged(
+        &self,
+        worker: &str,
+        files: impl Iterator<Item = SstId>,
+        now_ms: u64,
+    ) -> Result<(), MetaError> {
+        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = workers.get(worker).filter(|known| known.lives(now_ms));
+        let oldest = files.min();
+        match (known, oldest) {
+            (_, None) => Ok(()),
+            (Some(known), Some(oldest)) if oldest >= known.writes_from => Ok(()),
+            _ => Err(MetaError::new(
+                ErrorKind::Conflict,
+                "the rows this statement wrote were given up, as nothing was heard of the server \
+                 for too long",
+            )
+            .hint("Run the statement again.")),
+        }
+    }
+
+    /// The oldest version that somebody reads, and who.
+    pub fn oldest_reader(&self, now_ms: u64) -> Option<(String, VersionId)> {
+        let workers = self.living(now_ms).into_iter();
+        workers.map(|(name, worker)| (name, worker.version)).min_by_key(|(_, version)| *version)
+    }
+
+    /// What each of them may have on its way.
+    pub fn unfinished(&self, now_ms: u64) -> Vec<Unfinished> {
+        self.living(now_ms).into_iter().map(|(_, worker)| worker.unfinished).collect()
+    }
+
+    pub fn reads(&self, snapshot: &SnapshotKey, now_ms: u64) -> bool {
+        self.living(now_ms).iter().any(|(_, worker)| worker.snapshots.contains(snapshot))
+    }
+
+    pub fn pinned(&self, now_ms: u64) -> Vec<PinnedVersion> {
+        let pinned = |(worker, w): (String, Worker)| PinnedVersion {
+            worker,
+            version: w.version,
+            snapshots: w.snapshots,
+        };
+        self.living(now_ms).into_iter().map(pinned).collect()
+    }
+
+    fn living(&self, now_ms: u64) -> Vec<(String, Worker)> {
+        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.retain(|_, worker| worker.lives(now_ms));
+        workers.iter().map(|(name, worker)| (name.clone(), worker.clone())).collect()
+    }
+}
+
+impl Worker {
+    fn new(version: VersionId, next: SstId, now_ms: u64) -> Self {
+        Self {
+            version,
+            snapshots: vec![],
+            unfinished: Unfinished::from(next),
+            writes_from: next,
+            heard_ms: now_ms,
+        }
+    }
+
+    fn lives(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.heard_ms) <= SILENCE_MS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pins(version: u64, unfinished_from: u64) -> Pins {
+        Pins {
+            worker: "f".to_owned(),
+            version: VersionId(version),
+            snapshots: vec![],
+            unfinished: Unfinished::from(SstId(unfinished_from)),
+        }
+    }
+
+    fn staged(workers: &Workers, file: u64, now_ms: u64) -> bool {
+        workers.check_staged("f", [SstId(file)].into_iter(), now_ms).is_ok()
+    }
+
+    #[test]
+    fn a_worker_holds_what_it_said_last() {
+        let workers = Workers::default();
+        workers.register("f", VersionId(3), SstId(100), 0);
+        assert_eq!(workers.oldest_reader(1), Some(("f".to_owned(), VersionId(3))));
+        workers.report(pins(5, 120), SstId(200), 1000);
+        assert_eq!(workers.oldest_reader(1000), Some(("f".to_owned(), VersionId(5))));
+        assert_eq!(workers.unfinished(1000), [Unfinished::from(SstId(120))]);
+        assert!(staged(&workers, 100, 1000));
+    }
+
+    #[test]
+    fn a_silent_worker_holds_nothing_and_cannot_commit_what_it_had() {
+        let workers = Workers::default();
+        workers.register("f", VersionId(3), SstId(100), 0);
+        let later = SILENCE_MS_MAX + 1;
+        assert_eq!(workers.oldest_reader(later), None);
+        assert!(!staged(&workers, 110, later));
+        workers.report(pins(3, 110), SstId(150), later);
+        assert!(!staged(&workers, 110, later));
+        assert!(staged(&workers, 150, later));
+        assert!(workers.check_staged("g", std::iter::empty(), later).is_ok());
+    }
+}
