@@ -150,6 +150,14 @@ impl CatalogAt {
         self.epoch
     }
 
+    /// The catalog after changes at `epoch`, seen from then.
+    #[must_use]
+    pub fn after(&self, changes: &[CatalogChange], epoch: Epoch) -> Self {
+        let apply = |catalog: Catalog, change| catalog.apply(change, epoch);
+        let catalog = changes.iter().fold(Catalog::clone(&self.catalog), apply);
+        Self { catalog: Arc::new(catalog), epoch: self.epoch }
+    }
+
     /// The schemas, by name.
     pub fn schemas(&self) -> impl Iterator<Item = &Arc<Schema>> {
         self.catalog.all_schemas().filter(|s| s.lifetime.alive_at(self.epoch))

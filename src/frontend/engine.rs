@@ -8,9 +8,11 @@ use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionConfig;
 
 use super::error::SqlError;
+use super::floats::FloatsWin;
 use super::functions;
 use super::overflow::CheckedIntegers;
 use super::query_runtime::QueryRuntime;
@@ -57,9 +59,8 @@ impl Engine {
             // Before the default ones, which would take these operators for others.
             .with_expr_planners(vec![Arc::new(TypedOperators)])
             .with_default_features()
+            .with_analyzer_rules(analyzer_rules())
             .with_type_planner(Arc::new(SqlTypes))
-            .with_analyzer_rule(Arc::new(Subqueries))
-            .with_analyzer_rule(Arc::new(CheckedIntegers::default()))
             .build();
         for function in functions::all() {
             register(&mut base, function)?;
@@ -83,6 +84,15 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("storage", &self.storage).finish_non_exhaustive()
     }
+}
+
+/// DataFusion's passes over a new plan, ours before and after them.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(FloatsWin)];
+    rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(Subqueries));
+    rules.push(Arc::new(CheckedIntegers::default()));
+    rules
 }
 
 /// Makes a scalar function known to `state`, in place of one of the same name.

@@ -6,6 +6,7 @@
 mod catalog_provider;
 mod engine;
 pub mod error;
+mod floats;
 pub mod functions;
 pub mod handlers;
 mod overflow;

@@ -8,7 +8,7 @@ use super::pgwire::sqlstate::SqlState;
 use super::query_epoch::PastEpoch;
 use super::read_view::ReadView;
 use super::variables::Variables;
-use crate::catalog::{PUBLIC, SYSTEM_SCHEMAS};
+use crate::catalog::SYSTEM_SCHEMAS;
 
 #[derive(Debug)]
 pub struct Session {
@@ -82,13 +82,13 @@ impl Session {
         path
     }
 
-    /// What functions like `current_schema()` answer. Where the search path leads nowhere, new
-    /// relations have no schema to go to; then it is the usual one, which will be missed by name.
+    /// What functions like `current_schema()` answer. Where the search path leads nowhere, the schema
+    /// is the empty name, which no schema has.
     pub fn info(&self, search_path: &[String]) -> SessionInfo {
         SessionInfo {
             user: self.user.clone(),
             database: self.database.clone(),
-            schema: search_path.first().map_or(PUBLIC, String::as_str).to_owned(),
+            schema: search_path.first().cloned().unwrap_or_default(),
             settings: Arc::clone(&self.variables.values()),
         }
     }

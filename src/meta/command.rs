@@ -108,6 +108,9 @@ pub enum CatalogCommand {
         view: View,
         or_replace: bool,
     },
+    /// All of them, in order and in one epoch, or none. Only of relations and schemas to be dropped:
+    /// two definitions of one object cannot be born in one epoch.
+    All(Vec<CatalogCommand>),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

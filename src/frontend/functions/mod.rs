@@ -8,8 +8,10 @@ mod arrays;
 mod bytes;
 mod cast;
 mod format;
+mod interval_order;
 mod json;
 mod json_build;
+mod maybe;
 mod only_row;
 mod plain;
 mod rowwise;
@@ -25,7 +27,9 @@ use datafusion::logical_expr::ScalarUDF;
 
 pub use arrays::{EXPANDED, SUBSCRIPTS, first_place};
 pub use cast::{CAST, print, rounded};
+pub use interval_order::INTERVAL_ORDER;
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
+pub use maybe::MAYBE;
 pub use only_row::ONLY_ROW;
 pub use plain::PLAIN;
 pub use series::register as register_series;
@@ -51,6 +55,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
     functions.extend(answers::functions());
     functions.push(format::function());
     functions.push(Arc::clone(&ONLY_ROW));
+    functions.push(maybe::udf());
     functions.push(plain::udf());
     functions.push(timezone::function());
     functions.push(type_of::function());

@@ -55,7 +55,8 @@ pub fn session_functions(info: &SessionInfo, params: &Arc<Params>) -> Vec<Arc<Sc
         ColumnType::Array(Box::new(ColumnType::Text)),
         move |row| {
             let implicit = (row.bool(0) == Some(true)).then(|| "pg_catalog".to_owned());
-            Ok(Value::Texts(implicit.into_iter().chain([schema.clone()]).collect()))
+            let own = Some(schema.clone()).filter(|schema| !schema.is_empty());
+            Ok(Value::Texts(implicit.into_iter().chain(own).collect()))
         },
     );
     vec![
@@ -70,10 +71,13 @@ pub fn session_functions(info: &SessionInfo, params: &Arc<Params>) -> Vec<Arc<Sc
 
 fn constant(name: &'static str, aliases: &[&str], answer: &str) -> Arc<ScalarUDF> {
     let answer = answer.to_owned();
-    Rowwise::new(name, &[&[]], ColumnType::Text, move |_| Ok(Value::Text(answer.clone())))
-        .aliases(aliases)
-        .stable()
-        .udf()
+    Rowwise::new(name, &[&[]], ColumnType::Text, move |_| {
+        // Nothing to say is null: there may be no current schema.
+        Ok(if answer.is_empty() { Value::Null } else { Value::Text(answer.clone()) })
+    })
+    .aliases(aliases)
+    .stable()
+    .udf()
 }
 
 fn setting(settings: &BTreeMap<String, String>, name: &str, missing_ok: bool) -> Answer {

@@ -15,11 +15,13 @@ use sqlparser::ast::{
 };
 
 use super::rows::{Conform, assign};
-use super::{Outcome, Parameters, Reply, insert, types};
+use super::{Outcome, Parameters, Reply, describe, insert, types};
 use crate::catalog::{Column, ColumnType, Table, View, ViewColumn, backfill};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
-use crate::frontend::parser::{AlterOperation, AlterTable, CreateView, RelationName, folded};
+use crate::frontend::parser::{
+    AlterOperation, AlterTable, CreateView, RelationName, Statement, folded,
+};
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
 use crate::frontend::rewrite::types::column_type;
@@ -38,7 +40,7 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_writable("CREATE SCHEMA")?;
         let command = CatalogCommand::CreateSchema { name: name.to_owned(), if_not_exists };
-        self.change(vec![command], "CREATE SCHEMA").await
+        self.change(command, "CREATE SCHEMA").await
     }
 
     pub(super) async fn drop_schemas(
@@ -51,7 +53,7 @@ impl Frontend {
         session.check_writable("DROP SCHEMA")?;
         let drop =
             |name: &String| CatalogCommand::DropSchema { name: name.clone(), if_exists, cascade };
-        self.change(names.iter().map(drop).collect(), "DROP SCHEMA").await
+        self.change(CatalogCommand::All(names.iter().map(drop).collect()), "DROP SCHEMA").await
     }
 
     pub(super) async fn drop_tables(
@@ -64,7 +66,7 @@ impl Frontend {
         session.check_writable("DROP TABLE")?;
         let commands =
             drops(&self.planner(session), RelationKind::Table, names, if_exists, cascade);
-        self.change(commands, "DROP TABLE").await
+        self.change(CatalogCommand::All(commands), "DROP TABLE").await
     }
 
     pub(super) async fn drop_views(
@@ -76,7 +78,7 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_writable("DROP VIEW")?;
         let commands = drops(&self.planner(session), RelationKind::View, names, if_exists, cascade);
-        self.change(commands, "DROP VIEW").await
+        self.change(CatalogCommand::All(commands), "DROP VIEW").await
     }
 
     pub(super) async fn create_table(
@@ -108,7 +110,7 @@ impl Frontend {
             id: None,
             rows: vec![],
         });
-        self.change(vec![command], "CREATE TABLE").await
+        self.change(command, "CREATE TABLE").await
     }
 
     async fn create_table_as(
@@ -150,7 +152,7 @@ impl Frontend {
             id: Some(id),
             rows: staged.files.clone(),
         });
-        let reply = self.change(vec![command], "CREATE TABLE AS").await?;
+        let reply = self.change(command, "CREATE TABLE AS").await?;
         Ok(Reply { outcome: Outcome::Done(format!("SELECT {}", staged.rows)), ..reply })
     }
 
@@ -165,6 +167,10 @@ impl Frontend {
         if create.if_not_exists && planner.view.catalog.relation(&schema, &name).is_some() {
             let notices = vec![format!("relation \"{name}\" already exists, skipping")];
             return Ok(Reply { outcome: Outcome::done("CREATE VIEW"), notices });
+        }
+        if describe::placeholders(&Statement::Query(create.query.clone()))? > 0 {
+            let message = "a view cannot have parameters";
+            return Err(SqlError::new(SqlState::UNDEFINED_PARAMETER, message));
         }
         let state = planner.state()?;
         let plan = planner.plan(&state, &create.query, &[]).await?;
@@ -184,7 +190,7 @@ impl Frontend {
         };
         let or_replace = create.or_replace;
         let command = CatalogCommand::CreateView { schema, name, view, or_replace };
-        self.change(vec![command], "CREATE VIEW").await
+        self.change(command, "CREATE VIEW").await
     }
 
     pub(super) async fn alter_table(
@@ -202,22 +208,14 @@ impl Frontend {
         let (schema, name) = planner.resolve(&alter.name);
         let if_exists = alter.if_exists;
         let command = CatalogCommand::AlterTable { schema, name, if_exists, step };
-        self.change(vec![command], "ALTER TABLE").await
+        self.change(command, "ALTER TABLE").await
     }
 
-    /// Sends commands one after another, and waits until this session sees them.
-    async fn change(
-        &self,
-        commands: Vec<CatalogCommand>,
-        tag: &'static str,
-    ) -> Result<Reply, SqlError> {
-        let mut notices = vec![];
-        for command in &commands {
-            let committed = self.meta.change_catalog(command).await?;
-            self.replica.at_revision(committed.revision).await;
-            notices.extend(committed.notices);
-        }
-        Ok(Reply { outcome: Outcome::done(tag), notices })
+    /// Sends a command, and waits until this session sees it.
+    async fn change(&self, command: CatalogCommand, tag: &'static str) -> Result<Reply, SqlError> {
+        let committed = self.meta.change_catalog(&command).await?;
+        self.replica.at_revision(committed.revision).await;
+        Ok(Reply { outcome: Outcome::done(tag), notices: committed.notices })
     }
 }
 
@@ -356,6 +354,10 @@ fn table_of(columns: &[NewColumn]) -> Table {
 fn alter_step(planner: &Planner, operation: &AlterOperation) -> Result<AlterStep, SqlError> {
     Ok(match operation {
         AlterOperation::AddColumn { if_not_exists, column } => {
+            if column.options.iter().any(|o| matches!(o.option, ColumnOption::PrimaryKey(_))) {
+                return Err(SqlError::unsupported("ALTER TABLE ADD COLUMN ... PRIMARY KEY")
+                    .hint("Make a table with the key, and INSERT the rows into it."));
+            }
             let state = planner.state()?;
             let mut column_def = new_column(&state, column)?;
             let default = column.options.iter().find_map(|option| match &option.option {

@@ -16,9 +16,10 @@ use super::{Outcome, Parameters, Reply, writes};
 use crate::catalog::{ColumnType, Relation, SYSTEM_SCHEMAS, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
-use crate::frontend::parser::{RelationName, folded};
+use crate::frontend::parser::{RelationName, SqlDialect, folded};
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
+use crate::frontend::rewrite;
 use crate::frontend::session::Session;
 
 impl Frontend {
@@ -148,8 +149,38 @@ pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
             }
         }
         agree(values, target);
+        if values.rows.iter().flat_map(|row| &row.content).any(has_query) {
+            *query.body = selects(values);
+        }
     }
     Some(query)
+}
+
+fn has_query(cell: &ast::Expr) -> bool {
+    let flow = ast::visit_expressions(cell, |expr| match expr {
+        ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => {
+            std::ops::ControlFlow::Break(())
+        }
+        _ => std::ops::ControlFlow::Continue(()),
+    });
+    flow.is_break()
+}
+
+/// `VALUES` as a `SELECT` for each row: DataFusion computes the cells of `VALUES` before it runs
+/// sub-queries.
+fn selects(values: &ast::Values) -> SetExpr {
+    let select = |row: &ast::Parens<Vec<ast::Expr>>| {
+        let items = row.content.iter().cloned().map(ast::SelectItem::UnnamedExpr);
+        SetExpr::Select(Box::new(rewrite::plain_select(items.collect(), vec![])))
+    };
+    let union = |left: SetExpr, right: SetExpr| SetExpr::SetOperation {
+        op: ast::SetOperator::Union,
+        set_quantifier: ast::SetQuantifier::All,
+        left: Box::new(left),
+        right: Box::new(right),
+    };
+    let rows = values.rows.iter().map(select).reduce(union);
+    rows.unwrap_or_else(|| SetExpr::Values(values.clone()))
 }
 
 /// Lets quoted literals stand beside other expressions in one column of `VALUES`: a literal is what
@@ -251,7 +282,7 @@ pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr,
         Some(sql) => {
             let mut expr = parse_expr(sql)
                 .ok_or_else(|| SqlError::internal("a stored default cannot be parsed"))?;
-            crate::frontend::rewrite::expr(&mut expr)?;
+            rewrite::expr(&mut expr)?;
             let with_alias = ast::ExprWithAlias { expr, alias: None };
             Ok(state.create_logical_expr_from_sql_expr(with_alias, &DFSchema::empty())?)
         }
@@ -260,7 +291,7 @@ pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr,
 
 /// Reads an expression.
 pub fn parse_expr(sql: &str) -> Option<ast::Expr> {
-    let dialect = sqlparser::dialect::PostgreSqlDialect {};
+    let dialect = SqlDialect;
     sqlparser::parser::Parser::new(&dialect).try_with_sql(sql).ok()?.parse_expr().ok()
 }
 

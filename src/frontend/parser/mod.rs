@@ -9,6 +9,7 @@ mod check;
 mod copy;
 mod cursor;
 mod depth;
+mod dialect;
 mod session;
 mod statement;
 
@@ -16,6 +17,7 @@ pub use ast::{
     AlterOperation, AlterTable, CopyFormat, CopyFrom, CopyOptions, CreateView, Discard, LikeFilter,
     ParsedStatement, RelationName, SetScope, SetValue, ShowKind, Statement, folded,
 };
+pub use dialect::SqlDialect;
 pub use statement::parse;
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The parser: our own statements from the tokens, all others through `sqlparser`.
 
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Word};
@@ -10,11 +9,12 @@ use super::check::{self, unsupported_statement};
 use super::copy::parse_copy;
 use super::cursor::Cursor;
 use super::depth::{RECURSION_MAX, balance, check_depth, too_deep};
+use super::dialect::SqlDialect;
 use super::session;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 
-const DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+const DIALECT: SqlDialect = SqlDialect;
 
 /// The statements of `sql`, in order; a text without any holds one [`Statement::Empty`].
 pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>, SqlError> {

@@ -284,7 +284,7 @@ pub(super) fn empty_query() -> Box<Query> {
     })
 }
 
-fn plain_select(projection: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Select {
+pub(crate) fn plain_select(projection: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Select {
     Select {
         select_token: AttachedToken::empty(),
         optimizer_hints: vec![],

@@ -14,6 +14,7 @@ pub mod operators;
 pub mod output_names;
 mod pitfalls;
 pub mod reject;
+mod rows;
 mod similar;
 pub mod subqueries;
 mod table_functions;
@@ -25,6 +26,7 @@ use sqlparser::ast::{Expr, Query, Visit, VisitMut};
 
 use crate::frontend::error::SqlError;
 
+pub(crate) use arrays::plain_select;
 pub use casts::parameter_types;
 pub use output_names::output_names;
 
@@ -45,6 +47,7 @@ fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
     pitfalls::avoid(node);
+    rows::compare_columns(node);
     operators::rewrite_operators(node)?;
     casts::rewrite_casts(node)?;
     values::plain_values(node);

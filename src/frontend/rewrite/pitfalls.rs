@@ -2,17 +2,19 @@
 //!
 //! - `x IS DISTINCT FROM a AND b`: the parser reads everything to the right as what `x` differs from.
 //! - Several `IN` lists over one expression: the optimizer joins them as if nothing were null.
+//! - `(SELECT a FROM t)`: the planner believes that it is never null where the column is not.
 //! - `1e300`: too large to be a decimal, as literals with a point or an exponent are read.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Select, Value, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, DataType, Expr, Query, Select, SelectItem, SetExpr, Value, VisitMut,
+    VisitorMut,
 };
 
 use super::operators::{call, string, take};
-use crate::frontend::functions::PLAIN;
+use crate::frontend::functions::{MAYBE, PLAIN};
 
 /// Says what was meant, wherever one of these stands in `node`.
 pub fn avoid<N: VisitMut>(node: &mut N) {
@@ -28,6 +30,7 @@ impl VisitorMut for Avoid {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
             Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => bind_tighter(expr),
+            Expr::Subquery(query) => may_be_null(query),
             Expr::Value(value) => {
                 if let Value::Number(text, _) = &value.value
                     && text.contains(['e', 'E'])
@@ -48,6 +51,19 @@ impl VisitorMut for Avoid {
             part_lists(item);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// What a scalar sub-query yields is null where it finds no row. Aggregates know that by themselves.
+fn may_be_null(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] =
+        select.projection.as_mut_slice()
+    else {
+        return;
+    };
+    if matches!(value, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_)) {
+        *value = call(MAYBE, vec![take(value)]);
     }
 }
 

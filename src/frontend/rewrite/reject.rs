@@ -303,6 +303,11 @@ fn check_function(function: &Function) -> Result<(), SqlError> {
         over,
         within_group: _,
     } = function;
+    let last = name.0.last().and_then(|part| part.as_ident());
+    if last.is_some_and(|name| name.value.eq_ignore_ascii_case("generate_series")) {
+        return Err(SqlError::unsupported("generate_series outside FROM")
+            .hint("Write SELECT g FROM generate_series(1, 3) AS g(g)."));
+    }
     let is_array = name.to_string().eq_ignore_ascii_case("array");
     let subquery = matches!(args, FunctionArguments::Subquery(_)) && !is_array;
     let refined = matches!(over, Some(WindowType::WindowSpec(spec)) if spec.window_name.is_some());

@@ -16,7 +16,7 @@ use sqlparser::ast::BinaryOperator;
 
 use crate::catalog::{ColumnType, SQL_TYPE_KEY};
 use crate::frontend::error::SqlError;
-use crate::frontend::functions::{JSONB_CONCAT, JSONB_CONTAINS, first_place};
+use crate::frontend::functions::{INTERVAL_ORDER, JSONB_CONCAT, JSONB_CONTAINS, first_place};
 use crate::frontend::text_input::{self, json};
 
 /// Tells DataFusion's planner what the operators are.
@@ -32,14 +32,22 @@ impl ExprPlanner for TypedOperators {
         let mut left = Operand::of(&raw.left, schema);
         let mut right = Operand::of(&raw.right, schema);
         if takes_literals(&raw.op) {
-            adopt(&mut raw.left, &mut left, &right)?;
-            adopt(&mut raw.right, &mut right, &left)?;
+            let comparison = is_comparison(&raw.op);
+            adopt(&mut raw.left, &mut left, &right, comparison)?;
+            adopt(&mut raw.right, &mut right, &left, comparison)?;
         }
         if matches!(raw.op, BinaryOperator::Plus | BinaryOperator::Minus) {
             match (&left, &right) {
                 (Operand::Date, Operand::Interval) => at_midnight(&mut raw.left),
                 (Operand::Interval, Operand::Date) => at_midnight(&mut raw.right),
                 _ => {}
+            }
+        }
+        if is_comparison(&raw.op)
+            && matches!((&left, &right), (Operand::Interval, Operand::Interval))
+        {
+            for side in [&mut raw.left, &mut raw.right] {
+                *side = INTERVAL_ORDER.call(vec![std::mem::take(side)]);
             }
         }
         if !matches!((&left, &right), (Operand::Jsonb, Operand::Jsonb)) {
@@ -112,26 +120,33 @@ fn declared(metadata: &std::collections::HashMap<String, String>) -> Option<&str
     metadata.get(SQL_TYPE_KEY).map(String::as_str)
 }
 
-/// Operators that have the same type on both sides, so that a literal is read as one of it.
-const fn takes_literals(op: &BinaryOperator) -> bool {
+const fn is_comparison(op: &BinaryOperator) -> bool {
     matches!(
         op,
-        BinaryOperator::And
-            | BinaryOperator::Or
-            | BinaryOperator::Eq
+        BinaryOperator::Eq
             | BinaryOperator::NotEq
             | BinaryOperator::Lt
             | BinaryOperator::LtEq
             | BinaryOperator::Gt
             | BinaryOperator::GtEq
-            | BinaryOperator::StringConcat
-            | BinaryOperator::AtArrow
-            | BinaryOperator::ArrowAt
     )
 }
 
+/// Operators that have the same type on both sides, so that a literal is read as one of it.
+const fn takes_literals(op: &BinaryOperator) -> bool {
+    is_comparison(op)
+        || matches!(
+            op,
+            BinaryOperator::And
+                | BinaryOperator::Or
+                | BinaryOperator::StringConcat
+                | BinaryOperator::AtArrow
+                | BinaryOperator::ArrowAt
+        )
+}
+
 /// A literal takes the type of what stands on the other side.
-fn adopt(expr: &mut Expr, operand: &mut Operand, other: &Operand) -> Result<()> {
+fn adopt(expr: &mut Expr, operand: &mut Operand, other: &Operand, comparison: bool) -> Result<()> {
     let Operand::Literal(text) = &*operand else { return Ok(()) };
     match other {
         Operand::Jsonb => {
@@ -146,6 +161,10 @@ fn adopt(expr: &mut Expr, operand: &mut Operand, other: &Operand) -> Result<()> 
             let texts = parsed(text, &ColumnType::Array(Box::new(ColumnType::Text)))?;
             *expr = Expr::Literal(texts.cast_to(list)?, None);
             *operand = Operand::List(list.clone());
+        }
+        Operand::Interval if comparison => {
+            *expr = Expr::Literal(parsed(text, &ColumnType::Interval)?, None);
+            *operand = Operand::Interval;
         }
         Operand::Date | Operand::Interval | Operand::Literal(_) | Operand::Other => {}
     }

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::schema::{file_schema, to_file_batch};
 use super::{KeyRange, Keys, SstColumn, SstInfo};
-use crate::catalog::Table;
+use crate::catalog::{ColumnType, Table};
 use crate::hummock::HummockError;
 use crate::hummock::write::Target;
 use crate::id::{ObjectId, SstId};
@@ -132,6 +132,14 @@ fn properties(table: &Table) -> WriterProperties {
     for column in table.key_columns() {
         let path = ColumnPath::from(column.name.as_str());
         properties = properties.set_column_bloom_filter_enabled(path, true);
+    }
+    // Parquet's minimum and maximum leave NaN out, which sorts above all numbers: pruning by them
+    // would lose rows.
+    let floats = table.columns.iter();
+    let floats = floats.filter(|c| matches!(c.column_type, ColumnType::Real | ColumnType::Double));
+    for column in floats {
+        let path = ColumnPath::from(column.name.as_str());
+        properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
     }
     properties
         .set_created_by(concat!("tidemark ", env!("CARGO_PKG_VERSION")).to_owned())

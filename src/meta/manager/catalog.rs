@@ -1,7 +1,8 @@
 //! From a catalog command to catalog changes: everything that can be wrong is found here. Pure.
 
 use crate::catalog::{
-    CatalogAt, CatalogChange, Relation, RelationBody, SYSTEM_SCHEMAS, Schema, Table, View,
+    CatalogAt, CatalogChange, ColumnType, Relation, RelationBody, SYSTEM_SCHEMAS, Schema, Table,
+    View,
 };
 use crate::epoch::{Epoch, Lifetime};
 use crate::id::{ColumnId, ObjectId};
@@ -45,7 +46,24 @@ impl Context<'_> {
             CatalogCommand::CreateView { schema, name, view, or_replace } => {
                 self.create_view(&schema, name, view, or_replace)
             }
+            CatalogCommand::All(commands) => self.run_all(commands),
         }
+    }
+
+    /// Runs commands one after another, each on what those before it leave. All of them or none.
+    fn run_all(&mut self, commands: Vec<CatalogCommand>) -> Result<Outcome, MetaError> {
+        let mut all = Outcome::default();
+        let mut catalog = self.catalog.clone();
+        for command in commands {
+            let mut one =
+                Context { catalog: &catalog, epoch: self.epoch, next_id: &mut *self.next_id };
+            let outcome = one.run(command)?;
+            catalog = catalog.after(&outcome.changes, self.epoch);
+            all.changes.extend(outcome.changes);
+            all.notices.extend(outcome.notices);
+            all.dropped_tables.extend(outcome.dropped_tables);
+        }
+        Ok(all)
     }
 
     fn create_schema(&mut self, name: String, if_not_exists: bool) -> Result<Outcome, MetaError> {
@@ -127,7 +145,7 @@ impl Context<'_> {
                 return Err(MetaError::new(ErrorKind::DuplicateRelation, message));
             }
             self.expect_kind(existing, RelationKind::View)?;
-            if view.depends_on.contains(&existing.id) {
+            if self.reads(&view, existing.id) {
                 let message = format!("view \"{name}\" cannot read itself");
                 return Err(MetaError::new(ErrorKind::InvalidDefinition, message));
             }
@@ -141,6 +159,23 @@ impl Context<'_> {
             body: RelationBody::View(view),
         };
         Ok(Outcome { changes: vec![CatalogChange::Define(relation)], ..Outcome::default() })
+    }
+
+    /// Whether a view reads `relation`, directly or through other views.
+    fn reads(&self, view: &View, relation: ObjectId) -> bool {
+        let mut seen: Vec<ObjectId> = vec![];
+        let mut open = view.depends_on.clone();
+        while let Some(id) = open.pop() {
+            if id == relation {
+                return true;
+            }
+            if !seen.contains(&id) {
+                seen.push(id);
+                let below = self.catalog.relation_by_id(id).and_then(|r| r.as_view());
+                open.extend(below.into_iter().flat_map(|view| &view.depends_on));
+            }
+        }
+        false
     }
 
     fn drop_relation(
@@ -273,6 +308,11 @@ impl Context<'_> {
 
     fn schema_for_new(&self, name: &str) -> Result<ObjectId, MetaError> {
         refuse_system_schema(name)?;
+        if name.is_empty() {
+            let message = "no schema has been selected to create in";
+            return Err(MetaError::new(ErrorKind::UndefinedSchema, message)
+                .hint("No schema of search_path exists: name the schema, or SET search_path."));
+        }
         self.catalog.schema(name).map(|schema| schema.id).ok_or_else(|| {
             MetaError::new(ErrorKind::UndefinedSchema, format!("schema \"{name}\" does not exist"))
         })
@@ -318,6 +358,14 @@ fn new_table(columns: Vec<NewColumn>, primary_key: &[String]) -> Result<Table, M
             let message = format!("column \"{name}\" named in key does not exist");
             return Err(MetaError::new(ErrorKind::UndefinedColumn, message));
         };
+        if matches!(column.column_type, ColumnType::Interval | ColumnType::Jsonb) {
+            let message = format!(
+                "column \"{name}\" cannot be in a primary key: {} has values that are equal and \
+                 look different",
+                column.column_type
+            );
+            return Err(MetaError::new(ErrorKind::InvalidDefinition, message));
+        }
         column.not_null = true;
         table.primary_key.push(column.id);
     }
