@@ -11,6 +11,7 @@ mod durability;
 mod harness;
 mod location;
 mod maintenance;
+mod model;
 mod protocol;
 mod psql;
 mod restore;

@@ -1,0 +1,294 @@
+//! Random programs against the engine, beside a model that knows nothing of files: it keeps every
+//! state of the database, by epoch. After each step both must say the same.
+//!
+//! 2,000 programs run by default, as many as `TIDEMARK_MODEL_PROGRAMS` says otherwise. A program that
+//! fails is shrunk to the shortest that still does, and printed as steps; those found so far are
+//! named tests at the end.
+
+mod engine;
+mod world;
+
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use self::engine::Engine;
+use self::world::History;
+
+const PROGRAMS: u32 = 2000;
+const STEPS_MAX: usize = 14;
+
+/// One step. Numbers name tables, columns and snapshots by their place among those there are.
+#[derive(Clone, Debug)]
+pub enum Step {
+    CreateTable {
+        keyed: bool,
+    },
+    DropTable(u8),
+    AddColumn {
+        table: u8,
+        backfill: Option<i8>,
+    },
+    DropColumn {
+        table: u8,
+        column: u8,
+    },
+    RenameColumn {
+        table: u8,
+        column: u8,
+    },
+    RenameTable(u8),
+    /// Rows with keys from `from` on; as an object even if they are few.
+    Insert {
+        table: u8,
+        from: u8,
+        count: u8,
+        object: bool,
+    },
+    /// The rows whose first column leaves `rest` when divided by `by`.
+    Delete {
+        table: u8,
+        by: u8,
+        rest: u8,
+    },
+    Update {
+        table: u8,
+        by: u8,
+        rest: u8,
+        to: i8,
+    },
+    Truncate(u8),
+    /// Two writes that saw the same and kill the same rows: one of them must lose.
+    Collide {
+        table: u8,
+    },
+    /// Deletes that land while their table is compacted.
+    DeleteWhileCompacting {
+        table: u8,
+        by: u8,
+        rest: u8,
+    },
+    Compact,
+    Vacuum {
+        any_age: bool,
+    },
+    Backup,
+    DeleteSnapshot(u8),
+    Retention {
+        none: bool,
+    },
+    Advance {
+        seconds: u16,
+    },
+    /// The clock goes back, as clocks do.
+    StepBack {
+        seconds: u16,
+    },
+    /// A session begins to read, and goes on reading what it saw.
+    Hold,
+    Release,
+    Restart,
+    Restore(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let table = || 0..4_u8;
+    prop_oneof![
+        3 => any::<bool>().prop_map(|keyed| Step::CreateTable { keyed }),
+        1 => table().prop_map(Step::DropTable),
+        1 => (table(), any::<Option<i8>>())
+            .prop_map(|(table, backfill)| Step::AddColumn { table, backfill }),
+        1 => (table(), 0..4_u8).prop_map(|(table, column)| Step::DropColumn { table, column }),
+        1 => (table(), 0..4_u8).prop_map(|(table, column)| Step::RenameColumn { table, column }),
+        1 => table().prop_map(Step::RenameTable),
+        8 => (table(), 0..20_u8, 1..6_u8, any::<bool>()).prop_map(|(table, from, count, object)| {
+            Step::Insert { table, from, count, object }
+        }),
+        4 => (table(), 1..4_u8, 0..3_u8).prop_map(|(table, by, rest)| {
+            Step::Delete { table, by, rest }
+        }),
+        3 => (table(), 1..4_u8, 0..3_u8, any::<i8>()).prop_map(|(table, by, rest, to)| {
+            Step::Update { table, by, rest, to }
+        }),
+        1 => table().prop_map(Step::Truncate),
+        1 => table().prop_map(|table| Step::Collide { table }),
+        2 => (table(), 1..4_u8, 0..3_u8).prop_map(|(table, by, rest)| {
+            Step::DeleteWhileCompacting { table, by, rest }
+        }),
+        4 => Just(Step::Compact),
+        4 => any::<bool>().prop_map(|any_age| Step::Vacuum { any_age }),
+        3 => Just(Step::Backup),
+        1 => (0..3_u8).prop_map(Step::DeleteSnapshot),
+        1 => any::<bool>().prop_map(|none| Step::Retention { none }),
+        3 => (1..900_u16).prop_map(|seconds| Step::Advance { seconds }),
+        1 => (1..900_u16).prop_map(|seconds| Step::StepBack { seconds }),
+        1 => Just(Step::Hold),
+        1 => Just(Step::Release),
+        1 => Just(Step::Restart),
+        1 => (0..3_u8).prop_map(Step::Restore),
+    ]
+}
+
+/// Runs a program; an error says where the engine and the model part.
+fn run(steps: &[Step]) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut engine = Engine::start().await;
+        let mut history = History::new(engine.first_epoch());
+        for (number, step) in steps.iter().enumerate() {
+            engine.step(step, &mut history).await;
+            let differs = engine.differs(&history, number).await;
+            if let Some(differs) = differs {
+                return Err(format!("after step {} ({step:?}): {differs}", number + 1));
+            }
+        }
+        match engine.differs_anywhere(&history).await {
+            Some(differs) => Err(format!("at the end: {differs}")),
+            None => Ok(()),
+        }
+    })
+}
+
+#[test]
+fn the_engine_answers_as_the_model_does() {
+    let programs = std::env::var("TIDEMARK_MODEL_PROGRAMS").ok();
+    let programs = programs.map_or(PROGRAMS, |text| text.parse().unwrap());
+    let config = Config { cases: programs, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let outcome =
+        runner.run(&vec(step(), 1..STEPS_MAX), |steps| run(&steps).map_err(TestCaseError::fail));
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
+/// Bugs that other stores had, as programs.
+mod known {
+    use super::{Step, run};
+
+    fn passes(steps: &[Step]) {
+        if let Err(differs) = run(steps) {
+            panic!("{differs}");
+        }
+    }
+
+    fn insert(from: u8, object: bool) -> Step {
+        Step::Insert { table: 0, from, count: 5, object }
+    }
+
+    #[test]
+    fn an_idle_table_past_retention_stays_readable() {
+        let later = || Step::Advance { seconds: 899 };
+        let idle = [
+            Step::CreateTable { keyed: true },
+            insert(0, true),
+            Step::CreateTable { keyed: true },
+            later(),
+            later(),
+            Step::Insert { table: 1, from: 0, count: 2, object: true },
+            Step::Vacuum { any_age: true },
+            later(),
+            Step::Vacuum { any_age: true },
+        ];
+        passes(&idle);
+    }
+
+    #[test]
+    fn a_column_renamed_and_its_past_forgotten_keeps_its_values() {
+        let steps = [
+            Step::CreateTable { keyed: false },
+            insert(0, true),
+            Step::RenameColumn { table: 0, column: 1 },
+            Step::Retention { none: true },
+            Step::Vacuum { any_age: true },
+            Step::Compact,
+            Step::Vacuum { any_age: true },
+            Step::Restart,
+        ];
+        passes(&steps);
+    }
+
+    #[test]
+    fn a_column_dropped_and_added_again_is_another_one() {
+        let steps = [
+            Step::CreateTable { keyed: true },
+            insert(0, true),
+            Step::DropColumn { table: 0, column: 1 },
+            Step::AddColumn { table: 0, backfill: Some(7) },
+            insert(3, false),
+            Step::Backup,
+            Step::Compact,
+        ];
+        passes(&steps);
+    }
+
+    #[test]
+    fn a_dropped_table_is_in_its_snapshot() {
+        let steps = [
+            Step::CreateTable { keyed: false },
+            insert(0, true),
+            Step::Retention { none: true },
+            Step::Backup,
+            Step::DropTable(0),
+            Step::Advance { seconds: 800 },
+            Step::Vacuum { any_age: true },
+            Step::Restore(0),
+            Step::Vacuum { any_age: true },
+        ];
+        passes(&steps);
+    }
+
+    #[test]
+    fn compaction_repeats_no_row_in_the_past_and_loses_no_delete() {
+        let delete = |rest| Step::DeleteWhileCompacting { table: 0, by: 3, rest };
+        let steps = [
+            Step::CreateTable { keyed: false },
+            insert(0, true),
+            insert(3, true),
+            insert(5, false),
+            delete(0),
+            delete(1),
+            Step::StepBack { seconds: 600 },
+            Step::Compact,
+            Step::Backup,
+            Step::Vacuum { any_age: true },
+            Step::Restart,
+        ];
+        passes(&steps);
+    }
+
+    #[test]
+    fn a_long_read_outlives_vacuum() {
+        let steps = [
+            Step::CreateTable { keyed: true },
+            insert(0, true),
+            Step::Retention { none: true },
+            Step::Hold,
+            Step::Truncate(0),
+            Step::Vacuum { any_age: true },
+            Step::Vacuum { any_age: true },
+            Step::Release,
+            Step::Vacuum { any_age: true },
+        ];
+        passes(&steps);
+    }
+
+    #[test]
+    fn a_restore_of_the_first_snapshot_keeps_what_the_later_ones_hold() {
+        let steps = [
+            Step::CreateTable { keyed: true },
+            insert(0, true),
+            Step::Retention { none: true },
+            Step::Backup,
+            insert(3, true),
+            Step::Backup,
+            Step::Truncate(0),
+            Step::Restore(0),
+            Step::Vacuum { any_age: true },
+            insert(9, true),
+            Step::Restore(1),
+            Step::Vacuum { any_age: true },
+        ];
+        passes(&steps);
+    }
+}
