@@ -62,11 +62,12 @@ pub enum Step {
     Collide {
         table: u8,
     },
-    /// Deletes that land while their table is compacted.
+    /// A delete that lands so many turns after the compaction of its table began.
     DeleteWhileCompacting {
         table: u8,
         by: u8,
         rest: u8,
+        turns: u8,
     },
     Compact,
     Vacuum {
@@ -112,8 +113,8 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         1 => table().prop_map(Step::Truncate),
         1 => table().prop_map(|table| Step::Collide { table }),
-        2 => (table(), 1..4_u8, 0..3_u8).prop_map(|(table, by, rest)| {
-            Step::DeleteWhileCompacting { table, by, rest }
+        4 => (table(), 1..4_u8, 0..3_u8, 0..60_u8).prop_map(|(table, by, rest, turns)| {
+            Step::DeleteWhileCompacting { table, by, rest, turns }
         }),
         4 => Just(Step::Compact),
         4 => any::<bool>().prop_map(|any_age| Step::Vacuum { any_age }),
@@ -240,21 +241,24 @@ mod known {
 
     #[test]
     fn compaction_repeats_no_row_in_the_past_and_loses_no_delete() {
-        let delete = |rest| Step::DeleteWhileCompacting { table: 0, by: 3, rest };
-        let steps = [
-            Step::CreateTable { keyed: false },
-            insert(0, true),
-            insert(3, true),
-            insert(5, false),
-            delete(0),
-            delete(1),
-            Step::StepBack { seconds: 600 },
-            Step::Compact,
-            Step::Backup,
-            Step::Vacuum { any_age: true },
-            Step::Restart,
-        ];
-        passes(&steps);
+        // At one of these turns the compaction has read the rows and not committed yet.
+        for turns in 0..80 {
+            let delete = |rest| Step::DeleteWhileCompacting { table: 0, by: 3, rest, turns };
+            let steps = [
+                Step::CreateTable { keyed: turns % 2 == 0 },
+                insert(0, true),
+                insert(5, true),
+                insert(10, false),
+                delete(0),
+                delete(1),
+                Step::StepBack { seconds: 600 },
+                Step::Compact,
+                Step::Backup,
+                Step::Vacuum { any_age: true },
+                Step::Restart,
+            ];
+            passes(&steps);
+        }
     }
 
     #[test]
