@@ -28,12 +28,47 @@ pub struct TableWrite {
     pub born: Vec<Arc<SstInfo>>,
     #[serde(default)]
     pub dead_rows: Vec<DeadRows>,
-    /// The born rows have keys that were looked up as of `base_epoch`.
+    /// The keys of the born rows that were looked for as of `base_epoch`.
     #[serde(default)]
-    pub keyed: bool,
+    pub keys: WrittenKeys,
     /// Every row alive when this commits dies first.
     #[serde(default)]
     pub truncate: bool,
+}
+
+/// Keys of rows that are born.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WrittenKeys {
+    /// The table has no key, or the rows have the keys of rows that die.
+    #[default]
+    None,
+    /// A hash of each.
+    Hashes(Vec<u64>),
+    /// Too many to tell.
+    Any,
+}
+
+impl WrittenKeys {
+    /// Whether some key may be among both.
+    pub fn meet(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::None, _) | (_, Self::None) => false,
+            (Self::Any, _) | (_, Self::Any) => true,
+            (Self::Hashes(a), Self::Hashes(b)) => {
+                let (few, many) = if a.len() < b.len() { (a, b) } else { (b, a) };
+                few.iter().any(|hash| many.contains(hash))
+            }
+        }
+    }
+
+    /// What it takes to keep them.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::None | Self::Any => 1,
+            Self::Hashes(hashes) => hashes.len(),
+        }
+    }
 }
 
 /// Rows of one file that die. Of a file that is born in the same write, they were never alive.

@@ -7,6 +7,7 @@ mod delete;
 mod describe;
 mod explain;
 mod insert;
+mod keys;
 mod rows;
 mod set;
 mod show;

@@ -15,7 +15,7 @@ use sqlparser::ast::{AssignmentTarget, Expr, Query, SelectItem, Update, UpdateTa
 use super::delete::{Target, quoted};
 use super::rows::Conform;
 use super::writes::Places;
-use super::{Outcome, Parameters, Reply, insert, writes};
+use super::{Outcome, Parameters, Reply, insert, keys, writes};
 use crate::catalog::{Relation, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -76,7 +76,7 @@ impl Frontend {
             let mut write = writes::table_write(&relation);
             if changes_key(&table, update)? {
                 check_unique(planner, &relation, &table, &staged.files, &places).await?;
-                write.keyed = true;
+                write.keys = keys::written_keys(&table, &staged.files)?;
             }
             write.dead_rows = places.into_dead_rows();
             write.born = staged.files.clone();
@@ -164,7 +164,7 @@ async fn check_unique(
     replaced: &Places,
 ) -> Result<(), SqlError> {
     let born: u64 = files.iter().map(|sst| sst.rows).sum();
-    let taken = writes::overwritten(planner, relation, table, files).await?;
+    let taken = keys::overwritten(planner, relation, table, files).await?;
     if born == replaced.len() && replaced.contain_all(&taken) {
         return Ok(());
     }

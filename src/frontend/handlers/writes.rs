@@ -5,15 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{AsArray as _, RecordBatch};
 use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
-use datafusion::common::{Column, ParamValues};
-use datafusion::datasource::provider_as_source;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{JoinType, LogicalPlanBuilder};
-use datafusion::prelude::ident;
 use futures::TryStreamExt as _;
 use roaring::RoaringBitmap;
 
+use super::keys;
 use crate::catalog::{Relation, Table};
 use crate::epoch::Epoch;
 use crate::frontend::Frontend;
@@ -21,14 +18,12 @@ use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
 use crate::frontend::read_view::ReadView;
-use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN};
 use crate::hummock::sst::INLINE_BYTES_TOTAL;
 use crate::hummock::sst::SstInfo;
-use crate::hummock::version::LiveFile;
 use crate::hummock::write::{self, Target};
 use crate::hummock::{HummockError, Staging};
 use crate::id::{ObjectId, SstId};
-use crate::meta::command::{Committed, DeadRows, TableWrite, Write};
+use crate::meta::command::{Committed, DeadRows, TableWrite, Write, WrittenKeys};
 use crate::meta::error::ErrorKind;
 use crate::params;
 use crate::rpc::RpcError;
@@ -142,18 +137,20 @@ impl Frontend {
             return Err(SqlError::internal("a view takes no rows"));
         };
         let keyed = !table.primary_key.is_empty();
+        let keys = keys::written_keys(table, files)?;
         let turn = self.keyed_writes.turn(relation.id);
-        let _turn = if keyed { Some(turn.lock().await) } else { None };
+        // Who writes a few keys meets nobody most of the time, and then shares a commit with others.
+        let mut held = if keys == WrittenKeys::Any { Some(turn.lock().await) } else { None };
         let mut attempts = 0;
         loop {
             attempts += 1;
             let mut planner = planner.clone();
             planner.view = self.latest_view();
             let mut write = table_write(relation);
-            write.keyed = keyed;
+            write.keys = keys.clone();
             write.born = files.clone();
             if keyed {
-                write.dead_rows = overwritten(&planner, relation, table, files).await?;
+                write.dead_rows = keys::overwritten(&planner, relation, table, files).await?;
             }
             match self.commit(planner.view.epoch, vec![write]).await {
                 Err(RpcError::Refused(refused))
@@ -162,6 +159,9 @@ impl Frontend {
                         && self.still_defined(relation) =>
                 {
                     self.catch_up().await?;
+                    if held.is_none() && keyed {
+                        held = Some(turn.lock().await);
+                    }
                 }
                 outcome => return Ok(outcome.map(|_| ())?),
             }
@@ -216,40 +216,9 @@ pub fn table_write(relation: &Relation) -> TableWrite {
         definition_born: relation.lifetime.born,
         born: vec![],
         dead_rows: vec![],
-        keyed: false,
+        keys: WrittenKeys::None,
         truncate: false,
     }
-}
-
-/// The places of rows whose key is among the keys of the staged files.
-pub async fn overwritten(
-    planner: &Planner,
-    relation: &Relation,
-    table: &Table,
-    files: &[Arc<SstInfo>],
-) -> Result<Vec<DeadRows>, SqlError> {
-    let live = planner.view.version.files_at(relation.id, planner.view.epoch);
-    if live.is_empty() {
-        return Ok(vec![]);
-    }
-    let staged: Vec<LiveFile> =
-        files.iter().map(|sst| LiveFile { sst: Arc::clone(sst), dead: None }).collect();
-    let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
-    let of_keys = || keys.iter().map(|key| ident(*key));
-    let columns = |side: &str| -> Vec<Column> {
-        keys.iter().map(|key| Column::new(Some(side), *key)).collect()
-    };
-    let old = provider_as_source(Arc::new(planner.scan_files(table, live).with_places()));
-    let old = LogicalPlanBuilder::scan("old", old, None)?
-        .project(of_keys().chain([ident(FILE_COLUMN), ident(POSITION_COLUMN)]))?;
-    let new = provider_as_source(Arc::new(planner.scan_files(table, staged)));
-    let new = LogicalPlanBuilder::scan("new", new, None)?.project(of_keys())?.build()?;
-    let plan = old
-        .join(new, JoinType::LeftSemi, (columns("old"), columns("new")), None)?
-        .project([ident(FILE_COLUMN), ident(POSITION_COLUMN)])?
-        .build()?;
-    let rows = planner.execute(planner.state()?, plan, ParamValues::List(vec![])).await?;
-    Ok(collect_places(rows).await?.into_dead_rows())
 }
 
 /// The places in a stream of (file, position).

@@ -85,8 +85,14 @@ impl Keys {
             return None;
         }
         let place = |id| table.columns.iter().position(|column| column.id == id);
-        let columns = table.primary_key.iter().map(|id| Column::of(batch.column(place(*id)?)));
-        columns.collect::<Option<Vec<_>>>().map(Self)
+        let columns = table.primary_key.iter();
+        let columns = columns.map(|id| place(*id).map(|place| batch.column(place).clone()));
+        Self::of_columns(&columns.collect::<Option<Vec<_>>>()?)
+    }
+
+    /// The keys whose columns these are, in the order of the key.
+    pub fn of_columns(columns: &[ArrayRef]) -> Option<Self> {
+        columns.iter().map(Column::of).collect::<Option<Vec<_>>>().map(Self)
     }
 
     /// The key of a row. `None` where a column is null.

@@ -5,6 +5,7 @@
 //! caller goes away, a commit is never left half way.
 
 mod catalog;
+mod recent_keys;
 mod recovery;
 mod writer;
 mod writes;

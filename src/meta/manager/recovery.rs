@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::info;
 
+use super::recent_keys::RecentKeys;
 use super::writer::Writer;
 use super::{Manager, Published, QUEUE_LENGTH, Request};
 use crate::catalog::{CatalogChange, PUBLIC, Schema};
@@ -90,6 +91,7 @@ pub async fn open(
         state_store: state_store.clone(),
         data_directory,
         lease,
+        recent_keys: RecentKeys::since(state.version.max_committed_epoch),
         clock: Arc::clone(&clock),
         state,
         published: Arc::clone(&published),

@@ -11,7 +11,9 @@ use crate::epoch::ManualClock;
 use crate::hummock::sst::SstInfo;
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::VersionId;
-use crate::meta::command::{AlterStep, CreateTable, DeadRows, NewColumn, RelationKind, TableWrite};
+use crate::meta::command::{
+    AlterStep, CreateTable, DeadRows, NewColumn, RelationKind, TableWrite, WrittenKeys,
+};
 use crate::meta::keys;
 use crate::meta::state::decode_value;
 use crate::meta::store::{MemoryStore, MetaStore};
@@ -97,7 +99,7 @@ impl Cluster {
             definition_born: relation.lifetime.born,
             born: vec![],
             dead_rows: vec![],
-            keyed: false,
+            keys: WrittenKeys::None,
             truncate: false,
         }
     }

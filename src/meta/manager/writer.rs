@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use super::recent_keys::RecentKeys;
 use super::writes::{self, Group};
 use super::{Published, Reply, Request, Standing};
 use crate::epoch::{Clock, Epoch};
@@ -29,6 +30,7 @@ pub(super) struct Writer {
     pub state_store: Storage,
     pub data_directory: String,
     pub lease: Lease,
+    pub recent_keys: RecentKeys,
     pub clock: Arc<dyn Clock>,
     pub state: Arc<State>,
     pub published: Arc<Published>,
@@ -120,7 +122,7 @@ impl Writer {
         let mut group = Group::default();
         let mut accepted = Vec::with_capacity(writes.len());
         for (write, reply) in writes {
-            match group.add(&write, &catalog, &self.state.version) {
+            match group.add(&write, &catalog, &self.state.version, &self.recent_keys) {
                 Ok(()) => accepted.push(reply),
                 Err(error) => answer(reply, Err(error)),
             }
@@ -128,7 +130,13 @@ impl Writer {
         if accepted.is_empty() {
             return;
         }
+        let keys = group.take_keys();
         let outcome = self.commit(|change, _| group.fill(&mut change.delta)).await;
+        if let Ok(committed) = &outcome {
+            for (table, keys) in keys {
+                self.recent_keys.record(table, committed.epoch, keys);
+            }
+        }
         for reply in accepted {
             answer(reply, outcome.clone());
         }

@@ -1,15 +1,17 @@
 //! From staged writes to a version delta: conflicts are found here. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use super::recent_keys::RecentKeys;
 use crate::catalog::CatalogAt;
+use crate::epoch::Epoch;
 use crate::hummock::sst::SstInfo;
 use crate::hummock::version::{FileStamp, Version, VersionDelta};
 use crate::id::{ObjectId, SstId};
-use crate::meta::command::{Compaction, DeadRows, TableWrite, Write};
+use crate::meta::command::{Compaction, DeadRows, TableWrite, Write, WrittenKeys};
 use crate::meta::error::{ErrorKind, MetaError};
 
 /// Writes that share one epoch. Each is taken whole or not at all.
@@ -18,8 +20,8 @@ pub struct Group {
     born: BTreeMap<SstId, Arc<SstInfo>>,
     dead_rows: BTreeMap<(ObjectId, SstId), RoaringBitmap>,
     died: BTreeMap<SstId, ObjectId>,
-    /// Tables that got rows in this group.
-    grown: HashSet<ObjectId>,
+    /// Keys that came to tables in this group.
+    keys: Vec<(ObjectId, WrittenKeys)>,
 }
 
 impl Group {
@@ -29,14 +31,23 @@ impl Group {
         write: &Write,
         catalog: &CatalogAt,
         version: &Version,
+        recent: &RecentKeys,
     ) -> Result<(), MetaError> {
         for table in &write.tables {
-            self.check(table, write, catalog, version)?;
+            self.check(table, catalog, version)?;
+            if self.may_hold_new_keys(table, write.base_epoch, recent) {
+                return Err(conflict("another session wrote keys of the same table"));
+            }
         }
         for table in &write.tables {
             self.take(table, version);
         }
         Ok(())
+    }
+
+    /// The keys that the group brings, by table.
+    pub fn take_keys(&mut self) -> Vec<(ObjectId, WrittenKeys)> {
+        std::mem::take(&mut self.keys)
     }
 
     /// Writes everything into `delta`.
@@ -54,16 +65,12 @@ impl Group {
     fn check(
         &self,
         table: &TableWrite,
-        write: &Write,
         catalog: &CatalogAt,
         version: &Version,
     ) -> Result<(), MetaError> {
         let definition = catalog.relation_by_id(table.table_id);
         if definition.is_none_or(|d| d.lifetime.born != table.definition_born) {
             return Err(conflict("the table was altered or dropped by another session"));
-        }
-        if table.keyed && self.may_hold_new_keys(table.table_id, write, version) {
-            return Err(conflict("another session wrote keys of the same table"));
         }
         for dead in &table.dead_rows {
             let fresh = table.born.iter().any(|sst| sst.id == dead.sst_id);
@@ -74,10 +81,11 @@ impl Group {
         Ok(())
     }
 
-    /// Whether rows came to the table after the write looked for its keys.
-    fn may_hold_new_keys(&self, table: ObjectId, write: &Write, version: &Version) -> bool {
-        self.grown.contains(&table)
-            || version.table_files(table).any(|file| file.lifetime.born > write.base_epoch)
+    /// Whether a key of the write may have come to the table after the write looked for it.
+    fn may_hold_new_keys(&self, write: &TableWrite, base: Epoch, recent: &RecentKeys) -> bool {
+        let mut in_group = self.keys.iter().filter(|(table, _)| *table == write.table_id);
+        in_group.any(|(_, keys)| keys.meet(&write.keys))
+            || recent.may_have_come(write.table_id, base, &write.keys)
     }
 
     fn all_alive(
@@ -100,8 +108,8 @@ impl Group {
             let alive = version.table_files(table.table_id).filter(|f| f.lifetime.is_open());
             self.died.extend(alive.map(|file| (file.sst.id, table.table_id)));
         }
-        if !table.born.is_empty() {
-            self.grown.insert(table.table_id);
+        if table.keys != WrittenKeys::None {
+            self.keys.push((table.table_id, table.keys.clone()));
         }
         self.born.extend(table.born.iter().map(|sst| (sst.id, Arc::clone(sst))));
         for dead in &table.dead_rows {
@@ -147,13 +155,17 @@ fn conflict(why: &str) -> MetaError {
 mod tests {
     use super::*;
     use crate::catalog::{Catalog, CatalogChange, Relation, RelationBody, Table};
-    use crate::epoch::{Epoch, Lifetime};
+    use crate::epoch::Lifetime;
     use crate::id::{ColumnId, VersionId};
 
     const TABLE: ObjectId = ObjectId(7);
 
     fn epoch(n: u64) -> Epoch {
         Epoch::from_u64(n << 16)
+    }
+
+    fn recent() -> RecentKeys {
+        RecentKeys::since(epoch(1))
     }
 
     fn catalog() -> CatalogAt {
@@ -197,7 +209,7 @@ mod tests {
             definition_born: epoch(1),
             born: vec![],
             dead_rows: vec![],
-            keyed: false,
+            keys: WrittenKeys::None,
             truncate: false,
         };
         edit(&mut table);
@@ -212,9 +224,9 @@ mod tests {
     #[test]
     fn two_writes_killing_one_row_conflict_and_others_share_the_epoch() {
         let (mut group, catalog, version) = (Group::default(), catalog(), version());
-        group.add(&kill(3), &catalog, &version).unwrap();
-        group.add(&kill(4), &catalog, &version).unwrap();
-        let error = group.add(&kill(3), &catalog, &version).unwrap_err();
+        group.add(&kill(3), &catalog, &version, &recent()).unwrap();
+        group.add(&kill(4), &catalog, &version, &recent()).unwrap();
+        let error = group.add(&kill(3), &catalog, &version, &recent()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Conflict);
         let mut delta = VersionDelta::empty(&version, epoch(6));
         group.fill(&mut delta);
@@ -222,29 +234,32 @@ mod tests {
     }
 
     #[test]
-    fn keys_looked_up_before_rows_came_conflict() {
+    fn one_key_written_twice_conflicts_and_others_share_the_epoch() {
         let (mut group, catalog, version) = (Group::default(), catalog(), version());
-        let mut late = write(|t| t.keyed = true);
-        late.base_epoch = epoch(4);
-        assert!(group.add(&late, &catalog, &version).is_err());
-        let keyed = write(|t| {
-            t.keyed = true;
-            t.born = vec![sst(2)];
-        });
-        group.add(&keyed, &catalog, &version).unwrap();
-        assert!(group.add(&write(|t| t.keyed = true), &catalog, &version).is_err());
+        let keyed = |hash| write(|t| t.keys = WrittenKeys::Hashes(vec![hash]));
+        let mut came = recent();
+        came.record(TABLE, epoch(6), WrittenKeys::Hashes(vec![1]));
+        assert!(group.add(&keyed(1), &catalog, &version, &came).is_err());
+        group.add(&keyed(2), &catalog, &version, &came).unwrap();
+        group.add(&keyed(3), &catalog, &version, &came).unwrap();
+        assert!(group.add(&keyed(2), &catalog, &version, &came).is_err());
+        assert_eq!(group.take_keys().len(), 2);
     }
 
     #[test]
     fn rows_of_a_truncated_file_cannot_die_again() {
         let (mut group, catalog, version) = (Group::default(), catalog(), version());
-        group.add(&write(|t| t.truncate = true), &catalog, &version).unwrap();
-        assert!(group.add(&kill(1), &catalog, &version).is_err());
+        group.add(&write(|t| t.truncate = true), &catalog, &version, &recent()).unwrap();
+        assert!(group.add(&kill(1), &catalog, &version, &recent()).is_err());
     }
 
     #[test]
     fn a_definition_that_changed_conflicts() {
         let (mut group, catalog, version) = (Group::default(), catalog(), version());
-        assert!(group.add(&write(|t| t.definition_born = epoch(2)), &catalog, &version).is_err());
+        assert!(
+            group
+                .add(&write(|t| t.definition_born = epoch(2)), &catalog, &version, &recent())
+                .is_err()
+        );
     }
 }

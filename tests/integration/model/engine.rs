@@ -24,7 +24,7 @@ use tidemark::layout;
 use tidemark::meta::MetaNode;
 use tidemark::meta::command::{
     AlterStep, CatalogCommand, CreateTable, DeadRows, NewColumn, Pins, RelationKind, TableWrite,
-    Write,
+    Write, WrittenKeys,
 };
 use tidemark::meta::error::{ErrorKind, MetaError};
 use tidemark::meta::maintenance::MaintenanceSettings;
@@ -297,7 +297,7 @@ impl Engine {
         if history.now()[&name].keyed {
             let keys: HashSet<_> = rows.iter().map(|row| row[0]).collect();
             write.dead_rows = self.places(&name, |row| keys.contains(&row[0])).await;
-            write.keyed = true;
+            write.keys = WrittenKeys::Any;
         }
         let epoch = self.write(write).await.unwrap();
         history.change(epoch, |world| world.get_mut(&name).unwrap().insert(&rows));
@@ -399,7 +399,7 @@ impl Engine {
             definition_born: relation.lifetime.born,
             born: vec![],
             dead_rows: vec![],
-            keyed: false,
+            keys: WrittenKeys::None,
             truncate: false,
         }
     }

@@ -1,0 +1,208 @@
+//! Finding the old rows of new keys, at a cost that grows with the keys and not with the table.
+//!
+//! A few keys are looked for one by one: the ranges of the files leave out most files, the statistics,
+//! page index and bloom filters of the others most of their pages. Many keys are joined.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::cast;
+use datafusion::common::{Column, ParamValues, ScalarValue};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::utils::{conjunction, disjunction};
+use datafusion::logical_expr::{JoinType, LogicalPlanBuilder};
+use datafusion::prelude::{Expr, ident, lit};
+use roaring::RoaringBitmap;
+
+use super::writes::collect_places;
+use crate::catalog::{Relation, Table};
+use crate::frontend::error::SqlError;
+use crate::frontend::planner::Planner;
+use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN};
+use crate::hummock::sst::schema::table_schema;
+use crate::hummock::sst::{Keys, SstInfo};
+use crate::hummock::version::LiveFile;
+use crate::meta::command::{DeadRows, WrittenKeys};
+
+/// Keys looked for one by one, at most.
+const FEW: usize = 256;
+
+/// The keys of staged rows, where they are few enough to be held.
+struct FewKeys {
+    rows: RecordBatch,
+    keys: Vec<Vec<u8>>,
+}
+
+/// What the meta role is to know of the keys of staged files.
+pub fn written_keys(table: &Table, files: &[Arc<SstInfo>]) -> Result<WrittenKeys, SqlError> {
+    if table.primary_key.is_empty() {
+        return Ok(WrittenKeys::None);
+    }
+    Ok(few_keys(table, files)?.map_or(WrittenKeys::Any, |few| {
+        let hash = |key: &Vec<u8>| {
+            let mut hasher = DefaultHasher::new();
+            key.hash(&mut hasher);
+            hasher.finish()
+        };
+        WrittenKeys::Hashes(few.keys.iter().map(hash).collect())
+    }))
+}
+
+/// The places of rows whose key is among the keys of the staged files.
+pub async fn overwritten(
+    planner: &Planner,
+    relation: &Relation,
+    table: &Table,
+    files: &[Arc<SstInfo>],
+) -> Result<Vec<DeadRows>, SqlError> {
+    let live = planner.view.version.files_at(relation.id, planner.view.epoch);
+    if live.is_empty() {
+        return Ok(vec![]);
+    }
+    match few_keys(table, files)? {
+        Some(few) => look_up(planner, table, live, &few).await,
+        None => join(planner, table, live, files).await,
+    }
+}
+
+/// The keys of files whose rows lie inline. Objects hold too many.
+fn few_keys(table: &Table, files: &[Arc<SstInfo>]) -> Result<Option<FewKeys>, SqlError> {
+    let [only] = files else { return Ok(None) };
+    let Some(inline) = only.inline.as_ref().filter(|_| only.rows <= FEW as u64) else {
+        return Ok(None);
+    };
+    let stored = inline.rows().map_err(datafusion::error::DataFusionError::from)?;
+    let schema = table_schema(table);
+    let columns = stored.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| cast(column, field.data_type()));
+    let rows = columns
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(|columns| RecordBatch::try_new(Arc::clone(&schema), columns));
+    let rows = rows.map_err(datafusion::error::DataFusionError::from)?;
+    let Some(keys) = Keys::of(table, &rows) else { return Ok(None) };
+    let keys: Option<Vec<_>> = (0..rows.num_rows()).map(|row| keys.row(row)).collect();
+    Ok(keys.map(|keys| FewKeys { rows, keys }))
+}
+
+async fn look_up(
+    planner: &Planner,
+    table: &Table,
+    live: Vec<LiveFile>,
+    few: &FewKeys,
+) -> Result<Vec<DeadRows>, SqlError> {
+    let wanted: HashSet<&[u8]> = few.keys.iter().map(Vec::as_slice).collect();
+    let may_hold = |file: &LiveFile| {
+        let range = file.sst.keys.as_ref();
+        range.is_none_or(|range| wanted.iter().any(|key| range.may_hold(key)))
+    };
+    let candidates = live.into_iter().filter(may_hold);
+    let (inline, objects): (Vec<_>, Vec<_>) =
+        candidates.partition(|file| file.sst.inline.is_some());
+    let mut found = vec![];
+    let mut others = objects;
+    for file in inline {
+        match inline_places(table, &file, &wanted)? {
+            Some(dead) => found.extend(dead),
+            None => others.push(file),
+        }
+    }
+    if !others.is_empty() {
+        found.extend(filtered(planner, table, others, few).await?);
+    }
+    Ok(found)
+}
+
+/// The wanted rows of a file without an object. `None` where its keys cannot be told.
+fn inline_places(
+    table: &Table,
+    file: &LiveFile,
+    wanted: &HashSet<&[u8]>,
+) -> Result<Option<Option<DeadRows>>, SqlError> {
+    let Some(inline) = &file.sst.inline else { return Ok(None) };
+    let rows = inline.rows().map_err(datafusion::error::DataFusionError::from)?;
+    let columns = table.key_columns().map(|key| {
+        let place = file.sst.columns.iter().position(|column| column.id == key.id)?;
+        cast(rows.column(place), &key.column_type.arrow_type()).ok()
+    });
+    let Some(columns) = columns.collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let Some(keys) = Keys::of_columns(&columns) else { return Ok(None) };
+    let is_alive = |row: u32| file.dead.as_ref().is_none_or(|dead| !dead.contains(row));
+    let rows = u32::try_from(rows.num_rows()).unwrap_or(u32::MAX);
+    let positions: RoaringBitmap = (0..rows)
+        .filter(|row| is_alive(*row))
+        .filter(|row| keys.row(*row as usize).is_some_and(|key| wanted.contains(key.as_slice())))
+        .collect();
+    let dead = DeadRows { sst_id: file.sst.id, positions: Arc::new(positions) };
+    Ok(Some((!dead.positions.is_empty()).then_some(dead)))
+}
+
+/// The places of rows with one of a few keys, by a filter that prunes.
+async fn filtered(
+    planner: &Planner,
+    table: &Table,
+    files: Vec<LiveFile>,
+    few: &FewKeys,
+) -> Result<Vec<DeadRows>, SqlError> {
+    let value = |place: usize, row: usize| ScalarValue::try_from_array(few.rows.column(place), row);
+    let places = table
+        .primary_key
+        .iter()
+        .filter_map(|id| table.columns.iter().position(|column| column.id == *id));
+    let places: Vec<usize> = places.collect();
+    let rows = 0..few.rows.num_rows();
+    let predicate = match places.as_slice() {
+        [place] => {
+            let values = rows.map(|row| value(*place, row).map(lit));
+            let values = values.collect::<Result<Vec<_>, _>>()?;
+            Some(ident(&table.columns[*place].name).in_list(values, false))
+        }
+        places => {
+            let equal = |row: usize| -> Result<Option<Expr>, SqlError> {
+                let columns = places.iter().map(|place| {
+                    let column = ident(&table.columns[*place].name);
+                    Ok(column.eq(lit(value(*place, row)?)))
+                });
+                Ok(conjunction(columns.collect::<Result<Vec<_>, SqlError>>()?))
+            };
+            let each = rows.map(equal).collect::<Result<Vec<_>, _>>()?;
+            disjunction(each.into_iter().flatten())
+        }
+    };
+    let predicate = predicate.ok_or_else(|| SqlError::internal("a key without columns"))?;
+    let old = provider_as_source(Arc::new(planner.scan_files(table, files).with_places()));
+    let plan = LogicalPlanBuilder::scan("old", old, None)?
+        .filter(predicate)?
+        .project([ident(FILE_COLUMN), ident(POSITION_COLUMN)])?
+        .build()?;
+    let rows = planner.execute(planner.state()?, plan, ParamValues::List(vec![])).await?;
+    Ok(collect_places(rows).await?.into_dead_rows())
+}
+
+/// The places of rows that have a key of the staged files, by a join.
+async fn join(
+    planner: &Planner,
+    table: &Table,
+    live: Vec<LiveFile>,
+    files: &[Arc<SstInfo>],
+) -> Result<Vec<DeadRows>, SqlError> {
+    let staged: Vec<LiveFile> =
+        files.iter().map(|sst| LiveFile { sst: Arc::clone(sst), dead: None }).collect();
+    let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
+    let of_keys = || keys.iter().map(|key| ident(*key));
+    let columns = |side: &str| -> Vec<Column> {
+        keys.iter().map(|key| Column::new(Some(side), *key)).collect()
+    };
+    let old = provider_as_source(Arc::new(planner.scan_files(table, live).with_places()));
+    let old = LogicalPlanBuilder::scan("old", old, None)?
+        .project(of_keys().chain([ident(FILE_COLUMN), ident(POSITION_COLUMN)]))?;
+    let new = provider_as_source(Arc::new(planner.scan_files(table, staged)));
+    let new = LogicalPlanBuilder::scan("new", new, None)?.project(of_keys())?.build()?;
+    let plan = old
+        .join(new, JoinType::LeftSemi, (columns("old"), columns("new")), None)?
+        .project([ident(FILE_COLUMN), ident(POSITION_COLUMN)])?
+        .build()?;
+    let rows = planner.execute(planner.state()?, plan, ParamValues::List(vec![])).await?;
+    Ok(collect_places(rows).await?.into_dead_rows())
+}
