@@ -138,6 +138,9 @@ impl SchemaProvider for SchemaOf {
                 Ok(target.map(|table| Arc::new(table) as Arc<dyn TableProvider>))
             }
             SEARCH_PATH => {
+                if let Some(local) = self.catalog.planner.locals.get(name) {
+                    return Ok(Some(Arc::clone(local)));
+                }
                 for schema in &self.catalog.search_path {
                     if let Some(found) = self.catalog.find(schema, name).await? {
                         return Ok(Some(found));

@@ -1,8 +1,10 @@
 //! From a checked query to rows: everything a statement may see is a [`ReadView`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::common::ParamValues;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
@@ -34,7 +36,11 @@ pub struct Planner {
     pub session: SessionInfo,
     /// Schemas in which names without one are looked up, in order.
     pub search_path: Vec<String>,
+    /// Tables that only this statement has, by name; found before all others.
+    pub locals: Arc<Locals>,
 }
+
+pub type Locals = BTreeMap<String, Arc<dyn TableProvider>>;
 
 /// Rows on their way, and what their columns are called.
 pub struct Rows {

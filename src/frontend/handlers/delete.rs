@@ -3,11 +3,16 @@
 //! DataFusion's own hooks for DELETE and UPDATE see only what is left of `WHERE` after
 //! optimization and would delete too much (docs/adr/0007). So the statement becomes a `SELECT`.
 
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::TryStreamExt as _;
 use sqlparser::ast::{
     self, Delete, Expr, FromTable, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr,
     TableFactor, TableWithJoins,
 };
 
+use super::returning::Returning;
+use super::writes::{PLACE_COLUMNS, Places};
 use super::{Outcome, Parameters, Reply, insert, writes};
 use crate::catalog::Relation;
 use crate::frontend::Frontend;
@@ -26,6 +31,11 @@ impl Frontend {
         parameters: &Parameters,
     ) -> Result<Reply, SqlError> {
         session.check_writable("DELETE")?;
+        let planner = self.planner(session);
+        let returning = returning_of(&planner, delete)?;
+        if let Some(returning) = &returning {
+            returning.check(&planner, parameters).await?;
+        }
         let mut turn = None;
         for attempt in 1.. {
             let planner = self.planner(session);
@@ -34,8 +44,14 @@ impl Frontend {
                 turn = Some(self.keyed_writes.turn(relation.id).lock_owned().await);
                 continue;
             }
-            let outcome = self.delete_once(&planner, delete, parameters).await;
+            if let Some(returning) = &returning {
+                returning.clear();
+            }
+            let outcome = self.delete_once(&planner, delete, parameters, returning.as_ref()).await;
             if let Some(outcome) = self.settle(attempt, outcome).await {
+                if let (Some(returning), Ok(_)) = (&returning, &outcome) {
+                    return returning.reply(&planner, parameters, "DELETE").await;
+                }
                 return Ok(Outcome::Done(format!("DELETE {}", outcome?)).into());
             }
         }
@@ -47,12 +63,16 @@ impl Frontend {
         planner: &Planner,
         delete: &Delete,
         parameters: &Parameters,
+        returning: Option<&Returning>,
     ) -> Result<u64, SqlError> {
         let (relation, query) = delete_query(planner, delete)?;
         let state = planner.state()?;
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
-        let places = writes::collect_places(rows).await?;
+        let places = match returning {
+            None => writes::collect_places(rows).await?,
+            Some(returning) => collect_rows(rows, returning).await?,
+        };
         let count = places.len();
         if count > 0 {
             let mut write = writes::table_write(&relation);
@@ -74,14 +94,46 @@ pub fn delete_query(
     };
     let target = Target::find(planner, table)?;
     let more = delete.using.clone().unwrap_or_default();
-    let query = target.query(vec![], more, delete.selection.clone())?;
+    // What is returned is looked up in the rows as they were.
+    let wanted = delete.returning.as_ref().and(target.relation.as_table());
+    let wanted = wanted.into_iter().flat_map(|table| &table.columns);
+    let wanted = wanted.map(|column| SelectItem::ExprWithAlias {
+        expr: target.column(&column.name),
+        alias: quoted(&column.name),
+    });
+    let query = target.query(wanted.collect(), more, delete.selection.clone())?;
     Ok((target.relation, query))
+}
+
+/// What a `DELETE` returns.
+pub fn returning_of(planner: &Planner, delete: &Delete) -> Result<Option<Returning>, SqlError> {
+    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+    let [table] = from.as_slice() else {
+        return Err(SqlError::syntax("DELETE takes one table"));
+    };
+    let target = Target::find(planner, table)?;
+    let table = target.relation.as_table();
+    Ok(table.and_then(|table| Returning::new(delete.returning.as_ref(), &target.alias, table)))
+}
+
+/// The places of rows, and the rows behind them, each once.
+async fn collect_rows(
+    mut rows: SendableRecordBatchStream,
+    returning: &Returning,
+) -> Result<Places, SqlError> {
+    let mut places = Places::default();
+    while let Some(batch) = rows.try_next().await? {
+        let fresh = places.insert_fresh(&batch)?;
+        let columns: Vec<usize> = (PLACE_COLUMNS..fresh.num_columns()).collect();
+        returning.push(fresh.project(&columns).map_err(DataFusionError::from)?);
+    }
+    Ok(places)
 }
 
 /// The table of an `UPDATE` or `DELETE`, and what the statement calls it.
 pub struct Target {
     pub relation: std::sync::Arc<Relation>,
-    alias: Ident,
+    pub alias: Ident,
 }
 
 impl Target {
@@ -139,7 +191,7 @@ impl Target {
 }
 
 /// A query to be filled in: the way to build one without naming every field of the syntax tree.
-fn template() -> Result<Query, SqlError> {
+pub(super) fn template() -> Result<Query, SqlError> {
     let statement = parser::parse("SELECT 1 FROM t AS t")?.into_iter().next();
     match statement.map(|parsed| parsed.statement) {
         Some(Statement::Query(query)) => Ok(*query),

@@ -11,6 +11,7 @@ use sqlparser::ast::{
     self, AssignmentTarget, Expr, Insert, Query, SetExpr, Value, ValueWithSpan, Visit, Visitor,
 };
 
+use super::returning::Returning;
 use super::{Outcome, Parameters, backup, delete, explain, insert, types, update};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -83,7 +84,10 @@ impl Frontend {
                 let plan = planner.plan(&state, query, &sql_types).await?;
                 Some(planner.output_schema(query, &plan))
             }
-            _ => rows,
+            _ => match returning_of(&planner, statement)? {
+                Some(returning) => Some(returning.describe(&planner, &sql_types).await?),
+                None => rows,
+            },
         };
         Ok(Described { parameters, rows })
     }
@@ -111,6 +115,19 @@ fn compared_arrays(plan: &LogicalPlan) -> datafusion::error::Result<Vec<(String,
         })
     })?;
     Ok(found)
+}
+
+/// What a statement that writes returns.
+fn returning_of(planner: &Planner, statement: &Statement) -> Result<Option<Returning>, SqlError> {
+    match statement {
+        Statement::Insert(insert) => {
+            let target = insert::insert_target(planner, insert)?;
+            Ok(insert::returning_of(insert, &target))
+        }
+        Statement::Update(update) => update::returning_of(planner, update),
+        Statement::Delete(delete) => delete::returning_of(planner, delete),
+        _ => Ok(None),
+    }
 }
 
 /// Types of parameters, by their number.

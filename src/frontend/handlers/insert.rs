@@ -9,8 +9,9 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{Expr, lit};
 use futures::TryStreamExt as _;
-use sqlparser::ast::{self, Insert, Query, SetExpr};
+use sqlparser::ast::{self, Insert, OnInsert, Query, SetExpr};
 
+use super::returning::Returning;
 use super::rows::Conform;
 use super::{Outcome, Parameters, Reply, writes};
 use crate::catalog::{ColumnType, Relation, SYSTEM_SCHEMAS, Table};
@@ -32,14 +33,41 @@ impl Frontend {
         session.check_writable("INSERT")?;
         let planner = self.planner(session);
         let target = insert_target(&planner, insert)?;
+        let returning = returning_of(insert, &target);
+        if let Some(returning) = &returning {
+            returning.check(&planner, parameters).await?;
+        }
+        if let Some(OnInsert::OnConflict(on)) = &insert.on {
+            let count = self.insert_or(session, insert, on, parameters, returning.as_ref()).await?;
+            return inserted(&planner, count, parameters, returning).await;
+        }
+        let rows = self.conformed_source(&planner, insert, &target, parameters).await?;
+        let rows = match &returning {
+            Some(returning) => returning.tap(rows),
+            None => rows,
+        };
         let state = planner.state()?;
-        let plan = match insert_query(insert, &target) {
+        let count = self.insert_rows(&planner, &state, &target, rows).await?;
+        inserted(&planner, count, parameters, returning).await
+    }
+
+    /// The rows an `INSERT` is given, as rows of the table.
+    pub(super) async fn conformed_source(
+        &self,
+        planner: &Planner,
+        insert: &Insert,
+        target: &InsertTarget,
+        parameters: &Parameters,
+    ) -> Result<SendableRecordBatchStream, SqlError> {
+        let state = planner.state()?;
+        let plan = match insert_query(insert, target) {
             Some(query) => planner.plan(&state, &query, &parameters.types).await?,
             None => LogicalPlanBuilder::empty(true).build()?,
         };
-        let count =
-            self.insert_plan(&planner, state, &target, plan, parameters.values.clone()).await?;
-        Ok(Outcome::Done(format!("INSERT 0 {count}")).into())
+        let plan = complete(&state, target, plan)?;
+        let rows = planner.execute(state, plan, parameters.values.clone()).await?;
+        let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
+        Ok(conformed(conform, rows))
     }
 
     /// Inserts what `plan` yields into the target's columns. Returns the number of rows.
@@ -55,8 +83,19 @@ impl Frontend {
         let rows = planner.execute(state.clone(), plan, values).await?;
         let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
         let rows = conformed(conform, rows);
+        self.insert_rows(planner, &state, target, rows).await
+    }
+
+    /// Inserts rows of the table. Returns their number.
+    async fn insert_rows(
+        &self,
+        planner: &Planner,
+        state: &SessionState,
+        target: &InsertTarget,
+        rows: SendableRecordBatchStream,
+    ) -> Result<u64, SqlError> {
         let id = target.relation.id;
-        let staged = self.stage(planner, &state, id, &target.table, rows).await?;
+        let staged = self.stage(planner, state, id, &target.table, rows).await?;
         self.commit_rows(planner, &target.relation, &staged).await?;
         Ok(staged.rows)
     }
@@ -78,6 +117,31 @@ impl Frontend {
         self.commit(planner.view.epoch, writes).await?;
         Ok(Outcome::done("TRUNCATE TABLE").into())
     }
+}
+
+/// The answer of an `INSERT` that is done.
+async fn inserted(
+    planner: &Planner,
+    count: u64,
+    parameters: &Parameters,
+    returning: Option<Returning>,
+) -> Result<Reply, SqlError> {
+    match returning {
+        Some(returning) => returning.reply(planner, parameters, "INSERT 0").await,
+        None => Ok(Outcome::Done(format!("INSERT 0 {count}")).into()),
+    }
+}
+
+/// What an `INSERT` returns.
+pub fn returning_of(insert: &Insert, target: &InsertTarget) -> Option<Returning> {
+    let alias = target_alias(insert, &target.relation.name);
+    Returning::new(insert.returning.as_ref(), &alias, &target.table)
+}
+
+/// What an `INSERT` calls its table.
+pub fn target_alias(insert: &Insert, relation: &str) -> ast::Ident {
+    let alias = insert.table_alias.as_ref();
+    alias.map_or_else(|| ast::Ident::with_quote('"', relation), |alias| alias.alias.clone())
 }
 
 /// The table rows go to, and the columns they are given for.

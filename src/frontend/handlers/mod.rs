@@ -1,6 +1,7 @@
 //! Who runs what: one `match` on [`Statement`], one file per statement family.
 
 mod backup;
+mod conflict;
 mod copy;
 mod ddl;
 mod delete;
@@ -8,6 +9,7 @@ mod describe;
 mod explain;
 mod insert;
 mod keys;
+mod returning;
 mod rows;
 mod set;
 mod show;
@@ -147,6 +149,7 @@ impl Frontend {
             system,
             session: info,
             search_path,
+            locals: std::sync::Arc::default(),
         }
     }
 

@@ -3,18 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::arrow::array::{AsArray as _, BooleanArray, RecordBatch};
-use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
-use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt as _;
 use sqlparser::ast::{AssignmentTarget, Expr, Query, SelectItem, Update, UpdateTableFromKind};
 
 use super::delete::{Target, quoted};
+use super::returning::Returning;
 use super::rows::Conform;
-use super::writes::Places;
+use super::writes::{PLACE_COLUMNS, Places, Staged};
 use super::{Outcome, Parameters, Reply, insert, keys, writes};
 use crate::catalog::{Relation, Table};
 use crate::frontend::Frontend;
@@ -25,9 +22,6 @@ use crate::frontend::planner::Planner;
 use crate::frontend::session::Session;
 use crate::hummock::sst::SstInfo;
 
-/// The places come first in the rows of an update's query.
-const PLACE_COLUMNS: usize = 2;
-
 impl Frontend {
     pub(super) async fn update(
         &self,
@@ -36,6 +30,11 @@ impl Frontend {
         parameters: &Parameters,
     ) -> Result<Reply, SqlError> {
         session.check_writable("UPDATE")?;
+        let planner = self.planner(session);
+        let returning = returning_of(&planner, update)?;
+        if let Some(returning) = &returning {
+            returning.check(&planner, parameters).await?;
+        }
         let mut turn = None;
         for attempt in 1.. {
             let planner = self.planner(session);
@@ -44,8 +43,14 @@ impl Frontend {
                 turn = Some(self.keyed_writes.turn(target.relation.id).lock_owned().await);
                 continue;
             }
-            let outcome = self.update_once(&planner, update, parameters).await;
+            if let Some(returning) = &returning {
+                returning.clear();
+            }
+            let outcome = self.update_once(&planner, update, parameters, returning.as_ref()).await;
             if let Some(outcome) = self.settle(attempt, outcome).await {
+                if let (Some(returning), Ok(_)) = (&returning, &outcome) {
+                    return returning.reply(&planner, parameters, "UPDATE").await;
+                }
                 return Ok(Outcome::Done(format!("UPDATE {}", outcome?)).into());
             }
         }
@@ -57,20 +62,10 @@ impl Frontend {
         planner: &Planner,
         update: &Update,
         parameters: &Parameters,
+        returning: Option<&Returning>,
     ) -> Result<u64, SqlError> {
-        let (relation, query) = update_query(planner, update)?;
-        let Some(table) = relation.as_table() else {
-            return Err(SqlError::internal("a view has no rows"));
-        };
-        let state = planner.state()?;
-        let plan = planner.plan(&state, &query, &parameters.types).await?;
-        let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
-        let table = Arc::new(table.clone());
-        let conform = Conform::new(Arc::clone(&table), &relation.name);
-        let places = Arc::new(Mutex::new(Places::default()));
-        let rows = new_rows(conform, rows, Arc::clone(&places));
-        let staged = self.stage(planner, &state, relation.id, &table, rows).await?;
-        let places = std::mem::take(&mut *places.lock().unwrap_or_else(PoisonError::into_inner));
+        let updated = self.find_updated(planner, update, parameters, returning).await?;
+        let Updated { relation, table, staged, places } = updated;
         let count = places.len();
         if count > 0 {
             let mut write = writes::table_write(&relation);
@@ -84,6 +79,49 @@ impl Frontend {
         }
         Ok(count)
     }
+
+    /// Finds the rows to be changed, and stages what they become.
+    pub(super) async fn find_updated(
+        &self,
+        planner: &Planner,
+        update: &Update,
+        parameters: &Parameters,
+        returning: Option<&Returning>,
+    ) -> Result<Updated, SqlError> {
+        let (relation, query) = update_query(planner, update)?;
+        let Some(table) = relation.as_table() else {
+            return Err(SqlError::internal("a view has no rows"));
+        };
+        let table = Arc::new(table.clone());
+        let state = planner.state()?;
+        let plan = planner.plan(&state, &query, &parameters.types).await?;
+        let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
+        let conform = Conform::new(Arc::clone(&table), &relation.name);
+        let places = Arc::new(Mutex::new(Places::default()));
+        let rows = new_rows(conform, rows, Arc::clone(&places));
+        let rows = match returning {
+            Some(returning) => returning.tap(rows),
+            None => rows,
+        };
+        let staged = self.stage(planner, &state, relation.id, &table, rows).await?;
+        let places = std::mem::take(&mut *places.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Updated { relation, table, staged, places })
+    }
+}
+
+/// Rows to be changed: where they are, and what they become.
+pub struct Updated {
+    pub relation: Arc<Relation>,
+    pub table: Arc<Table>,
+    pub staged: Staged,
+    pub places: Places,
+}
+
+/// What an `UPDATE` returns.
+pub fn returning_of(planner: &Planner, update: &Update) -> Result<Option<Returning>, SqlError> {
+    let target = Target::find(planner, &update.table)?;
+    let table = target.relation.as_table();
+    Ok(table.and_then(|table| Returning::new(update.returning.as_ref(), &target.alias, table)))
 }
 
 /// The query that yields, for each row to be changed, its place and what it becomes.
@@ -194,21 +232,12 @@ fn new_rows(
 ) -> SendableRecordBatchStream {
     let schema = Arc::clone(conform.schema());
     let rows = rows.and_then(move |batch| {
-        let outcome = fresh(&batch, &places)
+        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = places
+            .insert_fresh(&batch)
             .and_then(|batch| conform.apply(&batch.columns()[PLACE_COLUMNS..]))
             .map_err(Into::into);
         async move { outcome }
     });
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
-}
-
-/// The rows of `batch` whose place was not seen before.
-fn fresh(batch: &RecordBatch, places: &Mutex<Places>) -> Result<RecordBatch, SqlError> {
-    let files = batch.column(0).as_primitive::<UInt64Type>().values();
-    let positions = batch.column(1).as_primitive::<Int64Type>().values();
-    let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
-    let pairs = files.iter().zip(positions);
-    let new = pairs.map(|(file, position)| places.insert(*file, *position));
-    let new = BooleanArray::from(new.collect::<Result<Vec<bool>, _>>()?);
-    filter_record_batch(batch, &new).map_err(|e| DataFusionError::from(e).into())
 }

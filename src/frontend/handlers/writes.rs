@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::arrow::array::{AsArray as _, RecordBatch};
+use datafusion::arrow::array::{AsArray as _, BooleanArray, RecordBatch};
+use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionState;
 use futures::TryStreamExt as _;
@@ -27,6 +29,9 @@ use crate::meta::command::{Committed, DeadRows, TableWrite, Write, WrittenKeys};
 use crate::meta::error::ErrorKind;
 use crate::params;
 use crate::rpc::RpcError;
+
+/// The places come first in the rows of a query for rows to be changed.
+pub const PLACE_COLUMNS: usize = 2;
 
 /// How often a statement that lost a race is tried again.
 const ATTEMPTS_MAX: usize = 16;
@@ -70,6 +75,16 @@ impl Places {
             self.insert(*file, *position)?;
         }
         Ok(())
+    }
+
+    /// The rows of `batch`, which begin with their place, whose place is new.
+    pub fn insert_fresh(&mut self, batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
+        let files = batch.column(0).as_primitive::<UInt64Type>().values();
+        let positions = batch.column(1).as_primitive::<Int64Type>().values();
+        let pairs = files.iter().zip(positions);
+        let new = pairs.map(|(file, position)| self.insert(*file, *position));
+        let new = BooleanArray::from(new.collect::<Result<Vec<bool>, _>>()?);
+        Ok(filter_record_batch(batch, &new).map_err(DataFusionError::from)?)
     }
 
     pub fn len(&self) -> u64 {

@@ -28,7 +28,7 @@ pub enum Statement {
         verbose: bool,
         statement: Box<Statement>,
     },
-    /// The target is a plain table name; no `ON CONFLICT`, no `RETURNING`.
+    /// The target is a plain table name; `ON CONFLICT` and `RETURNING` may be there.
     Insert(Box<Insert>),
     /// One target without joins, but `FROM` may be there; assignments name one column each.
     Update(Box<Update>),

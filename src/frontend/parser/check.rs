@@ -7,9 +7,9 @@ use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use sqlparser::ast::{
     AlterColumnOperation, AlterTableOperation, Assignment, AssignmentTarget, ColumnDef,
     ColumnOption, CreateTable, CreateTableOptions, Delete, DropBehavior, Expr, FromTable, Insert,
-    ObjectName, ObjectType, OnInsert, PrimaryKeyConstraint, Query, RenameTableNameKind, SchemaName,
-    SetExpr, Statement as Foreign, TableConstraint, TableFactor, TableObject, TableWithJoins,
-    Truncate, TruncateIdentityOption, Update, ViewColumnDef,
+    ObjectName, ObjectType, OnConflictAction, OnInsert, PrimaryKeyConstraint, Query,
+    RenameTableNameKind, SchemaName, SetExpr, Statement as Foreign, TableConstraint, TableFactor,
+    TableObject, TableWithJoins, Truncate, TruncateIdentityOption, Update, ViewColumnDef,
 };
 
 use super::ast::{AlterOperation, AlterTable, CreateView, RelationName, Statement, folded};
@@ -109,7 +109,7 @@ fn leftmost(body: &SetExpr) -> &SetExpr {
     body
 }
 
-fn lower_insert(insert: Insert) -> Result<Statement, SqlError> {
+fn lower_insert(mut insert: Insert) -> Result<Statement, SqlError> {
     let Insert {
         insert_token: _,
         optimizer_hints: _,
@@ -126,7 +126,7 @@ fn lower_insert(insert: Insert) -> Result<Statement, SqlError> {
         after_columns,
         has_table_keyword,
         on,
-        returning,
+        returning: _,
         output,
         replace_into,
         priority,
@@ -137,16 +137,16 @@ fn lower_insert(insert: Insert) -> Result<Statement, SqlError> {
         multi_table_into_clauses,
         multi_table_when_clauses,
         multi_table_else_clause,
-    } = &insert;
-    if let Some(OnInsert::OnConflict(_)) = on {
-        return Err(SqlError::unsupported("INSERT ... ON CONFLICT")
-            .hint("A row with an existing primary key overwrites the old one."));
+    } = &mut insert;
+    if let Some(OnInsert::OnConflict(conflict)) = on
+        && let OnConflictAction::DoUpdate(update) = &mut conflict.action
+    {
+        update.assignments = single_assignments(std::mem::take(&mut update.assignments))?;
     }
     refuse(
         "INSERT",
         [
-            (returning.is_some(), "RETURNING"),
-            (on.is_some(), "ON DUPLICATE KEY"),
+            (matches!(on, Some(OnInsert::DuplicateKeyUpdate(_))), "ON DUPLICATE KEY"),
             (or.is_some(), "OR"),
             (*ignore, "IGNORE"),
             (*overwrite, "OVERWRITE"),
@@ -171,7 +171,7 @@ fn lower_insert(insert: Insert) -> Result<Statement, SqlError> {
     let TableObject::TableName(target) = table else {
         return Err(SqlError::unsupported("INSERT into something other than a table"));
     };
-    RelationName::try_from(target)?;
+    RelationName::try_from(&*target)?;
     for column in columns {
         single_name(column)?;
     }
@@ -186,7 +186,7 @@ fn lower_update(mut update: Update) -> Result<Statement, SqlError> {
         assignments,
         from: _,
         selection: _,
-        returning,
+        returning: _,
         output,
         or,
         order_by,
@@ -195,7 +195,6 @@ fn lower_update(mut update: Update) -> Result<Statement, SqlError> {
     refuse(
         "UPDATE",
         [
-            (returning.is_some(), "RETURNING"),
             (output.is_some(), "OUTPUT"),
             (or.is_some(), "OR"),
             (!order_by.is_empty(), "ORDER BY"),
@@ -245,7 +244,7 @@ fn lower_delete(delete: Delete) -> Result<Statement, SqlError> {
         from,
         using: _,
         selection: _,
-        returning,
+        returning: _,
         output,
         order_by,
         limit,
@@ -253,7 +252,6 @@ fn lower_delete(delete: Delete) -> Result<Statement, SqlError> {
     refuse(
         "DELETE",
         [
-            (returning.is_some(), "RETURNING"),
             (output.is_some(), "OUTPUT"),
             (!tables.is_empty(), "of several tables"),
             (!order_by.is_empty(), "ORDER BY"),
