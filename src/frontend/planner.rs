@@ -21,11 +21,14 @@ use super::engine::{self, Engine};
 use super::error::SqlError;
 use super::functions::{self, SessionInfo};
 use super::parser::{self, RelationName, Statement};
+use super::pending::Pending;
 use super::read_view::ReadView;
 use super::rewrite;
 use super::system_catalog::{self, SystemContext};
 use crate::catalog::{Relation, SYSTEM_SCHEMAS, View};
 use crate::hummock::scan::SstTable;
+use crate::hummock::version::LiveFile;
+use crate::id::ObjectId;
 
 /// Plans statements against one read view.
 #[derive(Clone)]
@@ -38,6 +41,8 @@ pub struct Planner {
     pub search_path: Vec<String>,
     /// Tables that only this statement has, by name; found before all others.
     pub locals: Arc<Locals>,
+    /// What the session's open transaction has written.
+    pub pending: Option<Arc<Pending>>,
 }
 
 pub type Locals = BTreeMap<String, Arc<dyn TableProvider>>;
@@ -100,16 +105,20 @@ impl Planner {
         let table = relation.as_table().ok_or_else(|| {
             datafusion::error::DataFusionError::from(SqlError::internal("a view has no files"))
         })?;
-        let files = self.view.version.files_at(relation.id, self.view.epoch);
-        Ok(self.scan_files(table, files))
+        Ok(self.scan_files(table, self.files_of(relation.id)))
+    }
+
+    /// The files of a table, as this statement sees them.
+    pub fn files_of(&self, table: ObjectId) -> Vec<LiveFile> {
+        let files = self.view.version.files_at(table, self.view.epoch);
+        match &self.pending {
+            Some(pending) => pending.files(table, files),
+            None => files,
+        }
     }
 
     /// The rows of these files of a table.
-    pub fn scan_files(
-        &self,
-        table: &crate::catalog::Table,
-        files: Vec<crate::hummock::version::LiveFile>,
-    ) -> SstTable {
+    pub fn scan_files(&self, table: &crate::catalog::Table, files: Vec<LiveFile>) -> SstTable {
         SstTable::new(
             Arc::new(table.clone()),
             files,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::error::SqlError;
 use super::functions::SessionInfo;
+use super::pending::Pending;
 use super::pgwire::sqlstate::SqlState;
 use super::query_epoch::PastEpoch;
 use super::read_view::ReadView;
@@ -20,11 +21,12 @@ pub struct Session {
     pub transaction: Option<Transaction>,
 }
 
-/// An explicit transaction. It holds the view of its first statement and cannot write.
+/// An explicit transaction. It holds the view of its first statement, and what it has written.
 #[derive(Debug)]
 pub struct Transaction {
     pub read_only: bool,
     pub view: Option<ReadView>,
+    pub pending: Arc<Pending>,
     /// An error ended it; only its end is awaited.
     pub failed: bool,
 }
@@ -65,11 +67,21 @@ impl Session {
                 SqlState::READ_ONLY_SQL_TRANSACTION,
                 format!("cannot execute {command} in a read-only transaction"),
             )),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Refuses a statement that changes anything but rows, where the session may not: it takes effect
+    /// at once, and no transaction could take it back.
+    pub fn check_alone(&self, command: &str) -> Result<(), SqlError> {
+        self.check_writable(command)?;
+        match &self.transaction {
+            None => Ok(()),
             Some(_) => Err(SqlError::new(
                 SqlState::FEATURE_NOT_SUPPORTED,
                 format!("{command} inside a transaction block is not supported"),
             )
-            .hint("Run it outside BEGIN; each statement commits by itself.")),
+            .hint("Run it outside BEGIN; there it commits by itself.")),
         }
     }
 

@@ -62,6 +62,19 @@ impl WrittenKeys {
         }
     }
 
+    /// Those of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, keys) | (keys, Self::None) => keys,
+            (Self::Hashes(mut a), Self::Hashes(b)) => {
+                a.extend(b);
+                Self::Hashes(a)
+            }
+            _ => Self::Any,
+        }
+    }
+
     /// What it takes to keep them.
     pub fn size(&self) -> usize {
         match self {

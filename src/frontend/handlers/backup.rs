@@ -23,7 +23,7 @@ impl Frontend {
         session: &Session,
         remarks: Option<String>,
     ) -> Result<Reply, SqlError> {
-        session.check_writable("BACKUP")?;
+        session.check_alone("BACKUP")?;
         let entry = self.meta.backup(remarks).await?;
         let id = i64::try_from(entry.id.0).unwrap_or(i64::MAX);
         let batch =
@@ -37,13 +37,13 @@ impl Frontend {
         session: &Session,
         ids: &[u64],
     ) -> Result<Reply, SqlError> {
-        session.check_writable("DELETE META SNAPSHOTS")?;
+        session.check_alone("DELETE META SNAPSHOTS")?;
         self.meta.delete_snapshots(ids.iter().copied().map(SnapshotId).collect()).await?;
         Ok(Outcome::done("DELETE_META_SNAPSHOTS").into())
     }
 
     pub(super) async fn flush(&self, session: &Session) -> Result<Reply, SqlError> {
-        session.check_writable("FLUSH")?;
+        session.check_alone("FLUSH")?;
         let committed = self.meta.flush().await?;
         self.replica.at_revision(committed.revision).await;
         Ok(Outcome::done("FLUSH").into())
@@ -55,7 +55,7 @@ impl Frontend {
         name: &str,
         value: Option<String>,
     ) -> Result<Reply, SqlError> {
-        session.check_writable("ALTER SYSTEM")?;
+        session.check_alone("ALTER SYSTEM")?;
         let committed = self.meta.alter_system(name, value).await?;
         self.replica.at_revision(committed.revision).await;
         Ok(Reply { outcome: Outcome::done("ALTER_SYSTEM"), notices: committed.notices })

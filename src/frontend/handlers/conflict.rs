@@ -26,6 +26,7 @@ use sqlparser::ast::{
 
 use super::insert::{self, InsertTarget};
 use super::returning::Returning;
+use super::writes::Staged;
 use super::{Parameters, keys, writes};
 use crate::catalog::Table;
 use crate::frontend::Frontend;
@@ -63,7 +64,7 @@ impl Frontend {
         let rows = self.source_rows(&planner, insert, &target, parameters).await?;
         let rows = once_per_key(&target.table, rows, update.is_some())?;
         for attempt in 1.. {
-            let planner = Planner { view: self.latest_view(), ..planner.clone() };
+            let planner = self.planner_now(&planner);
             if let Some(returning) = returning {
                 returning.clear();
             }
@@ -134,7 +135,8 @@ impl Frontend {
             stagings.push(updated.staged);
         }
         if !write.born.is_empty() {
-            self.commit(planner.view.epoch, vec![write]).await?;
+            let staged = stagings.iter().map(Staged::ids).collect();
+            self.commit(planner, vec![write], staged).await?;
         }
         Ok(count)
     }
@@ -278,7 +280,7 @@ async fn taken(
     rows: &RecordBatch,
 ) -> Result<HashSet<usize>, SqlError> {
     let table = &target.table;
-    let live = planner.view.version.files_at(target.relation.id, planner.view.epoch);
+    let live = planner.files_of(target.relation.id);
     if live.is_empty() || table.primary_key.is_empty() {
         return Ok(HashSet::new());
     }

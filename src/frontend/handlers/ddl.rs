@@ -38,7 +38,7 @@ impl Frontend {
         name: &str,
         if_not_exists: bool,
     ) -> Result<Reply, SqlError> {
-        session.check_writable("CREATE SCHEMA")?;
+        session.check_alone("CREATE SCHEMA")?;
         let command = CatalogCommand::CreateSchema { name: name.to_owned(), if_not_exists };
         self.change(command, "CREATE SCHEMA").await
     }
@@ -50,7 +50,7 @@ impl Frontend {
         if_exists: bool,
         cascade: bool,
     ) -> Result<Reply, SqlError> {
-        session.check_writable("DROP SCHEMA")?;
+        session.check_alone("DROP SCHEMA")?;
         let drop =
             |name: &String| CatalogCommand::DropSchema { name: name.clone(), if_exists, cascade };
         self.change(CatalogCommand::All(names.iter().map(drop).collect()), "DROP SCHEMA").await
@@ -63,7 +63,7 @@ impl Frontend {
         if_exists: bool,
         cascade: bool,
     ) -> Result<Reply, SqlError> {
-        session.check_writable("DROP TABLE")?;
+        session.check_alone("DROP TABLE")?;
         let commands =
             drops(&self.planner(session), RelationKind::Table, names, if_exists, cascade);
         self.change(CatalogCommand::All(commands), "DROP TABLE").await
@@ -76,7 +76,7 @@ impl Frontend {
         if_exists: bool,
         cascade: bool,
     ) -> Result<Reply, SqlError> {
-        session.check_writable("DROP VIEW")?;
+        session.check_alone("DROP VIEW")?;
         let commands = drops(&self.planner(session), RelationKind::View, names, if_exists, cascade);
         self.change(CatalogCommand::All(commands), "DROP VIEW").await
     }
@@ -87,7 +87,7 @@ impl Frontend {
         create: &CreateTable,
         parameters: &Parameters,
     ) -> Result<Reply, SqlError> {
-        session.check_writable("CREATE TABLE")?;
+        session.check_alone("CREATE TABLE")?;
         let planner = self.planner(session);
         let name = RelationName::try_from(&create.name)?;
         let (schema, name) = (planner.schema_for_new(&name), name.name);
@@ -161,7 +161,7 @@ impl Frontend {
         session: &mut Session,
         create: &CreateView,
     ) -> Result<Reply, SqlError> {
-        session.check_writable("CREATE VIEW")?;
+        session.check_alone("CREATE VIEW")?;
         let planner = self.planner(session);
         let (schema, name) = (planner.schema_for_new(&create.name), create.name.name.clone());
         if create.if_not_exists && planner.view.catalog.relation(&schema, &name).is_some() {
@@ -198,7 +198,7 @@ impl Frontend {
         session: &mut Session,
         alter: &AlterTable,
     ) -> Result<Reply, SqlError> {
-        session.check_writable("ALTER TABLE")?;
+        session.check_alone("ALTER TABLE")?;
         let planner = self.planner(session);
         let [operation] = alter.operations.as_slice() else {
             return Err(SqlError::unsupported("ALTER TABLE with several actions")

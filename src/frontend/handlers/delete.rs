@@ -77,7 +77,7 @@ impl Frontend {
         if count > 0 {
             let mut write = writes::table_write(&relation);
             write.dead_rows = places.into_dead_rows();
-            self.commit(planner.view.epoch, vec![write]).await?;
+            self.commit(planner, vec![write], vec![]).await?;
         }
         Ok(count)
     }

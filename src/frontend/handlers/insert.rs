@@ -114,7 +114,7 @@ impl Frontend {
             write.truncate = true;
             writes.push(write);
         }
-        self.commit(planner.view.epoch, writes).await?;
+        self.commit(&planner, writes, vec![]).await?;
         Ok(Outcome::done("TRUNCATE TABLE").into())
     }
 }

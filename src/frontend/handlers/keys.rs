@@ -57,7 +57,7 @@ pub async fn overwritten(
     table: &Table,
     files: &[Arc<SstInfo>],
 ) -> Result<Vec<DeadRows>, SqlError> {
-    let live = planner.view.version.files_at(relation.id, planner.view.epoch);
+    let live = planner.files_of(relation.id);
     if live.is_empty() {
         return Ok(vec![]);
     }

@@ -123,7 +123,7 @@ impl Frontend {
             Statement::Reset { name } => self.reset(session, name.as_deref()),
             Statement::Show { kind, filter } => self.show(session, kind, filter.as_ref()),
             Statement::Begin { read_only, .. } => transaction::begin(session, *read_only),
-            Statement::Commit => Ok(transaction::end(session, "COMMIT")),
+            Statement::Commit => self.commit_transaction(session).await,
             Statement::Rollback => Ok(transaction::end(session, "ROLLBACK")),
             Statement::Discard(discard) => transaction::discard(session, *discard),
             Statement::Deallocate { .. } => Ok(Outcome::done("DEALLOCATE").into()),
@@ -150,6 +150,7 @@ impl Frontend {
             session: info,
             search_path,
             locals: std::sync::Arc::default(),
+            pending: session.transaction.as_ref().map(|t| std::sync::Arc::clone(&t.pending)),
         }
     }
 

@@ -1,6 +1,9 @@
-//! `BEGIN … COMMIT`: a transaction holds one read view. It cannot write yet, and says so.
+//! `BEGIN … COMMIT`: a transaction holds one read view, sees what it writes, and commits in one epoch.
+
+use std::sync::Arc;
 
 use super::{Outcome, Reply};
+use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::{Discard, Statement};
 use crate::frontend::pgwire::sqlstate::SqlState;
@@ -11,8 +14,35 @@ pub fn begin(session: &mut Session, read_only: bool) -> Result<Reply, SqlError> 
         let notices = vec!["there is already a transaction in progress".to_owned()];
         return Ok(Reply { outcome: Outcome::done("BEGIN"), notices });
     }
-    session.transaction = Some(Transaction { read_only, view: None, failed: false });
+    session.transaction =
+        Some(Transaction { read_only, view: None, pending: Arc::default(), failed: false });
     Ok(Outcome::Begun.into())
+}
+
+impl Frontend {
+    /// Commits what the transaction wrote. Whatever comes of it, the transaction is over.
+    ///
+    /// # Errors
+    /// SQLSTATE 40001 when somebody else changed the same rows, keys or definitions meanwhile.
+    pub(super) async fn commit_transaction(
+        &self,
+        session: &mut Session,
+    ) -> Result<Reply, SqlError> {
+        let open = session.transaction.as_ref().filter(|transaction| !transaction.failed);
+        if let Some(transaction) = open
+            && let Some(view) = transaction.view.clone()
+        {
+            // The files are held until the answer is there.
+            let (tables, _staged) = transaction.pending.take();
+            if !tables.is_empty()
+                && let Err(error) = self.commit_at(view.epoch, tables).await
+            {
+                session.transaction = None;
+                return Err(error.into());
+            }
+        }
+        Ok(end(session, "COMMIT"))
+    }
 }
 
 pub fn end(session: &mut Session, tag: &'static str) -> Reply {

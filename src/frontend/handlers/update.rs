@@ -75,7 +75,7 @@ impl Frontend {
             }
             write.dead_rows = places.into_dead_rows();
             write.born = staged.files.clone();
-            self.commit(planner.view.epoch, vec![write]).await?;
+            self.commit(planner, vec![write], vec![staged.ids()]).await?;
         }
         Ok(count)
     }

@@ -25,7 +25,7 @@ use crate::hummock::sst::SstInfo;
 use crate::hummock::write::{self, Target};
 use crate::hummock::{HummockError, Staging};
 use crate::id::{ObjectId, SstId};
-use crate::meta::command::{Committed, DeadRows, TableWrite, Write, WrittenKeys};
+use crate::meta::command::{DeadRows, TableWrite, Write, WrittenKeys};
 use crate::meta::error::ErrorKind;
 use crate::params;
 use crate::rpc::RpcError;
@@ -110,7 +110,14 @@ pub struct Staged {
     pub files: Vec<Arc<SstInfo>>,
     /// How many rows came, those with a key that came again included.
     pub rows: u64,
-    _ids: Staging,
+    ids: Arc<Staging>,
+}
+
+impl Staged {
+    /// What is held until the files are committed or given up.
+    pub fn ids(&self) -> Arc<Staging> {
+        Arc::clone(&self.ids)
+    }
 }
 
 impl Frontend {
@@ -134,7 +141,7 @@ impl Frontend {
         };
         let staged = write::write_rows(&target, table_id, table, rows, &state.task_ctx()).await;
         let (files, rows) = staged.map_err(hummock_error)?;
-        Ok(Staged { files, rows, _ids: ids })
+        Ok(Staged { files, rows, ids: Arc::new(ids) })
     }
 
     /// Commits staged rows: rows of the table that have one of their keys die in the same epoch.
@@ -155,19 +162,19 @@ impl Frontend {
         let keys = keys::written_keys(table, files)?;
         let turn = self.keyed_writes.turn(relation.id);
         // Who writes a few keys meets nobody most of the time, and then shares a commit with others.
-        let mut held = if keys == WrittenKeys::Any { Some(turn.lock().await) } else { None };
+        let alone = keys == WrittenKeys::Any && planner.pending.is_none();
+        let mut held = if alone { Some(turn.lock().await) } else { None };
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let mut planner = planner.clone();
-            planner.view = self.latest_view();
+            let planner = self.planner_now(planner);
             let mut write = table_write(relation);
             write.keys = keys.clone();
             write.born = files.clone();
             if keyed {
                 write.dead_rows = keys::overwritten(&planner, relation, table, files).await?;
             }
-            match self.commit(planner.view.epoch, vec![write]).await {
+            match self.commit(&planner, vec![write], vec![staged.ids()]).await {
                 Err(RpcError::Refused(refused))
                     if refused.kind == ErrorKind::Conflict
                         && attempts < ATTEMPTS_MAX
@@ -178,20 +185,43 @@ impl Frontend {
                         held = Some(turn.lock().await);
                     }
                 }
-                outcome => return Ok(outcome.map(|_| ())?),
+                outcome => return Ok(outcome?),
             }
         }
     }
 
-    /// Commits, and waits until this session sees it.
+    /// Commits, and waits until this session sees it. In a transaction, its own statements see it, and
+    /// its end commits it.
     pub(super) async fn commit(
+        &self,
+        planner: &Planner,
+        tables: Vec<TableWrite>,
+        staged: Vec<Arc<Staging>>,
+    ) -> Result<(), RpcError> {
+        if let Some(pending) = &planner.pending {
+            pending.add(tables, staged);
+            return Ok(());
+        }
+        self.commit_at(planner.view.epoch, tables).await
+    }
+
+    /// Commits what was decided as of `base_epoch`.
+    pub(super) async fn commit_at(
         &self,
         base_epoch: Epoch,
         tables: Vec<TableWrite>,
-    ) -> Result<Committed, RpcError> {
+    ) -> Result<(), RpcError> {
         let committed = self.meta.write(&Write { base_epoch, tables }).await?;
         self.replica.at_revision(committed.revision).await;
-        Ok(committed)
+        Ok(())
+    }
+
+    /// The same planner over the newest view; in a transaction, over that of the transaction.
+    pub(super) fn planner_now(&self, planner: &Planner) -> Planner {
+        match planner.pending {
+            Some(_) => planner.clone(),
+            None => Planner { view: self.latest_view(), ..planner.clone() },
+        }
     }
 
     /// Decides what comes after an attempt at a statement that lost a race: `None` is another one.
