@@ -82,7 +82,7 @@ pub enum Step {
         seconds: u16,
     },
     /// The clock goes back, as clocks do.
-    StepBack {
+    ClockBack {
         seconds: u16,
     },
     /// A session begins to read, and goes on reading what it saw.
@@ -122,7 +122,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_u8).prop_map(Step::DeleteSnapshot),
         1 => any::<bool>().prop_map(|none| Step::Retention { none }),
         3 => (1..900_u16).prop_map(|seconds| Step::Advance { seconds }),
-        1 => (1..900_u16).prop_map(|seconds| Step::StepBack { seconds }),
+        1 => (1..900_u16).prop_map(|seconds| Step::ClockBack { seconds }),
         1 => Just(Step::Hold),
         1 => Just(Step::Release),
         1 => Just(Step::Restart),
@@ -251,7 +251,7 @@ mod known {
                 insert(10, false),
                 delete(0),
                 delete(1),
-                Step::StepBack { seconds: 600 },
+                Step::ClockBack { seconds: 600 },
                 Step::Compact,
                 Step::Backup,
                 Step::Vacuum { any_age: true },

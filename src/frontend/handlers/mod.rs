@@ -93,7 +93,7 @@ impl Frontend {
             Statement::Explain { analyze, verbose, statement } => {
                 self.explain(session, statement, *analyze, *verbose, parameters).await
             }
-            Statement::Insert(insert) => self.insert(session, insert, parameters).await,
+            Statement::Insert(insert) => Box::pin(self.insert(session, insert, parameters)).await,
             Statement::Update(update) => self.update(session, update, parameters).await,
             Statement::Delete(delete) => self.delete(session, delete, parameters).await,
             Statement::Truncate { tables } => self.truncate(session, tables).await,

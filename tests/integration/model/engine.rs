@@ -154,7 +154,7 @@ impl Engine {
                 self.node.alter_system(name, Some(value)).await.unwrap();
             }
             Step::Advance { seconds } => self.clock.advance_ms(u64::from(*seconds) * 1000),
-            Step::StepBack { seconds } => {
+            Step::ClockBack { seconds } => {
                 self.clock.set_ms(self.clock.now_ms() - u64::from(*seconds) * 1000);
             }
             Step::Hold => {
