@@ -8,12 +8,11 @@ mod arrays;
 mod bytes;
 mod cast;
 mod format;
+mod identity;
 mod interval_order;
 mod json;
 mod json_build;
-mod maybe;
 mod only_row;
-mod plain;
 mod rowwise;
 mod series;
 mod session;
@@ -27,11 +26,10 @@ use datafusion::logical_expr::ScalarUDF;
 
 pub use arrays::{EXPANDED, SUBSCRIPTS, first_place};
 pub use cast::{CAST, print, rounded};
+pub use identity::{MAYBE, PLAIN};
 pub use interval_order::INTERVAL_ORDER;
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
-pub use maybe::MAYBE;
 pub use only_row::ONLY_ROW;
-pub use plain::PLAIN;
 pub use series::register as register_series;
 pub use session::{SessionInfo, session_functions};
 pub use type_of::name_of;
@@ -55,8 +53,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
     functions.extend(answers::functions());
     functions.push(format::function());
     functions.push(Arc::clone(&ONLY_ROW));
-    functions.push(maybe::udf());
-    functions.push(plain::udf());
+    functions.extend(identity::functions());
     functions.push(timezone::function());
     functions.push(type_of::function());
     functions

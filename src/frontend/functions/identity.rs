@@ -1,0 +1,65 @@
+//! Functions that yield what they are given, and say something else of it. Users cannot write their
+//! names.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{Result, exec_err};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+
+/// A value without the metadata of its type. See `rewrite/values.rs`.
+pub const PLAIN: &str = "\u{1}plain";
+/// A value that may be null, whatever its column says. See `rewrite/pitfalls.rs`.
+pub const MAYBE: &str = "\u{1}maybe";
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    name: &'static str,
+    signature: Signature,
+}
+
+pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
+    // What may be null is not immutable: it must not be folded away from what is known not to be.
+    let kinds = [(PLAIN, Volatility::Immutable), (MAYBE, Volatility::Stable)];
+    let function = |(name, volatility)| {
+        let signature = Signature::any(1, volatility);
+        Arc::new(ScalarUDF::new_from_impl(Identity { name, signature }))
+    };
+    kinds.map(function).into()
+}
+
+impl ScalarUDFImpl for Identity {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match arg_types {
+            [only] => Ok(only.clone()),
+            _ => exec_err!("it takes one argument"),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let [only] = args.arg_fields else { return exec_err!("it takes one argument") };
+        let field = match self.name {
+            PLAIN => Field::new(PLAIN, only.data_type().clone(), true),
+            name => only.as_ref().clone().with_name(name).with_nullable(true),
+        };
+        Ok(Arc::new(field))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.into_iter().next() {
+            Some(value) => Ok(value),
+            None => exec_err!("it takes one argument"),
+        }
+    }
+}
