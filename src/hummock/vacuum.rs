@@ -49,6 +49,8 @@ pub struct Holders<'a> {
 pub struct SnapshotFiles {
     /// What to call the snapshot.
     pub name: String,
+    /// It is not listed any more, but a session reads it.
+    pub deleted: bool,
     pub files: std::sync::Arc<RoaringTreemap>,
 }
 
@@ -92,7 +94,7 @@ impl Forgotten {
 pub enum Holder {
     Version { lifetime: Lifetime, safe_epoch: Epoch },
     Checkpoint,
-    Snapshot { name: String },
+    Snapshot { name: String, deleted: bool },
     Reader { who: String, version: VersionId },
     UnfinishedWrite,
     Young { until_ms: u64 },
@@ -110,7 +112,12 @@ impl fmt::Display for Holder {
                  {safe_epoch}, has reached that"
             ),
             Self::Checkpoint => f.write_str("recovery, which may begin with this checkpoint"),
-            Self::Snapshot { name } => write!(f, "meta snapshot {name}, until it is deleted"),
+            Self::Snapshot { name, deleted: false } => {
+                write!(f, "meta snapshot {name}, until it is deleted")
+            }
+            Self::Snapshot { name, deleted: true } => {
+                write!(f, "meta snapshot {name}, deleted, until the sessions that read it end")
+            }
             Self::Reader { who, version } => {
                 write!(f, "a session of {who} that reads version {version} or later, until it ends")
             }
@@ -238,7 +245,8 @@ impl Holders<'_> {
             holders.push(Holder::Version { lifetime: file.lifetime, safe_epoch });
         }
         for snapshot in self.snapshots.iter().filter(|s| s.files.contains(sst.0)) {
-            holders.push(Holder::Snapshot { name: snapshot.name.clone() });
+            let (name, deleted) = (snapshot.name.clone(), snapshot.deleted);
+            holders.push(Holder::Snapshot { name, deleted });
         }
         if let Some((who, version)) = &self.reader
             && file.is_none()
@@ -277,7 +285,7 @@ mod tests {
     fn planned(edit: impl FnOnce(&mut Holders<'_>)) -> Vec<String> {
         let version = churned();
         let files = Arc::new(RoaringTreemap::from_iter([3]));
-        let snapshots = [SnapshotFiles { name: "1".to_owned(), files }];
+        let snapshots = [SnapshotFiles { name: "1".to_owned(), deleted: false, files }];
         let mut forgotten = Forgotten::since(VersionId(5));
         forgotten.record(VersionId(9), RoaringTreemap::from_iter([4]));
         let mut holders = Holders {
@@ -328,7 +336,7 @@ mod tests {
         let version = churned();
         let forgotten = Forgotten::since(VersionId(0));
         let files = Arc::new(RoaringTreemap::from_iter([1]));
-        let snapshots = [SnapshotFiles { name: "5".to_owned(), files }];
+        let snapshots = [SnapshotFiles { name: "5".to_owned(), deleted: false, files }];
         let holders = Holders {
             data_directory: DIR,
             version: &version,

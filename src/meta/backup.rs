@@ -168,7 +168,19 @@ impl MetaNode {
         };
         let moves = [params::BACKUP_STORAGE_URL, params::BACKUP_STORAGE_DIRECTORY];
         let notices = if moves.contains(&spec.name) && params.value(spec.name) != value {
-            check_move(&params, spec.name, &value).await?
+            let mut notices = check_move(&params, spec.name, &value).await?;
+            let mut moved = Params::clone(&params);
+            moved.set(spec.name, &value);
+            let location = moved.backup_location();
+            if !self.locations().await?.contains(&location)
+                && let broken @ 1.. = self.broken_snapshots(&location).await?
+            {
+                notices.push(format!(
+                    "{broken} meta snapshots in {location} name data files that are gone: they cannot \
+                     be read or restored"
+                ));
+            }
+            notices
         } else {
             vec![]
         };

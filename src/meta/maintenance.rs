@@ -355,6 +355,25 @@ impl MetaNode {
         Ok(locations)
     }
 
+    /// How many snapshots of a place name data files that are gone: those of a place that was forgotten
+    /// may.
+    pub(super) async fn broken_snapshots(
+        &self,
+        location: &StorageLocation,
+    ) -> Result<usize, MetaError> {
+        let snapshots = self.files_of_location(location).await?;
+        if snapshots.is_empty() {
+            return Ok(0);
+        }
+        let state = self.manager.state();
+        let directory = layout::directory(state.params.value(params::DATA_DIRECTORY));
+        let objects = self.manager.state_store().list(&directory).await;
+        let objects = objects.map_err(|e| MetaError::storage(&e))?;
+        let ids = objects.iter().filter_map(|object| layout::parse_sst(&object.location));
+        let there: RoaringTreemap = ids.map(|id| id.0).collect();
+        Ok(snapshots.iter().filter(|(_, files)| !files.is_subset(&there)).count())
+    }
+
     /// What this process and the workers may have on its way.
     fn unfinished(&self) -> Vec<Unfinished> {
         let next = self.manager.state().next.sst;
@@ -384,7 +403,7 @@ impl MetaNode {
                 } else {
                     format!("{id} in {location}")
                 };
-                snapshots.push(SnapshotFiles { name, files });
+                snapshots.push(SnapshotFiles { name, deleted: false, files });
             }
         }
         snapshots.extend(self.deleted_and_read(now_ms));
@@ -409,8 +428,8 @@ impl MetaNode {
         known.deleted.retain(|snapshot| self.workers.reads(snapshot, now_ms));
         let read = known.deleted.iter().filter_map(|snapshot| {
             let files = Arc::clone(known.files.get(snapshot)?);
-            let name = format!("{} (deleted, but a session reads it)", snapshot.id);
-            Some(SnapshotFiles { name, files })
+            let name = snapshot.id.to_string();
+            Some(SnapshotFiles { name, deleted: true, files })
         });
         read.collect()
     }

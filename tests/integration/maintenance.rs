@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::harness::{Ended, Server, files_below, run, sql, tempdir};
+use crate::harness::{Ended, Server, files_below, psql, run, sql, tempdir};
 
 async fn hummock(server: &Server, args: &[&str]) -> Ended {
     let addr = format!("http://{}", server.meta);
@@ -242,6 +242,9 @@ async fn snapshots_of_a_place_that_was_left_hold_their_files_until_it_is_forgott
     unpinned(&server).await;
     full_gc(&server).await;
     assert!(data_files(dir.path()).is_empty());
+    let said = psql(&server, &["-c", "ALTER SYSTEM SET backup_storage_directory = 'backup'"], "");
+    let said = said.await.stderr;
+    assert!(said.contains("1 meta snapshots") && said.contains("that are gone"), "{said}");
 }
 
 #[tokio::test]

@@ -20,8 +20,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::ident;
 use futures::TryStreamExt as _;
 use sqlparser::ast::{
-    BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, Insert, OnConflict, OnConflictAction,
-    TableWithJoins, Update, UpdateTableFromKind, visit_expressions_mut,
+    AssignmentTarget, BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, Insert, OnConflict,
+    OnConflictAction, Query, TableWithJoins, Update, UpdateTableFromKind, VisitMut as _,
+    VisitorMut,
 };
 
 use super::insert::{self, InsertTarget};
@@ -31,7 +32,7 @@ use super::{Parameters, keys, writes};
 use crate::catalog::Table;
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
-use crate::frontend::parser::{self, Statement, folded};
+use crate::frontend::parser::{self, RelationName, Statement, folded};
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::{Locals, Planner};
 use crate::frontend::session::Session;
@@ -135,6 +136,9 @@ impl Frontend {
             stagings.push(updated.staged);
         }
         if !write.born.is_empty() {
+            if let Some(returning) = returning {
+                returning.compute(planner, parameters).await?;
+            }
             let staged = stagings.iter().map(Staged::ids).collect();
             self.commit(planner, vec![write], staged).await?;
         }
@@ -170,11 +174,13 @@ fn check_target(table: &Table, on: &OnConflict) -> Result<(), SqlError> {
 
 fn refuse_key_changes(table: &Table, update: &DoUpdate) -> Result<(), SqlError> {
     let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
-    let assigned = update.assignments.iter().map(|assignment| assignment.target.to_string());
-    match assigned
-        .map(|name| name.trim_matches('"').to_owned())
-        .find(|n| keys.contains(&n.as_str()))
-    {
+    let mut assigned = vec![];
+    for assignment in &update.assignments {
+        if let AssignmentTarget::ColumnName(name) = &assignment.target {
+            assigned.push(RelationName::try_from(name)?.name);
+        }
+    }
+    match assigned.iter().find(|name| keys.contains(&name.as_str())) {
         None => Ok(()),
         Some(_) => Err(SqlError::unsupported("ON CONFLICT DO UPDATE of a primary key column")),
     }
@@ -231,17 +237,41 @@ fn point_at(table: &mut TableWithJoins, insert: &Insert, alias: &Ident) -> Resul
     Ok(())
 }
 
-/// A column without a table is one of the row that is there.
+/// A column without a table is one of the row that is there. Inside a sub-query it is the sub-query's.
 fn qualify(expr: &mut Expr, table: &Table, alias: &Ident) {
-    let flow = visit_expressions_mut(expr, |expr| {
-        if let Expr::Identifier(name) = expr
-            && table.column(&folded(name)).is_some()
-        {
-            *expr = Expr::CompoundIdentifier(vec![alias.clone(), name.clone()]);
-        }
-        ControlFlow::<()>::Continue(())
-    });
+    let flow = expr.visit(&mut Qualify { table, alias, depth: 0 });
     debug_assert!(flow.is_continue(), "the visitor never breaks off");
+}
+
+struct Qualify<'a> {
+    table: &'a Table,
+    alias: &'a Ident,
+    /// Of sub-queries.
+    depth: usize,
+}
+
+impl VisitorMut for Qualify<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Identifier(name) = expr
+            && self.depth == 0
+            && self.table.column(&folded(name)).is_some()
+        {
+            *expr = Expr::CompoundIdentifier(vec![self.alias.clone(), name.clone()]);
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// The rows without those whose key came before among them, which `DO UPDATE` does not allow.

@@ -77,6 +77,9 @@ impl Frontend {
         if count > 0 {
             let mut write = writes::table_write(&relation);
             write.dead_rows = places.into_dead_rows();
+            if let Some(returning) = returning {
+                returning.compute(planner, parameters).await?;
+            }
             self.commit(planner, vec![write], vec![]).await?;
         }
         Ok(count)

@@ -38,7 +38,8 @@ impl Frontend {
             returning.check(&planner, parameters).await?;
         }
         if let Some(OnInsert::OnConflict(on)) = &insert.on {
-            let count = self.insert_or(session, insert, on, parameters, returning.as_ref()).await?;
+            let work = self.insert_or(session, insert, on, parameters, returning.as_ref());
+            let count = Box::pin(work).await?;
             return inserted(&planner, count, parameters, returning).await;
         }
         let rows = self.conformed_source(&planner, insert, &target, parameters).await?;
@@ -47,7 +48,13 @@ impl Frontend {
             None => rows,
         };
         let state = planner.state()?;
-        let count = self.insert_rows(&planner, &state, &target, rows).await?;
+        let id = target.relation.id;
+        let staged = self.stage(&planner, &state, id, &target.table, rows).await?;
+        if let Some(returning) = &returning {
+            returning.compute(&planner, parameters).await?;
+        }
+        self.commit_rows(&planner, &target.relation, &staged).await?;
+        let count = staged.rows;
         inserted(&planner, count, parameters, returning).await
     }
 
@@ -83,19 +90,8 @@ impl Frontend {
         let rows = planner.execute(state.clone(), plan, values).await?;
         let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
         let rows = conformed(conform, rows);
-        self.insert_rows(planner, &state, target, rows).await
-    }
-
-    /// Inserts rows of the table. Returns their number.
-    async fn insert_rows(
-        &self,
-        planner: &Planner,
-        state: &SessionState,
-        target: &InsertTarget,
-        rows: SendableRecordBatchStream,
-    ) -> Result<u64, SqlError> {
         let id = target.relation.id;
-        let staged = self.stage(planner, state, id, &target.table, rows).await?;
+        let staged = self.stage(planner, &state, id, &target.table, rows).await?;
         self.commit_rows(planner, &target.relation, &staged).await?;
         Ok(staged.rows)
     }

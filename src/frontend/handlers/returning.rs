@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::MemTable;
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt as _;
 use sqlparser::ast::{Ident, ObjectName, Query, SelectItem, SetExpr, TableFactor};
@@ -14,7 +17,8 @@ use sqlparser::ast::{Ident, ObjectName, Query, SelectItem, SetExpr, TableFactor}
 use super::{Outcome, Parameters, Reply, delete};
 use crate::catalog::Table;
 use crate::frontend::error::SqlError;
-use crate::frontend::planner::{Locals, Planner};
+use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::frontend::planner::{Locals, Planner, Rows};
 use crate::hummock::sst::schema::table_schema;
 
 /// Under this name the rows stand in the query; users cannot write it.
@@ -28,6 +32,16 @@ pub struct Returning {
     alias: Ident,
     schema: SchemaRef,
     rows: Arc<Mutex<Vec<RecordBatch>>>,
+    /// What goes to the client, once it is computed.
+    answer: Arc<Mutex<Option<Answer>>>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    /// The columns as users see them, and as the batches have them.
+    shown: SchemaRef,
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
 }
 
 impl Returning {
@@ -38,6 +52,7 @@ impl Returning {
             alias: alias.clone(),
             schema: table_schema(table),
             rows: Arc::default(),
+            answer: Arc::default(),
         })
     }
 
@@ -49,6 +64,7 @@ impl Returning {
     /// Forgets the rows of an attempt that is made again.
     pub fn clear(&self) {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Takes note of rows of the table's schema.
@@ -71,7 +87,22 @@ impl Returning {
     ) -> Result<SchemaRef, SqlError> {
         let (planner, query) = (self.planner(planner)?, self.query()?);
         let plan = planner.plan(&planner.state()?, &query, parameters).await?;
+        refuse_aggregates(&plan)?;
         Ok(planner.output_schema(&query, &plan))
+    }
+
+    /// Computes the answer: before the statement commits, so that an error in it changes nothing.
+    pub async fn compute(
+        &self,
+        planner: &Planner,
+        parameters: &Parameters,
+    ) -> Result<(), SqlError> {
+        let Rows { schema: shown, stream } =
+            self.planner(planner)?.query(&self.query()?, parameters).await?;
+        let schema = stream.schema();
+        let answer = Answer { shown, schema, batches: stream.try_collect().await? };
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        Ok(())
     }
 
     /// The answer of a statement that is done.
@@ -81,8 +112,18 @@ impl Returning {
         parameters: &Parameters,
         tag: &'static str,
     ) -> Result<Reply, SqlError> {
-        let rows = self.planner(planner)?.query(&self.query()?, parameters).await?;
-        Ok(Outcome::Rows { rows, tag }.into())
+        let take = || self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut answer = take();
+        if answer.is_none() {
+            // Nothing was written, so nothing had to be computed before.
+            self.compute(planner, parameters).await?;
+            answer = take();
+        }
+        let Some(Answer { shown, schema, batches }) = answer else {
+            return Err(SqlError::internal("the answer was just computed"));
+        };
+        let stream = Box::pin(MemoryStream::try_new(batches, schema, None)?);
+        Ok(Outcome::Rows { rows: Rows { schema: shown, stream }, tag }.into())
     }
 
     fn planner(&self, planner: &Planner) -> Result<Planner, SqlError> {
@@ -110,5 +151,24 @@ impl Returning {
             }
         }
         Ok(query)
+    }
+}
+
+fn refuse_aggregates(plan: &LogicalPlan) -> Result<(), SqlError> {
+    let mut found = None;
+    plan.apply(|node| {
+        found = match node {
+            LogicalPlan::Aggregate(_) => Some("aggregate"),
+            LogicalPlan::Window(_) => Some("window"),
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        Ok(TreeNodeRecursion::Stop)
+    })?;
+    match found {
+        None => Ok(()),
+        Some(kind) => {
+            let message = format!("{kind} functions are not allowed in RETURNING");
+            Err(SqlError::new(SqlState::GROUPING_ERROR, message))
+        }
     }
 }

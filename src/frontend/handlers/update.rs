@@ -75,6 +75,9 @@ impl Frontend {
             }
             write.dead_rows = places.into_dead_rows();
             write.born = staged.files.clone();
+            if let Some(returning) = returning {
+                returning.compute(planner, parameters).await?;
+            }
             self.commit(planner, vec![write], vec![staged.ids()]).await?;
         }
         Ok(count)
