@@ -392,6 +392,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn format_1_with_backup_locations_reads_forever() {
+        let locations = [
+            StorageLocation::new("fs:///var/lib/tidemark/state_store", "backup"),
+            StorageLocation::new("memory", "elsewhere"),
+        ];
+        let record = LeaseRecord {
+            backup_locations: locations.into(),
+            ..LeaseRecord::first("5ac8f7e2-0000-4000-8000-000000000001")
+        };
+        let name = "lease-v1-locations.json";
+        let written = crate::fixtures::read_or_update(name, || record.to_bytes());
+        let storage = Storage::in_memory();
+        storage.put_new(&layout::lease("data"), written.into()).await.unwrap();
+        assert_eq!(read(&storage, "data").await.unwrap(), Some(record));
+    }
+
+    #[tokio::test]
     async fn a_newer_format_is_refused() {
         let storage = Storage::in_memory();
         let newer = LeaseRecord { format: 2, ..LeaseRecord::first("one") };

@@ -91,8 +91,18 @@ fn read_line<T: serde::de::DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{
+        ArrayRef, AsArray as _, Int64Array, RecordBatch, StringViewArray,
+    };
+    use datafusion::arrow::datatypes::Int64Type;
+
     use super::*;
+    use crate::epoch::Lifetime;
+    use crate::hummock::sst::{InlineRows, KeyRange, SstColumn, SstInfo};
     use crate::hummock::version::tests::churned;
+    use crate::id::{ColumnId, ObjectId, SstId};
 
     fn text_of(version: &Version) -> String {
         let mut bytes = Vec::new();
@@ -132,5 +142,45 @@ mod tests {
     fn format_1_reads_forever() {
         let written = crate::fixtures::read_or_update("version-v1.jsonl", || text_of(&churned()));
         assert_eq!(decode(written.as_slice()).unwrap(), churned());
+    }
+
+    /// A version with rows that lie in it, and with the keys of its files.
+    fn inline() -> Version {
+        let values: ArrayRef = Arc::new(StringViewArray::from(vec![Some("ada"), None]));
+        let keys: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let rows = RecordBatch::try_from_iter([("k", keys), ("v", values)]).unwrap();
+        let rows = InlineRows::encode(&rows).unwrap();
+        let sst = SstInfo {
+            id: SstId(7),
+            table_id: ObjectId(2),
+            rows: 2,
+            size_bytes: rows.bytes().len() as u64,
+            row_group_rows: vec![2],
+            sha256: crate::storage::sha256_hex(rows.bytes()),
+            columns: [(1, "k"), (2, "v")]
+                .map(|(id, name)| SstColumn { id: ColumnId(id), name: name.to_owned() })
+                .into(),
+            keys: KeyRange::of(&[0x80, 0, 1], &[0x80, 0, 2]),
+            inline: Some(rows),
+        };
+        let mut version = Version::empty(Epoch::from_u64(1 << 16));
+        version.max_committed_epoch = Epoch::from_u64(5 << 16);
+        let lifetime = Lifetime::since(Epoch::from_u64(3 << 16));
+        version.insert(FileEntry { sst: Arc::new(sst), lifetime, stamps: vec![] });
+        version
+    }
+
+    #[test]
+    fn inline_rows_of_format_1_read_forever() {
+        let name = "version-v1-inline.jsonl";
+        let written = crate::fixtures::read_or_update(name, || text_of(&inline()));
+        let version = decode(written.as_slice()).unwrap();
+        let file = version.file(ObjectId(2), SstId(7)).unwrap();
+        assert_eq!(version.inline_bytes, file.sst.size_bytes);
+        assert_eq!(file.sst.keys, KeyRange::of(&[0x80, 0, 1], &[0x80, 0, 2]));
+        let rows = file.sst.inline.as_ref().unwrap().rows().unwrap();
+        assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[1, 2]);
+        let values: Vec<_> = rows.column(1).as_string::<i32>().iter().collect();
+        assert_eq!(values, [Some("ada"), None]);
     }
 }
