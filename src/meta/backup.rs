@@ -235,7 +235,7 @@ fn default_value(spec: &'static ParamSpec, params: &Params) -> Result<String, Pa
     }
 }
 
-async fn open_location(params: &Params) -> Result<OpenLocation, MetaError> {
+pub(super) async fn open_location(params: &Params) -> Result<OpenLocation, MetaError> {
     let location = params.backup_location();
     let opened = tokio::task::spawn_blocking(move || OpenLocation::open(&location)).await;
     let opened = opened.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;

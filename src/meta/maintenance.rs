@@ -10,7 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 
 use super::MetaNode;
-use super::backup::backup_error;
+use super::backup::{backup_error, open_location};
 use super::command::{Compaction, DeadRows, SnapshotKey};
 use super::error::{ErrorKind, MetaError};
 use super::manager::Standing;
@@ -440,7 +440,7 @@ impl MetaNode {
         entries: &[ManifestEntry],
     ) -> Result<(), MetaError> {
         let now_ms = self.manager.clock().now_ms();
-        let location = open(self.manager.state().params.backup_location()).await?;
+        let location = open_location(&self.manager.state().params).await?;
         for entry in entries {
             let key = key_of(entry);
             if self.workers.reads(&key, now_ms) {
@@ -552,12 +552,6 @@ fn joined(dead_rows: Vec<DeadRows>) -> Vec<DeadRows> {
 
 fn key_of(entry: &ManifestEntry) -> SnapshotKey {
     SnapshotKey { id: entry.info.id, sha256: entry.sha256.clone() }
-}
-
-async fn open(location: StorageLocation) -> Result<OpenLocation, MetaError> {
-    let opened = tokio::task::spawn_blocking(move || OpenLocation::open(&location)).await;
-    let opened = opened.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
-    opened.map_err(|e| backup_error(&e))
 }
 
 /// Opens a place without making it: a file system that is not mounted must not look empty.

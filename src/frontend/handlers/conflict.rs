@@ -62,7 +62,7 @@ impl Frontend {
                 Some(update_of(insert, &target, update)?)
             }
         };
-        let rows = self.source_rows(&planner, insert, &target, parameters).await?;
+        let rows = self.held_rows(&planner, insert, &target, parameters).await?;
         let rows = once_per_key(&target.table, rows, update.is_some())?;
         for attempt in 1.. {
             let planner = self.planner_now(&planner);
@@ -85,14 +85,15 @@ impl Frontend {
     }
 
     /// The rows to be inserted, in memory.
-    async fn source_rows(
+    async fn held_rows(
         &self,
         planner: &Planner,
         insert: &Insert,
         target: &InsertTarget,
         parameters: &Parameters,
     ) -> Result<RecordBatch, SqlError> {
-        let rows = self.conformed_source(planner, insert, target, parameters).await?;
+        let state = planner.state()?;
+        let rows = self.source_rows(planner, &state, insert, target, parameters).await?;
         let schema = rows.schema();
         let batches: Vec<RecordBatch> = rows.try_collect().await?;
         Ok(concat_batches(&schema, &batches).map_err(DataFusionError::from)?)

@@ -42,12 +42,12 @@ impl Frontend {
             let count = Box::pin(work).await?;
             return inserted(&planner, count, parameters, returning).await;
         }
-        let rows = self.conformed_source(&planner, insert, &target, parameters).await?;
+        let state = planner.state()?;
+        let rows = self.source_rows(&planner, &state, insert, &target, parameters).await?;
         let rows = match &returning {
             Some(returning) => returning.tap(rows),
             None => rows,
         };
-        let state = planner.state()?;
         let id = target.relation.id;
         let staged = self.stage(&planner, &state, id, &target.table, rows).await?;
         if let Some(returning) = &returning {
@@ -59,22 +59,19 @@ impl Frontend {
     }
 
     /// The rows an `INSERT` is given, as rows of the table.
-    pub(super) async fn conformed_source(
+    pub(super) async fn source_rows(
         &self,
         planner: &Planner,
+        state: &SessionState,
         insert: &Insert,
         target: &InsertTarget,
         parameters: &Parameters,
     ) -> Result<SendableRecordBatchStream, SqlError> {
-        let state = planner.state()?;
         let plan = match insert_query(insert, target) {
-            Some(query) => planner.plan(&state, &query, &parameters.types).await?,
+            Some(query) => planner.plan(state, &query, &parameters.types).await?,
             None => LogicalPlanBuilder::empty(true).build()?,
         };
-        let plan = complete(&state, target, plan)?;
-        let rows = planner.execute(state, plan, parameters.values.clone()).await?;
-        let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
-        Ok(conformed(conform, rows))
+        table_rows(planner, state, target, plan, parameters.values.clone()).await
     }
 
     /// Inserts what `plan` yields into the target's columns. Returns the number of rows.
@@ -86,10 +83,7 @@ impl Frontend {
         plan: LogicalPlan,
         values: ParamValues,
     ) -> Result<u64, SqlError> {
-        let plan = complete(&state, target, plan)?;
-        let rows = planner.execute(state.clone(), plan, values).await?;
-        let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
-        let rows = conformed(conform, rows);
+        let rows = table_rows(planner, &state, target, plan, values).await?;
         let id = target.relation.id;
         let staged = self.stage(planner, &state, id, &target.table, rows).await?;
         self.commit_rows(planner, &target.relation, &staged).await?;
@@ -113,6 +107,20 @@ impl Frontend {
         self.commit(&planner, writes, vec![]).await?;
         Ok(Outcome::done("TRUNCATE TABLE").into())
     }
+}
+
+/// What `plan` yields for the target's columns, as rows of the table.
+async fn table_rows(
+    planner: &Planner,
+    state: &SessionState,
+    target: &InsertTarget,
+    plan: LogicalPlan,
+    values: ParamValues,
+) -> Result<SendableRecordBatchStream, SqlError> {
+    let plan = complete(state, target, plan)?;
+    let rows = planner.execute(state.clone(), plan, values).await?;
+    let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
+    Ok(conformed(conform, rows))
 }
 
 /// The answer of an `INSERT` that is done.
