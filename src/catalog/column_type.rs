@@ -91,6 +91,42 @@ impl ColumnType {
         }
     }
 
+    /// Whether every value of this type is a value of `wider` too.
+    pub fn widens_to(&self, wider: &Self) -> bool {
+        use ColumnType::{Array, BigInt, Double, Integer, Numeric, Real, SmallInt, Text, Varchar};
+        match (self, wider) {
+            (same, other) if same == other => true,
+            (SmallInt, Integer | BigInt | Real | Double)
+            | (Integer, BigInt | Double)
+            | (Real, Double)
+            | (Varchar(_), Text | Varchar(None))
+            | (Text, Varchar(None)) => true,
+            (Varchar(Some(from)), Varchar(Some(to))) => from <= to,
+            (SmallInt, Numeric(to)) => whole_digits(*to) >= 5,
+            (Integer, Numeric(to)) => whole_digits(*to) >= 10,
+            (BigInt, Numeric(to)) => whole_digits(*to) >= 19,
+            (Numeric(from), Numeric(to)) => {
+                let scale = |digits: &Option<(u8, i8)>| digits.unwrap_or(NUMERIC_DEFAULT).1;
+                whole_digits(*from) <= whole_digits(*to) && scale(from) <= scale(to)
+            }
+            (Array(from), Array(to)) => from.widens_to(to),
+            _ => false,
+        }
+    }
+
+    /// Whether values of a primary key keep their bytes when this type is widened to `wider`.
+    pub fn keeps_key_bytes(&self, wider: &Self) -> bool {
+        let scale = |data_type: &DataType| match data_type {
+            DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => Some(*scale),
+            _ => None,
+        };
+        let (from, to) = (self.arrow_type(), wider.arrow_type());
+        (from.is_integer() && to.is_integer())
+            || (from.is_floating() && to.is_floating())
+            || (from == to)
+            || (from.is_decimal() && scale(&from) == scale(&to))
+    }
+
     /// The type inside an array type, else the type itself.
     pub fn scalar(&self) -> &Self {
         match self {
@@ -98,6 +134,12 @@ impl ColumnType {
             other => other,
         }
     }
+}
+
+/// Digits before the point that a `numeric` holds.
+fn whole_digits(digits: Option<(u8, i8)>) -> i16 {
+    let (precision, scale) = digits.unwrap_or(NUMERIC_DEFAULT);
+    i16::from(precision) - i16::from(scale)
 }
 
 /// PostgreSQL's name of the type, as `format_type` and `\d` print it.
@@ -138,6 +180,30 @@ mod tests {
     fn names_are_those_of_postgres() {
         assert_eq!(ColumnType::Numeric(Some((15, 2))).to_string(), "numeric(15,2)");
         assert_eq!(ColumnType::Array(Box::new(ColumnType::Integer)).to_string(), "integer[]");
+    }
+
+    #[test]
+    fn a_wider_type_holds_every_value() {
+        use ColumnType::{BigInt, Double, Integer, Numeric, Real, Text, Varchar};
+        assert!(Integer.widens_to(&BigInt) && !BigInt.widens_to(&Integer));
+        assert!(BigInt.widens_to(&Numeric(None)) && !BigInt.widens_to(&Double));
+        assert!(!Integer.widens_to(&Numeric(Some((11, 2)))));
+        assert!(Integer.widens_to(&Numeric(Some((12, 2)))));
+        assert!(Numeric(Some((10, 2))).widens_to(&Numeric(Some((12, 4)))));
+        assert!(!Numeric(Some((10, 2))).widens_to(&Numeric(Some((10, 4)))));
+        assert!(Varchar(Some(3)).widens_to(&Varchar(Some(4))) && Varchar(None).widens_to(&Text));
+        assert!(!Text.widens_to(&Varchar(Some(9))) && !Double.widens_to(&Real));
+        let array = |of| ColumnType::Array(Box::new(of));
+        assert!(array(Integer).widens_to(&array(BigInt)) && !array(Integer).widens_to(&BigInt));
+    }
+
+    #[test]
+    fn keys_keep_their_bytes_under_some_wider_types() {
+        use ColumnType::{BigInt, Integer, Numeric};
+        assert!(Integer.keeps_key_bytes(&BigInt) && !Integer.keeps_key_bytes(&Numeric(None)));
+        let numeric = |precision, scale| Numeric(Some((precision, scale)));
+        assert!(numeric(10, 2).keeps_key_bytes(&numeric(60, 2)));
+        assert!(!numeric(10, 2).keeps_key_bytes(&numeric(12, 4)));
     }
 
     #[test]

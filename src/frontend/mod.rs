@@ -11,7 +11,7 @@ pub mod functions;
 pub mod handlers;
 mod overflow;
 pub mod parser;
-mod pending;
+pub mod pending;
 pub mod pgwire;
 mod pins;
 mod planner;

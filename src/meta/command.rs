@@ -194,10 +194,26 @@ pub enum RelationKind {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlterStep {
-    AddColumn { column: NewColumn, if_not_exists: bool },
-    DropColumn { name: String, if_exists: bool },
-    RenameColumn { from: String, to: String },
-    RenameTo { name: String },
+    AddColumn {
+        column: NewColumn,
+        if_not_exists: bool,
+    },
+    DropColumn {
+        name: String,
+        if_exists: bool,
+    },
+    RenameColumn {
+        from: String,
+        to: String,
+    },
+    /// The column takes a type that holds every value of its old one.
+    WidenColumn {
+        name: String,
+        to: ColumnType,
+    },
+    RenameTo {
+        name: String,
+    },
 }
 
 /// A commit that happened, or found nothing to do.

@@ -29,6 +29,7 @@ pub enum ErrorKind {
     WrongRelationKind,
     ReservedName,
     InvalidDefinition,
+    NotSupported,
     /// Other objects need the one that should go.
     DependentObjects,
     InvalidParameter,

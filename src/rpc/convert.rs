@@ -40,6 +40,7 @@ fn code_of(kind: ErrorKind) -> Code {
         ErrorKind::WrongRelationKind
         | ErrorKind::ReservedName
         | ErrorKind::InvalidDefinition
+        | ErrorKind::NotSupported
         | ErrorKind::InvalidParameter
         | ErrorKind::ImmutableParameter => Code::InvalidArgument,
         ErrorKind::DependentObjects | ErrorKind::Deposed => Code::FailedPrecondition,

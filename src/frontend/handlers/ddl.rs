@@ -399,8 +399,13 @@ fn alter_step(planner: &Planner, operation: &AlterOperation) -> Result<AlterStep
         AlterOperation::SetDefault { .. } | AlterOperation::DropDefault { .. } => {
             return Err(SqlError::unsupported("ALTER TABLE ALTER COLUMN SET or DROP DEFAULT"));
         }
-        AlterOperation::SetDataType { .. } => {
-            return Err(SqlError::unsupported("ALTER TABLE ALTER COLUMN TYPE"));
+        AlterOperation::SetDataType { using: Some(_), .. } => {
+            return Err(SqlError::unsupported("ALTER TABLE ALTER COLUMN TYPE ... USING").hint(
+                "A wider type needs no USING. For others, add a column and UPDATE it from the old one.",
+            ));
+        }
+        AlterOperation::SetDataType { column, data_type, using: None } => {
+            AlterStep::WidenColumn { name: column.clone(), to: column_type(data_type)? }
         }
     })
 }

@@ -26,6 +26,7 @@ impl SqlState {
             ErrorKind::WrongRelationKind => Self::WRONG_OBJECT_TYPE,
             ErrorKind::ReservedName => Self::RESERVED_NAME,
             ErrorKind::InvalidDefinition => Self::INVALID_TABLE_DEFINITION,
+            ErrorKind::NotSupported => Self::FEATURE_NOT_SUPPORTED,
             ErrorKind::DependentObjects => Self::DEPENDENT_OBJECTS_STILL_EXIST,
             ErrorKind::InvalidParameter => Self::INVALID_PARAMETER_VALUE,
             ErrorKind::ImmutableParameter => Self::CANT_CHANGE_RUNTIME_PARAM,

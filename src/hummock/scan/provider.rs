@@ -213,7 +213,10 @@ impl SstTable {
     fn backfill(&self) -> Result<HashMap<crate::id::ColumnId, ScalarValue>> {
         let filled = self.table.columns.iter().filter_map(|column| {
             let text = column.backfill.as_ref()?;
-            Some(catalog::backfill::decode(text).map(|value| (column.id, value)))
+            // The column may have been widened since.
+            let value = catalog::backfill::decode(text)
+                .and_then(|value| value.cast_to(&column.column_type.arrow_type()));
+            Some(value.map(|value| (column.id, value)))
         });
         filled.collect()
     }

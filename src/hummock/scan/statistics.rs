@@ -3,21 +3,25 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Result, Statistics};
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::parquet::arrow::parquet_to_arrow_schema;
+use datafusion::parquet::file::metadata::ParquetMetaData;
 use object_store::{ObjectMeta, ObjectStore};
 
-use crate::catalog::Table;
+use crate::catalog::{ColumnType, Table};
 use crate::hummock::sst::SstInfo;
-use crate::hummock::sst::schema::table_schema;
+use crate::hummock::sst::schema::{file_schema, table_schema};
 use crate::id::{ColumnId, SstId};
 
 /// How many files' statistics are kept before the cache starts anew.
 const FILES_MAX: usize = 20_000;
 
-type Key = (SstId, Vec<ColumnId>);
+/// A file, seen as a table with these columns.
+type Key = (SstId, Arc<[(ColumnId, ColumnType)]>);
 
 /// Statistics of files, read from their footers once. Files never change, so nothing goes stale.
 #[derive(Debug, Default)]
@@ -46,7 +50,8 @@ pub async fn of_file(
     sst: &SstInfo,
     table: &Table,
 ) -> Result<Arc<Statistics>> {
-    let key = (sst.id, table.columns.iter().map(|column| column.id).collect());
+    let columns = table.columns.iter();
+    let key = (sst.id, columns.map(|column| (column.id, column.column_type.clone())).collect());
     if let Some(known) = cache.lookup(&key) {
         return Ok(known);
     }
@@ -55,7 +60,11 @@ pub async fn of_file(
             .with_file_metadata_cache(Some(Arc::clone(metadata_cache)))
             .fetch_metadata()
             .await?;
-        DFParquetMetadata::statistics_from_parquet_metadata(&metadata, &table_schema(table))?
+        if same_types(&metadata, table)? {
+            DFParquetMetadata::statistics_from_parquet_metadata(&metadata, &table_schema(table))?
+        } else {
+            row_count_only(sst, table)
+        }
     } else {
         row_count_only(sst, table)
     };
@@ -70,6 +79,18 @@ fn same_names(sst: &SstInfo, table: &Table) -> bool {
     table.columns.iter().all(|column| {
         sst.columns.iter().any(|stored| stored.id == column.id && stored.name == column.name)
     })
+}
+
+/// Whether the file holds every column by the type it has now. Footer statistics are of the old type.
+fn same_types(metadata: &ParquetMetaData, table: &Table) -> Result<bool> {
+    let file = metadata.file_metadata();
+    let stored = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
+    let now = file_schema(table);
+    let same = |field: &FieldRef| {
+        let found = stored.fields().iter().find(|f| f.name() == field.name());
+        found.is_some_and(|found| found.data_type() == field.data_type())
+    };
+    Ok(now.fields().iter().all(same))
 }
 
 fn row_count_only(sst: &SstInfo, table: &Table) -> Statistics {

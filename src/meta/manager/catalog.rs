@@ -1,8 +1,8 @@
 //! From a catalog command to catalog changes: everything that can be wrong is found here. Pure.
 
 use crate::catalog::{
-    CatalogAt, CatalogChange, ColumnType, Relation, RelationBody, SYSTEM_SCHEMAS, Schema, Table,
-    View,
+    CatalogAt, CatalogChange, Column, ColumnType, Relation, RelationBody, SYSTEM_SCHEMAS, Schema,
+    Table, View,
 };
 use crate::epoch::{Epoch, Lifetime};
 use crate::id::{ColumnId, ObjectId};
@@ -279,6 +279,19 @@ impl Context<'_> {
                 };
                 column.name = to;
             }
+            AlterStep::WidenColumn { name: column, to } => {
+                let key = table.primary_key.clone();
+                let found = table.columns.iter_mut().find(|c| c.name == column);
+                let Some(found) = found else {
+                    return Err(MetaError::new(
+                        ErrorKind::UndefinedColumn,
+                        no_column(&column, name),
+                    ));
+                };
+                refuse_narrower(found, &to, key.contains(&found.id))?;
+                self.refuse_if_viewed(relation, &format!("column {column} of table {name}"))?;
+                found.column_type = to;
+            }
             AlterStep::RenameTo { name: to } => {
                 if self.catalog.relation(schema, &to).is_some() {
                     let message = format!("relation \"{to}\" already exists");
@@ -413,6 +426,23 @@ fn needed(what: &str, by: &[String]) -> MetaError {
     )
     .detail(depend_lines(by, what))
     .hint("Use DROP ... CASCADE to drop the dependent objects too.")
+}
+
+/// Data files are not written anew: only what reads the same under the new type may change to it.
+fn refuse_narrower(column: &Column, to: &ColumnType, in_key: bool) -> Result<(), MetaError> {
+    let (name, from) = (&column.name, &column.column_type);
+    let reason = if !from.widens_to(to) {
+        format!("Not every value of type {from} is a value of type {to}.")
+    } else if in_key && !from.keeps_key_bytes(to) {
+        "The column is part of the primary key, and its values would sort by other bytes."
+            .to_owned()
+    } else {
+        return Ok(());
+    };
+    let message = format!("column \"{name}\" cannot change its type from {from} to {to}");
+    Err(MetaError::new(ErrorKind::NotSupported, message).detail(reason).hint(
+        "Add a column of the new type, UPDATE it from the old one with a cast, drop the old one and rename the new one; for a key, make a new table.",
+    ))
 }
 
 fn depend_lines(names: &[String], what: &str) -> String {

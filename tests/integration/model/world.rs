@@ -18,12 +18,15 @@ pub struct Table {
 /// The database at one epoch.
 pub type World = BTreeMap<String, Table>;
 
+/// Where a snapshot lies, and its number.
+pub type SnapshotAt = (String, SnapshotId);
+
 /// All that ever was, as far as it can be asked for.
 #[derive(Clone, Debug)]
 pub struct History {
     states: BTreeMap<Epoch, World>,
     /// What each snapshot that is there remembers.
-    pub snapshots: BTreeMap<SnapshotId, BTreeMap<Epoch, World>>,
+    pub snapshots: BTreeMap<SnapshotAt, BTreeMap<Epoch, World>>,
     names: u32,
 }
 
@@ -49,14 +52,14 @@ impl History {
         assert_eq!(self.states.keys().next_back(), Some(&epoch), "epochs rise");
     }
 
-    pub fn remember(&mut self, snapshot: SnapshotId) {
-        let known = self.snapshots.insert(snapshot, self.states.clone());
-        assert!(known.is_none(), "snapshot {snapshot} was taken twice");
+    pub fn remember(&mut self, snapshot: SnapshotAt) {
+        let known = self.snapshots.insert(snapshot.clone(), self.states.clone());
+        assert!(known.is_none(), "snapshot {snapshot:?} was taken twice");
     }
 
     /// The database goes on from a snapshot.
-    pub fn go_back(&mut self, snapshot: SnapshotId) {
-        self.states = self.snapshots[&snapshot].clone();
+    pub fn go_back(&mut self, snapshot: &SnapshotAt) {
+        self.states = self.snapshots[snapshot].clone();
     }
 
     pub fn fresh_name(&mut self, kind: &str) -> String {
