@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 
 use crate::meta::maintenance::MaintenanceSettings;
 use crate::params::{self, ParamError, ParamSpec};
+use crate::storage::{CacheSettings, DiskCache};
 use crate::storage_url;
 
 pub const LISTEN_ADDR: &str = "127.0.0.1:4566";
@@ -23,6 +24,9 @@ pub const META_STORE_FILE: &str = "meta_store/single_node.db";
 /// Where the embedded state store lies inside the store directory.
 pub const STATE_STORE_FOLDER: &str = "state_store";
 
+const META_CACHE_BYTES: usize = 256 << 20;
+const BLOCK_CACHE_BYTES: usize = 256 << 20;
+const FILE_CACHE_BYTES: usize = 10 << 30;
 const COMPACTOR_MEMORY_BYTES: usize = 512 << 20;
 const VACUUM_INTERVAL_SEC: u32 = 60;
 /// Six hours, as with RisingWave.
@@ -89,6 +93,33 @@ pub struct ServerArgs {
     #[arg(long, env = "RW_TOTAL_MEMORY_BYTES", value_name = "BYTES")]
     pub total_memory_bytes: Option<NonZeroUsize>,
 
+    /// Memory for the footers of data files, and as much again for the filters of their keys
+    #[arg(
+        long,
+        env = "RW_META_CACHE_BYTES",
+        value_name = "BYTES",
+        default_value_t = META_CACHE_BYTES
+    )]
+    pub meta_cache_bytes: usize,
+
+    /// Memory for pages of data files [default: 256 MiB, none where they are local files]
+    #[arg(long, env = "RW_BLOCK_CACHE_BYTES", value_name = "BYTES")]
+    pub block_cache_bytes: Option<usize>,
+
+    /// Folder on a local disk for pages of data files [default: none]
+    #[arg(long, env = "RW_FILE_CACHE_DIRECTORY", value_name = "DIR")]
+    pub file_cache_directory: Option<PathBuf>,
+
+    /// Disk space for pages of data files
+    #[arg(
+        long,
+        env = "RW_FILE_CACHE_BYTES",
+        value_name = "BYTES",
+        default_value_t = FILE_CACHE_BYTES,
+        requires = "file_cache_directory"
+    )]
+    pub file_cache_bytes: usize,
+
     /// Threads that one query may use [default: the machine's cores]
     #[arg(long, env = "RW_PARALLELISM", value_name = "N")]
     pub parallelism: Option<NonZeroUsize>,
@@ -151,6 +182,19 @@ pub enum MetaStoreSetting {
     Memory,
 }
 
+/// What queries may use of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// For what queries hold; beyond it they spill to disk or fail.
+    pub memory_bytes: usize,
+    /// Threads of one query.
+    pub parallelism: usize,
+    /// For the footers of data files, and as much again for the filters of their keys.
+    pub meta_cache_bytes: usize,
+    /// For pages of data files.
+    pub block_cache: CacheSettings,
+}
+
 /// What a server needs to know to start.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -164,8 +208,7 @@ pub struct Settings {
     pub data_directory: String,
     pub backup_storage_url: String,
     pub backup_storage_directory: String,
-    pub memory_bytes: usize,
-    pub parallelism: usize,
+    pub resources: Resources,
     pub maintenance: MaintenanceSettings,
 }
 
@@ -229,7 +272,6 @@ impl ServerArgs {
             listen_addr: address("--listen-addr", &self.listen_addr)?,
             meta_addr: address("--meta-addr", &self.meta_addr)?,
             meta_store: self.meta_store()?,
-            state_store,
             data_directory: parameter(
                 "--data-directory",
                 params::DATA_DIRECTORY,
@@ -241,8 +283,8 @@ impl ServerArgs {
                 params::BACKUP_STORAGE_DIRECTORY,
                 &self.backup_storage_directory,
             )?,
-            memory_bytes: self.total_memory_bytes.map_or_else(default_memory, NonZeroUsize::get),
-            parallelism: self.parallelism.map_or_else(default_parallelism, NonZeroUsize::get),
+            resources: self.resources(&state_store),
+            state_store,
             maintenance: MaintenanceSettings {
                 compaction: self.compaction,
                 compaction_memory_bytes: self.compactor_memory_bytes,
@@ -251,6 +293,22 @@ impl ServerArgs {
                 ..MaintenanceSettings::default()
             },
         })
+    }
+
+    fn resources(&self, state_store: &str) -> Resources {
+        let url = storage_url::without_hummock(state_store);
+        let near = url.starts_with("fs://") || url.starts_with("memory");
+        let default_block_cache = if near { 0 } else { BLOCK_CACHE_BYTES };
+        let disk = self.file_cache_directory.clone();
+        Resources {
+            memory_bytes: self.total_memory_bytes.map_or_else(default_memory, NonZeroUsize::get),
+            parallelism: self.parallelism.map_or_else(default_parallelism, NonZeroUsize::get),
+            meta_cache_bytes: self.meta_cache_bytes,
+            block_cache: CacheSettings {
+                memory_bytes: self.block_cache_bytes.unwrap_or(default_block_cache),
+                disk: disk.map(|directory| DiskCache { directory, bytes: self.file_cache_bytes }),
+            },
+        }
     }
 
     /// `--in-memory` says where everything is; another flag that says so too is a mistake.
@@ -381,8 +439,7 @@ impl fmt::Debug for Settings {
             .field("data_directory", &self.data_directory)
             .field("backup_storage_url", &storage_url::mask(&self.backup_storage_url))
             .field("backup_storage_directory", &self.backup_storage_directory)
-            .field("memory_bytes", &self.memory_bytes)
-            .field("parallelism", &self.parallelism)
+            .field("resources", &self.resources)
             .field("maintenance", &self.maintenance)
             .finish()
     }
@@ -460,7 +517,7 @@ mod tests {
         assert_eq!(settings.backup_storage_directory, "backup");
         assert_eq!(settings.listen_addr, "127.0.0.1:4566");
         assert_eq!(settings.meta_addr, "127.0.0.1:5690");
-        assert!(settings.memory_bytes > 0 && settings.parallelism > 0);
+        assert!(settings.resources.memory_bytes > 0 && settings.resources.parallelism > 0);
     }
 
     #[test]

@@ -87,8 +87,7 @@ pub async fn start(settings: Settings) -> Result<Server, StartError> {
     let maintenance = maintain(&node);
     let client = MetaClient::connect(&meta.addr.to_string()).await?.as_worker();
     let replica = Replica::start(client.clone()).await?;
-    let (memory, parallelism) = (settings.memory_bytes, settings.parallelism);
-    let frontend = Frontend::new(client, replica, storage, memory, parallelism).await?;
+    let frontend = Frontend::new(client, replica, storage, &settings.resources).await?;
     let sql =
         pgwire::serve(sql_listener, Arc::new(frontend)).map_err(|reason| StartError::Listen {
             what: "SQL",

@@ -23,9 +23,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{SinkExt as _, future};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, MakeConnection, Runner};
-use tidemark::config::{MetaStoreSetting, Settings};
+use tidemark::config::{MetaStoreSetting, Resources, Settings};
 use tidemark::meta::maintenance::MaintenanceSettings;
 use tidemark::server::{self, Server};
+use tidemark::storage::CacheSettings;
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::{Kind as TypeKind, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
@@ -39,6 +40,7 @@ fn every_file_passes_in_memory() {
         meta: MetaStoreSetting::Memory,
         // One name is one store in a process: each server needs its own.
         state: format!("memory://{}", uuid::Uuid::new_v4()),
+        block_cache_bytes: 16 << 20,
     });
 }
 
@@ -51,12 +53,14 @@ fn every_file_passes_on_sqlite_and_files() {
     run_all(|dir| Stores {
         meta: MetaStoreSetting::Sqlite { endpoint: dir.join("meta.db").display().to_string() },
         state: format!("fs://{}", dir.join("state").display()),
+        block_cache_bytes: 0,
     });
 }
 
 struct Stores {
     meta: MetaStoreSetting,
     state: String,
+    block_cache_bytes: usize,
 }
 
 fn run_all(stores: fn(&Path) -> Stores) {
@@ -140,8 +144,12 @@ async fn start(stores: Stores) -> Server {
         data_directory: "hummock_001".to_owned(),
         backup_storage_url: stores.state,
         backup_storage_directory: "backup".to_owned(),
-        memory_bytes: 256 << 20,
-        parallelism: 2,
+        resources: Resources {
+            memory_bytes: 256 << 20,
+            parallelism: 2,
+            meta_cache_bytes: 16 << 20,
+            block_cache: CacheSettings { memory_bytes: stores.block_cache_bytes, disk: None },
+        },
         maintenance: MaintenanceSettings::default(),
     };
     server::start(settings).await.unwrap()

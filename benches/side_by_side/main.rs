@@ -1,13 +1,19 @@
-//! The side-by-side benchmark: TPC-H now, at a `QUERY_EPOCH`, and in plain DataFusion on the same files.
+//! The side-by-side benchmark: Tidemark beside other engines, in one run on one machine.
 //!
-//! `cargo bench --bench side_by_side -- [--scale 1] [--runs 3] [--json FILE]` starts a server in a
-//! process of its own, loads the tables through `COPY`, and then runs each of the 22 queries three
-//! ways, taking turns in one run, so that a busy machine slows all three alike; the best of the runs
-//! counts. The results of the three are compared. At the end `BACKUP` and restore are timed.
+//! `cargo bench --bench side_by_side -- [tpch|churn|rows] [--scale 1] [--runs 3] [--json FILE]`
+//! starts a server in a process of its own. `tpch`, the default, loads the tables through `COPY` and
+//! runs each of the 22 queries three ways: now, at a `QUERY_EPOCH`, and in plain DataFusion on the same
+//! files, taking turns, so that a busy machine slows all three alike; the best of the runs counts, and
+//! the results are compared. At the end `BACKUP` and restore are timed. `churn` scans tables that were
+//! changed a lot, `rows` writes and reads single rows; `scripts/bench` runs them beside PostgreSQL,
+//! DuckDB and delta-rs.
 
+mod churn;
+mod peers;
 mod plain;
 mod report;
 mod results;
+mod rows;
 mod served;
 
 use std::error::Error;
@@ -16,11 +22,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tidemark::demo::process::ServerProcess;
 use tidemark::demo::tpch;
+use tidemark::id::SnapshotId;
 use tidemark::{cli, config};
 
 use self::plain::Plain;
@@ -34,10 +41,29 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 const QUERIES: usize = 22;
+const CHURN_ROWS: u64 = 2_000_000;
+const KEYED_ROWS: u64 = 10_000_000;
 
-/// TPC-H through Tidemark, now and in the past, beside plain DataFusion.
+/// What is measured.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Suite {
+    /// The 22 queries of TPC-H, now and in the past
+    Tpch,
+    /// Scans after many changes
+    Churn,
+    /// Single rows
+    Rows,
+}
+
+/// Tidemark beside other engines.
 #[derive(Parser)]
 struct Args {
+    #[arg(value_enum, default_value = "tpch")]
+    suite: Suite,
+    /// Rows of the tables of `churn`, and of the largest table of `rows`
+    /// [default: 2000000 and 10000000]
+    #[arg(long)]
+    rows: Option<u64>,
     /// TPC-H scale factor
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
@@ -96,9 +122,20 @@ async fn run(args: &Args) -> Fallible<bool> {
     let machine = Machine::look(args.parallelism)?;
     say(&machine.to_string())?;
     let scratch = tempfile::Builder::new().prefix("tidemark-bench-").tempdir()?;
-    let store = scratch.path().join("store");
+    match args.suite {
+        Suite::Tpch => tpch_queries(args, machine, scratch.path()).await,
+        Suite::Churn => {
+            let rows = args.rows.unwrap_or(CHURN_ROWS);
+            churn::run(rows, args.runs, &machine, scratch.path()).await
+        }
+        Suite::Rows => rows::run(args.rows.unwrap_or(KEYED_ROWS), &machine, scratch.path()).await,
+    }
+}
+
+async fn tpch_queries(args: &Args, machine: Machine, scratch: &Path) -> Fallible<bool> {
+    let store = scratch.join("store");
     let program = Path::new(env!("CARGO_BIN_EXE_tidemark"));
-    let server = ServerProcess::start(program, &flags(&store, &machine), scratch.path()).await?;
+    let server = ServerProcess::start(program, &flags(&store, &machine), scratch).await?;
     let mut report = Report::new(args.scale, args.runs, machine.clone());
 
     report.loads = load(&server, args.scale).await?;
@@ -108,7 +145,8 @@ async fn run(args: &Args) -> Fallible<bool> {
 
     let now = Served::open(&server, None).await?;
     let past = Served::open(&server, Some(epoch)).await?;
-    let plain = Plain::open(&store, &machine).await?;
+    let tables: Vec<&str> = tpch::TABLES.iter().map(|table| table.name).collect();
+    let plain = Plain::open(&store, &machine, SnapshotId(1), &tables).await?;
     say(report::HEADER)?;
     for query in 1..=QUERIES {
         let measured = measure(query, args.runs, &now, &past, &plain).await?;

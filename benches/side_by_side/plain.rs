@@ -13,7 +13,6 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tidemark::backup::SnapshotReader;
 use tidemark::catalog::PUBLIC;
-use tidemark::demo::tpch;
 use tidemark::id::SnapshotId;
 use tidemark::meta::state::State;
 use tidemark::storage::StorageLocation;
@@ -23,18 +22,23 @@ use crate::Fallible;
 use crate::report::Machine;
 use crate::results::Results;
 
-/// A session with the eight tables.
+/// A session with some tables.
 pub struct Plain(SessionContext);
 
 impl Plain {
-    /// Opens the files that the first snapshot of the store names.
-    pub async fn open(store: &Path, machine: &Machine) -> Fallible<Self> {
+    /// Opens the files that a snapshot of the store names for some tables.
+    pub async fn open(
+        store: &Path,
+        machine: &Machine,
+        snapshot: SnapshotId,
+        tables: &[&str],
+    ) -> Fallible<Self> {
         let context = context(machine)?;
         let folder = store.join(config::STATE_STORE_FOLDER);
-        let state = first_snapshot(&folder).await?;
-        for table in &tpch::TABLES {
-            let files = files_of(&state, table.name, &folder)?;
-            context.register_table(table.name, listing(&context, &files).await?)?;
+        let state = read(&folder, snapshot).await?;
+        for table in tables {
+            let files = files_of(&state, table, &folder)?;
+            context.register_table(*table, listing(&context, &files).await?)?;
         }
         Ok(Self(context))
     }
@@ -59,10 +63,10 @@ fn context(machine: &Machine) -> Fallible<SessionContext> {
     Ok(SessionContext::new_with_config_rt(config, runtime))
 }
 
-async fn first_snapshot(folder: &Path) -> Fallible<State> {
+async fn read(folder: &Path, snapshot: SnapshotId) -> Fallible<State> {
     let url = format!("fs://{}", folder.display());
     let storage = StorageLocation::new(url, config::BACKUP_DIRECTORY).open()?;
-    let path = layout::snapshot(config::BACKUP_DIRECTORY, SnapshotId(1));
+    let path = layout::snapshot(config::BACKUP_DIRECTORY, snapshot);
     Ok(SnapshotReader::open(&storage, &path, None).await?.state().await?)
 }
 

@@ -180,7 +180,8 @@ pub fn line(measured: &Measured) -> String {
     )
 }
 
-fn geometric_mean(ratios: impl Iterator<Item = f64>) -> f64 {
+/// The geometric mean of ratios.
+pub fn geometric_mean(ratios: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = ratios.fold((0.0, 0.0), |(sum, n), ratio| (sum + ratio.ln(), n + 1.0));
     if n == 0.0 { f64::NAN } else { f64::exp(sum / n) }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::config::ConfigOptions;
+use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -10,6 +11,8 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionConfig;
+
+use object_store::ObjectStore;
 
 use super::error::SqlError;
 use super::floats::FloatsWin;
@@ -19,7 +22,8 @@ use super::query_runtime::QueryRuntime;
 use super::rewrite::subqueries::Subqueries;
 use super::rewrite::typed_operators::TypedOperators;
 use super::rewrite::types::SqlTypes;
-use crate::hummock::scan::StatisticsCache;
+use crate::config::Resources;
+use crate::hummock::scan::{KeyFilters, StatisticsCache};
 use crate::storage::Storage;
 
 /// Under this name the state store is known to DataFusion.
@@ -33,22 +37,26 @@ pub struct Engine {
     /// compiler prove anew, for seconds, that all of a state may move between threads.
     new_state: Box<dyn Fn() -> SessionState + Send + Sync>,
     pub queries: QueryRuntime,
+    /// What tasks beside queries run in: sorts of rows to be written.
+    pub tasks: Arc<TaskContext>,
     pub statistics: Arc<StatisticsCache>,
+    pub key_filters: KeyFilters,
     pub store_url: ObjectStoreUrl,
     pub storage: Storage,
 }
 
 impl Engine {
-    /// `memory_bytes` bounds what queries hold; beyond it they spill to disk or fail.
+    /// `store` is where queries read what is written to `storage`.
     pub fn new(
         storage: Storage,
+        store: Arc<dyn ObjectStore>,
         database: &str,
-        memory_bytes: usize,
-        parallelism: usize,
+        resources: &Resources,
     ) -> Result<Self, SqlError> {
+        let parallelism = resources.parallelism;
         let store_url = ObjectStoreUrl::parse(STATE_STORE_URL)?;
-        let runtime = runtime(memory_bytes)?;
-        runtime.register_object_store(store_url.as_ref(), storage.object_store());
+        let runtime = runtime(resources)?;
+        runtime.register_object_store(store_url.as_ref(), store);
         let config = SessionConfig::from(options())
             .with_target_partitions(parallelism.max(1))
             .with_default_catalog_and_schema(database, super::catalog_provider::SEARCH_PATH)
@@ -68,8 +76,17 @@ impl Engine {
         functions::register_series(&mut base);
         let queries = QueryRuntime::new(parallelism)
             .map_err(|e| SqlError::internal(format!("could not start query threads: {e}")))?;
+        let tasks = base.task_ctx();
         let new_state = Box::new(move || base.clone());
-        Ok(Self { new_state, queries, statistics: Arc::default(), store_url, storage })
+        Ok(Self {
+            new_state,
+            queries,
+            tasks,
+            statistics: Arc::default(),
+            key_filters: KeyFilters::new(resources.meta_cache_bytes),
+            store_url,
+            storage,
+        })
     }
 
     /// A planning state that knows no relation yet.
@@ -105,10 +122,13 @@ pub fn register(
     Ok(())
 }
 
-fn runtime(memory_bytes: usize) -> Result<RuntimeEnv, SqlError> {
+fn runtime(resources: &Resources) -> Result<RuntimeEnv, SqlError> {
     let consumers = std::num::NonZeroUsize::new(MEMORY_CONSUMERS_SHOWN).expect("it is three");
-    let pool = TrackConsumersPool::new(GreedyMemoryPool::new(memory_bytes), consumers);
-    Ok(RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build()?)
+    let pool = TrackConsumersPool::new(GreedyMemoryPool::new(resources.memory_bytes), consumers);
+    Ok(RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_metadata_cache_limit(resources.meta_cache_bytes)
+        .build()?)
 }
 
 fn options() -> ConfigOptions {

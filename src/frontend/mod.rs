@@ -27,9 +27,10 @@ mod variables;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Resources;
 use crate::hummock::SstIdPool;
-use crate::rpc::{MetaClient, Replica};
-use crate::storage::Storage;
+use crate::rpc::{MetaClient, Replica, WriteQueue};
+use crate::storage::{CachedStore, Storage};
 
 /// The database there is, and the user it starts with.
 pub const DATABASE: &str = "dev";
@@ -42,6 +43,7 @@ const REPORT_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Frontend {
     pub meta: MetaClient,
+    writes: WriteQueue,
     pub replica: Replica,
     engine: Arc<engine::Engine>,
     snapshots: query_epoch::SnapshotCache,
@@ -66,10 +68,17 @@ impl Frontend {
         meta: MetaClient,
         replica: Replica,
         storage: Storage,
-        memory_bytes: usize,
-        parallelism: usize,
+        resources: &Resources,
     ) -> Result<Self, error::SqlError> {
-        let engine = engine::Engine::new(storage, DATABASE, memory_bytes, parallelism)?;
+        let store = storage.object_store();
+        let store = if resources.block_cache.is_off() {
+            store
+        } else {
+            let cluster = &replica.state().cluster_id;
+            let cached = CachedStore::open(store, &resources.block_cache, cluster).await;
+            Arc::new(cached.map_err(|e| crate::meta::error::MetaError::storage(&e))?)
+        };
+        let engine = engine::Engine::new(storage, store, DATABASE, resources)?;
         let ids = meta.clone();
         let sst_ids = SstIdPool::start(move |count| {
             let meta = ids.clone();
@@ -87,6 +96,7 @@ impl Frontend {
             sst_ids,
             pins,
             _reporter: Reporter(reporter.abort_handle()),
+            writes: WriteQueue::start(meta.clone()),
             meta,
             replica,
             engine: Arc::new(engine),

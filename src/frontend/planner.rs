@@ -26,7 +26,8 @@ use super::read_view::ReadView;
 use super::rewrite;
 use super::system_catalog::{self, SystemContext};
 use crate::catalog::{Relation, SYSTEM_SCHEMAS, View};
-use crate::hummock::scan::SstTable;
+use crate::hummock::scan::{SstTable, object_of};
+use crate::hummock::sst::SstInfo;
 use crate::hummock::version::LiveFile;
 use crate::id::ObjectId;
 
@@ -110,11 +111,21 @@ impl Planner {
 
     /// The files of a table, as this statement sees them.
     pub fn files_of(&self, table: ObjectId) -> Vec<LiveFile> {
-        let files = self.view.version.files_at(table, self.view.epoch);
+        self.files_where(table, |_| true)
+    }
+
+    /// Those of the files of a table that are wanted.
+    pub fn files_where(&self, table: ObjectId, wanted: impl Fn(&SstInfo) -> bool) -> Vec<LiveFile> {
+        let files = self.view.version.files_where(table, self.view.epoch, wanted);
         match &self.pending {
             Some(pending) => pending.files(table, files),
             None => files,
         }
+    }
+
+    /// Where a file lies.
+    pub fn object_of(&self, sst: &SstInfo) -> object_store::ObjectMeta {
+        object_of(self.view.params.value(crate::params::DATA_DIRECTORY), sst)
     }
 
     /// The rows of these files of a table.

@@ -239,7 +239,7 @@ impl Holders<'_> {
 
     fn of_sst(&self, sst: SstId) -> Vec<Holder> {
         let mut holders = vec![];
-        let file = self.version.table_ids().find_map(|table| self.version.file(table, sst));
+        let file = self.version.find(sst);
         if let Some(file) = file {
             let safe_epoch = self.version.safe_epoch;
             holders.push(Holder::Version { lifetime: file.lifetime, safe_epoch });

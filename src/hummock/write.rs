@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
-use datafusion::arrow::compute::{SortOptions, concat_batches, filter_record_batch};
+use datafusion::arrow::compute::{
+    SortOptions, concat_batches, filter_record_batch, take_record_batch,
+};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::exec_datafusion_err;
@@ -67,9 +69,19 @@ pub async fn write_rows(
     context: &Arc<TaskContext>,
 ) -> Result<(Vec<Arc<SstInfo>>, u64), HummockError> {
     let arrived = Arc::new(Mutex::new(0));
-    let rows = counted(rows, Arc::clone(&arrived));
-    let rows = if table.primary_key.is_empty() { rows } else { by_key(table, rows, context)? };
-    let files = write_sorted(target, table_id, table, rows).await?;
+    let mut rows = counted(rows, Arc::clone(&arrived));
+    let keyed = !table.primary_key.is_empty();
+    let files = match first_rows(target, &mut rows).await? {
+        First::All(batch) => {
+            let batch = if keyed { sorted_by_key(table, &batch)? } else { batch };
+            write_few(target, table_id, table, batch).await?
+        }
+        First::Some(batches) => {
+            let rows = rows_after(batches, rows);
+            let rows = if keyed { by_key(table, rows, context)? } else { rows };
+            write_all(target, table_id, table, rows).await?
+        }
+    };
     let arrived = *arrived.lock().unwrap_or_else(PoisonError::into_inner);
     Ok((files, arrived))
 }
@@ -81,14 +93,35 @@ pub async fn write_sorted(
     table: &Arc<Table>,
     mut rows: SendableRecordBatchStream,
 ) -> Result<Vec<Arc<SstInfo>>, HummockError> {
-    let first = match first_rows(target, &mut rows).await? {
-        First::All(batch) => match inline(target, table_id, table, &batch).await? {
-            Some(sst) => return Ok(vec![Arc::new(sst)]),
-            None => vec![batch],
-        },
-        First::Some(batches) => batches,
-    };
-    let mut rows = stream::iter(first.into_iter().map(Ok)).chain(rows);
+    match first_rows(target, &mut rows).await? {
+        First::All(batch) => write_few(target, table_id, table, batch).await,
+        First::Some(batches) => write_all(target, table_id, table, rows_after(batches, rows)).await,
+    }
+}
+
+/// Writes rows that are there already: inline if they are small enough.
+async fn write_few(
+    target: &Target<'_>,
+    table_id: ObjectId,
+    table: &Arc<Table>,
+    batch: RecordBatch,
+) -> Result<Vec<Arc<SstInfo>>, HummockError> {
+    if let Some(sst) = inline(target, table_id, table, &batch).await? {
+        return Ok(vec![Arc::new(sst)]);
+    }
+    let schema = batch.schema();
+    let rows = stream::iter([Ok(batch)]);
+    let rows = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
+    write_all(target, table_id, table, rows).await
+}
+
+/// Writes rows as objects.
+async fn write_all(
+    target: &Target<'_>,
+    table_id: ObjectId,
+    table: &Arc<Table>,
+    mut rows: SendableRecordBatchStream,
+) -> Result<Vec<Arc<SstInfo>>, HummockError> {
     let mut files = vec![];
     let mut writer: Option<SstWriter> = None;
     while let Some(batch) = rows.try_next().await? {
@@ -170,6 +203,37 @@ async fn inline(
         keys,
         inline: Some(rows),
     }))
+}
+
+/// The rows that were read already, then the others.
+fn rows_after(
+    first: Vec<RecordBatch>,
+    rows: SendableRecordBatchStream,
+) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let rows = stream::iter(first.into_iter().map(Ok)).chain(rows);
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// A few rows in order of the key, the last of each key only.
+fn sorted_by_key(table: &Table, batch: &RecordBatch) -> Result<RecordBatch, HummockError> {
+    if batch.num_rows() < 2 {
+        return Ok(batch.clone());
+    }
+    let columns = key_indices(table).into_iter().map(|at| Arc::clone(batch.column(at)));
+    let columns: Vec<ArrayRef> = columns.collect();
+    let types = columns.iter().map(|column| SortField::new(column.data_type().clone()));
+    let converter = RowConverter::new(types.collect()).map_err(DataFusionError::from)?;
+    let keys = converter.convert_columns(&columns).map_err(DataFusionError::from)?;
+    let mut order: Vec<usize> = (0..batch.num_rows()).collect();
+    // Stable: of equal keys, the last to arrive stays last.
+    order.sort_by_key(|row| keys.row(*row));
+    let is_last = |place: usize| {
+        order.get(place + 1).is_none_or(|next| keys.row(order[place]) != keys.row(*next))
+    };
+    let kept = (0..order.len()).filter(|place| is_last(*place)).map(|place| order[place] as u64);
+    let kept = UInt64Array::from_iter_values(kept);
+    Ok(take_record_batch(batch, &kept).map_err(DataFusionError::from)?)
 }
 
 fn counted(rows: SendableRecordBatchStream, count: Arc<Mutex<u64>>) -> SendableRecordBatchStream {

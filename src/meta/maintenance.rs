@@ -528,11 +528,8 @@ impl Held {
 fn carried(task: &Task, state: &State, moved: &Moved, base: Epoch) -> Option<Vec<DeadRows>> {
     let mut dead_rows = vec![];
     for input in &task.inputs {
-        let file = state.version.file(task.table_id, input.sst.id)?;
-        if !file.lifetime.is_open() {
-            return None;
-        }
-        let died = file.died_since(base);
+        let file = state.version.open_file(task.table_id, input.sst.id)?;
+        let died = file.stamps.died_since(base);
         for (sst_id, positions) in moved.places(input.sst.id, &died) {
             dead_rows.push(DeadRows { sst_id, positions: Arc::new(positions) });
         }

@@ -102,10 +102,18 @@ impl MetaClient {
         &self.addr
     }
 
-    /// Commits staged writes.
-    pub async fn write(&self, write: &Write) -> Result<Committed, RpcError> {
-        let request = self.signed(to_json(write).map_err(|e| self.error(&e))?);
-        self.json(self.grpc.clone().write(request).await)
+    /// Commits staged writes, each for itself; the outcomes come in their order.
+    pub async fn write_all(
+        &self,
+        writes: &[Write],
+    ) -> Result<Vec<Result<Committed, MetaError>>, RpcError> {
+        let request = self.signed(to_json(&writes).map_err(|e| self.error(&e))?);
+        let outcomes: Vec<_> = self.json(self.grpc.clone().write(request).await)?;
+        if outcomes.len() == writes.len() {
+            return Ok(outcomes);
+        }
+        let reason = format!("{} outcomes of {} writes", outcomes.len(), writes.len());
+        Err(RpcError::Unreachable { addr: self.addr.clone(), reason })
     }
 
     pub async fn change_catalog(&self, command: &CatalogCommand) -> Result<Committed, RpcError> {

@@ -3,9 +3,11 @@
 mod client;
 mod convert;
 mod service;
+mod write_queue;
 
 pub use client::{MetaClient, Replica, RpcError};
 pub use service::{Served, serve};
+pub use write_queue::WriteQueue;
 
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
 mod proto {

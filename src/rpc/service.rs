@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -114,17 +115,22 @@ impl Meta for Service {
 
     async fn write(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
         let Json { json, worker } = request.into_inner();
-        let write: Write = from_json(&json)?;
-        let born = write.tables.iter().flat_map(|table| &table.born);
-        self.check_staged(&worker, born.map(|sst| sst.id))?;
-        respond(self.node.manager.write(write).await)
+        let writes: Vec<Write> = from_json(&json)?;
+        let commits = writes.into_iter().map(|write| async {
+            let born = write.tables.iter().flat_map(|table| &table.born);
+            self.check_staged(&worker, born.map(|sst| sst.id))?;
+            self.node.manager.write(write).await
+        });
+        // All of them are asked for before the first is waited for: they share a commit.
+        respond(Ok(join_all(commits).await))
     }
 
     async fn change_catalog(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
         let Json { json, worker } = request.into_inner();
         let command: CatalogCommand = from_json(&json)?;
         if let CatalogCommand::CreateTable(create) = &command {
-            self.check_staged(&worker, create.rows.iter().map(|sst| sst.id))?;
+            let staged = self.check_staged(&worker, create.rows.iter().map(|sst| sst.id));
+            staged.map_err(|e| to_status(&e))?;
         }
         respond(self.node.manager.change_catalog(command).await)
     }
@@ -235,9 +241,13 @@ impl Meta for Service {
 }
 
 impl Service {
-    fn check_staged(&self, worker: &str, files: impl Iterator<Item = SstId>) -> Result<(), Status> {
+    fn check_staged(
+        &self,
+        worker: &str,
+        files: impl Iterator<Item = SstId>,
+    ) -> Result<(), MetaError> {
         let now_ms = self.node.manager.clock().now_ms();
-        self.node.workers.check_staged(worker, files, now_ms).map_err(|e| to_status(&e))
+        self.node.workers.check_staged(worker, files, now_ms)
     }
 }
 

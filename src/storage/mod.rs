@@ -4,16 +4,20 @@
 //! file system the bytes are synced before the name appears, and the directory after. Objects are
 //! written whole or not at all; [`Storage::replace`] is the only way one is ever overwritten.
 
+mod cached;
 pub mod checksum;
 mod durable;
 mod error;
 mod location;
+mod remote;
 mod stream;
 mod writer;
 
+pub use cached::{CacheSettings, CachedStore, DiskCache};
 pub use checksum::{hex, sha256_hex};
 pub use error::StorageError;
 pub use location::StorageLocation;
+use remote::Upload;
 pub use stream::{ChunkReader, ChunkWriter};
 pub use writer::Writer;
 
@@ -67,6 +71,13 @@ impl Storage {
         match url {
             StorageUrl::Fs { root } => Self::open_local(url, root),
             StorageUrl::Memory { name } => Ok(Self::open_memory(name)),
+            remote => {
+                let name = || mask(&url.to_string());
+                let opened = remote::open(remote);
+                let opened = opened.map_err(|e| StorageError::io("open", name(), e))?;
+                let store = opened.ok_or_else(|| StorageError::NotFound { path: name() })?;
+                Ok(Self { url: url.clone(), store, local: None })
+            }
         }
     }
 
@@ -117,7 +128,11 @@ impl Storage {
         let name = self.name_of(path);
         match self.file_of(path)? {
             Some(file) => Writer::to_file(file, name).await,
-            None => Ok(Writer::to_memory(Arc::clone(&self.store), path.clone(), name)),
+            None => {
+                let far = !matches!(self.url, StorageUrl::Memory { .. });
+                let upload = Upload::new(Arc::clone(&self.store), path.clone(), far);
+                Ok(Writer::to_store(upload, name))
+            }
         }
     }
 

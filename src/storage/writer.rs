@@ -1,13 +1,11 @@
 //! Writing one large object piece by piece.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use object_store::path::Path;
-use object_store::{ObjectStore, PutMode, PutPayload};
 use tokio::io::AsyncWriteExt as _;
 
+use super::remote::Upload;
 use super::{StorageError, durable};
 
 /// An object on its way. It exists, whole and durable, once [`Writer::finish`] returns;
@@ -22,7 +20,7 @@ pub struct Writer {
 #[derive(Debug)]
 enum Target {
     File { file: tokio::fs::File, staged: Staged, target: PathBuf },
-    Memory { chunks: Vec<Bytes>, store: Arc<dyn ObjectStore>, path: Path },
+    Store(Upload),
 }
 
 /// A staged file that is removed unless it was published.
@@ -53,8 +51,8 @@ impl Writer {
         Ok(Self { target: Target::File { file, staged: Staged(Some(staged)), target }, name })
     }
 
-    pub(super) fn to_memory(store: Arc<dyn ObjectStore>, path: Path, name: String) -> Self {
-        Self { target: Target::Memory { chunks: vec![], store, path }, name }
+    pub(super) fn to_store(upload: Upload, name: String) -> Self {
+        Self { target: Target::Store(upload), name }
     }
 
     /// Appends `bytes`.
@@ -64,9 +62,9 @@ impl Writer {
                 .write_all(&bytes)
                 .await
                 .map_err(|e| StorageError::io("write", self.name.clone(), e)),
-            Target::Memory { chunks, .. } => {
-                chunks.push(bytes);
-                Ok(())
+            Target::Store(upload) => {
+                let written = upload.write(bytes).await;
+                written.map_err(|e| StorageError::io("write", self.name.clone(), e))
             }
         }
     }
@@ -85,16 +83,13 @@ impl Writer {
                     _ => StorageError::io("write", name, e),
                 })
             }
-            Target::Memory { chunks, store, path } => {
-                let payload = PutPayload::from_iter(chunks);
-                match store.put_opts(&path, payload, PutMode::Create.into()).await {
-                    Ok(_) => Ok(()),
-                    Err(object_store::Error::AlreadyExists { .. }) => {
-                        Err(StorageError::AlreadyExists { path: name })
-                    }
-                    Err(error) => Err(StorageError::io("write", name, error)),
+            Target::Store(upload) => match upload.finish().await {
+                Ok(()) => Ok(()),
+                Err(object_store::Error::AlreadyExists { .. }) => {
+                    Err(StorageError::AlreadyExists { path: name })
                 }
-            }
+                Err(error) => Err(StorageError::io("write", name, error)),
+            },
         }
     }
 }

@@ -92,8 +92,7 @@ impl Frontend {
         target: &InsertTarget,
         parameters: &Parameters,
     ) -> Result<RecordBatch, SqlError> {
-        let state = planner.state()?;
-        let rows = self.source_rows(planner, &state, insert, target, parameters).await?;
+        let rows = self.source_rows(planner, insert, target, parameters).await?;
         let schema = rows.schema();
         let batches: Vec<RecordBatch> = rows.try_collect().await?;
         Ok(concat_batches(&schema, &batches).map_err(DataFusionError::from)?)
@@ -114,7 +113,6 @@ impl Frontend {
         let new = filter_record_batch(rows, &is_new.collect::<BooleanArray>());
         let new = new.map_err(DataFusionError::from)?;
         let mut count = new.num_rows() as u64;
-        let state = planner.state()?;
         let mut write = writes::table_write(relation);
         let mut stagings = vec![];
         if new.num_rows() > 0 {
@@ -123,7 +121,7 @@ impl Frontend {
             }
             let stream = futures::stream::iter([Ok(new)]);
             let stream = Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream));
-            let staged = self.stage(planner, &state, relation.id, table, stream).await?;
+            let staged = self.stage(planner, relation.id, table, stream).await?;
             write.keys = keys::written_keys(table, &staged.files)?;
             write.born.extend(staged.files.iter().cloned());
             stagings.push(staged);

@@ -142,7 +142,7 @@ impl Frontend {
         let table = Arc::new(table_of(&columns));
         let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
         let rows = insert::conformed(Conform::new(Arc::clone(&table), &name), rows);
-        let staged = self.stage(planner, &state, id, &table, rows).await?;
+        let staged = self.stage(planner, id, &table, rows).await?;
         let command = CatalogCommand::CreateTable(Create {
             schema,
             name,

@@ -6,6 +6,7 @@ use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{Expr, lit};
 use futures::TryStreamExt as _;
@@ -13,7 +14,7 @@ use sqlparser::ast::{self, Insert, OnInsert, Query, SetExpr};
 
 use super::returning::Returning;
 use super::rows::Conform;
-use super::{Outcome, Parameters, Reply, writes};
+use super::{Outcome, Parameters, Reply, literals, writes};
 use crate::catalog::{ColumnType, Relation, SYSTEM_SCHEMAS, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -42,14 +43,12 @@ impl Frontend {
             let count = Box::pin(work).await?;
             return inserted(&planner, count, parameters, returning).await;
         }
-        let state = planner.state()?;
-        let rows = self.source_rows(&planner, &state, insert, &target, parameters).await?;
+        let rows = self.source_rows(&planner, insert, &target, parameters).await?;
         let rows = match &returning {
             Some(returning) => returning.tap(rows),
             None => rows,
         };
-        let id = target.relation.id;
-        let staged = self.stage(&planner, &state, id, &target.table, rows).await?;
+        let staged = self.stage(&planner, target.relation.id, &target.table, rows).await?;
         if let Some(returning) = &returning {
             returning.compute(&planner, parameters).await?;
         }
@@ -62,16 +61,20 @@ impl Frontend {
     pub(super) async fn source_rows(
         &self,
         planner: &Planner,
-        state: &SessionState,
         insert: &Insert,
         target: &InsertTarget,
         parameters: &Parameters,
     ) -> Result<SendableRecordBatchStream, SqlError> {
+        if let Some(rows) = literals::rows(insert, target, parameters)? {
+            let schema = rows.schema();
+            return Ok(Box::pin(MemoryStream::try_new(vec![rows], schema, None)?));
+        }
+        let state = planner.state()?;
         let plan = match insert_query(insert, target) {
-            Some(query) => planner.plan(state, &query, &parameters.types).await?,
+            Some(query) => planner.plan(&state, &query, &parameters.types).await?,
             None => LogicalPlanBuilder::empty(true).build()?,
         };
-        table_rows(planner, state, target, plan, parameters.values.clone()).await
+        table_rows(planner, &state, target, plan, parameters.values.clone()).await
     }
 
     /// Inserts what `plan` yields into the target's columns. Returns the number of rows.
@@ -84,8 +87,7 @@ impl Frontend {
         values: ParamValues,
     ) -> Result<u64, SqlError> {
         let rows = table_rows(planner, &state, target, plan, values).await?;
-        let id = target.relation.id;
-        let staged = self.stage(planner, &state, id, &target.table, rows).await?;
+        let staged = self.stage(planner, target.relation.id, &target.table, rows).await?;
         self.commit_rows(planner, &target.relation, &staged).await?;
         Ok(staged.rows)
     }
@@ -363,7 +365,7 @@ pub fn parse_expr(sql: &str) -> Option<ast::Expr> {
     sqlparser::parser::Parser::new(&dialect).try_with_sql(sql).ok()?.parse_expr().ok()
 }
 
-fn is_default(cell: &ast::Expr) -> bool {
+pub fn is_default(cell: &ast::Expr) -> bool {
     matches!(cell, ast::Expr::Identifier(ident) if ident.quote_style.is_none() && folded(ident) == "default")
 }
 

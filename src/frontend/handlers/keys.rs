@@ -20,10 +20,11 @@ use super::writes::collect_places;
 use crate::catalog::{Relation, Table};
 use crate::frontend::error::SqlError;
 use crate::frontend::planner::Planner;
-use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN};
+use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN, SoughtKeys};
 use crate::hummock::sst::schema::table_schema;
 use crate::hummock::sst::{Keys, SstInfo};
 use crate::hummock::version::LiveFile;
+use crate::id::ObjectId;
 use crate::meta::command::{DeadRows, WrittenKeys};
 
 /// Keys looked for one by one, at most.
@@ -57,13 +58,15 @@ pub async fn overwritten(
     table: &Table,
     files: &[Arc<SstInfo>],
 ) -> Result<Vec<DeadRows>, SqlError> {
-    let live = planner.files_of(relation.id);
-    if live.is_empty() {
-        return Ok(vec![]);
-    }
     match few_keys(table, files)? {
-        Some(few) => look_up(planner, table, live, &few).await,
-        None => join(planner, table, live, files).await,
+        Some(few) => look_up(planner, relation.id, table, &few).await,
+        None => {
+            let live = planner.files_of(relation.id);
+            if live.is_empty() {
+                return Ok(vec![]);
+            }
+            join(planner, table, live, files).await
+        }
     }
 }
 
@@ -88,16 +91,16 @@ fn few_keys(table: &Table, files: &[Arc<SstInfo>]) -> Result<Option<FewKeys>, Sq
 
 async fn look_up(
     planner: &Planner,
+    table_id: ObjectId,
     table: &Table,
-    live: Vec<LiveFile>,
     few: &FewKeys,
 ) -> Result<Vec<DeadRows>, SqlError> {
     let wanted: HashSet<&[u8]> = few.keys.iter().map(Vec::as_slice).collect();
-    let may_hold = |file: &LiveFile| {
-        let range = file.sst.keys.as_ref();
+    let may_hold = |sst: &SstInfo| {
+        let range = sst.keys.as_ref();
         range.is_none_or(|range| wanted.iter().any(|key| range.may_hold(key)))
     };
-    let candidates = live.into_iter().filter(may_hold);
+    let candidates = planner.files_where(table_id, may_hold).into_iter();
     let (inline, objects): (Vec<_>, Vec<_>) =
         candidates.partition(|file| file.sst.inline.is_some());
     let mut found = vec![];
@@ -108,10 +111,36 @@ async fn look_up(
             None => others.push(file),
         }
     }
+    let others = may_hold_keys(planner, table, others, few).await?;
     if !others.is_empty() {
         found.extend(filtered(planner, table, others, few).await?);
     }
     Ok(found)
+}
+
+/// Those of the files whose filters do not say that no key is there.
+async fn may_hold_keys(
+    planner: &Planner,
+    table: &Table,
+    files: Vec<LiveFile>,
+    few: &FewKeys,
+) -> Result<Vec<LiveFile>, SqlError> {
+    let columns = table.columns.iter().zip(few.rows.columns());
+    let key = columns.filter(|(column, _)| table.primary_key.contains(&column.id));
+    let sought = SoughtKeys::new(key.map(|(column, values)| (column.id, values)));
+    let (engine, mut kept) = (&planner.engine, vec![]);
+    let store = engine.tasks.runtime_env().object_store(&engine.store_url)?;
+    let metadata = engine.tasks.runtime_env().cache_manager.get_file_metadata_cache();
+    for file in files {
+        let object = planner.object_of(&file.sst);
+        let filters = &engine.key_filters;
+        if file.sst.inline.is_some()
+            || filters.may_hold(&store, &metadata, file.sst.id, &object, &sought).await?
+        {
+            kept.push(file);
+        }
+    }
+    Ok(kept)
 }
 
 /// The wanted rows of a file without an object. `None` where its keys cannot be told.

@@ -9,6 +9,7 @@ mod describe;
 mod explain;
 mod insert;
 mod keys;
+mod literals;
 mod returning;
 mod rows;
 mod set;

@@ -106,7 +106,7 @@ impl Frontend {
             Some(returning) => returning.tap(rows),
             None => rows,
         };
-        let staged = self.stage(planner, &state, relation.id, &table, rows).await?;
+        let staged = self.stage(planner, relation.id, &table, rows).await?;
         let places = std::mem::take(&mut *places.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Updated { relation, table, staged, places })
     }

@@ -8,7 +8,6 @@ use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::context::SessionState;
 use futures::TryStreamExt as _;
 use roaring::RoaringBitmap;
 
@@ -125,7 +124,6 @@ impl Frontend {
     pub(super) async fn stage(
         &self,
         planner: &Planner,
-        state: &SessionState,
         table_id: ObjectId,
         table: &Arc<Table>,
         rows: SendableRecordBatchStream,
@@ -139,7 +137,7 @@ impl Frontend {
             sst_bytes_target: params.sst_bytes_target(),
             inline: planner.view.version.inline_bytes < INLINE_BYTES_TOTAL,
         };
-        let staged = write::write_rows(&target, table_id, table, rows, &state.task_ctx()).await;
+        let staged = write::write_rows(&target, table_id, table, rows, &self.engine.tasks).await;
         let (files, rows) = staged.map_err(hummock_error)?;
         Ok(Staged { files, rows, ids: Arc::new(ids) })
     }
@@ -211,7 +209,7 @@ impl Frontend {
         base_epoch: Epoch,
         tables: Vec<TableWrite>,
     ) -> Result<(), RpcError> {
-        let committed = self.meta.write(&Write { base_epoch, tables }).await?;
+        let committed = self.writes.commit(Write { base_epoch, tables }).await?;
         self.replica.at_revision(committed.revision).await;
         Ok(())
     }

@@ -81,7 +81,7 @@ pub fn pick(version: &Version, table_id: ObjectId, limits: &Limits) -> Option<Ta
 /// Tasks that leave a table as compact as it can be; each file is in one of them at most.
 pub fn pick_all(version: &Version, table_id: ObjectId, limits: &Limits) -> Vec<Task> {
     let alive = alive(version, table_id);
-    let is_dirty = |file: &FileEntry| file.dead_rows() > 0 || file.sst.inline.is_some();
+    let is_dirty = |file: &FileEntry| file.stamps.rows() > 0 || file.sst.inline.is_some();
     let overlap = layers(&alive).into_iter().max().unwrap_or_default() > 1;
     let wanted: Vec<_> = alive
         .iter()
@@ -102,7 +102,7 @@ pub fn pick_all(version: &Version, table_id: ObjectId, limits: &Limits) -> Vec<T
 }
 
 fn alive(version: &Version, table_id: ObjectId) -> Vec<Arc<FileEntry>> {
-    version.table_files(table_id).filter(|file| file.lifetime.is_open()).cloned().collect()
+    version.open_files(table_id).cloned().collect()
 }
 
 /// As many of `files` as one task takes; at least one.
@@ -127,7 +127,7 @@ fn inline(alive: &[Arc<FileEntry>]) -> Option<Vec<Arc<FileEntry>>> {
 
 fn dead(alive: &[Arc<FileEntry>]) -> Option<Vec<Arc<FileEntry>>> {
     let is_due = |file: &&Arc<FileEntry>| {
-        file.sst.inline.is_none() && file.dead_rows() * DEAD_SHARE >= file.sst.rows.max(1)
+        file.sst.inline.is_none() && file.stamps.rows() * DEAD_SHARE >= file.sst.rows.max(1)
     };
     let due: Vec<_> = alive.iter().filter(is_due).cloned().collect();
     (!due.is_empty()).then_some(due)

@@ -3,8 +3,10 @@
 mod adapter;
 mod alive;
 mod inline;
+mod key_filters;
 mod provider;
 mod statistics;
 
-pub use provider::{FILE_COLUMN, POSITION_COLUMN, SstTable};
+pub use key_filters::{KeyFilters, SoughtKeys};
+pub use provider::{FILE_COLUMN, POSITION_COLUMN, SstTable, object_of};
 pub use statistics::StatisticsCache;

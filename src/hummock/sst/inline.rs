@@ -3,6 +3,7 @@
 //! The bytes are a zstd frame (level 1) of an Arrow IPC stream of one batch, whose columns are those
 //! of the file, in order, without names; strings and bytes are in their plain forms (`Utf8`, `Binary`).
 
+use std::cell::RefCell;
 use std::io::Cursor;
 use std::sync::{Arc, OnceLock};
 
@@ -16,6 +17,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use zstd::bulk::Compressor;
 
 /// A batch that takes more rows or bytes than these is written as an object.
 pub const INLINE_ROWS_MAX: usize = 256;
@@ -30,6 +32,11 @@ pub const INLINE_BYTES_PER_TABLE: u64 = 1 << 20;
 const ZSTD_LEVEL: i32 = 1;
 /// What a frame may say it holds: many times what is ever written.
 const RAW_BYTES_MAX: usize = 64 << 20;
+
+thread_local! {
+    /// A compressor takes longer to make than to use on a few rows.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// The encoded rows, decoded at most once.
 #[derive(Clone, Debug)]
@@ -53,8 +60,12 @@ impl InlineRows {
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
         let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
         writer.write(&batch)?;
-        let bytes = zstd::bulk::compress(&writer.into_inner()?, ZSTD_LEVEL)?;
-        Ok(Self { bytes: bytes.into(), decoded: Arc::default() })
+        let raw = writer.into_inner()?;
+        let bytes = COMPRESSOR.with_borrow_mut(|known| match known {
+            Some(compressor) => compressor.compress(&raw),
+            None => known.insert(Compressor::new(ZSTD_LEVEL)?).compress(&raw),
+        })?;
+        Ok(Self { bytes: bytes.into(), decoded: Arc::new(OnceLock::from(batch)) })
     }
 
     /// The rows, in the order of the file's columns.
@@ -62,7 +73,9 @@ impl InlineRows {
         if let Some(known) = self.decoded.get() {
             return Ok(known.clone());
         }
-        let raw = zstd::bulk::decompress(&self.bytes, RAW_BYTES_MAX)?;
+        let size = zstd::zstd_safe::get_frame_content_size(&self.bytes).ok().flatten();
+        let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(RAW_BYTES_MAX);
+        let raw = zstd::bulk::decompress(&self.bytes, size.min(RAW_BYTES_MAX))?;
         let mut batches = StreamReader::try_new(Cursor::new(raw), None)?;
         let only = batches.next().unwrap_or_else(|| {
             Err(ArrowError::IpcError("inline rows without a batch".to_owned()))

@@ -26,6 +26,8 @@ use crate::storage;
 
 /// Rows of a row group. Statistics prune by row group and, finer, by page.
 const ROW_GROUP_ROWS: usize = 1 << 20;
+/// Share of keys that a row group's filter takes for its own though they are not.
+const FALSE_HITS: f64 = 0.005;
 
 /// A data file being written. Dropped unfinished, it leaves no object behind.
 pub struct SstWriter {
@@ -131,7 +133,9 @@ fn properties(table: &Table) -> WriterProperties {
     // A key that is looked up is in few of the files whose ranges hold it.
     for column in table.key_columns() {
         let path = ColumnPath::from(column.name.as_str());
-        properties = properties.set_column_bloom_filter_enabled(path, true);
+        properties = properties
+            .set_column_bloom_filter_enabled(path.clone(), true)
+            .set_column_bloom_filter_fpp(path, FALSE_HITS);
     }
     // Parquet's minimum and maximum leave NaN out, which sorts above all numbers: pruning by them
     // would lose rows.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
-use super::{FileEntry, Stamp, Version};
+use super::{FileEntry, Stamp, Stamps, Version};
 use crate::epoch::{Epoch, Lifetime};
 use crate::hummock::sst::SstInfo;
 use crate::id::{ObjectId, SstId, VersionId};
@@ -67,7 +67,7 @@ impl Version {
             next.insert(FileEntry {
                 sst: Arc::clone(sst),
                 lifetime: Lifetime::since(delta.epoch),
-                stamps: vec![],
+                stamps: Stamps::default(),
             });
         }
         for stamp in &delta.stamps {
@@ -77,8 +77,7 @@ impl Version {
             });
         }
         for (table, sst) in &delta.died {
-            next.edit(*table, *sst, |file| file.lifetime = file.lifetime.ended_at(delta.epoch));
-            next.deaths.insert((delta.epoch, *table, *sst));
+            next.end(*table, *sst, delta.epoch);
         }
         match delta.safe_epoch {
             Some(safe_epoch) => next.retain_since(safe_epoch),
@@ -87,8 +86,18 @@ impl Version {
     }
 
     fn edit(&mut self, table: ObjectId, sst: SstId, edit: impl FnOnce(&mut FileEntry)) {
-        let file = self.tables.get_mut(&table).and_then(|files| files.get_mut(&sst));
-        let file = file.expect("a delta names only files of its version");
+        let file = self.tables.get_mut(&table).and_then(|files| files.open.get_mut(&sst));
+        let file = file.expect("a delta names only open files of its version");
         edit(Arc::make_mut(file));
+    }
+
+    fn end(&mut self, table: ObjectId, sst: SstId, epoch: Epoch) {
+        let files = self.tables.get_mut(&table);
+        let files = files.expect("a delta names only tables of its version");
+        let mut file = files.open.remove(&sst).expect("a delta names only open files");
+        let ended = Arc::make_mut(&mut file);
+        ended.lifetime = ended.lifetime.ended_at(epoch);
+        files.ended.insert((epoch, sst), file);
+        self.deaths.insert((epoch, table, sst));
     }
 }

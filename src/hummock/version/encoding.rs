@@ -101,6 +101,7 @@ mod tests {
     use super::*;
     use crate::epoch::Lifetime;
     use crate::hummock::sst::{InlineRows, KeyRange, SstColumn, SstInfo};
+    use crate::hummock::version::Stamps;
     use crate::hummock::version::tests::churned;
     use crate::id::{ColumnId, ObjectId, SstId};
 
@@ -166,7 +167,7 @@ mod tests {
         let mut version = Version::empty(Epoch::from_u64(1 << 16));
         version.max_committed_epoch = Epoch::from_u64(5 << 16);
         let lifetime = Lifetime::since(Epoch::from_u64(3 << 16));
-        version.insert(FileEntry { sst: Arc::new(sst), lifetime, stamps: vec![] });
+        version.insert(FileEntry { sst: Arc::new(sst), lifetime, stamps: Stamps::default() });
         version
     }
 
@@ -175,7 +176,7 @@ mod tests {
         let name = "version-v1-inline.jsonl";
         let written = crate::fixtures::read_or_update(name, || text_of(&inline()));
         let version = decode(written.as_slice()).unwrap();
-        let file = version.file(ObjectId(2), SstId(7)).unwrap();
+        let file = version.open_file(ObjectId(2), SstId(7)).unwrap();
         assert_eq!(version.inline_bytes, file.sst.size_bytes);
         assert_eq!(file.sst.keys, KeyRange::of(&[0x80, 0, 1], &[0x80, 0, 2]));
         let rows = file.sst.inline.as_ref().unwrap().rows().unwrap();

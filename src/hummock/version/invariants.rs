@@ -22,7 +22,7 @@ impl Version {
         let born = delta.born.iter().map(|sst| (sst.table_id, sst.id));
         let stamped = delta.stamps.iter().map(|stamp| (stamp.table_id, stamp.sst_id));
         born.chain(stamped)
-            .filter_map(|(table, sst)| self.file(table, sst))
+            .filter_map(|(table, sst)| self.open_file(table, sst))
             .try_for_each(|file| self.check_file(file))
     }
 
@@ -44,7 +44,7 @@ impl Version {
         }
         let mut dead = RoaringBitmap::new();
         let mut last_epoch = file.lifetime.born;
-        for stamp in &file.stamps {
+        for stamp in file.stamps.iter() {
             if stamp.epoch < last_epoch {
                 return wrong("has stamps out of order");
             }

@@ -7,9 +7,12 @@
 mod delta;
 pub mod encoding;
 mod invariants;
+mod stamps;
 
 pub use delta::{FileStamp, VersionDelta};
+pub use stamps::{Stamp, Stamps};
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -28,11 +31,27 @@ pub struct Version {
     pub safe_epoch: Epoch,
     /// The newest.
     pub max_committed_epoch: Epoch,
-    tables: OrdMap<ObjectId, OrdMap<SstId, Arc<FileEntry>>>,
+    tables: OrdMap<ObjectId, TableFiles>,
     /// The files that died, in order of their death: what is forgotten next.
     deaths: OrdSet<(Epoch, ObjectId, SstId)>,
     /// Bytes of rows that lie in the metadata.
     pub inline_bytes: u64,
+}
+
+/// The files of one table. What died lies apart, so that reads of now do not meet it.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct TableFiles {
+    open: OrdMap<SstId, Arc<FileEntry>>,
+    /// In order of their death.
+    ended: OrdMap<(Epoch, SstId), Arc<FileEntry>>,
+}
+
+impl TableFiles {
+    fn by_id(&self) -> std::vec::IntoIter<&Arc<FileEntry>> {
+        let mut all: Vec<_> = self.open.values().chain(self.ended.values()).collect();
+        all.sort_by_key(|file| file.sst.id);
+        all.into_iter()
+    }
 }
 
 /// A data file with its lifetime and the stamps that killed rows in it.
@@ -40,17 +59,8 @@ pub struct Version {
 pub struct FileEntry {
     pub sst: Arc<SstInfo>,
     pub lifetime: Lifetime,
-    /// In order of epoch; the positions of two stamps never overlap.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stamps: Vec<Stamp>,
-}
-
-/// Rows of one file that died at one epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stamp {
-    pub epoch: Epoch,
-    #[serde(with = "crate::hummock::sst::stamps")]
-    pub positions: Arc<RoaringBitmap>,
+    #[serde(default, skip_serializing_if = "Stamps::is_empty")]
+    pub stamps: Stamps,
 }
 
 /// A file as one epoch sees it.
@@ -68,45 +78,9 @@ impl LiveFile {
 }
 
 impl FileEntry {
-    /// Positions dead at `epoch`. One stamp is shared, several are joined.
-    fn dead_at(&self, epoch: Epoch) -> Option<Arc<RoaringBitmap>> {
-        let due = self.stamps.partition_point(|stamp| stamp.epoch <= epoch);
-        match &self.stamps[..due] {
-            [] => None,
-            [only] => Some(Arc::clone(&only.positions)),
-            several => {
-                let mut dead = RoaringBitmap::new();
-                for stamp in several {
-                    dead |= &*stamp.positions;
-                }
-                Some(Arc::new(dead))
-            }
-        }
-    }
-
     /// The file as `epoch` sees it.
     pub fn live_at(&self, epoch: Epoch) -> LiveFile {
-        LiveFile { sst: Arc::clone(&self.sst), dead: self.dead_at(epoch) }
-    }
-
-    /// Rows that are dead by now.
-    pub fn dead_rows(&self) -> u64 {
-        self.stamps.iter().map(|stamp| stamp.positions.len()).sum()
-    }
-
-    /// Positions that died after `epoch`.
-    pub fn died_since(&self, epoch: Epoch) -> RoaringBitmap {
-        let known = self.stamps.partition_point(|stamp| stamp.epoch <= epoch);
-        let mut dead = RoaringBitmap::new();
-        for stamp in &self.stamps[known..] {
-            dead |= &*stamp.positions;
-        }
-        dead
-    }
-
-    /// Whether the row at `position` is dead by some stamp.
-    pub fn any_dead(&self, positions: &RoaringBitmap) -> bool {
-        self.stamps.iter().any(|stamp| !stamp.positions.is_disjoint(positions))
+        LiveFile { sst: Arc::clone(&self.sst), dead: self.stamps.dead_at(epoch) }
     }
 }
 
@@ -125,11 +99,33 @@ impl Version {
 
     /// The files of a table as `epoch` sees them, by id. A file with no live row is left out.
     pub fn files_at(&self, table: ObjectId, epoch: Epoch) -> Vec<LiveFile> {
-        self.table_files(table)
-            .filter(|file| file.lifetime.alive_at(epoch))
+        self.files_where(table, epoch, |_| true)
+    }
+
+    /// Those of the files of a table as `epoch` sees them that are `wanted`, by id.
+    ///
+    /// Costs as much as the files that are alive now, and those that died since `epoch`.
+    pub fn files_where(
+        &self,
+        table: ObjectId,
+        epoch: Epoch,
+        wanted: impl Fn(&SstInfo) -> bool,
+    ) -> Vec<LiveFile> {
+        let Some(files) = self.tables.get(&table) else { return vec![] };
+        let since = (Bound::Excluded((epoch, SstId(u64::MAX))), Bound::Unbounded);
+        let ended = || files.ended.range(since).map(|(_, file)| file);
+        let mut found: Vec<LiveFile> = files
+            .open
+            .values()
+            .chain(ended())
+            .filter(|file| file.lifetime.born <= epoch && wanted(&file.sst))
             .map(|file| file.live_at(epoch))
             .filter(|file| file.live_rows() > 0)
-            .collect()
+            .collect();
+        if ended().next().is_some() {
+            found.sort_unstable_by_key(|file| file.sst.id);
+        }
+        found
     }
 
     /// Rows of a table alive at `epoch`.
@@ -137,22 +133,37 @@ impl Version {
         self.files_at(table, epoch).iter().map(LiveFile::live_rows).sum()
     }
 
-    /// Every file of a table, alive or not.
+    /// The files of a table that no commit has ended, by id.
+    pub fn open_files(&self, table: ObjectId) -> impl Iterator<Item = &Arc<FileEntry>> {
+        self.tables.get(&table).into_iter().flat_map(|files| files.open.values())
+    }
+
+    /// Every file of a table, alive or not, by id.
     pub fn table_files(&self, table: ObjectId) -> impl Iterator<Item = &Arc<FileEntry>> {
-        self.tables.get(&table).into_iter().flat_map(OrdMap::values)
+        self.tables.get(&table).into_iter().flat_map(TableFiles::by_id)
     }
 
     /// Every file, of every table, alive or not, by table and id.
     pub fn all_files(&self) -> impl Iterator<Item = &Arc<FileEntry>> {
-        self.tables.values().flat_map(OrdMap::values)
+        self.tables.values().flat_map(TableFiles::by_id)
     }
 
     pub fn file_count(&self) -> usize {
-        self.tables.values().map(OrdMap::len).sum()
+        self.tables.values().map(|files| files.open.len() + files.ended.len()).sum()
     }
 
-    pub fn file(&self, table: ObjectId, sst: SstId) -> Option<&Arc<FileEntry>> {
-        self.tables.get(&table)?.get(&sst)
+    /// A file of a table that no commit has ended.
+    pub fn open_file(&self, table: ObjectId, sst: SstId) -> Option<&Arc<FileEntry>> {
+        self.tables.get(&table)?.open.get(&sst)
+    }
+
+    /// A file, alive or not. Costs as much as the files that died.
+    pub fn find(&self, sst: SstId) -> Option<&Arc<FileEntry>> {
+        let open = self.tables.values().find_map(|files| files.open.get(&sst));
+        open.or_else(|| {
+            let mut ended = self.tables.values().flat_map(|files| files.ended.values());
+            ended.find(|file| file.sst.id == sst)
+        })
     }
 
     /// Tables that have files, alive or not.
@@ -165,16 +176,20 @@ impl Version {
         if file.sst.inline.is_some() {
             self.inline_bytes += file.sst.size_bytes;
         }
-        if let Some(died) = file.lifetime.died {
-            self.deaths.insert((died, file.sst.table_id, file.sst.id));
+        let (table, sst) = (file.sst.table_id, file.sst.id);
+        let files = self.tables.entry(table).or_default();
+        match file.lifetime.died {
+            None => drop(files.open.insert(sst, Arc::new(file))),
+            Some(died) => {
+                self.deaths.insert((died, table, sst));
+                files.ended.insert((died, sst), Arc::new(file));
+            }
         }
-        self.tables.entry(file.sst.table_id).or_default().insert(file.sst.id, Arc::new(file));
     }
 
     /// The files that no epoch from `safe_epoch` on can see.
-    pub fn over_by(&self, safe_epoch: Epoch) -> impl Iterator<Item = (ObjectId, SstId)> {
-        let over = self.deaths.iter().take_while(move |(died, _, _)| *died <= safe_epoch);
-        over.map(|(_, table, sst)| (*table, *sst))
+    pub fn over_by(&self, safe_epoch: Epoch) -> impl Iterator<Item = (Epoch, ObjectId, SstId)> {
+        self.deaths.iter().take_while(move |(died, _, _)| *died <= safe_epoch).copied()
     }
 
     /// The version without what no epoch from `safe_epoch` on can see.
@@ -182,11 +197,12 @@ impl Version {
     pub fn retain_since(&self, safe_epoch: Epoch) -> Self {
         let mut kept = self.clone();
         kept.safe_epoch = kept.safe_epoch.max(safe_epoch);
-        for (table, sst) in self.over_by(kept.safe_epoch) {
+        for (died, table, sst) in self.over_by(kept.safe_epoch) {
             if let Some(files) = kept.tables.get_mut(&table) {
-                let gone = files.remove(&sst).filter(|file| file.sst.inline.is_some());
+                let gone = files.ended.remove(&(died, sst));
+                let gone = gone.filter(|file| file.sst.inline.is_some());
                 kept.inline_bytes -= gone.map_or(0, |file| file.sst.size_bytes);
-                if files.is_empty() {
+                if files.open.is_empty() && files.ended.is_empty() {
                     kept.tables.remove(&table);
                 }
             }

@@ -74,7 +74,7 @@ fn forgetting_keeps_every_answer_from_the_safe_epoch_on() {
 fn a_row_that_dies_twice_is_refused() {
     let version = churned();
     let mut delta = VersionDelta::empty(&version, epoch(6));
-    delta.stamps = vec![stamp(1, [5])];
+    delta.stamps = vec![stamp(2, [0]), stamp(2, [0])];
     let error = version.apply(&delta).check_delta(&delta).unwrap_err();
     assert!(error.to_string().contains("dies twice"), "{error}");
 }

@@ -107,7 +107,7 @@ impl Published {
 
     fn publish(&self, state: Arc<State>, change: Arc<Change>) {
         if let Some(safe_epoch) = change.delta.safe_epoch {
-            let files = self.state().version.over_by(safe_epoch).map(|(_, sst)| sst.0).collect();
+            let files = self.state().version.over_by(safe_epoch).map(|(_, _, sst)| sst.0).collect();
             let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
             forgotten.record(state.version.id, files);
         }

@@ -164,7 +164,7 @@ impl Writer {
                     change.delta.born = rows;
                 }
                 for table in &outcome.dropped_tables {
-                    let alive = state.version.table_files(*table).filter(|f| f.lifetime.is_open());
+                    let alive = state.version.open_files(*table);
                     change.delta.died.extend(alive.map(|file| (*table, file.sst.id)));
                 }
             })

@@ -95,17 +95,16 @@ impl Group {
         positions: &RoaringBitmap,
         version: &Version,
     ) -> bool {
-        let Some(file) = version.file(table, sst) else { return false };
+        let Some(file) = version.open_file(table, sst) else { return false };
         let in_group = self.dead_rows.get(&(table, sst));
-        file.lifetime.is_open()
-            && !self.died.contains_key(&sst)
-            && !file.any_dead(positions)
+        !self.died.contains_key(&sst)
+            && !file.stamps.meet(positions)
             && in_group.is_none_or(|dead| dead.is_disjoint(positions))
     }
 
     fn take(&mut self, table: &TableWrite, version: &Version) {
         if table.truncate {
-            let alive = version.table_files(table.table_id).filter(|f| f.lifetime.is_open());
+            let alive = version.open_files(table.table_id);
             self.died.extend(alive.map(|file| (file.sst.id, table.table_id)));
         }
         if table.keys != WrittenKeys::None {
@@ -121,10 +120,9 @@ impl Group {
 /// Refuses a compaction whose inputs are no longer as it read them.
 pub fn check_compaction(compaction: &Compaction, version: &Version) -> Result<(), MetaError> {
     for input in &compaction.inputs {
-        let file = version.file(compaction.table_id, *input);
-        let file = file.filter(|file| file.lifetime.is_open());
+        let file = version.open_file(compaction.table_id, *input);
         let Some(file) = file else { return Err(conflict("an input of the compaction is gone")) };
-        if !file.died_since(compaction.base_epoch).is_empty() {
+        if !file.stamps.died_since(compaction.base_epoch).is_empty() {
             return Err(conflict("rows of an input of the compaction died"));
         }
     }

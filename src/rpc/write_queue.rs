@@ -1,0 +1,55 @@
+//! Writes of many sessions on their way to the meta role: those that wait at the same time go in one
+//! call, and there share a commit.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{MetaClient, RpcError};
+use crate::meta::command::{Committed, Write};
+
+/// Writes that one call carries at most.
+const WRITES_MAX: usize = 256;
+
+type Waiting = (Write, oneshot::Sender<Result<Committed, RpcError>>);
+
+/// Hands writes on, one call at a time: what comes while one is under way goes with the next.
+#[derive(Clone, Debug)]
+pub struct WriteQueue {
+    addr: String,
+    waiting: mpsc::Sender<Waiting>,
+}
+
+impl WriteQueue {
+    /// Ends with the last handle.
+    pub fn start(client: MetaClient) -> Self {
+        let addr = client.addr().to_owned();
+        let (sender, waiting) = mpsc::channel(WRITES_MAX);
+        tokio::spawn(hand_on(client, waiting));
+        Self { addr, waiting: sender }
+    }
+
+    /// Commits staged rows.
+    pub async fn commit(&self, write: Write) -> Result<Committed, RpcError> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || RpcError::Unreachable {
+            addr: self.addr.clone(),
+            reason: "the server is stopping".to_owned(),
+        };
+        self.waiting.send((write, answer)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+async fn hand_on(client: MetaClient, mut waiting: mpsc::Receiver<Waiting>) {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, WRITES_MAX).await > 0 {
+        let (writes, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let outcomes = match client.write_all(&writes).await {
+            Ok(outcomes) => outcomes.into_iter().map(|o| o.map_err(RpcError::from)).collect(),
+            Err(error) => vec![Err(error); answers.len()],
+        };
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            // Who was cancelled no longer waits; the commit stands.
+            drop(answer.send(outcome));
+        }
+    }
+}

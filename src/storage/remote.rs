@@ -1,0 +1,177 @@
+//! Stores over the network: how they are reached, and how large objects go there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, Result,
+    RetryConfig, WriteMultipart,
+};
+
+use percent_encoding::percent_decode_str;
+
+use crate::storage_url::StorageUrl;
+
+/// Where an S3 of one's own is, for `s3://`; as RisingWave has it.
+const ENDPOINT_VARIABLE: &str = "RW_S3_ENDPOINT";
+const REGION_DEFAULT: &str = "us-east-1";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For one try of one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// For all tries of one request.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
+const RETRIES_MAX: usize = 8;
+
+/// An object that grows beyond this goes in parts of this size.
+const PART_BYTES: usize = 8 << 20;
+const PARTS_AT_ONCE: usize = 4;
+
+/// The client of a store. Nothing is asked of it yet. `None` for stores that are near.
+pub fn open(url: &StorageUrl) -> Result<Option<Arc<dyn ObjectStore>>> {
+    let retry = RetryConfig {
+        backoff: BackoffConfig::default(),
+        max_retries: RETRIES_MAX,
+        retry_timeout: RETRY_TIMEOUT,
+    };
+    let options =
+        ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT);
+    Ok(Some(match url {
+        StorageUrl::Fs { .. } | StorageUrl::Memory { .. } => return Ok(None),
+        StorageUrl::S3 { bucket } => {
+            let mut builder = s3(AmazonS3Builder::from_env(), bucket, options, retry);
+            if let Some(endpoint) = endpoint() {
+                let plain = endpoint.starts_with("http://");
+                builder = builder.with_endpoint(endpoint).with_allow_http(plain);
+            }
+            Arc::new(builder.build()?)
+        }
+        StorageUrl::Minio { key, secret, host, bucket } => {
+            let builder = s3(AmazonS3Builder::new(), bucket, options, retry)
+                .with_region(REGION_DEFAULT)
+                .with_endpoint(format!("http://{host}"))
+                .with_allow_http(true)
+                .with_access_key_id(decoded(key))
+                .with_secret_access_key(decoded(secret));
+            Arc::new(builder.build()?)
+        }
+        StorageUrl::Gcs { bucket } => Arc::new(
+            GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_client_options(options)
+                .with_retry(retry)
+                .build()?,
+        ),
+        StorageUrl::Azblob { container } => Arc::new(
+            MicrosoftAzureBuilder::from_env()
+                .with_container_name(container)
+                .with_client_options(options)
+                .with_retry(retry)
+                .build()?,
+        ),
+    }))
+}
+
+/// Credentials may be written as in any URL, `%2F` for a slash.
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+fn s3(
+    builder: AmazonS3Builder,
+    bucket: &str,
+    options: ClientOptions,
+    retry: RetryConfig,
+) -> AmazonS3Builder {
+    let region =
+        ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| std::env::var(name).is_ok());
+    let builder = if region { builder } else { builder.with_region(REGION_DEFAULT) };
+    builder
+        .with_bucket_name(bucket)
+        // A swap is by the tag of what was read.
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_client_options(options)
+        .with_retry(retry)
+}
+
+fn endpoint() -> Option<String> {
+    let endpoint = std::env::var(ENDPOINT_VARIABLE).ok()?.trim().to_owned();
+    match endpoint.as_str() {
+        "" => None,
+        full if full.contains("://") => Some(endpoint),
+        bare => Some(format!("http://{bare}")),
+    }
+}
+
+/// An object on its way to a store. It exists once it is finished.
+#[derive(Debug)]
+pub struct Upload {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    /// Whether the answer to a request that was done can be lost on the way.
+    far: bool,
+    /// What does not make a part yet.
+    buffer: BytesMut,
+    parts: Option<WriteMultipart>,
+}
+
+impl Upload {
+    pub fn new(store: Arc<dyn ObjectStore>, path: Path, far: bool) -> Self {
+        Self { store, path, far, buffer: BytesMut::new(), parts: None }
+    }
+
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        if let Some(parts) = &mut self.parts {
+            parts.wait_for_capacity(PARTS_AT_ONCE).await?;
+            parts.put(bytes);
+            return Ok(());
+        }
+        self.buffer.extend_from_slice(&bytes);
+        if self.buffer.len() >= PART_BYTES {
+            let upload = self.store.put_multipart(&self.path).await?;
+            let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+            parts.put(self.buffer.split().freeze());
+            self.parts = Some(parts);
+        }
+        Ok(())
+    }
+
+    /// Makes the object appear. One that is there already stays, where the store can tell: an object
+    /// in parts takes its place, which is why no name is ever used twice.
+    pub async fn finish(mut self) -> Result<()> {
+        if let Some(parts) = self.parts.take() {
+            return parts.finish().await.map(|_| ());
+        }
+        let bytes = self.buffer.split().freeze();
+        let payload = PutPayload::from(bytes.clone());
+        match self.store.put_opts(&self.path, payload, PutMode::Create.into()).await {
+            Ok(_) => Ok(()),
+            // The answer to a first try may have been lost: then the object is ours.
+            Err(error @ object_store::Error::AlreadyExists { .. }) if self.far => {
+                let found = self.store.get(&self.path).await?.bytes().await?;
+                if found == bytes && !bytes.is_empty() { Ok(()) } else { Err(error) }
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Upload {
+    /// Parts of an object that was given up would be paid for until somebody looked.
+    fn drop(&mut self) {
+        let (Some(parts), Ok(runtime)) = (self.parts.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        runtime.spawn(async move {
+            if let Err(error) = parts.abort().await {
+                tracing::debug!(%error, "an upload that was given up could not be ended");
+            }
+        });
+    }
+}
