@@ -20,4 +20,4 @@ demo *args:
 
 # TPC-H now, in the past, and in plain DataFusion
 bench *args:
-    cargo bench --bench side_by_side -- {{ args }}
+    scripts/bench {{ args }}

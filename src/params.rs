@@ -1,6 +1,7 @@
 //! Cluster parameters as one table: name, type, default, whether it may change, what it means.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::storage::StorageLocation;
 use crate::storage_url;
@@ -157,8 +158,15 @@ impl ParamSpec {
 }
 
 /// The values of all parameters of one cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Params(BTreeMap<String, String>);
+
+/// Shows no credentials.
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.keys().map(|name| (name, self.shown(name)))).finish()
+    }
+}
 
 impl Params {
     /// Takes a value as it was kept; names this build does not know are kept too.

@@ -85,7 +85,7 @@ pub async fn start(settings: Settings) -> Result<Server, StartError> {
     let node = Arc::new(MetaNode::start(manager, settings.maintenance).await?);
     let meta = rpc::serve(meta_listener, Arc::clone(&node)).map_err(unlistened)?;
     let maintenance = maintain(&node);
-    let client = MetaClient::connect(&meta.addr.to_string()).await?.as_worker();
+    let client = MetaClient::connect_local(&meta).await?.as_worker();
     let replica = Replica::start(client.clone()).await?;
     let frontend = Frontend::new(client, replica, storage, &settings.resources).await?;
     let sql =

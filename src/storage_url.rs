@@ -59,6 +59,18 @@ impl StorageUrl {
     }
 }
 
+impl StorageUrl {
+    /// Whether both name the same place, whatever their credentials.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Minio { host, bucket, .. }, Self::Minio { host: h, bucket: b, .. }) => {
+                (host, bucket) == (h, b)
+            }
+            _ => self == other,
+        }
+    }
+}
+
 impl fmt::Display for StorageUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ParamValues;
@@ -111,12 +112,16 @@ impl Planner {
 
     /// The files of a table, as this statement sees them.
     pub fn files_of(&self, table: ObjectId) -> Vec<LiveFile> {
-        self.files_where(table, |_| true)
+        self.with_pending(table, self.view.version.files_at(table, self.view.epoch))
     }
 
-    /// Those of the files of a table that are wanted.
-    pub fn files_where(&self, table: ObjectId, wanted: impl Fn(&SstInfo) -> bool) -> Vec<LiveFile> {
-        let files = self.view.version.files_where(table, self.view.epoch, wanted);
+    /// Those of them that may hold one of `keys`, which are sorted.
+    pub fn files_with_keys(&self, table: ObjectId, keys: &[Bytes]) -> Vec<LiveFile> {
+        let files = self.view.version.files_with_keys(table, self.view.epoch, keys);
+        self.with_pending(table, files)
+    }
+
+    fn with_pending(&self, table: ObjectId, files: Vec<LiveFile>) -> Vec<LiveFile> {
         match &self.pending {
             Some(pending) => pending.files(table, files),
             None => files,

@@ -25,9 +25,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::HummockError;
-use super::sst::{
-    INLINE_BYTES_MAX, INLINE_ROWS_MAX, InlineRows, KeyRange, Keys, SstInfo, SstWriter, file_columns,
-};
+use super::sst::{INLINE_ROWS_MAX, InlineRows, KeyRange, Keys, SstInfo, SstWriter, file_columns};
 use crate::catalog::Table;
 use crate::id::{ObjectId, SstId};
 use crate::storage::Storage;
@@ -182,13 +180,7 @@ async fn inline(
     table: &Table,
     batch: &RecordBatch,
 ) -> Result<Option<SstInfo>, HummockError> {
-    if batch.num_rows() > INLINE_ROWS_MAX {
-        return Ok(None);
-    }
-    let rows = InlineRows::encode(batch)?;
-    if rows.bytes().len() > INLINE_BYTES_MAX {
-        return Ok(None);
-    }
+    let Some(rows) = InlineRows::encode(batch)? else { return Ok(None) };
     let keys = Keys::of(table, batch);
     let keys = keys.and_then(|keys| KeyRange::of(&keys.row(0)?, &keys.row(batch.num_rows() - 1)?));
     let count = u32::try_from(batch.num_rows()).expect("inline rows are few");

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Response, Status};
 use tracing::warn;
 
@@ -16,7 +17,7 @@ use super::proto::{
     ExplainObjectRequest, FlushRequest, FollowRequest, Json, ListSnapshotsRequest,
     ReserveObjectRequest, ReserveSstsRequest, VacuumRequest,
 };
-use super::service::MESSAGE_BYTES_MAX;
+use super::service::{MESSAGE_BYTES_MAX, Served};
 use crate::backup::manifest::ManifestEntry;
 use crate::hummock::vacuum::{Holder, Plan};
 use crate::hummock::version::encoding;
@@ -29,6 +30,8 @@ use crate::meta::store::Pair;
 use crate::meta::workers::PinnedVersion;
 use crate::storage::StorageLocation;
 
+/// What may be on its way in each direction of a connection without a socket.
+const LOCAL_BUFFER_BYTES: usize = 256 << 10;
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before following a lost meta role again.
@@ -81,10 +84,39 @@ impl MetaClient {
             .connect()
             .await
             .map_err(|e| unreachable(&e))?;
+        Ok(Self::over(channel, addr))
+    }
+
+    /// Connects to the meta role of this process: the same calls, without a socket.
+    pub async fn connect_local(served: &Served) -> Result<Self, RpcError> {
+        let dial = served.dial();
+        let connector = tower::service_fn(move |_: Uri| {
+            let dial = dial.clone();
+            async move {
+                let (near, far) = tokio::io::duplex(LOCAL_BUFFER_BYTES);
+                let gone = |_| std::io::Error::other("the meta role is gone");
+                dial.send(far).await.map_err(gone)?;
+                Ok::<_, std::io::Error>(TokioIo::new(near))
+            }
+        });
+        let addr = format!("http://{}", served.addr);
+        let endpoint = Endpoint::from_shared(addr.clone());
+        let channel = match endpoint {
+            Ok(endpoint) => endpoint.connect_with_connector(connector).await,
+            Err(error) => Err(error),
+        };
+        let channel = channel.map_err(|error| RpcError::Unreachable {
+            addr: addr.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self::over(channel, addr))
+    }
+
+    fn over(channel: Channel, addr: String) -> Self {
         let grpc = Grpc::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { addr, worker: String::new(), grpc })
+        Self { addr, worker: String::new(), grpc }
     }
 
     /// The same connection, of a worker under a name nobody else has.

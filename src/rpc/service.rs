@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::future::join_all;
+use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
@@ -40,6 +41,9 @@ pub struct Served {
     pub addr: SocketAddr,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+    /// Takes connections of this process.
+    local: mpsc::Sender<DuplexStream>,
+    local_task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Served {
@@ -48,7 +52,13 @@ impl Served {
         // The server may be gone already; then there is nothing to stop.
         let _gone = self.stop.send(());
         self.task.abort();
-        drop(self.task.await);
+        self.local_task.abort();
+        drop((self.task.await, self.local_task.await));
+    }
+
+    /// A connection without a socket, for clients in this process.
+    pub(super) fn dial(&self) -> mpsc::Sender<DuplexStream> {
+        self.local.clone()
     }
 
     /// Resolves when the server ends by itself, which it never should.
@@ -68,13 +78,17 @@ pub fn serve(listener: TcpListener, node: Arc<MetaNode>) -> std::io::Result<Serv
     let service = MetaServer::new(Service { node })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (local, connections) = mpsc::channel(1);
+    let connections = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
+    let local_server = tonic::transport::Server::builder().add_service(service.clone());
+    let local_task = tokio::spawn(local_server.serve_with_incoming(connections));
     let server = tonic::transport::Server::builder().add_service(service);
     let task = tokio::spawn(server.serve_with_incoming_shutdown(
         // Requests are small and somebody waits for each: no packet is held back.
         TcpIncoming::from(listener).with_nodelay(Some(true)),
         async move { drop(stopped.await) },
     ));
-    Ok(Served { addr, stop, task })
+    Ok(Served { addr, stop, task, local, local_task })
 }
 
 struct Service {

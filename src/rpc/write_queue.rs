@@ -1,15 +1,23 @@
 //! Writes of many sessions on their way to the meta role: those that wait at the same time go in one
 //! call, and there share a commit.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::{MetaClient, RpcError};
+use crate::hummock::Staging;
 use crate::meta::command::{Committed, Write};
 
 /// Writes that one call carries at most.
 const WRITES_MAX: usize = 256;
 
-type Waiting = (Write, oneshot::Sender<Result<Committed, RpcError>>);
+struct Waiting {
+    write: Write,
+    /// Vacuum leaves the files of the write alone until it is answered.
+    staged: Vec<Arc<Staging>>,
+    answer: oneshot::Sender<Result<Committed, RpcError>>,
+}
 
 /// Hands writes on, one call at a time: what comes while one is under way goes with the next.
 #[derive(Clone, Debug)]
@@ -28,13 +36,18 @@ impl WriteQueue {
     }
 
     /// Commits staged rows.
-    pub async fn commit(&self, write: Write) -> Result<Committed, RpcError> {
+    pub async fn commit(
+        &self,
+        write: Write,
+        staged: Vec<Arc<Staging>>,
+    ) -> Result<Committed, RpcError> {
         let (answer, answered) = oneshot::channel();
         let gone = || RpcError::Unreachable {
             addr: self.addr.clone(),
             reason: "the server is stopping".to_owned(),
         };
-        self.waiting.send((write, answer)).await.map_err(|_| gone())?;
+        let waiting = Waiting { write, staged, answer };
+        self.waiting.send(waiting).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
@@ -42,14 +55,25 @@ impl WriteQueue {
 async fn hand_on(client: MetaClient, mut waiting: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, WRITES_MAX).await > 0 {
-        let (writes, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        // Who was cancelled meanwhile has written nothing.
+        batch.retain(|waiting: &Waiting| !waiting.answer.is_closed());
+        let mut writes = Vec::with_capacity(batch.len());
+        let mut waiting = Vec::with_capacity(batch.len());
+        for Waiting { write, staged, answer } in batch.drain(..) {
+            writes.push(write);
+            waiting.push((staged, answer));
+        }
+        if writes.is_empty() {
+            continue;
+        }
         let outcomes = match client.write_all(&writes).await {
             Ok(outcomes) => outcomes.into_iter().map(|o| o.map_err(RpcError::from)).collect(),
-            Err(error) => vec![Err(error); answers.len()],
+            Err(error) => vec![Err(error); waiting.len()],
         };
-        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+        for ((staged, answer), outcome) in waiting.into_iter().zip(outcomes) {
             // Who was cancelled no longer waits; the commit stands.
             drop(answer.send(outcome));
+            drop(staged);
         }
     }
 }

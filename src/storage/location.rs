@@ -8,7 +8,7 @@ use super::{Storage, StorageError};
 use crate::storage_url::{StorageUrl, mask, without_hummock};
 
 /// A storage URL and a directory in it, as a user wrote them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StorageLocation {
     pub url: String,
     pub directory: String,
@@ -31,6 +31,12 @@ impl StorageLocation {
 
     fn parsed(&self) -> Result<StorageUrl, StorageError> {
         Ok(StorageUrl::parse(without_hummock(self.url.trim()))?)
+    }
+}
+
+impl fmt::Debug for StorageLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -54,7 +54,11 @@ pub struct Storage {
 
 /// What an object held when it was read; see [`Storage::replace`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tag(String);
+pub struct Tag {
+    e_tag: String,
+    /// Some stores tell states of an object apart by this.
+    version: Option<String>,
+}
 
 impl Storage {
     /// Opens the storage; a directory that is missing is made.
@@ -110,6 +114,11 @@ impl Storage {
         &self.url
     }
 
+    /// Whether it is on the other side of a network, where answers get lost.
+    pub fn is_far(&self) -> bool {
+        !matches!(self.url, StorageUrl::Fs { .. } | StorageUrl::Memory { .. })
+    }
+
     /// The store itself, for scans. Whoever writes through it gets no promise of this module.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store)
@@ -129,8 +138,7 @@ impl Storage {
         match self.file_of(path)? {
             Some(file) => Writer::to_file(file, name).await,
             None => {
-                let far = !matches!(self.url, StorageUrl::Memory { .. });
-                let upload = Upload::new(Arc::clone(&self.store), path.clone(), far);
+                let upload = Upload::new(Arc::clone(&self.store), path.clone(), self.is_far());
                 Ok(Writer::to_store(upload, name))
             }
         }
@@ -213,7 +221,8 @@ impl Storage {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(self.error("read", path, error)),
         };
-        let tag = Tag(found.meta.e_tag.clone().unwrap_or_default());
+        let (e_tag, version) = (found.meta.e_tag.clone(), found.meta.version.clone());
+        let tag = Tag { e_tag: e_tag.unwrap_or_default(), version };
         let bytes = found.bytes().await.map_err(|e| self.error("read", path, e))?;
         Ok(Some((bytes, tag)))
     }
@@ -256,12 +265,13 @@ impl Storage {
     ) -> Result<Tag, StorageError> {
         let mode = match expected {
             None => PutMode::Create,
-            Some(Tag(tag)) => {
-                PutMode::Update(UpdateVersion { e_tag: Some(tag.clone()), version: None })
-            }
+            Some(tag) => PutMode::Update(UpdateVersion {
+                e_tag: Some(tag.e_tag.clone()),
+                version: tag.version.clone(),
+            }),
         };
         match self.store.put_opts(path, PutPayload::from(bytes), mode.into()).await {
-            Ok(put) => Ok(Tag(put.e_tag.unwrap_or_default())),
+            Ok(put) => Ok(Tag { e_tag: put.e_tag.unwrap_or_default(), version: put.version }),
             Err(
                 object_store::Error::AlreadyExists { .. }
                 | object_store::Error::Precondition { .. },
@@ -303,7 +313,7 @@ impl Storage {
         self.replace(path, Some(&tag), second.clone()).await?;
         if !matches!(self.replace(path, Some(&tag), first).await, Err(StorageError::Changed { .. }))
         {
-            return Err(wrong("the object after a stale swap"));
+            return Err(wrong("the object after a swap that should have been refused"));
         }
         if self.get(path).await? != second {
             return Err(wrong("the object after a swap"));
@@ -343,7 +353,7 @@ impl Storage {
 
 /// The tag of a file's content.
 fn tag_of(bytes: impl AsRef<[u8]>) -> Tag {
-    Tag(sha256_hex(bytes.as_ref()))
+    Tag { e_tag: sha256_hex(bytes.as_ref()), version: None }
 }
 
 impl fmt::Debug for Storage {

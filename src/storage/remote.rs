@@ -23,10 +23,10 @@ const REGION_DEFAULT: &str = "us-east-1";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one try of one request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// For all tries of one request.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
-const RETRIES_MAX: usize = 8;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(100);
+const RETRIES_MAX: usize = 5;
 
 /// An object that grows beyond this goes in parts of this size.
 const PART_BYTES: usize = 8 << 20;
@@ -144,6 +144,10 @@ impl Upload {
     /// Makes the object appear. One that is there already stays, where the store can tell: an object
     /// in parts takes its place, which is why no name is ever used twice.
     pub async fn finish(mut self) -> Result<()> {
+        if let Some(parts) = &mut self.parts {
+            // While they are still here, a part that fails ends the upload.
+            parts.wait_for_capacity(1).await?;
+        }
         if let Some(parts) = self.parts.take() {
             return parts.finish().await.map(|_| ());
         }

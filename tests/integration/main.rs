@@ -15,5 +15,6 @@ mod model;
 mod protocol;
 mod psql;
 mod restore;
+mod s3;
 mod start_stop;
 mod time_travel;

@@ -177,7 +177,7 @@ fn check_params(state: &State, hummock: &StorageLocation) -> Result<(), BackupEr
 fn is_same_url(a: &str, b: &str) -> bool {
     let [a, b] = [a, b].map(|url| without_hummock(url.trim()));
     match (StorageUrl::parse(a), StorageUrl::parse(b)) {
-        (Ok(a), Ok(b)) => a == b,
+        (Ok(a), Ok(b)) => a.is_same_place(&b),
         _ => a == b,
     }
 }

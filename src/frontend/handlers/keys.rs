@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::common::{Column, ParamValues, ScalarValue};
@@ -33,7 +34,8 @@ const FEW: usize = 256;
 /// The keys of staged rows, where they are few enough to be held.
 struct FewKeys {
     rows: RecordBatch,
-    keys: Vec<Vec<u8>>,
+    /// Sorted.
+    keys: Vec<Bytes>,
 }
 
 /// What the meta role is to know of the keys of staged files.
@@ -42,9 +44,9 @@ pub fn written_keys(table: &Table, files: &[Arc<SstInfo>]) -> Result<WrittenKeys
         return Ok(WrittenKeys::None);
     }
     Ok(few_keys(table, files)?.map_or(WrittenKeys::Any, |few| {
-        let hash = |key: &Vec<u8>| {
+        let hash = |key: &Bytes| {
             let mut hasher = DefaultHasher::new();
-            key.hash(&mut hasher);
+            key.as_ref().hash(&mut hasher);
             hasher.finish()
         };
         WrittenKeys::Hashes(few.keys.iter().map(hash).collect())
@@ -85,8 +87,12 @@ fn few_keys(table: &Table, files: &[Arc<SstInfo>]) -> Result<Option<FewKeys>, Sq
         .and_then(|columns| RecordBatch::try_new(Arc::clone(&schema), columns));
     let rows = rows.map_err(datafusion::error::DataFusionError::from)?;
     let Some(keys) = Keys::of(table, &rows) else { return Ok(None) };
-    let keys: Option<Vec<_>> = (0..rows.num_rows()).map(|row| keys.row(row)).collect();
-    Ok(keys.map(|keys| FewKeys { rows, keys }))
+    let keys = (0..rows.num_rows()).map(|row| keys.row(row).map(Bytes::from));
+    let keys: Option<Vec<Bytes>> = keys.collect();
+    Ok(keys.map(|mut keys| {
+        keys.sort_unstable();
+        FewKeys { rows, keys }
+    }))
 }
 
 async fn look_up(
@@ -95,12 +101,8 @@ async fn look_up(
     table: &Table,
     few: &FewKeys,
 ) -> Result<Vec<DeadRows>, SqlError> {
-    let wanted: HashSet<&[u8]> = few.keys.iter().map(Vec::as_slice).collect();
-    let may_hold = |sst: &SstInfo| {
-        let range = sst.keys.as_ref();
-        range.is_none_or(|range| wanted.iter().any(|key| range.may_hold(key)))
-    };
-    let candidates = planner.files_where(table_id, may_hold).into_iter();
+    let wanted: HashSet<&[u8]> = few.keys.iter().map(Bytes::as_ref).collect();
+    let candidates = planner.files_with_keys(table_id, &few.keys).into_iter();
     let (inline, objects): (Vec<_>, Vec<_>) =
         candidates.partition(|file| file.sst.inline.is_some());
     let mut found = vec![];

@@ -39,7 +39,12 @@ fn columns(
     let plain = query.with.is_none()
         && query.order_by.is_none()
         && query.limit_clause.is_none()
-        && query.fetch.is_none();
+        && query.fetch.is_none()
+        && query.locks.is_empty()
+        && query.for_clause.is_none()
+        && query.settings.is_none()
+        && query.format_clause.is_none()
+        && query.pipe_operators.is_empty();
     let widths = values.rows.iter().all(|row| row.content.len() == target.columns.len());
     if !plain || !widths || values.rows.is_empty() || values.rows.len() > ROWS_MAX {
         return None;
@@ -102,6 +107,9 @@ fn number(digits: String, column_type: &ColumnType) -> Option<ScalarValue> {
     match column_type {
         // Read as text of that type, a number keeps all its digits.
         ColumnType::Numeric(_) | ColumnType::Real | ColumnType::Double => {
+            let is_zero = !digits.contains(|c: char| ('1'..='9').contains(&c));
+            // A literal has no negative zero; its text would.
+            let digits = if is_zero { digits.replace('-', "") } else { digits };
             is_plain.then(|| ScalarValue::from(digits))
         }
         _ => digits.parse().ok().map(|number: i64| ScalarValue::from(number)),
@@ -126,6 +134,7 @@ mod tests {
         let of = |sql, column_type| literal(&parse_expr(sql).unwrap(), &column_type, &none);
         assert_eq!(of("-5", ColumnType::BigInt), Some(ScalarValue::from(-5_i64)));
         assert_eq!(of("1.5", ColumnType::Numeric(None)), Some(ScalarValue::from("1.5")));
+        assert_eq!(of("-0.0", ColumnType::Double), Some(ScalarValue::from("0.0")));
         assert_eq!(of("1.5", ColumnType::BigInt), None);
         assert_eq!(of("1e3", ColumnType::Double), None);
         assert_eq!(of("1 + 1", ColumnType::BigInt), None);

@@ -33,9 +33,9 @@ impl Frontend {
             && let Some(view) = transaction.view.clone()
         {
             // The files are held until the answer is there.
-            let (tables, _staged) = transaction.pending.take();
+            let (tables, staged) = transaction.pending.take();
             if !tables.is_empty()
-                && let Err(error) = self.commit_at(view.epoch, tables).await
+                && let Err(error) = self.commit_at(view.epoch, tables, staged).await
             {
                 session.transaction = None;
                 return Err(error.into());

@@ -200,7 +200,7 @@ impl Frontend {
             pending.add(tables, staged);
             return Ok(());
         }
-        self.commit_at(planner.view.epoch, tables).await
+        self.commit_at(planner.view.epoch, tables, staged).await
     }
 
     /// Commits what was decided as of `base_epoch`.
@@ -208,8 +208,9 @@ impl Frontend {
         &self,
         base_epoch: Epoch,
         tables: Vec<TableWrite>,
+        staged: Vec<Arc<Staging>>,
     ) -> Result<(), RpcError> {
-        let committed = self.writes.commit(Write { base_epoch, tables }).await?;
+        let committed = self.writes.commit(Write { base_epoch, tables }, staged).await?;
         self.replica.at_revision(committed.revision).await;
         Ok(())
     }

@@ -129,6 +129,9 @@ impl KeyFilters {
         object: &ObjectMeta,
         keys: &SoughtKeys,
     ) -> Result<bool> {
+        if keys.0.is_empty() {
+            return Ok(true);
+        }
         let filters = match self.0.get(&sst) {
             Some(known) => Arc::clone(known.value()),
             None => {
@@ -189,9 +192,6 @@ impl FileFilters {
     }
 
     fn may_hold(&self, keys: &SoughtKeys) -> bool {
-        if keys.0.is_empty() {
-            return true;
-        }
         let in_group = |group: &HashMap<ColumnId, Filter>| {
             (0..keys.rows()).any(|row| {
                 keys.0.iter().all(|(id, values)| match (group.get(id), &values[row]) {

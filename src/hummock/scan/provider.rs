@@ -41,9 +41,6 @@ pub const FILE_COLUMN: &str = "\u{1}file";
 /// Name of the column that says where in its file a row is.
 pub const POSITION_COLUMN: &str = "\u{1}position";
 
-/// Rows without columns in one batch.
-const COUNTED_AT_ONCE: usize = 1 << 24;
-
 /// The rows of one table alive at one epoch.
 #[derive(Debug)]
 pub struct SstTable {
@@ -199,15 +196,11 @@ impl SstTable {
     /// As many rows as there are, without columns: how many is known without reading one.
     fn only_counted(&self) -> Result<Arc<dyn ExecutionPlan>> {
         let none = Arc::new(Schema::empty());
-        let mut rest: u64 = self.files.iter().map(LiveFile::live_rows).sum();
-        let mut batches = vec![];
-        while rest > 0 {
-            let rows = usize::try_from(rest).map_or(COUNTED_AT_ONCE, |r| r.min(COUNTED_AT_ONCE));
-            rest -= rows as u64;
-            let options = RecordBatchOptions::new().with_row_count(Some(rows));
-            batches.push(RecordBatch::try_new_with_options(Arc::clone(&none), vec![], &options)?);
-        }
-        Ok(MemorySourceConfig::try_new_exec(&[batches], none, None)?)
+        let rows: u64 = self.files.iter().map(LiveFile::live_rows).sum();
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&none), vec![], &options)?;
+        Ok(MemorySourceConfig::try_new_exec(&[vec![batch]], none, None)?)
     }
 
     /// Indices of the wanted columns, in order.

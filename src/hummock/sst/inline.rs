@@ -4,8 +4,9 @@
 //! of the file, in order, without names; strings and bytes are in their plain forms (`Utf8`, `Binary`).
 
 use std::cell::RefCell;
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::sync::{Arc, OnceLock};
+use std::thread::LocalKey;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -17,7 +18,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use zstd::bulk::Compressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 /// A batch that takes more rows or bytes than these is written as an object.
 pub const INLINE_ROWS_MAX: usize = 256;
@@ -30,11 +31,14 @@ pub const INLINE_FILES_PER_TABLE: usize = 256;
 pub const INLINE_BYTES_PER_TABLE: u64 = 1 << 20;
 
 const ZSTD_LEVEL: i32 = 1;
+/// What rows may take before they are compressed: every reader of the version holds them so.
+const INLINE_RAW_BYTES_MAX: usize = 256 << 10;
 /// What a frame may say it holds: many times what is ever written.
 const RAW_BYTES_MAX: usize = 64 << 20;
 
 thread_local! {
-    /// A compressor takes longer to make than to use on a few rows.
+    /// These take longer to make than to use on a few rows.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
 
@@ -52,8 +56,11 @@ impl PartialEq for InlineRows {
 }
 
 impl InlineRows {
-    /// Encodes the rows of `batch`.
-    pub fn encode(batch: &RecordBatch) -> Result<Self, ArrowError> {
+    /// Encodes the rows of `batch`. `None` where they take too much, encoded or not.
+    pub fn encode(batch: &RecordBatch) -> Result<Option<Self>, ArrowError> {
+        if batch.num_rows() > INLINE_ROWS_MAX {
+            return Ok(None);
+        }
         let columns = batch.columns().iter().map(plain).collect::<Result<Vec<_>, _>>()?;
         let nameless = |column: &ArrayRef| Field::new("", column.data_type().clone(), true);
         let schema = Arc::new(Schema::new(columns.iter().map(nameless).collect::<Vec<_>>()));
@@ -61,11 +68,15 @@ impl InlineRows {
         let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
         writer.write(&batch)?;
         let raw = writer.into_inner()?;
-        let bytes = COMPRESSOR.with_borrow_mut(|known| match known {
-            Some(compressor) => compressor.compress(&raw),
-            None => known.insert(Compressor::new(ZSTD_LEVEL)?).compress(&raw),
-        })?;
-        Ok(Self { bytes: bytes.into(), decoded: Arc::new(OnceLock::from(batch)) })
+        if raw.len() > INLINE_RAW_BYTES_MAX {
+            return Ok(None);
+        }
+        let make = || Compressor::new(ZSTD_LEVEL);
+        let bytes = with_kept(&COMPRESSOR, make, |compressor| compressor.compress(&raw))?;
+        if bytes.len() > INLINE_BYTES_MAX {
+            return Ok(None);
+        }
+        Ok(Some(Self { bytes: bytes.into(), decoded: Arc::new(OnceLock::from(batch)) }))
     }
 
     /// The rows, in the order of the file's columns.
@@ -75,7 +86,10 @@ impl InlineRows {
         }
         let size = zstd::zstd_safe::get_frame_content_size(&self.bytes).ok().flatten();
         let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(RAW_BYTES_MAX);
-        let raw = zstd::bulk::decompress(&self.bytes, size.min(RAW_BYTES_MAX))?;
+        let capacity = size.min(RAW_BYTES_MAX);
+        let raw = with_kept(&DECOMPRESSOR, Decompressor::new, |decompressor| {
+            decompressor.decompress(&self.bytes, capacity)
+        })?;
         let mut batches = StreamReader::try_new(Cursor::new(raw), None)?;
         let only = batches.next().unwrap_or_else(|| {
             Err(ArrowError::IpcError("inline rows without a batch".to_owned()))
@@ -86,6 +100,18 @@ impl InlineRows {
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+}
+
+/// Works with what the thread keeps; it is made when the thread first needs it.
+fn with_kept<T, R>(
+    kept: &'static LocalKey<RefCell<Option<T>>>,
+    make: impl FnOnce() -> io::Result<T>,
+    work: impl FnOnce(&mut T) -> io::Result<R>,
+) -> io::Result<R> {
+    kept.with_borrow_mut(|known| match known {
+        Some(known) => work(known),
+        None => work(known.insert(make()?)),
+    })
 }
 
 /// The column without the buffers that a view into a larger one drags along.

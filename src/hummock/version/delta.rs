@@ -94,7 +94,7 @@ impl Version {
     fn end(&mut self, table: ObjectId, sst: SstId, epoch: Epoch) {
         let files = self.tables.get_mut(&table);
         let files = files.expect("a delta names only tables of its version");
-        let mut file = files.open.remove(&sst).expect("a delta names only open files");
+        let mut file = files.remove_open(sst).expect("a delta names only open files");
         let ended = Arc::make_mut(&mut file);
         ended.lifetime = ended.lifetime.ended_at(epoch);
         files.ended.insert((epoch, sst), file);

@@ -150,7 +150,7 @@ mod tests {
         let values: ArrayRef = Arc::new(StringViewArray::from(vec![Some("ada"), None]));
         let keys: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
         let rows = RecordBatch::try_from_iter([("k", keys), ("v", values)]).unwrap();
-        let rows = InlineRows::encode(&rows).unwrap();
+        let rows = InlineRows::encode(&rows).unwrap().unwrap();
         let sst = SstInfo {
             id: SstId(7),
             table_id: ObjectId(2),

@@ -15,6 +15,7 @@ pub use stamps::{Stamp, Stamps};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -42,11 +43,65 @@ pub struct Version {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct TableFiles {
     open: OrdMap<SstId, Arc<FileEntry>>,
+    /// Those of the open files that hold one key, by that key: what single rows are written as.
+    points: OrdSet<(Bytes, SstId)>,
+    /// The other open files.
+    spans: OrdSet<SstId>,
     /// In order of their death.
     ended: OrdMap<(Epoch, SstId), Arc<FileEntry>>,
 }
 
 impl TableFiles {
+    fn insert_open(&mut self, file: Arc<FileEntry>) {
+        match file.sst.only_key() {
+            Some(key) => drop(self.points.insert((key.clone(), file.sst.id))),
+            None => drop(self.spans.insert(file.sst.id)),
+        }
+        self.open.insert(file.sst.id, file);
+    }
+
+    fn remove_open(&mut self, sst: SstId) -> Option<Arc<FileEntry>> {
+        let file = self.open.remove(&sst)?;
+        match file.sst.only_key() {
+            Some(key) => drop(self.points.remove(&(key.clone(), sst))),
+            None => drop(self.spans.remove(&sst)),
+        }
+        Some(file)
+    }
+
+    /// The open files that may hold one of `keys`, which are sorted.
+    fn open_with_keys(&self, keys: &[Bytes]) -> impl Iterator<Item = &Arc<FileEntry>> {
+        let points = keys.iter().flat_map(|key| {
+            self.points.range((key.clone(), SstId(0))..=(key.clone(), SstId(u64::MAX)))
+        });
+        let points = points.map(|(_, sst)| sst);
+        let may_hold = |file: &&Arc<FileEntry>| file.sst.may_hold_any(keys);
+        points
+            .filter_map(|sst| self.open.get(sst))
+            .chain(self.spans.iter().filter_map(|sst| self.open.get(sst)).filter(may_hold))
+    }
+
+    /// Those of `files`, and of the files that ended since `epoch`, as it sees them, by id.
+    fn seen_at<'a>(
+        &'a self,
+        epoch: Epoch,
+        files: impl Iterator<Item = &'a Arc<FileEntry>>,
+        wanted: impl Fn(&SstInfo) -> bool,
+    ) -> Vec<LiveFile> {
+        let since = (Bound::Excluded((epoch, SstId(u64::MAX))), Bound::Unbounded);
+        let ended = self.ended.range(since).map(|(_, file)| file);
+        let mut found: Vec<LiveFile> = files
+            .chain(ended.filter(|file| wanted(&file.sst)))
+            .filter(|file| file.lifetime.born <= epoch)
+            .map(|file| file.live_at(epoch))
+            .filter(|file| file.live_rows() > 0)
+            .collect();
+        if !found.is_sorted_by_key(|file| file.sst.id) {
+            found.sort_unstable_by_key(|file| file.sst.id);
+        }
+        found
+    }
+
     fn by_id(&self) -> std::vec::IntoIter<&Arc<FileEntry>> {
         let mut all: Vec<_> = self.open.values().chain(self.ended.values()).collect();
         all.sort_by_key(|file| file.sst.id);
@@ -98,34 +153,20 @@ impl Version {
     }
 
     /// The files of a table as `epoch` sees them, by id. A file with no live row is left out.
-    pub fn files_at(&self, table: ObjectId, epoch: Epoch) -> Vec<LiveFile> {
-        self.files_where(table, epoch, |_| true)
-    }
-
-    /// Those of the files of a table as `epoch` sees them that are `wanted`, by id.
     ///
     /// Costs as much as the files that are alive now, and those that died since `epoch`.
-    pub fn files_where(
-        &self,
-        table: ObjectId,
-        epoch: Epoch,
-        wanted: impl Fn(&SstInfo) -> bool,
-    ) -> Vec<LiveFile> {
+    pub fn files_at(&self, table: ObjectId, epoch: Epoch) -> Vec<LiveFile> {
         let Some(files) = self.tables.get(&table) else { return vec![] };
-        let since = (Bound::Excluded((epoch, SstId(u64::MAX))), Bound::Unbounded);
-        let ended = || files.ended.range(since).map(|(_, file)| file);
-        let mut found: Vec<LiveFile> = files
-            .open
-            .values()
-            .chain(ended())
-            .filter(|file| file.lifetime.born <= epoch && wanted(&file.sst))
-            .map(|file| file.live_at(epoch))
-            .filter(|file| file.live_rows() > 0)
-            .collect();
-        if ended().next().is_some() {
-            found.sort_unstable_by_key(|file| file.sst.id);
-        }
-        found
+        files.seen_at(epoch, files.open.values(), |_| true)
+    }
+
+    /// Those of them that may hold one of `keys`, which are sorted.
+    ///
+    /// Costs as much as the keys, the files that are open and hold several keys, and the files that
+    /// died since `epoch`.
+    pub fn files_with_keys(&self, table: ObjectId, epoch: Epoch, keys: &[Bytes]) -> Vec<LiveFile> {
+        let Some(files) = self.tables.get(&table) else { return vec![] };
+        files.seen_at(epoch, files.open_with_keys(keys), |sst| sst.may_hold_any(keys))
     }
 
     /// Rows of a table alive at `epoch`.
@@ -179,7 +220,7 @@ impl Version {
         let (table, sst) = (file.sst.table_id, file.sst.id);
         let files = self.tables.entry(table).or_default();
         match file.lifetime.died {
-            None => drop(files.open.insert(sst, Arc::new(file))),
+            None => files.insert_open(Arc::new(file)),
             Some(died) => {
                 self.deaths.insert((died, table, sst));
                 files.ended.insert((died, sst), Arc::new(file));

@@ -78,6 +78,10 @@ pub async fn open(
     let url = StorageUrl::parse(storage_url::without_hummock(params.value(params::STATE_STORE)))?;
     let state_store = Storage::open(&url)?;
     let data_directory = params.value(params::DATA_DIRECTORY).to_owned();
+    if state_store.is_far() {
+        // A store that does not honour conditional writes lets two clusters take one directory.
+        state_store.probe(&data_directory).await?;
+    }
     let (state, mut lease, checkpointed) = if pairs.is_empty() {
         create(&*store, &state_store, &data_directory, params, &*clock).await?
     } else {
@@ -115,6 +119,13 @@ fn kept_params(
         if let Some(name) = pair.key.strip_prefix(keys::PARAM_PREFIX) {
             kept.set(name, &decode_value::<String>(pair)?);
         }
+    }
+    // Credentials may have been changed since; those that were given are used.
+    let url = |params: &Params| {
+        StorageUrl::parse(storage_url::without_hummock(params.value(params::STATE_STORE)))
+    };
+    if url(&kept)?.is_same_place(&url(&new.params)?) {
+        kept.set(params::STATE_STORE, new.params.value(params::STATE_STORE));
     }
     for name in [params::STATE_STORE, params::DATA_DIRECTORY] {
         if kept.value(name) != new.params.value(name) {

@@ -1,4 +1,4 @@
-//! The other engines, each in a Python process of its own (`benches/peers/peer.py`).
+//! The other engines, each in a Python process of its own (`peers/peer.py`).
 
 use std::path::Path;
 use std::process::Stdio;
@@ -35,7 +35,7 @@ impl Peer {
 
     async fn start(python: &str, engine: &str, directory: &Path, dsn: &str) -> Fallible<Self> {
         std::fs::create_dir_all(directory)?;
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/peer.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/peer.py");
         let mut child = Command::new(python)
             .arg(script)
             .arg(engine)

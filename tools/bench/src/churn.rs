@@ -63,7 +63,7 @@ struct Case {
 /// Runs all cases; whether they are within the bars.
 pub async fn run(rows: u64, runs: usize, machine: &Machine, scratch: &Path) -> Fallible<bool> {
     let store = scratch.join("store");
-    let program = Path::new(env!("CARGO_BIN_EXE_tidemark"));
+    let program = &crate::program()?;
     let mut flags = crate::flags(&store, machine);
     flags.extend(["--compaction".to_owned(), "false".to_owned()]);
     let server = ServerProcess::start(program, &flags, scratch).await?;

@@ -54,7 +54,7 @@ impl Target<'_> {
 /// Runs everything; whether it is within the bars.
 pub async fn run(rows: u64, machine: &Machine, scratch: &Path) -> Fallible<bool> {
     let store = scratch.join("store");
-    let program = Path::new(env!("CARGO_BIN_EXE_tidemark"));
+    let program = &crate::program()?;
     let server = ServerProcess::start(program, &crate::flags(&store, machine), scratch).await?;
     let mut targets = vec![Target::Tidemark(&server)];
     targets.extend(std::env::var(POSTGRES).ok().map(Target::Postgres));

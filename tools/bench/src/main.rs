@@ -1,12 +1,11 @@
 //! The side-by-side benchmark: Tidemark beside other engines, in one run on one machine.
 //!
-//! `cargo bench --bench side_by_side -- [tpch|churn|rows] [--scale 1] [--runs 3] [--json FILE]`
-//! starts a server in a process of its own. `tpch`, the default, loads the tables through `COPY` and
-//! runs each of the 22 queries three ways: now, at a `QUERY_EPOCH`, and in plain DataFusion on the same
-//! files, taking turns, so that a busy machine slows all three alike; the best of the runs counts, and
-//! the results are compared. At the end `BACKUP` and restore are timed. `churn` scans tables that were
-//! changed a lot, `rows` writes and reads single rows; `scripts/bench` runs them beside PostgreSQL,
-//! DuckDB and delta-rs.
+//! `scripts/bench [tpch|churn|rows] [--scale 1] [--runs 3] [--json FILE]` starts a server in a process
+//! of its own. `tpch`, the default, loads the tables through `COPY` and runs each of the 22 queries
+//! three ways: now, at a `QUERY_EPOCH`, and in plain DataFusion on the same files, taking turns, so that
+//! a busy machine slows all three alike; the best of the runs counts, and the results are compared. At
+//! the end `BACKUP` and restore are timed. `churn` scans tables that were changed a lot, `rows` writes
+//! and reads single rows, both beside PostgreSQL, DuckDB and delta-rs.
 
 mod churn;
 mod peers;
@@ -76,9 +75,6 @@ struct Args {
     /// Threads of one query [default: the machine's cores]
     #[arg(long, value_name = "N")]
     parallelism: Option<usize>,
-    /// Cargo passes it to benchmarks, and leaves it out when it only tests that they run
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 /// The best time of each way of running one query, in milliseconds.
@@ -103,18 +99,14 @@ pub struct Load {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if !args.bench {
-        say("this is a benchmark: cargo bench --bench side_by_side").ok();
-        return ExitCode::SUCCESS;
-    }
     let runtime = match cli::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return cli::fail("side_by_side", &error, None),
+        Err(error) => return cli::fail("tidemark-bench", &error, None),
     };
     match runtime.block_on(run(&args)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => cli::fail("side_by_side", error.as_ref(), None),
+        Err(error) => cli::fail("tidemark-bench", error.as_ref(), None),
     }
 }
 
@@ -134,7 +126,7 @@ async fn run(args: &Args) -> Fallible<bool> {
 
 async fn tpch_queries(args: &Args, machine: Machine, scratch: &Path) -> Fallible<bool> {
     let store = scratch.join("store");
-    let program = Path::new(env!("CARGO_BIN_EXE_tidemark"));
+    let program = &program()?;
     let server = ServerProcess::start(program, &flags(&store, &machine), scratch).await?;
     let mut report = Report::new(args.scale, args.runs, machine.clone());
 
@@ -236,8 +228,20 @@ async fn measure(
 }
 
 fn query_text(query: usize) -> io::Result<String> {
-    let file = format!("{}/benches/tpch/q{query:02}.sql", env!("CARGO_MANIFEST_DIR"));
+    let file = format!("{}/tpch/q{query:02}.sql", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(file)
+}
+
+/// The server's program: it lies beside this one.
+fn program() -> Fallible<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("tidemark");
+    if !program.exists() {
+        let shown = program.display();
+        return Err(
+            format!("{shown} is not there: cargo build --release, or use scripts/bench").into()
+        );
+    }
+    Ok(program)
 }
 
 fn milliseconds(duration: Duration) -> f64 {

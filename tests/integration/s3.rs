@@ -1,0 +1,135 @@
+//! Data and backups on S3: a real server that checks signatures and honours conditional writes.
+
+mod server;
+
+use std::path::Path;
+
+use self::server::{S3, SECRET};
+use crate::harness::{
+    Server, lose_meta_store, meta_store, restore, server_flags, sql, sql_error, tempdir, try_start,
+    wait_until,
+};
+
+/// Rows enough for objects of several parts are not needed; for several blocks they are.
+const FILL: &str = "CREATE TABLE t (k bigint PRIMARY KEY, v text);
+    INSERT INTO t SELECT g, md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 60000) AS g(g)";
+const SUM: &str = "SELECT count(*), sum(k), max(v) FROM t";
+
+async fn start(dir: &Path, s3: &S3, more: &[&str]) -> Server {
+    let state_store = format!("hummock+{}", s3.url("data"));
+    let backup = s3.url("backup");
+    let flags = ["--state-store", &state_store, "--backup-storage-url", &backup];
+    Server::start_with(dir, &[&flags, more].concat()).await
+}
+
+#[tokio::test]
+async fn a_cluster_on_s3_survives_a_kill_and_the_loss_of_its_meta_store() {
+    let dir = tempdir();
+    let s3 = S3::start(dir.path());
+    let server = start(dir.path(), &s3, &[]).await;
+    sql(&server, FILL).await;
+    sql(&server, "INSERT INTO t VALUES (0, 'few'); DELETE FROM t WHERE k = 7").await;
+    let now = sql(&server, SUM).await;
+    assert_eq!(sql(&server, "BACKUP").await, "1");
+    let shown = sql(&server, "SHOW PARAMETERS").await;
+    assert!(shown.contains("minio://****:****@") && !shown.contains(SECRET), "{shown}");
+    server.kill();
+
+    let server = start(dir.path(), &s3, &[]).await;
+    assert_eq!(sql(&server, SUM).await, now);
+    sql(&server, "TRUNCATE t").await;
+    let log = server.log();
+    assert!(!log.contains(SECRET), "{log}");
+    assert!(server.stop().await.success());
+
+    lose_meta_store(dir.path());
+    let (data, backup) = (s3.url("data"), s3.url("backup"));
+    let flags = [
+        ("--backup-storage-url", backup.as_str()),
+        ("--hummock-storage-url", &data),
+        ("--sql-endpoint", &meta_store(dir.path()).display().to_string()),
+    ];
+    let said = restore(dir.path(), 1, &flags, &["--validate-integrity"]).await.ok();
+    assert!(said.contains("command succeeded") && !said.contains(SECRET), "{said}");
+    let server = start(dir.path(), &s3, &[]).await;
+    assert_eq!(sql(&server, SUM).await, now);
+}
+
+#[tokio::test]
+async fn what_was_read_from_s3_is_not_read_again() {
+    let dir = tempdir();
+    let s3 = S3::start(dir.path());
+    let disk = dir.path().join("cache").display().to_string();
+    let cached = ["--file-cache-directory", &disk, "--file-cache-bytes", "268435456"];
+    let server = start(dir.path(), &s3, &[&cached[..], &["--compaction", "false"]].concat()).await;
+    sql(&server, FILL).await;
+    let queries = [SUM, "SELECT v FROM t WHERE k = 4711", "SELECT count(*) FROM t WHERE v > '8'"];
+    let mut answers = vec![];
+    for query in queries {
+        answers.push(sql(&server, query).await);
+    }
+    let reads = s3.reads_of_data();
+    assert!(reads > 0);
+    for (query, answer) in queries.iter().zip(&answers) {
+        assert_eq!(&sql(&server, query).await, answer);
+    }
+    assert_eq!(s3.reads_of_data(), reads, "a warm query reads nothing");
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_refused_at_the_start_and_not_shown() {
+    let dir = tempdir();
+    let s3 = S3::start(dir.path());
+    let url = format!("hummock+{}", s3.url_with("wrongword", "data"));
+    let said = try_start(dir.path(), &["--state-store", &url]).await.refused();
+    assert!(!said.contains("wrongword") && !said.contains(SECRET), "{said}");
+    assert!(said.contains("minio://****:****@127.0.0.1"), "{said}");
+}
+
+#[tokio::test]
+async fn the_environment_says_where_an_s3_url_is() {
+    let dir = tempdir();
+    let s3 = S3::start(dir.path());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark"));
+    let flags = ["--state-store", "hummock+s3://data", "--backup-storage-url", "s3://backup"];
+    command.args(server_flags(dir.path())).args(flags).env_clear().envs([
+        ("RW_S3_ENDPOINT", s3.endpoint().as_str()),
+        ("AWS_REGION", "custom"),
+        ("AWS_ACCESS_KEY_ID", server::KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+    ]);
+    let server = Server::spawn(command, dir.path()).await;
+    sql(&server, FILL).await;
+    assert_eq!(sql(&server, "BACKUP").await, "1");
+    assert!(sql(&server, SUM).await.starts_with("60000|"));
+}
+
+#[tokio::test]
+async fn a_second_cluster_on_the_same_bucket_does_not_start() {
+    let (dir, other) = (tempdir(), tempdir());
+    let s3 = S3::start(dir.path());
+    let server = start(dir.path(), &s3, &[]).await;
+    sql(&server, "CREATE TABLE t (a int)").await;
+    let url = format!("hummock+{}", s3.url("data"));
+    let said = try_start(other.path(), &["--state-store", &url]).await.refused();
+    assert!(said.contains("already used by another cluster"), "{said}");
+    sql(&server, "INSERT INTO t VALUES (1)").await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_fails_a_statement_and_the_server_goes_on() {
+    let dir = tempdir();
+    let s3 = S3::start(dir.path());
+    let server = start(dir.path(), &s3, &["--block-cache-bytes", "0"]).await;
+    sql(&server, FILL).await;
+    let folder = dir.path().join("s3/data/hummock_001");
+    let away = dir.path().join("away");
+    std::fs::rename(&folder, &away).unwrap();
+    let error = sql_error(&server, SUM).await;
+    assert!(!error.contains(SECRET), "{error}");
+    std::fs::rename(&away, &folder).unwrap();
+    wait_until("the table is read again", async || {
+        sql(&server, SUM).await.starts_with("60000|").then_some(())
+    })
+    .await;
+}
