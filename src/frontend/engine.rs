@@ -139,6 +139,9 @@ fn options() -> ConfigOptions {
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     // The parts of a UNION may differ in whether they can be null.
     options.execution.skip_physical_aggregate_schema_check = true;
+    // The filters of keys are asked before a scan is made, and kept in memory. A scan would read them
+    // anew each time, and files are sorted by key: their page index finds the one page that matters.
+    options.execution.parquet.bloom_filter_on_read = false;
     // now() has a time zone.
     options.execution.time_zone = Some("UTC".to_owned());
     options

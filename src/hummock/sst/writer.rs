@@ -26,6 +26,8 @@ use crate::storage;
 
 /// Rows of a row group. Statistics prune by row group and, finer, by page.
 const ROW_GROUP_ROWS: usize = 1 << 20;
+/// Values that take more are written as they are: whoever reads one row reads the dictionary too.
+const DICTIONARY_BYTES: usize = 256 << 10;
 /// Share of keys that a row group's filter takes for its own though they are not.
 const FALSE_HITS: f64 = 0.005;
 
@@ -135,7 +137,9 @@ fn properties(table: &Table) -> WriterProperties {
         let path = ColumnPath::from(column.name.as_str());
         properties = properties
             .set_column_bloom_filter_enabled(path.clone(), true)
-            .set_column_bloom_filter_fpp(path, FALSE_HITS);
+            .set_column_bloom_filter_fpp(path.clone(), FALSE_HITS)
+            // Keys differ: a dictionary of them would be read for every page, and save nothing.
+            .set_column_dictionary_enabled(path, false);
     }
     // Parquet's minimum and maximum leave NaN out, which sorts above all numbers: pruning by them
     // would lose rows.
@@ -149,6 +153,7 @@ fn properties(table: &Table) -> WriterProperties {
         .set_created_by(concat!("tidemark ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(level))
         .set_statistics_enabled(EnabledStatistics::Page)
+        .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .build()
 }

@@ -112,7 +112,6 @@ pub async fn run(rows: u64, runs: usize, machine: &Machine, scratch: &Path) -> F
     server.stop().await?;
     say(&table_of(&cases))?;
     let passed = verdict(&cases);
-    say(&serde_json::to_string(&cases)?)?;
     Ok(passed)
 }
 
