@@ -31,7 +31,8 @@ impl KeyFilters {
     /// Keeps filters of so many bytes; a row takes about one and a half.
     pub fn new(bytes: usize) -> Self {
         let weight = |_: &SstId, filters: &Arc<FileFilters>| filters.bytes();
-        Self(CacheBuilder::new(bytes).with_weighter(weight).build())
+        // One shard: the filters of a file may be a tenth of all, and would not fit a part.
+        Self(CacheBuilder::new(bytes).with_shards(1).with_weighter(weight).build())
     }
 }
 
