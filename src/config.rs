@@ -13,7 +13,7 @@ use clap::builder::BoolishValueParser;
 use crate::meta::maintenance::MaintenanceSettings;
 use crate::params::{self, ParamError, ParamSpec};
 use crate::storage::{CacheSettings, DiskCache};
-use crate::storage_url;
+use crate::storage_url::{self, StorageUrl};
 
 pub const LISTEN_ADDR: &str = "127.0.0.1:4566";
 pub const META_ADDR: &str = "127.0.0.1:5690";
@@ -296,9 +296,9 @@ impl ServerArgs {
     }
 
     fn resources(&self, state_store: &str) -> Resources {
-        let url = storage_url::without_hummock(state_store);
-        let near = url.starts_with("fs://") || url.starts_with("memory");
-        let default_block_cache = if near { 0 } else { BLOCK_CACHE_BYTES };
+        let url = StorageUrl::parse(storage_url::without_hummock(state_store));
+        let far = url.is_ok_and(|url| url.is_far());
+        let default_block_cache = if far { BLOCK_CACHE_BYTES } else { 0 };
         let disk = self.file_cache_directory.clone();
         Resources {
             memory_bytes: self.total_memory_bytes.map_or_else(default_memory, NonZeroUsize::get),

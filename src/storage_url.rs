@@ -60,6 +60,11 @@ impl StorageUrl {
 }
 
 impl StorageUrl {
+    /// Whether it is on the other side of a network, where answers get lost.
+    pub fn is_far(&self) -> bool {
+        !matches!(self, Self::Fs { .. } | Self::Memory { .. })
+    }
+
     /// Whether both name the same place, whatever their credentials.
     pub fn is_same_place(&self, other: &Self) -> bool {
         match (self, other) {
@@ -142,6 +147,15 @@ fn is_scheme(text: &str) -> bool {
 /// The URL of a state store without the prefix that says it is one.
 pub fn without_hummock(url: &str) -> &str {
     url.strip_prefix(HUMMOCK_PREFIX).unwrap_or(url)
+}
+
+/// Whether two URLs, each perhaps that of a state store, name the same place.
+pub fn is_same_place(a: &str, b: &str) -> bool {
+    let [a, b] = [a, b].map(|url| without_hummock(url.trim()));
+    match (StorageUrl::parse(a), StorageUrl::parse(b)) {
+        (Ok(a), Ok(b)) => a.is_same_place(&b),
+        _ => a == b,
+    }
 }
 
 /// The text with the user and password of a URL starred out; other text as it is.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Column, ColumnType, View};
+use crate::catalog::{Column, ColumnType, Relation, View};
 use crate::epoch::Epoch;
 use crate::hummock::Unfinished;
 use crate::hummock::sst::SstInfo;
@@ -34,6 +34,20 @@ pub struct TableWrite {
     /// Every row alive when this commits dies first.
     #[serde(default)]
     pub truncate: bool,
+}
+
+impl TableWrite {
+    /// A write to a table under this definition of it, that does nothing yet.
+    pub fn to(relation: &Relation) -> Self {
+        Self {
+            table_id: relation.id,
+            definition_born: relation.lifetime.born,
+            born: vec![],
+            dead_rows: vec![],
+            keys: WrittenKeys::None,
+            truncate: false,
+        }
+    }
 }
 
 /// Keys of rows that are born.

@@ -30,6 +30,8 @@ use crate::meta::store::Pair;
 use crate::meta::workers::PinnedVersion;
 use crate::storage::StorageLocation;
 
+/// What requests are addressed to on a connection without a socket; nobody looks it up.
+const LOCAL_URI: &str = "http://meta";
 /// What may be on its way in each direction of a connection without a socket.
 const LOCAL_BUFFER_BYTES: usize = 256 << 10;
 /// How long to wait for a connection.
@@ -100,16 +102,11 @@ impl MetaClient {
             }
         });
         let addr = format!("http://{}", served.addr);
-        let endpoint = Endpoint::from_shared(addr.clone());
-        let channel = match endpoint {
-            Ok(endpoint) => endpoint.connect_with_connector(connector).await,
-            Err(error) => Err(error),
-        };
-        let channel = channel.map_err(|error| RpcError::Unreachable {
-            addr: addr.clone(),
-            reason: error.to_string(),
-        })?;
-        Ok(Self::over(channel, addr))
+        let channel = Endpoint::from_static(LOCAL_URI).connect_with_connector(connector).await;
+        match channel {
+            Ok(channel) => Ok(Self::over(channel, addr)),
+            Err(error) => Err(RpcError::Unreachable { addr, reason: error.to_string() }),
+        }
     }
 
     fn over(channel: Channel, addr: String) -> Self {

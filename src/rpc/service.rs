@@ -63,7 +63,11 @@ impl Served {
 
     /// Resolves when the server ends by itself, which it never should.
     pub async fn ended(&mut self) -> String {
-        match (&mut self.task).await {
+        let ended = tokio::select! {
+            ended = &mut self.task => ended,
+            ended = &mut self.local_task => ended,
+        };
+        match ended {
             Ok(Ok(())) => "the meta service ended".to_owned(),
             Ok(Err(error)) => format!("the meta service failed: {error}"),
             Err(error) => format!("the meta service failed: {error}"),

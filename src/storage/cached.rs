@@ -26,7 +26,8 @@ use super::StorageError;
 use crate::layout;
 
 /// What is fetched and kept as one.
-const BLOCK_BYTES: u64 = 256 << 10;
+const BLOCK_BYTES: usize = 256 << 10;
+const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Blocks that one request fetches, at most.
 const BLOCKS_AT_ONCE: usize = 32;
 /// Ranges of one file that are read at the same time.
@@ -88,7 +89,7 @@ impl CachedStore {
 
     /// These bytes of a data file.
     async fn read(&self, location: &Path, sst: u64, range: Range<u64>) -> Result<Bytes> {
-        let wanted = range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES);
+        let wanted = range.start / BLOCK..range.end.div_ceil(BLOCK);
         let mut found = Vec::new();
         for block in wanted.clone() {
             found.push(self.lookup(sst, block).await);
@@ -104,20 +105,17 @@ impl CachedStore {
             runs.push(first..end);
         }
         for run in runs {
-            let first = wanted.start + run.start as u64;
-            let end = (first + run.len() as u64) * BLOCK_BYTES;
-            let fetched = self.fetch(location, first * BLOCK_BYTES..end).await?;
-            for (place, block) in run.zip(first..) {
-                let start = usize::try_from((block - first) * BLOCK_BYTES).unwrap_or(usize::MAX);
-                let start = start.min(fetched.len());
-                let end = fetched.len().min(start + usize::try_from(BLOCK_BYTES).unwrap_or(0));
+            let block = |place: usize| wanted.start + place as u64;
+            let bytes = block(run.start) * BLOCK..block(run.end) * BLOCK;
+            let fetched = self.fetch(location, bytes).await?;
+            for (place, bytes) in run.zip(fetched.chunks(BLOCK_BYTES)) {
                 // A copy: a slice would keep all that was fetched with it.
-                let bytes = Bytes::copy_from_slice(&fetched[start..end]);
-                self.blocks.insert(key(sst, block), bytes.clone());
+                let bytes = Bytes::copy_from_slice(bytes);
+                self.blocks.insert(key(sst, block(place)), bytes.clone());
                 found[place] = Some(bytes);
             }
         }
-        let first_byte = wanted.start * BLOCK_BYTES;
+        let first_byte = wanted.start * BLOCK;
         let cut = |at: u64| usize::try_from(at - first_byte).unwrap_or(usize::MAX);
         let all = match found.as_mut_slice() {
             [Some(only)] => std::mem::take(only),
@@ -172,14 +170,13 @@ impl fmt::Display for CachedStore {
 #[async_trait]
 impl ObjectStore for CachedStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let plain = GetOptions { range: None, ..options.clone() };
+        let plain = !options.head && options.if_match.is_none() && options.if_none_match.is_none();
         let (sst, range) = match (layout::parse_sst(location), &options.range) {
-            (Some(sst), Some(GetRange::Bounded(range))) if !range.is_empty() => (sst, range),
+            (Some(sst), Some(GetRange::Bounded(range))) if plain && !range.is_empty() => {
+                (sst, range)
+            }
             _ => return self.store.get_opts(location, options).await,
         };
-        if plain.head || plain.if_match.is_some() || plain.if_none_match.is_some() {
-            return self.store.get_opts(location, options).await;
-        }
         let bytes = self.read(location, sst.0, range.clone()).await?;
         let range = range.start..range.start + bytes.len() as u64;
         let meta = ObjectMeta {
@@ -243,7 +240,7 @@ mod tests {
     use super::*;
 
     fn file() -> Bytes {
-        (0..BLOCK_BYTES * 3 + 1000).map(|at| u8::try_from(at % 251).unwrap()).collect()
+        (0..BLOCK * 3 + 1000).map(|at| u8::try_from(at % 251).unwrap()).collect()
     }
 
     async fn with_one_file(settings: &CacheSettings) -> (Arc<InMemory>, CachedStore, Path) {
@@ -258,7 +255,7 @@ mod tests {
         let settings = CacheSettings { memory_bytes: 64 << 20, disk: None };
         let (store, cached, path) = with_one_file(&settings).await;
         let all = file();
-        let ranges = [0..10, 5..BLOCK_BYTES + 5, BLOCK_BYTES * 2..BLOCK_BYTES * 3 + 1000];
+        let ranges = [0..10, 5..BLOCK + 5, BLOCK * 2..BLOCK * 3 + 1000];
         let place = |at: u64| usize::try_from(at).unwrap();
         let cut = |range: &Range<u64>| all.slice(place(range.start)..place(range.end));
         for _ in 0..2 {
@@ -267,8 +264,8 @@ mod tests {
             // The second time there is nothing to read from.
             store.delete(&path).await.ok();
         }
-        let beyond = cached.get_range(&path, 10..BLOCK_BYTES).await.unwrap();
-        assert_eq!(beyond, all.slice(10..place(BLOCK_BYTES)));
+        let beyond = cached.get_range(&path, 10..BLOCK).await.unwrap();
+        assert_eq!(beyond, all.slice(10..BLOCK_BYTES));
     }
 
     #[tokio::test]

@@ -75,13 +75,12 @@ impl Storage {
         match url {
             StorageUrl::Fs { root } => Self::open_local(url, root),
             StorageUrl::Memory { name } => Ok(Self::open_memory(name)),
-            remote => {
-                let name = || mask(&url.to_string());
-                let opened = remote::open(remote);
-                let opened = opened.map_err(|e| StorageError::io("open", name(), e))?;
-                let store = opened.ok_or_else(|| StorageError::NotFound { path: name() })?;
-                Ok(Self { url: url.clone(), store, local: None })
+            StorageUrl::S3 { bucket } => Self::open_remote(url, remote::s3(bucket)),
+            StorageUrl::Minio { key, secret, host, bucket } => {
+                Self::open_remote(url, remote::minio(key, secret, host, bucket))
             }
+            StorageUrl::Gcs { bucket } => Self::open_remote(url, remote::gcs(bucket)),
+            StorageUrl::Azblob { container } => Self::open_remote(url, remote::azblob(container)),
         }
     }
 
@@ -94,6 +93,14 @@ impl Storage {
         let mut stores = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
         let store = Arc::clone(stores.entry(name.to_owned()).or_default());
         Self { url: StorageUrl::Memory { name: name.to_owned() }, store, local: None }
+    }
+
+    fn open_remote(
+        url: &StorageUrl,
+        store: object_store::Result<Arc<dyn ObjectStore>>,
+    ) -> Result<Self, StorageError> {
+        let store = store.map_err(|e| StorageError::io("open", mask(&url.to_string()), e))?;
+        Ok(Self { url: url.clone(), store, local: None })
     }
 
     fn open_local(url: &StorageUrl, root: &std::path::Path) -> Result<Self, StorageError> {
@@ -112,11 +119,6 @@ impl Storage {
 
     pub fn url(&self) -> &StorageUrl {
         &self.url
-    }
-
-    /// Whether it is on the other side of a network, where answers get lost.
-    pub fn is_far(&self) -> bool {
-        !matches!(self.url, StorageUrl::Fs { .. } | StorageUrl::Memory { .. })
     }
 
     /// The store itself, for scans. Whoever writes through it gets no promise of this module.
@@ -138,7 +140,7 @@ impl Storage {
         match self.file_of(path)? {
             Some(file) => Writer::to_file(file, name).await,
             None => {
-                let upload = Upload::new(Arc::clone(&self.store), path.clone(), self.is_far());
+                let upload = Upload::new(Arc::clone(&self.store), path.clone(), self.url.is_far());
                 Ok(Writer::to_store(upload, name))
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
@@ -15,11 +15,8 @@ use object_store::{
 
 use percent_encoding::percent_decode_str;
 
-use crate::storage_url::StorageUrl;
-
 /// Where an S3 of one's own is, for `s3://`; as RisingWave has it.
 const ENDPOINT_VARIABLE: &str = "RW_S3_ENDPOINT";
-const REGION_DEFAULT: &str = "us-east-1";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one try of one request.
@@ -32,71 +29,65 @@ const RETRIES_MAX: usize = 5;
 const PART_BYTES: usize = 8 << 20;
 const PARTS_AT_ONCE: usize = 4;
 
-/// The client of a store. Nothing is asked of it yet. `None` for stores that are near.
-pub fn open(url: &StorageUrl) -> Result<Option<Arc<dyn ObjectStore>>> {
-    let retry = RetryConfig {
+/// A bucket of S3, or of a server at the endpoint that the environment names.
+pub fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
+    // Options first: whether plain HTTP is allowed is one of them.
+    let mut builder = AmazonS3Builder::from_env()
+        .with_client_options(options())
+        .with_retry(retry())
+        .with_bucket_name(bucket);
+    if let Some(endpoint) = endpoint() {
+        let plain = endpoint.starts_with("http://");
+        builder = builder.with_endpoint(endpoint).with_allow_http(plain);
+    }
+    Ok(Arc::new(builder.build()?))
+}
+
+/// A bucket of an S3-compatible server without TLS.
+pub fn minio(key: &str, secret: &str, host: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>> {
+    // Credentials may be written as in any URL, `%2F` for a slash.
+    let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    // Options first: whether plain HTTP is allowed is one of them.
+    let store = AmazonS3Builder::new()
+        .with_client_options(options())
+        .with_retry(retry())
+        .with_bucket_name(bucket)
+        .with_endpoint(format!("http://{host}"))
+        .with_allow_http(true)
+        .with_access_key_id(decoded(key))
+        .with_secret_access_key(decoded(secret))
+        .build()?;
+    Ok(Arc::new(store))
+}
+
+pub fn gcs(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
+    let store = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(bucket)
+        .with_client_options(options())
+        .with_retry(retry())
+        .build()?;
+    Ok(Arc::new(store))
+}
+
+pub fn azblob(container: &str) -> Result<Arc<dyn ObjectStore>> {
+    let store = MicrosoftAzureBuilder::from_env()
+        .with_container_name(container)
+        .with_client_options(options())
+        .with_retry(retry())
+        .build()?;
+    Ok(Arc::new(store))
+}
+
+fn options() -> ClientOptions {
+    ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT)
+}
+
+fn retry() -> RetryConfig {
+    RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: RETRIES_MAX,
         retry_timeout: RETRY_TIMEOUT,
-    };
-    let options =
-        ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT);
-    Ok(Some(match url {
-        StorageUrl::Fs { .. } | StorageUrl::Memory { .. } => return Ok(None),
-        StorageUrl::S3 { bucket } => {
-            let mut builder = s3(AmazonS3Builder::from_env(), bucket, options, retry);
-            if let Some(endpoint) = endpoint() {
-                let plain = endpoint.starts_with("http://");
-                builder = builder.with_endpoint(endpoint).with_allow_http(plain);
-            }
-            Arc::new(builder.build()?)
-        }
-        StorageUrl::Minio { key, secret, host, bucket } => {
-            let builder = s3(AmazonS3Builder::new(), bucket, options, retry)
-                .with_region(REGION_DEFAULT)
-                .with_endpoint(format!("http://{host}"))
-                .with_allow_http(true)
-                .with_access_key_id(decoded(key))
-                .with_secret_access_key(decoded(secret));
-            Arc::new(builder.build()?)
-        }
-        StorageUrl::Gcs { bucket } => Arc::new(
-            GoogleCloudStorageBuilder::from_env()
-                .with_bucket_name(bucket)
-                .with_client_options(options)
-                .with_retry(retry)
-                .build()?,
-        ),
-        StorageUrl::Azblob { container } => Arc::new(
-            MicrosoftAzureBuilder::from_env()
-                .with_container_name(container)
-                .with_client_options(options)
-                .with_retry(retry)
-                .build()?,
-        ),
-    }))
-}
-
-/// Credentials may be written as in any URL, `%2F` for a slash.
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-fn s3(
-    builder: AmazonS3Builder,
-    bucket: &str,
-    options: ClientOptions,
-    retry: RetryConfig,
-) -> AmazonS3Builder {
-    let region =
-        ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| std::env::var(name).is_ok());
-    let builder = if region { builder } else { builder.with_region(REGION_DEFAULT) };
-    builder
-        .with_bucket_name(bucket)
-        // A swap is by the tag of what was read.
-        .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_client_options(options)
-        .with_retry(retry)
+    }
 }
 
 fn endpoint() -> Option<String> {

@@ -82,6 +82,7 @@ async fn a_wrong_secret_is_refused_at_the_start_and_not_shown() {
     let s3 = S3::start(dir.path());
     let url = format!("hummock+{}", s3.url_with("wrongword", "data"));
     let said = try_start(dir.path(), &["--state-store", &url]).await.refused();
+    assert!(said.contains("403 Forbidden"), "{said}");
     assert!(!said.contains("wrongword") && !said.contains(SECRET), "{said}");
     assert!(said.contains("minio://****:****@127.0.0.1"), "{said}");
 }

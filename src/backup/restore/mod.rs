@@ -24,7 +24,7 @@ use crate::meta::state::{NextIds, State, json_pair};
 use crate::meta::store::{MetaStore, Pair, StoreError};
 use crate::params::{DATA_DIRECTORY, STATE_STORE};
 use crate::storage::{Storage, StorageLocation};
-use crate::storage_url::{StorageUrl, mask, without_hummock};
+use crate::storage_url::{is_same_place, mask, without_hummock};
 
 /// What to restore, from where.
 #[derive(Clone, Debug)]
@@ -163,7 +163,7 @@ async fn check_empty(target: &dyn MetaStore) -> Result<(), BackupError> {
 /// The data of the snapshot must be where the restored cluster will look for it.
 fn check_params(state: &State, hummock: &StorageLocation) -> Result<(), BackupError> {
     let (url, directory) = (state.params.value(STATE_STORE), state.params.value(DATA_DIRECTORY));
-    if !is_same_url(url, &hummock.url) {
+    if !is_same_place(url, &hummock.url) {
         let [snapshot, given] = [url, &hummock.url].map(|url| mask(without_hummock(url)));
         return Err(BackupError::UrlMismatch { snapshot, given });
     }
@@ -172,14 +172,6 @@ fn check_params(state: &State, hummock: &StorageLocation) -> Result<(), BackupEr
         return Err(BackupError::DirectoryMismatch { snapshot, given });
     }
     Ok(())
-}
-
-fn is_same_url(a: &str, b: &str) -> bool {
-    let [a, b] = [a, b].map(|url| without_hummock(url.trim()));
-    match (StorageUrl::parse(a), StorageUrl::parse(b)) {
-        (Ok(a), Ok(b)) => a.is_same_place(&b),
-        _ => a == b,
-    }
 }
 
 /// What may have been used in the data directory: what the lease says or, where a copy of the

@@ -28,7 +28,7 @@ use sqlparser::ast::{
 use super::insert::{self, InsertTarget};
 use super::returning::Returning;
 use super::writes::Staged;
-use super::{Parameters, keys, writes};
+use super::{Parameters, keys};
 use crate::catalog::Table;
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -37,6 +37,7 @@ use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::{Locals, Planner};
 use crate::frontend::session::Session;
 use crate::hummock::sst::schema::table_schema;
+use crate::meta::command::TableWrite;
 
 /// What `DO UPDATE` calls the row that could not be inserted.
 const EXCLUDED: &str = "excluded";
@@ -113,7 +114,7 @@ impl Frontend {
         let new = filter_record_batch(rows, &is_new.collect::<BooleanArray>());
         let new = new.map_err(DataFusionError::from)?;
         let mut count = new.num_rows() as u64;
-        let mut write = writes::table_write(relation);
+        let mut write = TableWrite::to(relation);
         let mut stagings = vec![];
         if new.num_rows() > 0 {
             if let Some(returning) = returning {
@@ -122,7 +123,8 @@ impl Frontend {
             let stream = futures::stream::iter([Ok(new)]);
             let stream = Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream));
             let staged = self.stage(planner, relation.id, table, stream).await?;
-            write.keys = keys::written_keys(table, &staged.files)?;
+            let few = keys::few_keys(table, &staged.files)?;
+            write.keys = keys::written_keys(table, few.as_ref());
             write.born.extend(staged.files.iter().cloned());
             stagings.push(staged);
         }

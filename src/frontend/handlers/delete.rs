@@ -22,6 +22,7 @@ use crate::frontend::parser::{self, RelationName, Statement, folded};
 use crate::frontend::planner::Planner;
 use crate::frontend::session::Session;
 use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN};
+use crate::meta::command::TableWrite;
 
 impl Frontend {
     pub(super) async fn delete(
@@ -75,7 +76,7 @@ impl Frontend {
         };
         let count = places.len();
         if count > 0 {
-            let mut write = writes::table_write(&relation);
+            let mut write = TableWrite::to(&relation);
             write.dead_rows = places.into_dead_rows();
             if let Some(returning) = returning {
                 returning.compute(planner, parameters).await?;

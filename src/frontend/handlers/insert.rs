@@ -14,7 +14,7 @@ use sqlparser::ast::{self, Insert, OnInsert, Query, SetExpr};
 
 use super::returning::Returning;
 use super::rows::Conform;
-use super::{Outcome, Parameters, Reply, literals, writes};
+use super::{Outcome, Parameters, Reply, literals};
 use crate::catalog::{ColumnType, Relation, SYSTEM_SCHEMAS, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -23,6 +23,7 @@ use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
 use crate::frontend::rewrite;
 use crate::frontend::session::Session;
+use crate::meta::command::TableWrite;
 
 impl Frontend {
     pub(super) async fn insert(
@@ -102,7 +103,7 @@ impl Frontend {
         let mut writes = vec![];
         for name in tables {
             let relation = table_named(&planner, name)?;
-            let mut write = writes::table_write(&relation);
+            let mut write = TableWrite::to(&relation);
             write.truncate = true;
             writes.push(write);
         }
@@ -215,7 +216,7 @@ pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
             let cells = row.content.iter_mut().zip(&target.columns);
             for (cell, column) in cells.filter(|(cell, _)| is_default(cell)) {
                 let default = target.table.columns[*column].default.as_deref();
-                *cell = default.and_then(parse_expr).unwrap_or_else(null);
+                *cell = default_of(default);
             }
         }
         agree(values, target);
@@ -369,8 +370,10 @@ pub fn is_default(cell: &ast::Expr) -> bool {
     matches!(cell, ast::Expr::Identifier(ident) if ident.quote_style.is_none() && folded(ident) == "default")
 }
 
-fn null() -> ast::Expr {
-    ast::Expr::Value(ast::Value::Null.with_empty_span())
+/// What stands for `DEFAULT` in a statement.
+pub fn default_of(default: Option<&str>) -> ast::Expr {
+    let null = || ast::Expr::Value(ast::Value::Null.with_empty_span());
+    default.and_then(parse_expr).unwrap_or_else(null)
 }
 
 /// The rows a source yields, as rows of the table.

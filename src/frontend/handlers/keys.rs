@@ -3,7 +3,6 @@
 //! A few keys are looked for one by one: the ranges of the files leave out most files, the statistics,
 //! page index and bloom filters of the others most of their pages. Many keys are joined.
 
-use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
@@ -32,25 +31,24 @@ use crate::meta::command::{DeadRows, WrittenKeys};
 const FEW: usize = 256;
 
 /// The keys of staged rows, where they are few enough to be held.
-struct FewKeys {
+pub struct FewKeys {
     rows: RecordBatch,
     /// Sorted.
     keys: Vec<Bytes>,
 }
 
 /// What the meta role is to know of the keys of staged files.
-pub fn written_keys(table: &Table, files: &[Arc<SstInfo>]) -> Result<WrittenKeys, SqlError> {
-    if table.primary_key.is_empty() {
-        return Ok(WrittenKeys::None);
+pub fn written_keys(table: &Table, few: Option<&FewKeys>) -> WrittenKeys {
+    let hash = |key: &Bytes| {
+        let mut hasher = DefaultHasher::new();
+        key.as_ref().hash(&mut hasher);
+        hasher.finish()
+    };
+    match few {
+        _ if table.primary_key.is_empty() => WrittenKeys::None,
+        None => WrittenKeys::Any,
+        Some(few) => WrittenKeys::Hashes(few.keys.iter().map(hash).collect()),
     }
-    Ok(few_keys(table, files)?.map_or(WrittenKeys::Any, |few| {
-        let hash = |key: &Bytes| {
-            let mut hasher = DefaultHasher::new();
-            key.as_ref().hash(&mut hasher);
-            hasher.finish()
-        };
-        WrittenKeys::Hashes(few.keys.iter().map(hash).collect())
-    }))
 }
 
 /// The places of rows whose key is among the keys of the staged files.
@@ -59,21 +57,23 @@ pub async fn overwritten(
     relation: &Relation,
     table: &Table,
     files: &[Arc<SstInfo>],
+    few: Option<&FewKeys>,
 ) -> Result<Vec<DeadRows>, SqlError> {
-    match few_keys(table, files)? {
-        Some(few) => look_up(planner, relation.id, table, &few).await,
-        None => {
-            let live = planner.files_of(relation.id);
-            if live.is_empty() {
-                return Ok(vec![]);
-            }
-            join(planner, table, live, files).await
-        }
+    if let Some(few) = few {
+        return look_up(planner, relation.id, table, few).await;
     }
+    let live = planner.files_of(relation.id);
+    if live.is_empty() {
+        return Ok(vec![]);
+    }
+    join(planner, table, live, files).await
 }
 
 /// The keys of files whose rows lie inline. Objects hold too many.
-fn few_keys(table: &Table, files: &[Arc<SstInfo>]) -> Result<Option<FewKeys>, SqlError> {
+pub fn few_keys(table: &Table, files: &[Arc<SstInfo>]) -> Result<Option<FewKeys>, SqlError> {
+    if table.primary_key.is_empty() {
+        return Ok(None);
+    }
     let [only] = files else { return Ok(None) };
     let Some(inline) = only.inline.as_ref().filter(|_| only.rows <= FEW as u64) else {
         return Ok(None);
@@ -101,14 +101,13 @@ async fn look_up(
     table: &Table,
     few: &FewKeys,
 ) -> Result<Vec<DeadRows>, SqlError> {
-    let wanted: HashSet<&[u8]> = few.keys.iter().map(Bytes::as_ref).collect();
     let candidates = planner.files_with_keys(table_id, &few.keys).into_iter();
     let (inline, objects): (Vec<_>, Vec<_>) =
         candidates.partition(|file| file.sst.inline.is_some());
     let mut found = vec![];
     let mut others = objects;
     for file in inline {
-        match inline_places(table, &file, &wanted)? {
+        match inline_places(table, &file, few)? {
             Some(dead) => found.extend(dead),
             None => others.push(file),
         }
@@ -131,12 +130,13 @@ async fn may_hold_keys(
     let key = columns.filter(|(column, _)| table.primary_key.contains(&column.id));
     let sought = SoughtKeys::new(key.map(|(column, values)| (column.id, values)));
     let (engine, mut kept) = (&planner.engine, vec![]);
-    let store = engine.tasks.runtime_env().object_store(&engine.store_url)?;
-    let metadata = engine.tasks.runtime_env().cache_manager.get_file_metadata_cache();
+    let runtime = engine.tasks.runtime_env();
+    let store = runtime.object_store(&engine.store_url)?;
+    let metadata = runtime.cache_manager.get_file_metadata_cache();
     for file in files {
         let object = planner.object_of(&file.sst);
         let filters = &engine.key_filters;
-        if file.sst.inline.is_some()
+        if !file.sst.is_object()
             || filters.may_hold(&store, &metadata, file.sst.id, &object, &sought).await?
         {
             kept.push(file);
@@ -149,7 +149,7 @@ async fn may_hold_keys(
 fn inline_places(
     table: &Table,
     file: &LiveFile,
-    wanted: &HashSet<&[u8]>,
+    few: &FewKeys,
 ) -> Result<Option<Option<DeadRows>>, SqlError> {
     let Some(inline) = &file.sst.inline else { return Ok(None) };
     let rows = inline.rows().map_err(datafusion::error::DataFusionError::from)?;
@@ -159,11 +159,12 @@ fn inline_places(
     });
     let Some(columns) = columns.collect::<Option<Vec<_>>>() else { return Ok(None) };
     let Some(keys) = Keys::of_columns(&columns) else { return Ok(None) };
+    let is_wanted = |key: Vec<u8>| few.keys.binary_search_by(|k| k.as_ref().cmp(&key)).is_ok();
     let is_alive = |row: u32| file.dead.as_ref().is_none_or(|dead| !dead.contains(row));
     let rows = u32::try_from(rows.num_rows()).unwrap_or(u32::MAX);
     let positions: RoaringBitmap = (0..rows)
         .filter(|row| is_alive(*row))
-        .filter(|row| keys.row(*row as usize).is_some_and(|key| wanted.contains(key.as_slice())))
+        .filter(|row| keys.row(*row as usize).is_some_and(is_wanted))
         .collect();
     let dead = DeadRows { sst_id: file.sst.id, positions: Arc::new(positions) };
     Ok(Some((!dead.positions.is_empty()).then_some(dead)))

@@ -3,6 +3,7 @@
 //! Rows of anything else take the way through DataFusion. Both ways must give the same rows, so this
 //! one takes only cells whose meaning there is beyond doubt.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
@@ -50,14 +51,14 @@ fn columns(
         return None;
     }
     let columns = target.table.columns.iter().enumerate().map(|(place, column)| {
-        let default = || match &column.default {
+        let default = LazyCell::new(|| match &column.default {
             None => Some(ScalarValue::Null),
             Some(sql) => literal(&parse_expr(sql)?, &column.column_type, parameters),
-        };
+        });
         let given = target.columns.iter().position(|given| *given == place);
         let cell = |row: &Vec<Expr>| match given.map(|given| &row[given]) {
             Some(cell) if !is_default(cell) => literal(cell, &column.column_type, parameters),
-            _ => default(),
+            _ => default.clone(),
         };
         let cells = values.rows.iter().map(|row| cell(&row.content));
         array(cells.collect::<Option<Vec<_>>>()?, &column.column_type)

@@ -12,7 +12,7 @@ use super::delete::{Target, quoted};
 use super::returning::Returning;
 use super::rows::Conform;
 use super::writes::{PLACE_COLUMNS, Places, Staged};
-use super::{Outcome, Parameters, Reply, insert, keys, writes};
+use super::{Outcome, Parameters, Reply, insert, keys};
 use crate::catalog::{Relation, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -21,6 +21,7 @@ use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
 use crate::frontend::session::Session;
 use crate::hummock::sst::SstInfo;
+use crate::meta::command::{DeadRows, TableWrite};
 
 impl Frontend {
     pub(super) async fn update(
@@ -68,10 +69,13 @@ impl Frontend {
         let Updated { relation, table, staged, places } = updated;
         let count = places.len();
         if count > 0 {
-            let mut write = writes::table_write(&relation);
+            let mut write = TableWrite::to(&relation);
             if changes_key(&table, update)? {
-                check_unique(planner, &relation, &table, &staged.files, &places).await?;
-                write.keys = keys::written_keys(&table, &staged.files)?;
+                let few = keys::few_keys(&table, &staged.files)?;
+                let files = &staged.files;
+                let taken = keys::overwritten(planner, &relation, &table, files, few.as_ref());
+                check_unique(&relation, &table, files, &places, &taken.await?)?;
+                write.keys = keys::written_keys(&table, few.as_ref());
             }
             write.dead_rows = places.into_dead_rows();
             write.born = staged.files.clone();
@@ -140,7 +144,9 @@ pub fn update_query(
     let items = table.columns.iter().map(|column| {
         let expr = match assigned.remove(column.name.as_str()) {
             None => target.column(&column.name),
-            Some(expr) if is_default(&expr) => default_of(column.default.as_deref()),
+            Some(expr) if insert::is_default(&expr) => {
+                insert::default_of(column.default.as_deref())
+            }
             Some(expr) => expr,
         };
         SelectItem::ExprWithAlias { expr, alias: quoted(&column.name) }
@@ -197,16 +203,15 @@ fn changes_key(table: &Table, update: &Update) -> Result<bool, SqlError> {
 }
 
 /// Refuses new keys that two of the changed rows share, or that a row which stays has.
-async fn check_unique(
-    planner: &Planner,
+fn check_unique(
     relation: &Relation,
     table: &Table,
     files: &[Arc<SstInfo>],
     replaced: &Places,
+    taken: &[DeadRows],
 ) -> Result<(), SqlError> {
     let born: u64 = files.iter().map(|sst| sst.rows).sum();
-    let taken = keys::overwritten(planner, relation, table, files).await?;
-    if born == replaced.len() && replaced.contain_all(&taken) {
+    if born == replaced.len() && replaced.contain_all(taken) {
         return Ok(());
     }
     let key: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
@@ -215,16 +220,6 @@ async fn check_unique(
         format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name),
     )
     .detail(format!("Another row has the same ({}).", key.join(", "))))
-}
-
-fn is_default(expr: &Expr) -> bool {
-    matches!(expr, Expr::Identifier(ident)
-        if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
-}
-
-fn default_of(default: Option<&str>) -> Expr {
-    let null = || Expr::Value(sqlparser::ast::Value::Null.with_empty_span());
-    default.and_then(insert::parse_expr).unwrap_or_else(null)
 }
 
 /// The rows that are born. A row that several rows of `FROM` match is changed once, by the first.

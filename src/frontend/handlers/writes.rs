@@ -157,7 +157,8 @@ impl Frontend {
             return Err(SqlError::internal("a view takes no rows"));
         };
         let keyed = !table.primary_key.is_empty();
-        let keys = keys::written_keys(table, files)?;
+        let few = keys::few_keys(table, files)?;
+        let keys = keys::written_keys(table, few.as_ref());
         let turn = self.keyed_writes.turn(relation.id);
         // Who writes a few keys meets nobody most of the time, and then shares a commit with others.
         let alone = keys == WrittenKeys::Any && planner.pending.is_none();
@@ -166,11 +167,12 @@ impl Frontend {
         loop {
             attempts += 1;
             let planner = self.planner_now(planner);
-            let mut write = table_write(relation);
+            let mut write = TableWrite::to(relation);
             write.keys = keys.clone();
             write.born = files.clone();
             if keyed {
-                write.dead_rows = keys::overwritten(&planner, relation, table, files).await?;
+                write.dead_rows =
+                    keys::overwritten(&planner, relation, table, files, few.as_ref()).await?;
             }
             match self.commit(&planner, vec![write], vec![staged.ids()]).await {
                 Err(RpcError::Refused(refused))
@@ -250,18 +252,6 @@ impl Frontend {
         let latest = ReadView::latest(&self.replica.state());
         let now = latest.catalog.relation_by_id(relation.id);
         now.is_some_and(|now| now.lifetime.born == relation.lifetime.born)
-    }
-}
-
-/// A write to a table under this definition of it, that does nothing yet.
-pub fn table_write(relation: &Relation) -> TableWrite {
-    TableWrite {
-        table_id: relation.id,
-        definition_born: relation.lifetime.born,
-        born: vec![],
-        dead_rows: vec![],
-        keys: WrittenKeys::None,
-        truncate: false,
     }
 }
 

@@ -9,8 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray as _};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Int64Type};
+use datafusion::arrow::datatypes::{Decimal128Type, Int64Type};
 use datafusion::common::Result;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
@@ -20,6 +19,7 @@ use datafusion::parquet::file::metadata::ColumnChunkMetaData;
 use foyer::{Cache, CacheBuilder};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 
+use crate::hummock::sst::KeyColumn;
 use crate::id::{ColumnId, SstId};
 
 const BLOCK_BYTES: usize = 32;
@@ -89,34 +89,20 @@ fn values(column: &ArrayRef) -> Option<Vec<Option<Value>>> {
     let by_row = |value: &dyn Fn(usize) -> Value| {
         rows.clone().map(|row| column.is_valid(row).then(|| value(row))).collect()
     };
-    Some(match column.data_type() {
-        DataType::Int16
-        | DataType::Int32
-        | DataType::Int64
-        | DataType::Time64(_)
-        | DataType::Timestamp(_, _) => {
-            let numbers = cast(column, &DataType::Int64).ok()?;
+    Some(match KeyColumn::of(column)? {
+        KeyColumn::Integer(numbers) => {
             let numbers = numbers.as_primitive::<Int64Type>();
             by_row(&|row| Value::Number(i128::from(numbers.value(row))))
         }
-        DataType::Date32 => {
-            let days = cast(&cast(column, &DataType::Int32).ok()?, &DataType::Int64).ok()?;
-            let days = days.as_primitive::<Int64Type>();
-            by_row(&|row| Value::Number(i128::from(days.value(row))))
-        }
-        DataType::Decimal128(..) => {
-            let numbers = column.as_primitive::<Decimal128Type>();
+        KeyColumn::Decimal(numbers) => {
+            let numbers = numbers.as_primitive_opt::<Decimal128Type>()?;
             by_row(&|row| Value::Number(numbers.value(row)))
         }
-        DataType::Utf8View => {
-            let texts = column.as_string_view();
-            by_row(&|row| Value::Bytes(texts.value(row).as_bytes().to_vec()))
-        }
-        DataType::BinaryView => {
-            let bytes = column.as_binary_view();
+        KeyColumn::Bytes(bytes) => {
+            let bytes = bytes.as_binary_view();
             by_row(&|row| Value::Bytes(bytes.value(row).to_vec()))
         }
-        _ => return None,
+        KeyColumn::Boolean(_) | KeyColumn::Float(_) => return None,
     })
 }
 

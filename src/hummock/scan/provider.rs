@@ -114,6 +114,7 @@ impl SstTable {
         let table_schema = self.source(placed)?;
         let store = state.runtime_env().object_store(&self.store_url)?;
         let metadata_cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let seen_as = statistics::seen_as(&self.table);
         let mut partitioned = Vec::with_capacity(files.len());
         for file in files {
             let mut entry = self.partitioned_file(file);
@@ -129,6 +130,7 @@ impl SstTable {
                     &object,
                     &file.sst,
                     &self.table,
+                    &seen_as,
                 );
                 let known = known.await?;
                 // What is known of all rows is only near the truth once some are dead.

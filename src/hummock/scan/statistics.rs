@@ -20,8 +20,14 @@ use crate::id::{ColumnId, SstId};
 /// How many files' statistics are kept before the cache starts anew.
 const FILES_MAX: usize = 20_000;
 
-/// A file, seen as a table with these columns.
-type Key = (SstId, Arc<[(ColumnId, ColumnType)]>);
+/// The columns of a table that a file is seen as.
+pub type SeenAs = Arc<[(ColumnId, ColumnType)]>;
+
+type Key = (SstId, SeenAs);
+
+pub fn seen_as(table: &Table) -> SeenAs {
+    table.columns.iter().map(|column| (column.id, column.column_type.clone())).collect()
+}
 
 /// Statistics of files, read from their footers once. Files never change, so nothing goes stale.
 #[derive(Debug, Default)]
@@ -49,9 +55,9 @@ pub async fn of_file(
     object: &ObjectMeta,
     sst: &SstInfo,
     table: &Table,
+    seen_as: &SeenAs,
 ) -> Result<Arc<Statistics>> {
-    let columns = table.columns.iter();
-    let key = (sst.id, columns.map(|column| (column.id, column.column_type.clone())).collect());
+    let key = (sst.id, Arc::clone(seen_as));
     if let Some(known) = cache.lookup(&key) {
         return Ok(known);
     }

@@ -67,10 +67,12 @@ fn cut_upwards(key: &[u8]) -> Option<Vec<u8>> {
 
 /// The keys of a batch of rows of `table`. `None` where they have no bytes.
 #[derive(Debug)]
-pub struct Keys(Vec<Column>);
+pub struct Keys(Vec<KeyColumn>);
 
+/// A column of a key, as it is turned into bytes: integers, dates and times are `Int64`, floats are
+/// `Float64`, decimals are as wide as they were, texts and bytes are `BinaryView`.
 #[derive(Debug)]
-enum Column {
+pub enum KeyColumn {
     Boolean(ArrayRef),
     Integer(ArrayRef),
     Float(ArrayRef),
@@ -92,7 +94,7 @@ impl Keys {
 
     /// The keys whose columns these are, in the order of the key.
     pub fn of_columns(columns: &[ArrayRef]) -> Option<Self> {
-        columns.iter().map(Column::of).collect::<Option<Vec<_>>>().map(Self)
+        columns.iter().map(KeyColumn::of).collect::<Option<Vec<_>>>().map(Self)
     }
 
     /// The key of a row. `None` where a column is null.
@@ -103,8 +105,9 @@ impl Keys {
     }
 }
 
-impl Column {
-    fn of(array: &ArrayRef) -> Option<Self> {
+impl KeyColumn {
+    /// `None` for types that keys have no bytes of.
+    pub fn of(array: &ArrayRef) -> Option<Self> {
         let as_type = |data_type: &DataType| cast(array, data_type).ok();
         Some(match array.data_type() {
             DataType::Boolean => Self::Boolean(array.clone()),
@@ -201,7 +204,7 @@ mod tests {
 
     /// The keys of one column, whose values are given in ascending order.
     fn sorted(column: ArrayRef) {
-        let keys = Keys(vec![Column::of(&column).unwrap()]);
+        let keys = Keys(vec![KeyColumn::of(&column).unwrap()]);
         let bytes: Vec<_> = (0..column.len()).map(|at| keys.row(at).unwrap()).collect();
         assert!(bytes.is_sorted(), "{column:?}");
         assert!(bytes.windows(2).all(|pair| pair[0] != pair[1]), "{column:?}");
@@ -223,8 +226,9 @@ mod tests {
 
     #[test]
     fn columns_of_a_key_do_not_run_into_one_another() {
-        let texts =
-            |values: &[&str]| Column::of(&(Arc::new(StringViewArray::from(values.to_vec())) as _));
+        let texts = |values: &[&str]| {
+            KeyColumn::of(&(Arc::new(StringViewArray::from(values.to_vec())) as _))
+        };
         let keys = Keys(vec![texts(&["a", "ab"]).unwrap(), texts(&["bc", "c"]).unwrap()]);
         assert!(keys.row(0) < keys.row(1));
     }

@@ -12,5 +12,5 @@ pub use inline::{
     INLINE_BYTES_MAX, INLINE_BYTES_PER_TABLE, INLINE_BYTES_TOTAL, INLINE_FILES_PER_TABLE,
     INLINE_ROWS_MAX, InlineRows,
 };
-pub use key::{KeyRange, Keys};
+pub use key::{KeyColumn, KeyRange, Keys};
 pub use writer::{SstWriter, file_columns};

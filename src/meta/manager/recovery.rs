@@ -78,7 +78,7 @@ pub async fn open(
     let url = StorageUrl::parse(storage_url::without_hummock(params.value(params::STATE_STORE)))?;
     let state_store = Storage::open(&url)?;
     let data_directory = params.value(params::DATA_DIRECTORY).to_owned();
-    if state_store.is_far() {
+    if url.is_far() {
         // A store that does not honour conditional writes lets two clusters take one directory.
         state_store.probe(&data_directory).await?;
     }
@@ -121,11 +121,9 @@ fn kept_params(
         }
     }
     // Credentials may have been changed since; those that were given are used.
-    let url = |params: &Params| {
-        StorageUrl::parse(storage_url::without_hummock(params.value(params::STATE_STORE)))
-    };
-    if url(&kept)?.is_same_place(&url(&new.params)?) {
-        kept.set(params::STATE_STORE, new.params.value(params::STATE_STORE));
+    let given = new.params.value(params::STATE_STORE);
+    if storage_url::is_same_place(kept.value(params::STATE_STORE), given) {
+        kept.set(params::STATE_STORE, given);
     }
     for name in [params::STATE_STORE, params::DATA_DIRECTORY] {
         if kept.value(name) != new.params.value(name) {

@@ -11,9 +11,7 @@ use crate::epoch::ManualClock;
 use crate::hummock::sst::SstInfo;
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::VersionId;
-use crate::meta::command::{
-    AlterStep, CreateTable, DeadRows, NewColumn, RelationKind, TableWrite, WrittenKeys,
-};
+use crate::meta::command::{AlterStep, CreateTable, DeadRows, NewColumn, RelationKind, TableWrite};
 use crate::meta::keys;
 use crate::meta::state::decode_value;
 use crate::meta::store::{MemoryStore, MetaStore};
@@ -93,15 +91,7 @@ impl Cluster {
     }
 
     fn write_to(&self, name: &str) -> TableWrite {
-        let relation = self.latest(name).unwrap();
-        TableWrite {
-            table_id: relation.id,
-            definition_born: relation.lifetime.born,
-            born: vec![],
-            dead_rows: vec![],
-            keys: WrittenKeys::None,
-            truncate: false,
-        }
+        TableWrite::to(&self.latest(name).unwrap())
     }
 
     async fn commit(&self, table: TableWrite) -> Result<Committed, MetaError> {

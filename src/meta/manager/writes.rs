@@ -202,14 +202,7 @@ mod tests {
     }
 
     fn write(edit: impl FnOnce(&mut TableWrite)) -> Write {
-        let mut table = TableWrite {
-            table_id: TABLE,
-            definition_born: epoch(1),
-            born: vec![],
-            dead_rows: vec![],
-            keys: WrittenKeys::None,
-            truncate: false,
-        };
+        let mut table = TableWrite::to(catalog().relation_by_id(TABLE).unwrap());
         edit(&mut table);
         Write { base_epoch: epoch(5), tables: vec![table] }
     }

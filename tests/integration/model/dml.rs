@@ -329,15 +329,7 @@ impl View {
     }
 
     fn table_write(&self, name: &str) -> TableWrite {
-        let relation = relation(&self.state, self.epoch, name);
-        TableWrite {
-            table_id: relation.id,
-            definition_born: relation.lifetime.born,
-            born: vec![],
-            dead_rows: vec![],
-            keys: WrittenKeys::None,
-            truncate: false,
-        }
+        TableWrite::to(&relation(&self.state, self.epoch, name))
     }
 }
 

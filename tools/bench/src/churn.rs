@@ -2,7 +2,6 @@
 //! Parquet files and in other engines that took the same changes.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tidemark::ctl::output::{Table, count};
@@ -13,7 +12,7 @@ use crate::peers::Peer;
 use crate::plain::Plain;
 use crate::report::{Machine, geometric_mean};
 use crate::served::Served;
-use crate::{Fallible, milliseconds, say};
+use crate::{Fallible, in_turns, say};
 
 /// A churned scan may cost this much of one of clean Parquet (geometric mean of the queries).
 const BEFORE_MAX: f64 = 1.5;
@@ -77,7 +76,7 @@ pub async fn run(rows: u64, runs: usize, machine: &Machine, scratch: &Path) -> F
         session.run(&format!("CREATE TABLE clean_{table} {COLUMNS}")).await?;
         session.run(&format!("INSERT INTO clean_{table} SELECT * FROM {table}")).await?;
     }
-    let before = epoch_of_snapshot(&session, 1).await?;
+    let (_, before) = session.back_up().await?;
     change_one_row(&session, 0).await?;
     let clean: Vec<String> = CASES.iter().map(|(_, table, _)| format!("clean_{table}")).collect();
     let clean: Vec<&str> = clean.iter().map(String::as_str).collect();
@@ -95,7 +94,7 @@ pub async fn run(rows: u64, runs: usize, machine: &Machine, scratch: &Path) -> F
     if !compacted.success {
         return Err(compacted.text.into());
     }
-    let after = epoch_of_snapshot(&session, 2).await?;
+    let (_, after) = session.back_up().await?;
     change_one_row(&session, 1000).await?;
     let past = Served::open(&server, Some(after)).await?;
     for (case, (_, table, _)) in cases.iter_mut().zip(CASES) {
@@ -153,15 +152,6 @@ async fn change_one_row(session: &Served, id: u64) -> Fallible<()> {
     Ok(())
 }
 
-async fn epoch_of_snapshot(session: &Served, id: u64) -> Fallible<u64> {
-    session.run("BACKUP").await?;
-    let sql = format!(
-        "SELECT max_committed_epoch FROM rw_catalog.rw_meta_snapshot WHERE meta_snapshot_id = {id}"
-    );
-    let epoch = session.run(&sql).await?;
-    Ok(epoch.first_cell().ok_or("the snapshot is not listed")?.parse()?)
-}
-
 /// The best of the runs of each query, the ways taking turns.
 async fn measure(
     table: &str,
@@ -179,20 +169,8 @@ async fn measure(
             return Err(format!("{sql} gives other rows in the past").into());
         }
         plain.run(&clean).await?;
-        let mut best = [Duration::MAX; 3];
-        for run in 0..runs {
-            for place in 0..3 {
-                let way = (run + place) % 3;
-                let start = Instant::now();
-                match way {
-                    0 => drop(now.run(&sql).await?),
-                    1 => drop(past.run(&sql).await?),
-                    _ => drop(plain.collect(&clean).await?),
-                }
-                best[way] = best[way].min(start.elapsed());
-            }
-        }
-        let [now_ms, past_ms, plain_ms] = best.map(milliseconds);
+        let served = (now, past, sql.as_str());
+        let [now_ms, past_ms, plain_ms] = in_turns(runs, served, (plain, &clean)).await?;
         times.now.push(now_ms);
         times.past.push(past_ms);
         times.plain.push(plain_ms);

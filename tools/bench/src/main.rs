@@ -132,7 +132,7 @@ async fn tpch_queries(args: &Args, machine: Machine, scratch: &Path) -> Fallible
 
     report.loads = load(&server, args.scale).await?;
     say(&report.load_table())?;
-    let (backup, epoch) = back_up(&server).await?;
+    let (backup, epoch) = Served::open(&server, None).await?.back_up().await?;
     report.backup_ms = milliseconds(backup);
 
     let now = Served::open(&server, None).await?;
@@ -186,17 +186,6 @@ async fn load(server: &ServerProcess, scale: f64) -> Fallible<Vec<Load>> {
     Ok(loads)
 }
 
-/// Takes a snapshot; returns how long it took, and the newest epoch it answers.
-async fn back_up(server: &ServerProcess) -> Fallible<(Duration, u64)> {
-    let session = Served::open(server, None).await?;
-    let start = Instant::now();
-    session.run("BACKUP").await?;
-    let elapsed = start.elapsed();
-    let epoch = session.run("SELECT max_committed_epoch FROM rw_catalog.rw_meta_snapshot").await?;
-    let epoch = epoch.first_cell().ok_or("the snapshot is not listed")?.parse()?;
-    Ok((elapsed, epoch))
-}
-
 /// Runs one query in all three ways, once to warm up and to compare, then `runs` times in turns.
 async fn measure(
     query: usize,
@@ -208,6 +197,17 @@ async fn measure(
     let sql = query_text(query)?;
     let wanted = plain.run(&sql).await?;
     let seen: [Results; 2] = [now.run(&sql).await?, past.run(&sql).await?];
+    let [now_ms, past_ms, plain_ms] = in_turns(runs, (now, past, &sql), (plain, &sql)).await?;
+    let same = seen.iter().all(|results| results.same_as(&wanted));
+    Ok(Measured { query, now_ms, past_ms, plain_ms, rows: wanted.row_count(), same })
+}
+
+/// The best time of a query now, in the past, and of another in plain DataFusion, in milliseconds.
+async fn in_turns(
+    runs: usize,
+    (now, past, sql): (&Served, &Served, &str),
+    (plain, plain_sql): (&Plain, &str),
+) -> Fallible<[f64; 3]> {
     let mut best = [Duration::MAX; 3];
     for run in 0..runs {
         // The first of a turn pays for what the others then find warm: it is not always the same.
@@ -215,16 +215,14 @@ async fn measure(
             let way = (run + place) % 3;
             let start = Instant::now();
             match way {
-                0 => drop(now.run(&sql).await?),
-                1 => drop(past.run(&sql).await?),
-                _ => drop(plain.collect(&sql).await?),
+                0 => drop(now.run(sql).await?),
+                1 => drop(past.run(sql).await?),
+                _ => drop(plain.collect(plain_sql).await?),
             }
             best[way] = best[way].min(start.elapsed());
         }
     }
-    let [now_ms, past_ms, plain_ms] = best.map(milliseconds);
-    let same = seen.iter().all(|results| results.same_as(&wanted));
-    Ok(Measured { query, now_ms, past_ms, plain_ms, rows: wanted.row_count(), same })
+    Ok(best.map(milliseconds))
 }
 
 fn query_text(query: usize) -> io::Result<String> {

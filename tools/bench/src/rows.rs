@@ -91,14 +91,18 @@ pub async fn run(rows: u64, machine: &Machine, scratch: &Path) -> Fallible<bool>
     Ok(passed)
 }
 
+async fn make_empty(client: &Client, table: &str) -> Fallible<()> {
+    client.simple_query(&format!("DROP TABLE IF EXISTS {table}")).await?;
+    let create = format!("CREATE TABLE {table} (id bigint PRIMARY KEY, v varchar)");
+    client.simple_query(&create).await?;
+    Ok(())
+}
+
 /// Rows a second that sessions insert, each with a key of its own.
 async fn inserts(target: &Target<'_>, sessions: usize) -> Fallible<f64> {
     let client = target.connect().await?;
     let table = format!("inserts_{sessions}");
-    client.simple_query(&format!("DROP TABLE IF EXISTS {table}")).await?;
-    client
-        .simple_query(&format!("CREATE TABLE {table} (id bigint PRIMARY KEY, v varchar)"))
-        .await?;
+    make_empty(&client, &table).await?;
     let next = Arc::new(AtomicU64::new(1));
     let mut running: JoinSet<Result<u64, tokio_postgres::Error>> = JoinSet::new();
     let start = Instant::now();
@@ -132,10 +136,7 @@ async fn inserts(target: &Target<'_>, sessions: usize) -> Fallible<f64> {
 async fn by_key(target: &Target<'_>, rows: u64) -> Fallible<[f64; 3]> {
     let client = target.connect().await?;
     let table = format!("keys_{rows}");
-    client.simple_query(&format!("DROP TABLE IF EXISTS {table}")).await?;
-    client
-        .simple_query(&format!("CREATE TABLE {table} (id bigint PRIMARY KEY, v varchar)"))
-        .await?;
+    make_empty(&client, &table).await?;
     let fill = format!(
         "INSERT INTO {table} SELECT i * 2, 'row ' || i::varchar \
          FROM generate_series(0::bigint, {rows} - 1) AS r(i)"

@@ -1,7 +1,7 @@
 //! Tidemark as its users have it: over the wire, and through `risectl`.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidemark::config;
 use tidemark::demo::process::{self, ServerProcess};
@@ -20,6 +20,16 @@ impl Served {
             client.simple_query(&format!("SET QUERY_EPOCH = {epoch}")).await?;
         }
         Ok(Self(client))
+    }
+
+    /// Takes a snapshot; returns how long it took, and the newest epoch it answers.
+    pub async fn back_up(&self) -> Fallible<(Duration, u64)> {
+        let start = Instant::now();
+        self.run("BACKUP").await?;
+        let elapsed = start.elapsed();
+        let newest = "SELECT max(max_committed_epoch) FROM rw_catalog.rw_meta_snapshot";
+        let epoch = self.run(newest).await?;
+        Ok((elapsed, epoch.first_cell().ok_or("the snapshot is not listed")?.parse()?))
     }
 
     /// Runs a query and takes in all its rows.
