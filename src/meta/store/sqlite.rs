@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::storage_url::mask;
@@ -54,11 +55,17 @@ impl SqliteStore {
         work: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let database = Arc::clone(&self.database);
-        let worked = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let mut database = database.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut database)
-        });
-        worked.await.map_err(|e| io(&self.name, "finish the work", e))?
+        };
+        // Handing a commit to another thread and back costs a fifth of it, so the thread stays and its
+        // other tasks go; a runtime of one thread has no other to take them.
+        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+            return tokio::task::block_in_place(work);
+        }
+        let worked = tokio::task::spawn_blocking(work).await;
+        worked.map_err(|e| io(&self.name, "finish the work", e))?
     }
 }
 
