@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::config::{MetaStoreSetting, Settings};
+use crate::config::Settings;
 use crate::epoch::SystemClock;
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -14,7 +14,7 @@ use crate::frontend::pgwire::{self, SqlServer};
 use crate::meta::MetaNode;
 use crate::meta::error::MetaError;
 use crate::meta::manager::{self, NewCluster, OpenError};
-use crate::meta::store::{MemoryStore, MetaStore, SqliteStore, StoreError};
+use crate::meta::store::StoreError;
 use crate::params::{self, ParamError, ParamSpec, Params};
 use crate::rpc::{self, MetaClient, Replica, RpcError};
 
@@ -69,12 +69,8 @@ pub async fn start(settings: Settings) -> Result<Server, StartError> {
     let sql_listener = listen("SQL", &settings.listen_addr).await?;
     let meta_listener = listen("meta", &settings.meta_addr).await?;
     let params = initial_params(&settings)?;
-    let store: Arc<dyn MetaStore> = match &settings.meta_store {
-        MetaStoreSetting::Sqlite { endpoint } => {
-            Arc::new(SqliteStore::open_target(endpoint).await?)
-        }
-        MetaStoreSetting::Memory => Arc::new(MemoryStore::default()),
-    };
+    let store = settings.meta_store.open().await?;
+    store.lead(&settings.meta_addr).await?;
     let manager = manager::open(store, NewCluster { params }, Arc::new(SystemClock)).await?;
     let storage = manager.state_store().clone();
     let unlistened = |reason: std::io::Error| StartError::Listen {

@@ -1,7 +1,6 @@
 //! `restore-meta`: from a meta snapshot back to a meta store a server can start on. Needs no server.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,10 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::output::{self, shell_word};
 use super::{CtlError, say};
 use crate::backup::restore::{self, Plan, Request};
-use crate::config::{self, MetaStoreType};
+use crate::config::{self, EtcdArgs, MetaStoreSetting, MetaStoreType};
 use crate::epoch::{Clock as _, SystemClock};
 use crate::id::SnapshotId;
-use crate::meta::store::{MemoryStore, MetaStore, SqliteStore};
 use crate::storage::StorageLocation;
 use crate::storage_url;
 
@@ -27,6 +25,8 @@ pub(super) struct RestoreArgs {
     /// File of the meta store: a path, or sqlite://PATH?mode=rwc
     #[arg(long, value_name = "ENDPOINT")]
     sql_endpoint: Option<String>,
+    #[command(flatten)]
+    etcd: EtcdArgs,
     /// Storage to read the snapshot from
     #[arg(long, alias = "storage-url", value_name = "URL")]
     backup_storage_url: String,
@@ -63,14 +63,6 @@ pub(super) struct RestoreArgs {
 #[derive(Args)]
 struct Unsupported {
     #[arg(long, hide = true)]
-    etcd_endpoints: Option<String>,
-    #[arg(long, hide = true)]
-    etcd_auth: bool,
-    #[arg(long, hide = true)]
-    etcd_username: Option<String>,
-    #[arg(long, hide = true)]
-    etcd_password: Option<String>,
-    #[arg(long, hide = true)]
     sql_username: Option<String>,
     #[arg(long, hide = true)]
     sql_password: Option<String>,
@@ -95,10 +87,6 @@ impl Unsupported {
     fn refuse(&self) -> Result<(), CtlError> {
         let text = |value: &Option<String>| value.as_ref().is_some_and(|v| !v.is_empty());
         let flags = [
-            ("--etcd-endpoints", text(&self.etcd_endpoints)),
-            ("--etcd-auth", self.etcd_auth),
-            ("--etcd-username", text(&self.etcd_username)),
-            ("--etcd-password", text(&self.etcd_password)),
             ("--sql-username", text(&self.sql_username)),
             ("--sql-password", text(&self.sql_password)),
             ("--sql-database", text(&self.sql_database)),
@@ -119,25 +107,19 @@ impl Unsupported {
     }
 }
 
-/// The meta store that is restored into.
-enum Target {
-    Sqlite {
-        endpoint: String,
-    },
-    /// Ends with the command: a rehearsal.
-    Memory,
-}
-
 impl RestoreArgs {
-    fn target(&self) -> Result<Target, CtlError> {
+    /// The meta store that is restored into. One in memory ends with the command: a rehearsal.
+    fn target(&self) -> Result<MetaStoreSetting, CtlError> {
         let endpoint = self.sql_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
-        match (self.meta_store_type, endpoint) {
-            (Some(MetaStoreType::Mem), _) => Ok(Target::Memory),
-            (None, None) if self.dry_run => Ok(Target::Memory),
+        let etcd = self.etcd.given().map(|_| MetaStoreType::Etcd);
+        match (self.meta_store_type.or(etcd), endpoint) {
+            (Some(MetaStoreType::Mem), _) => Ok(MetaStoreSetting::Memory),
+            (None, None) if self.dry_run => Ok(MetaStoreSetting::Memory),
             (None, None) => Err(CtlError::NoTarget),
+            (Some(MetaStoreType::Etcd), None) => Ok(MetaStoreSetting::Etcd(self.etcd.settings()?)),
             (kind, endpoint) => {
                 let kind = kind.unwrap_or(MetaStoreType::Sqlite);
-                Ok(Target::Sqlite { endpoint: config::sqlite_endpoint(kind, endpoint)? })
+                Ok(MetaStoreSetting::Sqlite { endpoint: config::sqlite_endpoint(kind, endpoint)? })
             }
         }
     }
@@ -164,10 +146,7 @@ impl RestoreArgs {
 pub(super) async fn run(args: RestoreArgs) -> Result<(), CtlError> {
     args.unsupported.refuse()?;
     let target = args.target()?;
-    let store: Arc<dyn MetaStore> = match &target {
-        Target::Sqlite { endpoint } => Arc::new(SqliteStore::open_target(endpoint).await?),
-        Target::Memory => Arc::new(MemoryStore::new()),
-    };
+    let store = target.open().await?;
     let plan = restore::plan(args.request(), store.as_ref()).await?;
     say(&plan.to_string())?;
     verify(&plan, args.validate_integrity).await?;
@@ -210,14 +189,23 @@ fn progress_bar() -> ProgressBar {
 }
 
 /// What the operator types now.
-fn what_next(target: &Target, request: &Request) -> String {
-    let Target::Sqlite { endpoint } = target else {
-        return "nothing was kept: the memory meta store ends with this command".to_owned();
+fn what_next(target: &MetaStoreSetting, request: &Request) -> String {
+    let start = match target {
+        MetaStoreSetting::Sqlite { endpoint } => start_line(endpoint, &request.hummock),
+        MetaStoreSetting::Etcd(settings) => {
+            let endpoints = settings.endpoints.join(",");
+            let endpoints = shell_word(&endpoints);
+            let auth = if settings.user.is_some() { " --etcd-auth …" } else { "" };
+            let data = data_flags(&request.hummock);
+            format!("tidemark --meta-store-type etcd --etcd-endpoints {endpoints}{auth} {data}")
+        }
+        MetaStoreSetting::Memory => {
+            return "nothing was kept: the memory meta store ends with this command".to_owned();
+        }
     };
     let sql_addr: SocketAddr = config::LISTEN_ADDR.parse().expect("the default is an address");
     format!(
-        "\nnow start the server on it, and connect:\n  {}\n  {}",
-        start_line(endpoint, &request.hummock),
+        "\nnow start the server on it, and connect:\n  {start}\n  {}",
         output::psql_line(sql_addr)
     )
 }
@@ -233,9 +221,13 @@ fn start_line(endpoint: &str, hummock: &StorageLocation) -> String {
     {
         return format!("tidemark --store-directory {}", shell_word(folder));
     }
+    let (file, data) = (shell_word(file), data_flags(hummock));
+    format!("tidemark --meta-store-type sqlite --sql-endpoint {file} {data}")
+}
+
+fn data_flags(hummock: &StorageLocation) -> String {
     format!(
-        "tidemark --meta-store-type sqlite --sql-endpoint {} --state-store {} --data-directory {}",
-        shell_word(file),
+        "--state-store {} --data-directory {}",
         shell_word(&format!("hummock+{}", storage_url::mask(&hummock.url))),
         shell_word(&hummock.directory)
     )
@@ -278,9 +270,11 @@ mod tests {
     #[test]
     fn only_a_dry_run_may_leave_the_target_open() {
         assert!(matches!(args(&[]).target(), Err(CtlError::NoTarget)));
-        assert!(matches!(args(&["--dry-run"]).target(), Ok(Target::Memory)));
+        assert!(matches!(args(&["--dry-run"]).target(), Ok(MetaStoreSetting::Memory)));
         let etcd = args(&["--meta-store-type", "etcd"]).target().err().unwrap();
-        assert!(etcd.to_string().contains("\"etcd\" is not supported by this build yet"), "{etcd}");
+        assert!(etcd.to_string().contains("needs --etcd-endpoints"), "{etcd}");
+        let etcd = args(&["--etcd-endpoints", "127.0.0.1:2379"]).target();
+        assert!(matches!(etcd, Ok(MetaStoreSetting::Etcd(_))));
     }
 
     #[test]

@@ -256,6 +256,10 @@ impl Writer {
         let expected = Precondition::Equals { key: revision.key, value: revision.value };
         let txn = Txn { preconditions: vec![expected], operations };
         let Err(failure) = self.store.commit(txn).await else { return Ok(()) };
+        if let StoreError::Deposed { reason, .. } = &failure {
+            self.halted = Some(reason.clone());
+            return Err(MetaError::new(ErrorKind::Deposed, failure.to_string()));
+        }
         if matches!(failure, StoreError::Precondition(_)) {
             let why = "another server changed the meta store";
             self.halted = Some(why.to_owned());

@@ -1,14 +1,16 @@
 //! Where the truth is kept: an ordered key-value store of bytes with transactions.
 //!
-//! The store knows nothing of what it holds. [`MemoryStore`] and [`SqliteStore`] behave alike, which
+//! The store knows nothing of what it holds. [`MemoryStore`], [`SqliteStore`] and [`EtcdStore`] behave alike, which
 //! `conformance.rs` proves; the limits of an implementation are that implementation's business.
 
+mod etcd;
 mod memory;
 mod sqlite;
 
 #[cfg(test)]
 mod conformance;
 
+pub use etcd::{EtcdSettings, EtcdStore, EtcdTls, EtcdUser};
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
@@ -29,6 +31,14 @@ pub struct Pair {
 pub enum Precondition {
     Equals { key: String, value: Bytes },
     Absent { key: String },
+}
+
+impl Precondition {
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Equals { key, .. } | Self::Absent { key } => key,
+        }
+    }
 }
 
 /// What a transaction does, in order.
@@ -54,6 +64,9 @@ pub enum StoreError {
     /// Somebody else has the store open.
     #[error("the meta store {store} is in use by another process")]
     InUse { store: String },
+    /// Nothing was changed, and this process changes nothing any more.
+    #[error("this server does not lead any more in the meta store {store}: {reason}")]
+    Deposed { store: String, reason: String },
     #[error("the meta store {store} is not empty")]
     NotEmpty { store: String },
     /// What was found there is not a meta store, or not one this build can read.
@@ -88,4 +101,18 @@ pub trait MetaStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StoreError::NotEmpty`] when it holds anything, and then nothing changes.
     async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError>;
+
+    /// Waits until this process is the only one that may write here, under this name. A store that
+    /// only one process can open has nothing to wait for.
+    async fn lead(&self, _name: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Gives the right to write back, so that another process need not wait for it to run out.
+    async fn resign(&self) {}
+
+    /// Resolves, with the reason, when another process may write here and this one may not.
+    async fn deposed(&self) -> String {
+        std::future::pending().await
+    }
 }

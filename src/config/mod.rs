@@ -3,11 +3,14 @@
 //! [`ServerArgs`] is what was typed, [`Settings`] is what it means: checked, complete, and shown
 //! without credentials. Parameters that live in the cluster itself are in [`crate::params`].
 
+mod meta_store;
+
+pub use meta_store::{EtcdArgs, MetaStoreSetting, MetaStoreType, sqlite_endpoint};
+
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
 
 use crate::meta::maintenance::MaintenanceSettings;
@@ -67,6 +70,9 @@ pub struct ServerArgs {
     /// File of the meta store: a path, or sqlite://PATH?mode=rwc
     #[arg(long, env = "RW_SQL_ENDPOINT", hide_env_values = true, value_name = "ENDPOINT")]
     pub sql_endpoint: Option<String>,
+
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
 
     /// Storage of the data: hummock+fs:///PATH or hummock+memory
     #[arg(long, env = "RW_STATE_STORE", hide_env_values = true, value_name = "URL")]
@@ -163,25 +169,6 @@ pub struct ServerArgs {
     pub min_sst_retention_time_sec: u32,
 }
 
-/// The kinds of meta store that can be named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum MetaStoreType {
-    Mem,
-    /// The endpoint is a file.
-    Sqlite,
-    /// The endpoint says which database it is.
-    Sql,
-    #[value(hide = true)]
-    Etcd,
-}
-
-/// Where the metadata of this server is kept.
-#[derive(Clone, PartialEq, Eq)]
-pub enum MetaStoreSetting {
-    Sqlite { endpoint: String },
-    Memory,
-}
-
 /// What queries may use of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resources {
@@ -229,8 +216,10 @@ pub enum ConfigError {
     },
     #[error("--state-store does not begin with \"hummock+\": \"{url}\"")]
     NotHummock { url: String },
-    #[error("the meta store type \"{name}\" is not supported by this build yet")]
-    MetaStoreType { name: &'static str },
+    #[error("{needing} needs {flag}")]
+    Missing { needing: &'static str, flag: &'static str },
+    #[error("the file that {flag} names, \"{}\", cannot be read: {reason}", path.display())]
+    File { flag: &'static str, path: PathBuf, reason: String },
     #[error("the meta store type \"sql\" needs --sql-endpoint")]
     NoEndpoint,
     #[error("--sql-endpoint names a database this build does not have: \"{endpoint}\"")]
@@ -245,11 +234,12 @@ impl ConfigError {
     /// The way out.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Empty { .. } | Self::Value { .. } => return None,
+            Self::Empty { .. } | Self::Value { .. } | Self::Missing { .. } | Self::File { .. } => {
+                return None;
+            }
             Self::Address { .. } => "write it like 127.0.0.1:4566; port 0 takes a free one",
             Self::Contradiction { .. } => "give only one of them; environment variables count too",
             Self::NotHummock { .. } => "write it like hummock+fs:///var/lib/tidemark",
-            Self::MetaStoreType { .. } => "use sqlite, sql or mem",
             Self::NoEndpoint | Self::Endpoint { .. } => {
                 "write it like sqlite:///var/lib/tidemark/meta.db?mode=rwc"
             }
@@ -319,6 +309,7 @@ impl ServerArgs {
             ("--state-store", self.state_store.is_some()),
             ("--sql-endpoint", self.sql_endpoint.is_some()),
             ("--meta-store-type", stored),
+            ("--etcd-endpoints", self.etcd.given().is_some()),
         ];
         match others.into_iter().find(|(_, given)| self.in_memory && *given) {
             Some((other, _)) => Err(ConfigError::Contradiction { one: "--in-memory", other }),
@@ -356,7 +347,17 @@ impl ServerArgs {
                 one: "--meta-store-type mem",
                 other: "--sql-endpoint",
             }),
+            kind if kind != MetaStoreType::Etcd && self.etcd.given().is_some() => {
+                let one = self.etcd.given().unwrap_or_default();
+                Err(ConfigError::Contradiction {
+                    one,
+                    other: "another --meta-store-type than etcd",
+                })
+            }
             MetaStoreType::Mem => Ok(MetaStoreSetting::Memory),
+            MetaStoreType::Etcd if self.sql_endpoint.is_none() => {
+                self.etcd.settings().map(MetaStoreSetting::Etcd)
+            }
             MetaStoreType::Sqlite if self.sql_endpoint.is_none() => {
                 let file = self.store_folder()?.join(META_STORE_FILE);
                 Ok(MetaStoreSetting::Sqlite { endpoint: file.display().to_string() })
@@ -387,44 +388,6 @@ impl ServerArgs {
             return Err(wrong(&folder, "it is a file"));
         }
         Ok(folder)
-    }
-}
-
-/// The SQLite endpoint that `--meta-store-type` and `--sql-endpoint` name together.
-pub fn sqlite_endpoint(kind: MetaStoreType, endpoint: Option<&str>) -> Result<String, ConfigError> {
-    let endpoint = endpoint.map(str::trim);
-    if endpoint == Some("") {
-        return Err(ConfigError::Empty { flag: "--sql-endpoint" });
-    }
-    let endpoint = endpoint.ok_or(ConfigError::NoEndpoint);
-    let unknown = |endpoint: &str| ConfigError::Endpoint { endpoint: storage_url::mask(endpoint) };
-    match kind {
-        MetaStoreType::Mem => Err(ConfigError::MetaStoreType { name: "mem" }),
-        MetaStoreType::Etcd => Err(ConfigError::MetaStoreType { name: "etcd" }),
-        MetaStoreType::Sql => match endpoint? {
-            sqlite if sqlite.starts_with("sqlite:") => Ok(sqlite.to_owned()),
-            other => Err(unknown(other)),
-        },
-        MetaStoreType::Sqlite => match endpoint? {
-            other if other.contains("://") && !other.starts_with("sqlite:") => Err(unknown(other)),
-            file => Ok(file.to_owned()),
-        },
-    }
-}
-
-impl fmt::Debug for MetaStoreSetting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// What to call it in a message, without credentials.
-impl fmt::Display for MetaStoreSetting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite { endpoint } => f.write_str(&storage_url::mask(endpoint)),
-            Self::Memory => f.write_str("memory"),
-        }
     }
 }
 
@@ -556,22 +519,14 @@ mod tests {
         assert!(with("--backup-storage-url", "").unwrap_err().contains("cannot be empty"));
         assert!(with("--data-directory", " ").unwrap_err().contains("cannot be empty"));
         let etcd = with("--meta-store-type", "etcd").unwrap_err();
-        assert!(etcd.contains("not supported by this build yet"), "{etcd}");
+        assert!(etcd.contains("needs --etcd-endpoints"), "{etcd}");
+        let sqlite = with("--etcd-endpoints", "127.0.0.1:1").unwrap_err();
+        assert!(sqlite.contains("contradict"), "{sqlite}");
         assert!(with("--meta-store-type", "sql").unwrap_err().contains("needs --sql-endpoint"));
         let postgres = with("--sql-endpoint", "postgres://u:secret@h/db").unwrap_err();
         assert!(postgres.contains("does not have"), "{postgres}");
         assert!(!postgres.contains("secret"), "{postgres}");
         assert!(with("--parallelism", "0").is_err());
-    }
-
-    #[test]
-    fn an_endpoint_is_a_file_or_a_url_by_the_type() {
-        let file = sqlite_endpoint(MetaStoreType::Sqlite, Some("/a/b.db"));
-        assert_eq!(file.unwrap(), "/a/b.db");
-        let url = sqlite_endpoint(MetaStoreType::Sql, Some("sqlite:///a/b.db?mode=rwc"));
-        assert_eq!(url.unwrap(), "sqlite:///a/b.db?mode=rwc");
-        assert!(sqlite_endpoint(MetaStoreType::Sql, Some("/a/b.db")).is_err());
-        assert!(sqlite_endpoint(MetaStoreType::Sqlite, Some("")).is_err());
     }
 
     #[test]

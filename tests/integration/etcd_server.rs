@@ -1,0 +1,101 @@
+//! Real etcd on loopback. Also used by the unit tests of the store.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A member of an etcd cluster. It ends with this value.
+pub struct Etcd {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Etcd {
+    /// A cluster of one, with its data in `dir`.
+    pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, "http", &[])
+    }
+
+    /// A cluster of one whose clients come by `scheme`, with more flags.
+    pub fn start_with(dir: &Path, scheme: &str, flags: &[&str]) -> Self {
+        let peer = format!("http://{}", free_addr());
+        let member = Self::spawn(dir, "one", scheme, &peer, &format!("one={peer}"), flags);
+        member.wait();
+        member
+    }
+
+    /// A cluster of three.
+    pub fn start_three(dir: &Path) -> Vec<Self> {
+        let names = ["one", "two", "three"];
+        let peers = names.map(|_| format!("http://{}", free_addr()));
+        let cluster: Vec<_> = names.iter().zip(&peers).map(|(n, p)| format!("{n}={p}")).collect();
+        let cluster = cluster.join(",");
+        let spawn = |(name, peer): (&&str, &String)| {
+            Self::spawn(&dir.join(name), name, "http", peer, &cluster, &[])
+        };
+        let members: Vec<Self> = names.iter().zip(&peers).map(spawn).collect();
+        members.iter().for_each(Self::wait);
+        members
+    }
+
+    fn spawn(
+        dir: &Path,
+        name: &str,
+        scheme: &str,
+        peer: &str,
+        cluster: &str,
+        flags: &[&str],
+    ) -> Self {
+        let addr = free_addr();
+        let client = format!("{scheme}://{addr}");
+        std::fs::create_dir_all(dir).unwrap();
+        let log = std::fs::File::create(dir.join(format!("{name}.log"))).unwrap();
+        let child = Command::new("etcd")
+            .args(["--name", name, "--data-dir"])
+            .arg(dir.join(format!("{name}.etcd")))
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
+            .args(["--initial-cluster", cluster])
+            .args(flags)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|e| panic!("could not run etcd: {e}; scripts/test installs it"));
+        Self { child, addr }
+    }
+
+    fn wait(&self) {
+        let begun = Instant::now();
+        while TcpStream::connect(self.addr).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "etcd does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// `host:port`, for clients.
+    pub fn endpoint(&self) -> String {
+        self.addr.to_string()
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid).status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// An address of loopback that nobody listens on.
+pub fn free_addr() -> SocketAddr {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
+}
