@@ -8,6 +8,8 @@ pub mod backup;
 pub mod catalog;
 // What every command line shares: logging, the runtime, how a failure is told.
 pub mod cli;
+// The compactor role.
+pub mod compactor;
 // Process settings: flags and environment.
 pub mod config;
 // `risectl`: backup, listing, deletion, restore.
@@ -22,6 +24,8 @@ mod fixtures;
 pub mod frontend;
 // The versioned store: files, stamps, versions, scans.
 pub mod hummock;
+// What a process counts about itself.
+pub mod metrics;
 // Identifiers as types.
 pub mod id;
 // Every object path we write.
@@ -32,7 +36,7 @@ pub mod meta;
 pub mod params;
 // gRPC between the roles.
 pub mod rpc;
-// The standalone server: all roles in one process.
+// A server: the roles of this process, started and stopped.
 pub mod server;
 // An object store opened from a URL: durable puts, compare-and-swap.
 pub mod storage;

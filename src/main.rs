@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tidemark::config::{ServerArgs, Settings};
+use tidemark::config::{CompactorArgs, ConfigError, FrontendArgs, MetaArgs, ServerArgs, Settings};
 use tidemark::server::{self, Server};
 use tidemark::{cli, ctl, demo};
 use tokio::io::AsyncReadExt as _;
@@ -37,6 +37,15 @@ enum Command {
     Standalone(StartArgs),
     /// Start all roles in one process, with everything in memory
     Playground(StartArgs),
+    /// Start the meta role: the one writer of the truth, or one that stands by
+    #[command(visible_alias = "meta-node")]
+    Meta(RoleArgs<MetaArgs>),
+    /// Start a frontend: SQL for clients
+    #[command(visible_alias = "frontend-node")]
+    Frontend(RoleArgs<FrontendArgs>),
+    /// Start a compactor: it keeps tables compact for the others
+    #[command(visible_alias = "compactor-node")]
+    Compactor(RoleArgs<CompactorArgs>),
     /// Back up, restore and look into a cluster
     #[command(visible_alias = "ctl")]
     Risectl(ctl::CtlArgs),
@@ -44,11 +53,20 @@ enum Command {
     Demo(demo::DemoArgs),
 }
 
+type StartArgs = RoleArgs<ServerArgs>;
+
+/// The flags of a role, and those of every process.
 #[derive(Args)]
-struct StartArgs {
+struct RoleArgs<T: Args> {
     #[command(flatten)]
-    server: ServerArgs,
-    /// Write the two addresses to this file once the server is ready
+    role: T,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+#[derive(Args)]
+struct ProcessArgs {
+    /// Write the SQL address and the meta address, or dashes, to this file once the server is ready
     #[arg(long, value_name = "PATH", hide = true)]
     ready_file: Option<PathBuf>,
     /// Stop when standard input ends: a parent that dies takes the server with it
@@ -60,19 +78,22 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     cli::start_logging();
     match cli.command {
-        None => start(cli.start),
-        Some(Command::Standalone(args)) => start(args),
+        None => start(cli.start.role.settings(), &cli.start.process),
+        Some(Command::Standalone(args)) => start(args.role.settings(), &args.process),
         Some(Command::Playground(mut args)) => {
-            args.server.in_memory = true;
-            start(args)
+            args.role.stores.in_memory = true;
+            start(args.role.settings(), &args.process)
         }
+        Some(Command::Meta(args)) => start(args.role.settings(), &args.process),
+        Some(Command::Frontend(args)) => start(args.role.settings(), &args.process),
+        Some(Command::Compactor(args)) => start(args.role.settings(), &args.process),
         Some(Command::Risectl(args)) => ctl::main(PROGRAM, args),
         Some(Command::Demo(args)) => demo::main(args),
     }
 }
 
-fn start(args: StartArgs) -> ExitCode {
-    let settings = match args.server.settings() {
+fn start(settings: Result<Settings, ConfigError>, args: &ProcessArgs) -> ExitCode {
+    let settings = match settings {
         Ok(settings) => settings,
         Err(error) => return cli::fail(PROGRAM, &error, error.hint()),
     };
@@ -80,19 +101,26 @@ fn start(args: StartArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return cli::fail(PROGRAM, &error, None),
     };
-    let code = runtime.block_on(serve(settings, &args));
+    let code = runtime.block_on(serve(settings, args));
     // The server has stopped; a thread that still reads standard input must not hold the process.
     runtime.shutdown_background();
     code
 }
 
-async fn serve(settings: Settings, args: &StartArgs) -> ExitCode {
+async fn serve(settings: Settings, args: &ProcessArgs) -> ExitCode {
     let mut stop = match StopSignals::listen(args.stop_when_stdin_closes) {
         Ok(stop) => stop,
         Err(error) => return cli::fail(PROGRAM, &error, None),
     };
     tracing::debug!(target: "tidemark::life", ?settings, "starting");
-    let mut server = match server::start(settings.clone()).await {
+    let started = tokio::select! {
+        started = server::start(settings.clone()) => started,
+        reason = stop.wait() => {
+            tracing::info!(target: "tidemark::life", reason, "stopped before it was ready");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let mut server = match started {
         Ok(server) => server,
         Err(error) => return cli::fail(PROGRAM, &error, error.hint()),
     };
@@ -189,23 +217,38 @@ fn announce(
 }
 
 /// Whoever sees the file sees all of it.
-fn write_ready_file(path: &Path, sql: SocketAddr, meta: SocketAddr) -> io::Result<()> {
+fn write_ready_file(
+    path: &Path,
+    sql: Option<SocketAddr>,
+    meta: Option<SocketAddr>,
+) -> io::Result<()> {
     let draft = path.with_extension("draft");
+    let [sql, meta] = [sql, meta].map(|addr| addr.map_or("-".to_owned(), |addr| addr.to_string()));
     std::fs::write(&draft, format!("{sql}\n{meta}\n"))?;
     std::fs::rename(draft, path)
 }
 
-fn greeting(settings: &Settings, sql: SocketAddr, meta: SocketAddr) -> String {
-    let Settings { meta_store, data_directory, .. } = settings;
-    let state_store = tidemark::storage_url::mask(&settings.state_store);
-    let psql = ctl::output::psql_line(sql);
-    let version = env!("CARGO_PKG_VERSION");
-    format!(
-        "tidemark {version} is ready\n  \
-           sql          {sql}\n  \
-           meta         {meta}\n  \
-           meta store   {meta_store}\n  \
-           state store  {state_store}, data in {data_directory}\n  \
-           connect      {psql}\n"
-    )
+fn greeting(settings: &Settings, sql: Option<SocketAddr>, meta: Option<SocketAddr>) -> String {
+    let mut lines = vec![format!("tidemark {} is ready", env!("CARGO_PKG_VERSION"))];
+    let mut line = |label: &str, value: String| lines.push(format!("  {label:<12} {value}"));
+    if let Some(addr) = sql {
+        line("sql", addr.to_string());
+    }
+    if let Some(addr) = meta {
+        line("meta", addr.to_string());
+    }
+    if let Some(addrs) = &settings.meta_addrs {
+        line("meta", format!("one of {addrs}"));
+    }
+    if let Some(meta) = &settings.meta {
+        let stores = &meta.stores;
+        let state_store = tidemark::storage_url::mask(&stores.state_store);
+        line("meta store", stores.meta_store.to_string());
+        line("state store", format!("{state_store}, data in {}", stores.data_directory));
+    }
+    if let Some(addr) = sql {
+        line("connect", ctl::output::psql_line(addr));
+    }
+    lines.push(String::new());
+    lines.join("\n")
 }

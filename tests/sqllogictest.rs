@@ -23,10 +23,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{SinkExt as _, future};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, MakeConnection, Runner};
-use tidemark::config::{MetaStoreSetting, Resources, Settings};
+use tidemark::config::{
+    FrontendSettings, MetaSettings, MetaStoreSetting, Resources, Settings, StoreSettings,
+};
 use tidemark::meta::maintenance::MaintenanceSettings;
 use tidemark::server::{self, Server};
-use tidemark::storage::CacheSettings;
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::{Kind as TypeKind, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
@@ -103,7 +104,7 @@ fn files() -> Vec<PathBuf> {
 async fn run_file(file: &Path, stores: fn(&Path) -> Stores) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let server = start(stores(dir.path())).await;
-    let addr = server.sql_addr();
+    let addr = server.sql_addr().unwrap();
     let mut runner = Runner::new(move || connect(addr));
     runner.with_normalizer(String::clone);
     runner.with_column_validator(columns_match);
@@ -136,22 +137,31 @@ where
 }
 
 async fn start(stores: Stores) -> Server {
-    let settings = Settings {
-        listen_addr: "127.0.0.1:0".to_owned(),
-        meta_addr: "127.0.0.1:0".to_owned(),
-        meta_store: stores.meta,
-        state_store: format!("hummock+{}", stores.state),
-        data_directory: "hummock_001".to_owned(),
-        backup_storage_url: stores.state,
-        backup_storage_directory: "backup".to_owned(),
+    let any = "127.0.0.1:0".to_owned();
+    let meta = MetaSettings {
+        listen_addr: any.clone(),
+        advertise_addr: None,
+        stores: StoreSettings {
+            meta_store: stores.meta,
+            state_store: format!("hummock+{}", stores.state),
+            data_directory: "hummock_001".to_owned(),
+            backup_storage_url: stores.state,
+            backup_storage_directory: "backup".to_owned(),
+        },
+        maintenance: MaintenanceSettings::default(),
+    };
+    let frontend = FrontendSettings {
+        listen_addr: any,
+        advertise_addr: None,
         resources: Resources {
             memory_bytes: 256 << 20,
             parallelism: 2,
             meta_cache_bytes: 16 << 20,
-            block_cache: CacheSettings { memory_bytes: stores.block_cache_bytes, disk: None },
+            block_cache_bytes: Some(stores.block_cache_bytes),
+            file_cache: None,
         },
-        maintenance: MaintenanceSettings::default(),
     };
+    let settings = Settings { meta: Some(meta), frontend: Some(frontend), ..Settings::default() };
     server::start(settings).await.unwrap()
 }
 

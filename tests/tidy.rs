@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. A module may name only modules of its own layer or of lower ones.
 const LAYERS: &[&[&str]] = &[
-    &["epoch", "id"],
+    &["epoch", "id", "metrics"],
     &["catalog"],
     &["storage_url"],
     &["params", "layout", "storage"],
@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["meta"],
     &["rpc"],
     &["cli", "config"],
-    &["frontend"],
+    &["frontend", "compactor"],
     &["server"],
     &["ctl"],
     &["demo"],

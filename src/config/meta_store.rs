@@ -176,6 +176,9 @@ fn etcd_endpoint(endpoint: &str, with_tls: bool) -> Result<String, ConfigError> 
             other: "--etcd-ca or --etcd-cert",
         });
     }
+    if host.contains('@') {
+        return Err(ConfigError::UserInAddress { flag });
+    }
     let host = super::address(flag, host)?;
     Ok(format!("{scheme}://{host}"))
 }
@@ -250,11 +253,12 @@ mod tests {
         assert_eq!(plain.to_string(), "etcd://127.0.0.1:1,[::1]:2");
         let tls = settings(&["--etcd-endpoints", "127.0.0.1:1", "--etcd-ca", "ca.pem"]).unwrap();
         assert_eq!(tls.endpoints, ["https://127.0.0.1:1"]);
-        for wrong in ["ftp://127.0.0.1:1", "127.0.0.1", "http://u:secret@127.0.0.1:1"] {
+        for wrong in ["ftp://127.0.0.1:1", "127.0.0.1"] {
             let error = settings(&["--etcd-endpoints", wrong]).unwrap_err();
             assert!(error.contains("--etcd-endpoints is not host:port"), "{error}");
-            assert!(!error.contains("secret"), "{error}");
         }
+        let user = settings(&["--etcd-endpoints", "http://u:secret@127.0.0.1:1"]).unwrap_err();
+        assert!(user.contains("holds a user") && !user.contains("secret"), "{user}");
         assert!(settings(&["--etcd-endpoints", "http://h:1", "--etcd-ca", "x"]).is_err());
         assert!(settings(&[]).unwrap_err().contains("needs --etcd-endpoints"));
     }

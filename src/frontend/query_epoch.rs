@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Frontend;
 use super::error::SqlError;
 use super::pgwire::sqlstate::SqlState;
-use super::pins::Pin;
 use super::read_view::ReadView;
 use crate::backup::manifest::ManifestEntry;
 use crate::backup::snapshot::SnapshotReader;
@@ -16,7 +15,7 @@ use crate::meta::command::SnapshotKey;
 use crate::meta::error::ErrorKind;
 use crate::meta::state::State;
 use crate::params::Params;
-use crate::rpc::RpcError;
+use crate::rpc::{Pin, RpcError};
 
 /// Snapshots kept in memory after their last session is gone.
 const CACHED_MAX: usize = 4;

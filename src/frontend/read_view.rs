@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::pins::Pin;
 use crate::catalog::CatalogAt;
 use crate::epoch::Epoch;
 use crate::hummock::version::Version;
 use crate::meta::state::State;
 use crate::params::Params;
+use crate::rpc::Pin;
 
 /// The database as one epoch sees it. Latest, `QUERY_EPOCH` and `AS OF` differ only in the epoch,
 /// and in whether the state is the running one or that of a snapshot.

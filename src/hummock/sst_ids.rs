@@ -79,6 +79,12 @@ impl SstIdPool {
         Unfinished { files, reserved_from }
     }
 
+    /// Gives up the ids that are reserved and not handed out: nobody takes a file of theirs any more.
+    pub fn renew(&self) {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.next = ids.end;
+    }
+
     /// Begins a write. Its ids count as unfinished until it is dropped.
     pub fn staging(self: &Arc<Self>) -> Staging {
         Staging { pool: Arc::clone(self), taken: Mutex::default() }
@@ -165,5 +171,7 @@ mod tests {
         drop(second);
         let later = pool.unfinished(SstId(end + u64::from(BLOCK)));
         assert!(!later.holds(SstId(end + 4)) && later.holds(SstId(end + 5)));
+        pool.renew();
+        assert_eq!(pool.staging().next().await.unwrap(), SstId(end + u64::from(BLOCK)));
     }
 }

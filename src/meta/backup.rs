@@ -1,22 +1,25 @@
 //! The online side of snapshots: taking one, listing them, deleting them, moving their place.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::Mutex;
 use tracing::info;
 
-use super::command::{Committed, Pins, SnapshotKey};
+use super::command::{Committed, Pins, SnapshotKey, WorkerInfo};
+use super::compaction::Claims;
 use super::error::{ErrorKind, MetaError};
 use super::maintenance::{KnownSnapshots, MaintenanceSettings};
 use super::manager::Manager;
 use super::state::State;
-use super::workers::Workers;
+use super::workers::{WorkerNode, Workers};
 use crate::backup::manifest::{Manifest, ManifestEntry};
 use crate::backup::{self, BackupError, OpenLocation};
 use crate::epoch::Epoch;
 use crate::hummock::SstIdPool;
 use crate::hummock::compaction::Executor;
 use crate::id::SnapshotId;
+use crate::metrics;
 use crate::params::{self, ParamError, ParamSpec, Params};
 use crate::storage::StorageLocation;
 
@@ -24,10 +27,12 @@ use crate::storage::StorageLocation;
 #[derive(Debug)]
 pub struct MetaNode {
     pub manager: Manager,
+    pub info: WorkerInfo,
     pub workers: Workers,
     pub(super) settings: MaintenanceSettings,
     pub(super) executor: Executor,
     pub(super) sst_ids: Arc<SstIdPool>,
+    pub(super) claims: Claims,
     pub(super) known: std::sync::Mutex<KnownSnapshots>,
     /// One job at a time touches a backup location, moves it, or deletes data.
     pub(super) job: Mutex<()>,
@@ -38,7 +43,11 @@ pub struct MetaNode {
 }
 
 impl MetaNode {
-    pub async fn start(manager: Manager, settings: MaintenanceSettings) -> Result<Self, MetaError> {
+    pub async fn start(
+        manager: Manager,
+        settings: MaintenanceSettings,
+        info: WorkerInfo,
+    ) -> Result<Self, MetaError> {
         let reserving = manager.clone();
         let sst_ids = SstIdPool::start(move |count| {
             let manager = reserving.clone();
@@ -52,15 +61,24 @@ impl MetaNode {
         let executor = executor.map_err(|e| MetaError::storage(&e))?;
         Ok(Self {
             manager,
+            info,
             workers: Workers::default(),
             settings,
             executor,
             sst_ids,
+            claims: Claims::default(),
             known: std::sync::Mutex::default(),
             job: Mutex::new(()),
             compacting: Mutex::new(()),
             pinning: Mutex::new(()),
         })
+    }
+
+    /// The processes of the cluster, this one first.
+    pub fn worker_nodes(&self) -> Vec<WorkerNode> {
+        let this = WorkerNode { id: 0, info: self.info.clone() };
+        let others = self.workers.nodes(self.manager.clock().now_ms());
+        std::iter::once(this).chain(others).collect()
     }
 
     pub fn settings(&self) -> &MaintenanceSettings {
@@ -69,9 +87,11 @@ impl MetaNode {
 
     /// Takes the word of a worker on what it needs.
     ///
+    /// Returns whether it had been given up, and begins anew.
+    ///
     /// # Errors
     /// [`ErrorKind::UndefinedSnapshot`] when a snapshot it begins to read is not there any more.
-    pub async fn report(&self, pins: Pins) -> Result<(), MetaError> {
+    pub async fn report(&self, pins: Pins) -> Result<bool, MetaError> {
         let now_ms = self.manager.clock().now_ms();
         let is_new = |snapshot: &&SnapshotKey| !self.workers.reads(snapshot, now_ms);
         let new: Vec<SnapshotKey> = pins.snapshots.iter().filter(is_new).cloned().collect();
@@ -89,9 +109,9 @@ impl MetaNode {
             }
         }
         let next = self.manager.state().next.sst;
-        self.workers.report(pins, next, now_ms);
+        let anew = self.workers.report(pins, next, now_ms);
         drop(pinning);
-        Ok(())
+        Ok(anew)
     }
 
     /// Gives up the snapshots of a place: what only they hold may be deleted.
@@ -112,6 +132,16 @@ impl MetaNode {
 
     /// Takes a meta snapshot and returns its entry in the manifest.
     pub async fn backup(&self, remarks: Option<String>) -> Result<ManifestEntry, MetaError> {
+        let begun = Instant::now();
+        let taken = self.take_snapshot(remarks).await;
+        let outcome = if taken.is_ok() { metrics::OK } else { metrics::FAILED };
+        metrics::BACKUP_SECONDS
+            .with_label_values(&[outcome])
+            .observe(begun.elapsed().as_secs_f64());
+        taken
+    }
+
+    async fn take_snapshot(&self, remarks: Option<String>) -> Result<ManifestEntry, MetaError> {
         let _job = self.job.lock().await;
         let location = open_location(&self.manager.state().params).await?;
         let state = self.manager.state();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{Column, ColumnType, Relation, View};
 use crate::epoch::Epoch;
 use crate::hummock::Unfinished;
+use crate::hummock::compaction::Reason;
 use crate::hummock::sst::SstInfo;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 
@@ -107,7 +108,7 @@ pub struct DeadRows {
 }
 
 /// Files of one table that take the place of others, with the same rows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Compaction {
     pub table_id: ObjectId,
     pub inputs: Vec<SstId>,
@@ -118,10 +119,42 @@ pub struct Compaction {
     pub base_epoch: Epoch,
 }
 
-/// What a frontend still needs, told again and again while it lives.
+/// What a compactor is to do: files of a table to be rewritten together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedTask {
+    pub table_id: ObjectId,
+    /// In order of id.
+    pub inputs: Vec<SstId>,
+    pub reason: Reason,
+}
+
+/// What a process does for the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Meta,
+    Frontend,
+    Compactor,
+}
+
+/// What a process says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    pub role: Role,
+    /// Where it listens: `host:port`; empty where it does not.
+    pub addr: String,
+    pub release: String,
+    pub started_ms: u64,
+    /// Cores it may use.
+    pub parallelism: u32,
+    pub memory_bytes: u64,
+}
+
+/// What a worker still needs, told again and again while it lives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Pins {
     pub worker: String,
+    pub info: WorkerInfo,
     /// The oldest version somebody reads there.
     pub version: VersionId,
     /// Snapshots somebody reads there.

@@ -1,4 +1,4 @@
-//! What keeps the data directory in shape: compaction, forgetting what is past retention, vacuum.
+//! What keeps the data directory in shape: forgetting what is past retention, and vacuum.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -6,31 +6,25 @@ use std::time::Duration;
 
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 
 use super::MetaNode;
 use super::backup::{backup_error, open_location};
-use super::command::{Compaction, DeadRows, SnapshotKey};
+use super::command::SnapshotKey;
 use super::error::{ErrorKind, MetaError};
 use super::manager::Standing;
 use super::state::State;
+use super::workers::SILENCE_MS_MAX;
 use crate::backup::{self, Manifest, ManifestEntry, OpenLocation};
-use crate::catalog::Relation;
 use crate::epoch::Epoch;
 use crate::hummock::Unfinished;
-use crate::hummock::compaction::{self, Limits, Moved, Reason, Task};
 use crate::hummock::vacuum::{self, Forgotten, Garbage, Holder, Holders, Plan, SnapshotFiles};
-use crate::hummock::write::Target;
-use crate::id::{ObjectId, SstId};
+use crate::id::{SstId, VersionId};
 use crate::layout;
+use crate::metrics;
 use crate::params;
 use crate::storage::StorageLocation;
 
-/// How often changed tables are looked at.
-const COMPACTION_PAUSE: Duration = Duration::from_secs(1);
-/// Tries of a commit against deletes that land meanwhile: each only looks places up.
-const COMMITS_MAX: usize = 1000;
 /// Objects deleted between two looks at whether this server still has the data directory.
 const DELETES_PER_CHECK: usize = 1000;
 
@@ -43,6 +37,8 @@ pub struct MaintenanceSettings {
     pub compaction_memory_bytes: usize,
     /// Rows that one compaction may take.
     pub compaction_rows_max: u64,
+    /// Whether processes may follow that go on when this one ends.
+    pub workers_outside: bool,
     /// Time between two vacuums; zero for never.
     pub vacuum_interval_ms: u64,
     /// An object younger than this is never deleted.
@@ -55,20 +51,11 @@ impl Default for MaintenanceSettings {
             compaction: true,
             compaction_memory_bytes: 512 << 20,
             compaction_rows_max: 32 << 20,
+            workers_outside: false,
             vacuum_interval_ms: 60_000,
             min_sst_retention_ms: 21_600_000,
         }
     }
-}
-
-/// What compactions came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CompactionReport {
-    pub tasks: u64,
-    pub files_in: u64,
-    pub files_out: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
 }
 
 /// Bytes of data a snapshot needs.
@@ -90,154 +77,6 @@ pub(super) struct KnownSnapshots {
 }
 
 impl MetaNode {
-    /// Compacts tables as they change. Never returns.
-    pub async fn compact_forever(self: Arc<Self>) {
-        let mut changed: BTreeSet<ObjectId> = self.manager.state().version.table_ids().collect();
-        let mut changes = self.manager.follow().1;
-        loop {
-            for table in std::mem::take(&mut changed) {
-                let node = Arc::clone(&self);
-                // In a task of its own: a panic there must not end the compaction of all tables.
-                match tokio::spawn(async move { node.compact_while_due(table).await }).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => warn!(%table, %error, "could not compact"),
-                    Err(error) => warn!(%table, %error, "a compaction failed"),
-                }
-            }
-            tokio::time::sleep(COMPACTION_PAUSE).await;
-            let mut next = match changes.recv().await {
-                Ok(change) => Some(change),
-                Err(RecvError::Closed) => return,
-                Err(RecvError::Lagged(_)) => {
-                    changed.extend(self.manager.state().version.table_ids());
-                    None
-                }
-            };
-            while let Some(change) = next {
-                changed.extend(change.delta.born.iter().map(|sst| sst.table_id));
-                changed.extend(change.delta.stamps.iter().map(|stamp| stamp.table_id));
-                next = changes.try_recv().ok();
-            }
-        }
-    }
-
-    async fn compact_while_due(&self, table: ObjectId) -> Result<(), MetaError> {
-        loop {
-            let _turn = self.compacting.lock().await;
-            let state = self.manager.state();
-            let Some(task) = compaction::pick(&state.version, table, &self.limits(&state)) else {
-                return Ok(());
-            };
-            let mut report = CompactionReport::default();
-            if !self.compact(&state, &task, &mut report).await? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Makes tables as compact as they can be: one, by name, or all.
-    pub async fn compact_all(
-        &self,
-        table: Option<(&str, &str)>,
-    ) -> Result<CompactionReport, MetaError> {
-        let _turn = self.compacting.lock().await;
-        let state = self.manager.state();
-        let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
-        let tables: Vec<Arc<Relation>> = match table {
-            None => catalog.relations().filter(|r| r.as_table().is_some()).cloned().collect(),
-            Some((schema, name)) => {
-                let found = catalog.relation(schema, name).filter(|r| r.as_table().is_some());
-                let found = found.ok_or_else(|| {
-                    let message = format!("table \"{schema}.{name}\" does not exist");
-                    MetaError::new(ErrorKind::UndefinedRelation, message)
-                })?;
-                vec![Arc::clone(found)]
-            }
-        };
-        let mut report = CompactionReport::default();
-        for table in tables {
-            for task in compaction::pick_all(&state.version, table.id, &self.limits(&state)) {
-                self.compact(&state, &task, &mut report).await?;
-            }
-        }
-        Ok(report)
-    }
-
-    fn limits(&self, state: &State) -> Limits {
-        Limits {
-            sst_bytes_target: state.params.sst_bytes_target(),
-            rows_max: self.settings.compaction_rows_max,
-            files_max: 1024,
-        }
-    }
-
-    /// Runs one task; whether it was committed.
-    async fn compact(
-        &self,
-        state: &State,
-        task: &Task,
-        report: &mut CompactionReport,
-    ) -> Result<bool, MetaError> {
-        let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
-        let Some(table) = catalog.relation_by_id(task.table_id).and_then(|r| r.as_table()) else {
-            return Ok(false);
-        };
-        let ids = self.sst_ids.staging();
-        let target = Target {
-            storage: self.manager.state_store(),
-            data_directory: state.params.value(params::DATA_DIRECTORY),
-            ids: &ids,
-            sst_bytes_target: state.params.sst_bytes_target(),
-            inline: task.reason == Reason::Manual,
-        };
-        let base = state.version.max_committed_epoch;
-        let ran = self.executor.run(task, &Arc::new(table.clone()), base, &target).await;
-        let compacted = ran.map_err(|e| MetaError::storage(&e))?;
-        if !self.commit_compaction(task, &compacted, base).await? {
-            return Ok(false);
-        }
-        let bytes = |sizes: &mut dyn Iterator<Item = u64>| sizes.sum::<u64>();
-        report.tasks += 1;
-        report.files_in += task.inputs.len() as u64;
-        report.files_out += compacted.born.len() as u64;
-        report.bytes_in += bytes(&mut task.inputs.iter().map(|file| file.sst.size_bytes));
-        report.bytes_out += bytes(&mut compacted.born.iter().map(|sst| sst.size_bytes));
-        info!(
-            table = %task.table_id, reason = %task.reason, inputs = task.inputs.len(),
-            outputs = compacted.born.len(), "compaction"
-        );
-        Ok(true)
-    }
-
-    /// Commits; rows that died in the inputs meanwhile die in the outputs too. Whether it could be
-    /// done: it cannot when an input is gone.
-    async fn commit_compaction(
-        &self,
-        task: &Task,
-        compacted: &compaction::Compacted,
-        base: Epoch,
-    ) -> Result<bool, MetaError> {
-        for _ in 0..COMMITS_MAX {
-            let state = self.manager.state();
-            let Some(dead_rows) = carried(task, &state, &compacted.moved, base) else {
-                return Ok(false);
-            };
-            let compaction = Compaction {
-                table_id: task.table_id,
-                inputs: task.inputs.iter().map(|file| file.sst.id).collect(),
-                born: compacted.born.clone(),
-                dead_rows,
-                base_epoch: state.version.max_committed_epoch,
-            };
-            match self.manager.compact(compaction).await {
-                Ok(_) => return Ok(true),
-                Err(error) if error.kind == ErrorKind::Conflict => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
-    }
-
     /// Forgets and vacuums at intervals. Never returns.
     pub async fn vacuum_forever(self: Arc<Self>) {
         loop {
@@ -278,7 +117,12 @@ impl MetaNode {
         let held = self.held(unfinished, retention_ms).await?;
         let plan = vacuum::plan(&objects, &held.holders(), retention_ms);
         if !dry_run {
-            self.delete(&plan.garbage).await?;
+            let deleted = self.delete(&plan.garbage).await;
+            let outcome = if deleted.is_ok() { metrics::OK } else { metrics::FAILED };
+            metrics::VACUUMS.with_label_values(&[outcome]).inc();
+            deleted?;
+            metrics::VACUUM_DELETED_OBJECTS.inc_by(plan.garbage.len() as u64);
+            metrics::VACUUM_DELETED_BYTES.inc_by(plan.garbage_bytes());
         }
         Ok(plan)
     }
@@ -377,7 +221,11 @@ impl MetaNode {
     /// What this process and the workers may have on its way.
     fn unfinished(&self) -> Vec<Unfinished> {
         let next = self.manager.state().next.sst;
-        let mut unfinished = self.workers.unfinished(self.manager.clock().now_ms());
+        let now_ms = self.manager.clock().now_ms();
+        let mut unfinished = self.workers.unfinished(now_ms);
+        if self.may_be_unheard_of(now_ms) {
+            unfinished.push(Unfinished::from(SstId(0)));
+        }
         unfinished.push(self.sst_ids.unfinished(next));
         unfinished
     }
@@ -409,7 +257,10 @@ impl MetaNode {
         snapshots.extend(self.deleted_and_read(now_ms));
         // The state after the snapshots: what one of them lost meanwhile, the version still had.
         let state = self.manager.state();
-        let reader = self.workers.oldest_reader(now_ms);
+        let reader = match self.may_be_unheard_of(now_ms) {
+            true => Some(("a worker that may not have reported yet".to_owned(), VersionId(0))),
+            false => self.workers.oldest_reader(now_ms),
+        };
         let oldest = reader.as_ref().map_or(state.version.id, |(_, version)| *version);
         Ok(Held {
             forgotten: self.manager.forgotten(oldest),
@@ -420,6 +271,12 @@ impl MetaNode {
             unfinished,
             young_from_ms: now_ms.saturating_sub(retention_ms),
         })
+    }
+
+    /// Whether there may be workers of the meta role before this one that are still to report here.
+    fn may_be_unheard_of(&self, now_ms: u64) -> bool {
+        self.settings.workers_outside
+            && now_ms < self.info.started_ms.saturating_add(SILENCE_MS_MAX)
     }
 
     /// Snapshots that were deleted while a session reads them, as long as one does.
@@ -503,7 +360,7 @@ struct Held {
     state: Arc<State>,
     standing: Standing,
     snapshots: Vec<SnapshotFiles>,
-    reader: Option<(String, crate::id::VersionId)>,
+    reader: Option<(String, VersionId)>,
     forgotten: Forgotten,
     unfinished: Vec<Unfinished>,
     young_from_ms: u64,
@@ -522,29 +379,6 @@ impl Held {
             young_from_ms: self.young_from_ms,
         }
     }
-}
-
-/// The rows of the outputs that died in the inputs after `base`. `None` when an input is gone.
-fn carried(task: &Task, state: &State, moved: &Moved, base: Epoch) -> Option<Vec<DeadRows>> {
-    let mut dead_rows = vec![];
-    for input in &task.inputs {
-        let file = state.version.open_file(task.table_id, input.sst.id)?;
-        let died = file.stamps.died_since(base);
-        for (sst_id, positions) in moved.places(input.sst.id, &died) {
-            dead_rows.push(DeadRows { sst_id, positions: Arc::new(positions) });
-        }
-    }
-    Some(joined(dead_rows))
-}
-
-/// One entry per file.
-fn joined(dead_rows: Vec<DeadRows>) -> Vec<DeadRows> {
-    let mut by_file: HashMap<SstId, roaring::RoaringBitmap> = HashMap::new();
-    for dead in dead_rows {
-        *by_file.entry(dead.sst_id).or_default() |= &*dead.positions;
-    }
-    let rows = by_file.into_iter();
-    rows.map(|(sst_id, positions)| DeadRows { sst_id, positions: Arc::new(positions) }).collect()
 }
 
 fn key_of(entry: &ManifestEntry) -> SnapshotKey {

@@ -5,6 +5,7 @@
 
 mod backup;
 pub mod command;
+pub mod compaction;
 pub mod error;
 pub mod keys;
 pub mod maintenance;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{Pins, SnapshotKey};
+use super::command::{Pins, SnapshotKey, WorkerInfo};
 use super::error::{ErrorKind, MetaError};
 use crate::hummock::Unfinished;
 use crate::id::{SstId, VersionId};
@@ -20,6 +20,14 @@ pub const SILENCE_MS_MAX: u64 = 60_000;
 #[derive(Debug, Default)]
 pub struct Workers(Mutex<BTreeMap<String, Worker>>);
 
+/// A worker, as `SHOW CLUSTER` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerNode {
+    /// Zero is the meta role; the others by the order in which it heard of them.
+    pub id: u32,
+    pub info: WorkerInfo,
+}
+
 #[derive(Clone, Debug)]
 struct Worker {
     version: VersionId,
@@ -28,6 +36,9 @@ struct Worker {
     /// Files below were staged in an earlier life, whose end nobody told of.
     writes_from: SstId,
     heard_ms: u64,
+    /// `None` until it has reported.
+    info: Option<WorkerInfo>,
+    id: u32,
 }
 
 /// A worker, as the catalog shows it.
@@ -44,24 +55,45 @@ impl Workers {
         let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lives = workers.get(worker).is_some_and(|known| known.lives(now_ms));
         if !lives {
-            workers.insert(worker.to_owned(), Worker::new(version, next, now_ms));
+            let id = next_id(&workers);
+            workers.insert(worker.to_owned(), Worker::new(id, version, next, now_ms));
         }
     }
 
-    /// Takes the word of a worker. One that was given up begins anew.
-    pub fn report(&self, pins: Pins, next: SstId, now_ms: u64) {
+    /// Takes the word of a worker. Returns whether one that was given up begins anew: the files it has
+    /// reserved or staged so far are lost to it.
+    pub fn report(&self, pins: Pins, next: SstId, now_ms: u64) -> bool {
         let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = Worker::new(pins.version, next, now_ms);
         let known = workers.remove(&pins.worker).filter(|known| known.lives(now_ms));
-        let writes_from = known.map_or(new.writes_from, |known| known.writes_from);
+        let anew = known.is_none();
+        let new = || Worker::new(next_id(&workers), pins.version, next, now_ms);
+        let Worker { writes_from, id, .. } = known.unwrap_or_else(new);
         let worker = Worker {
             version: pins.version,
             snapshots: pins.snapshots,
             unfinished: pins.unfinished,
             writes_from,
             heard_ms: now_ms,
+            info: Some(pins.info),
+            id,
         };
         workers.insert(pins.worker, worker);
+        anew
+    }
+
+    /// Those that have said what they are, by their id.
+    pub fn nodes(&self, now_ms: u64) -> Vec<WorkerNode> {
+        let living = self.living(now_ms).into_iter();
+        let node =
+            |(_, worker): (String, Worker)| Some(WorkerNode { id: worker.id, info: worker.info? });
+        let mut nodes: Vec<WorkerNode> = living.filter_map(node).collect();
+        nodes.sort_by_key(|node| node.id);
+        nodes
+    }
+
+    pub fn lives(&self, worker: &str, now_ms: u64) -> bool {
+        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.get(worker).is_some_and(|known| known.lives(now_ms))
     }
 
     pub fn leave(&self, worker: &str) {
@@ -125,8 +157,10 @@ impl Workers {
 }
 
 impl Worker {
-    fn new(version: VersionId, next: SstId, now_ms: u64) -> Self {
+    fn new(id: u32, version: VersionId, next: SstId, now_ms: u64) -> Self {
         Self {
+            id,
+            info: None,
             version,
             snapshots: vec![],
             unfinished: Unfinished::from(next),
@@ -140,13 +174,26 @@ impl Worker {
     }
 }
 
+fn next_id(workers: &BTreeMap<String, Worker>) -> u32 {
+    workers.values().map(|worker| worker.id).max().map_or(1, |id| id.saturating_add(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meta::command::Role;
 
     fn pins(version: u64, unfinished_from: u64) -> Pins {
         Pins {
             worker: "f".to_owned(),
+            info: WorkerInfo {
+                role: Role::Frontend,
+                addr: "127.0.0.1:4566".to_owned(),
+                release: "0.1.0".to_owned(),
+                started_ms: 7,
+                parallelism: 2,
+                memory_bytes: 1 << 30,
+            },
             version: VersionId(version),
             snapshots: vec![],
             unfinished: Unfinished::from(SstId(unfinished_from)),
@@ -162,7 +209,9 @@ mod tests {
         let workers = Workers::default();
         workers.register("f", VersionId(3), SstId(100), 0);
         assert_eq!(workers.oldest_reader(1), Some(("f".to_owned(), VersionId(3))));
-        workers.report(pins(5, 120), SstId(200), 1000);
+        assert_eq!(workers.nodes(1), []);
+        assert!(!workers.report(pins(5, 120), SstId(200), 1000));
+        assert_eq!(workers.nodes(1000)[0].info, pins(5, 120).info);
         assert_eq!(workers.oldest_reader(1000), Some(("f".to_owned(), VersionId(5))));
         assert_eq!(workers.unfinished(1000), [Unfinished::from(SstId(120))]);
         assert!(staged(&workers, 100, 1000));
@@ -175,7 +224,7 @@ mod tests {
         let later = SILENCE_MS_MAX + 1;
         assert_eq!(workers.oldest_reader(later), None);
         assert!(!staged(&workers, 110, later));
-        workers.report(pins(3, 110), SstId(150), later);
+        assert!(workers.report(pins(3, 110), SstId(150), later));
         assert!(!staged(&workers, 110, later));
         assert!(staged(&workers, 150, later));
         assert!(workers.check_staged("g", std::iter::empty(), later).is_ok());

@@ -1,6 +1,7 @@
 //! The other roles' side of the RPC, and the replica of the metadata it feeds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -10,32 +11,39 @@ use tonic::{Response, Status};
 use tracing::warn;
 
 use super::convert::{from_json, from_status, to_json};
+use super::dial::{Dial, LocalMeta, NotConnected};
 use super::proto::followed::Part;
 use super::proto::meta_client::MetaClient as Grpc;
 use super::proto::{
     AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest, Empty,
-    ExplainObjectRequest, FlushRequest, FollowRequest, Json, ListSnapshotsRequest,
-    ReserveObjectRequest, ReserveSstsRequest, VacuumRequest,
+    ExplainObjectRequest, FlushRequest, Json, ListSnapshotsRequest, ReleaseCompactionRequest,
+    ReserveObjectRequest, ReserveSstsRequest, VacuumRequest, WorkerRequest,
 };
-use super::service::{MESSAGE_BYTES_MAX, Served};
+use super::service::MESSAGE_BYTES_MAX;
 use crate::backup::manifest::ManifestEntry;
 use crate::hummock::vacuum::{Holder, Plan};
 use crate::hummock::version::encoding;
 use crate::id::{ObjectId, SnapshotId, SstId};
-use crate::meta::command::{CatalogCommand, Committed, Pins, Write};
+use crate::meta::command::{CatalogCommand, ClaimedTask, Committed, Compaction, Pins, Write};
+use crate::meta::compaction::CompactionReport;
 use crate::meta::error::MetaError;
-use crate::meta::maintenance::{CompactionReport, SnapshotUsage};
+use crate::meta::maintenance::SnapshotUsage;
 use crate::meta::state::{Change, State};
 use crate::meta::store::Pair;
-use crate::meta::workers::PinnedVersion;
+use crate::meta::workers::{PinnedVersion, WorkerNode};
 use crate::storage::StorageLocation;
 
-/// What requests are addressed to on a connection without a socket; nobody looks it up.
-const LOCAL_URI: &str = "http://meta";
+/// What requests are addressed to; connections find the meta role by other means.
+const META_URI: &str = "http://meta";
 /// What may be on its way in each direction of a connection without a socket.
 const LOCAL_BUFFER_BYTES: usize = 256 << 10;
-/// How long to wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for the first metadata.
+const FIRST_STATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a silent connection is asked whether somebody is there, and how long that may take.
+const PING_PAUSE: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a session waits to see its own commit, which stands anyway.
+const SEE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait before following a lost meta role again.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 
@@ -45,8 +53,12 @@ pub enum RpcError {
     /// It answered, and this is its answer.
     #[error(transparent)]
     Refused(#[from] MetaError),
+    /// It was not even asked.
     #[error("cannot reach the meta role at {addr}: {reason}")]
     Unreachable { addr: String, reason: String },
+    /// It was asked, and may have done it.
+    #[error("lost the meta role at {addr} before it answered: {reason}")]
+    Lost { addr: String, reason: String },
 }
 
 impl RpcError {
@@ -58,6 +70,7 @@ impl RpcError {
                 "Check that the server runs and that RW_META_ADDR names its meta address."
                     .to_owned(),
             ),
+            Self::Lost { .. } => Some("Look whether it was done, then try again.".to_owned()),
         }
     }
 }
@@ -72,48 +85,46 @@ pub struct MetaClient {
 }
 
 impl MetaClient {
-    /// Connects to `host:port` or `http://host:port`.
-    pub async fn connect(addr: &str) -> Result<Self, RpcError> {
-        let addr = if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
-        let unreachable = |e: &dyn std::error::Error| RpcError::Unreachable {
-            addr: addr.clone(),
-            reason: e.source().map_or_else(|| e.to_string(), ToString::to_string),
-        };
-        let endpoint = Endpoint::from_shared(addr.clone()).map_err(|e| unreachable(&e))?;
-        let channel = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect()
-            .await
-            .map_err(|e| unreachable(&e))?;
-        Ok(Self::over(channel, addr))
-    }
-
-    /// Connects to the meta role of this process: the same calls, without a socket.
-    pub async fn connect_local(served: &Served) -> Result<Self, RpcError> {
-        let dial = served.dial();
+    /// Connects to `host:port` or `http://host:port`; of several, separated by commas, to the one that
+    /// has the meta role.
+    pub async fn connect(addrs: &str) -> Result<Self, RpcError> {
+        let dial = Dial::parse(addrs);
         let connector = tower::service_fn(move |_: Uri| {
             let dial = dial.clone();
-            async move {
-                let (near, far) = tokio::io::duplex(LOCAL_BUFFER_BYTES);
-                let gone = |_| std::io::Error::other("the meta role is gone");
-                dial.send(far).await.map_err(gone)?;
-                Ok::<_, std::io::Error>(TokioIo::new(near))
-            }
+            async move { dial.connect().await.map(TokioIo::new) }
         });
-        let addr = format!("http://{}", served.addr);
-        let channel = Endpoint::from_static(LOCAL_URI).connect_with_connector(connector).await;
-        match channel {
-            Ok(channel) => Ok(Self::over(channel, addr)),
-            Err(error) => Err(RpcError::Unreachable { addr, reason: error.to_string() }),
-        }
+        let endpoint = Endpoint::from_static(META_URI)
+            .http2_keep_alive_interval(PING_PAUSE)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true);
+        Self::over(endpoint.connect_with_connector(connector).await, addrs)
     }
 
-    fn over(channel: Channel, addr: String) -> Self {
-        let grpc = Grpc::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Self { addr, worker: String::new(), grpc }
+    /// Connects to the meta role of this process: the same calls, without a socket. `addr` is what to
+    /// call it.
+    pub async fn connect_local(local: &LocalMeta, addr: &str) -> Result<Self, RpcError> {
+        let local = local.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let local = local.clone();
+            async move { local.connect(LOCAL_BUFFER_BYTES).await.map(TokioIo::new) }
+        });
+        Self::over(Endpoint::from_static(META_URI).connect_with_connector(connector).await, addr)
+    }
+
+    fn over(
+        connected: Result<Channel, tonic::transport::Error>,
+        addr: &str,
+    ) -> Result<Self, RpcError> {
+        let addr = addr.to_owned();
+        match connected {
+            Ok(channel) => {
+                let grpc = Grpc::new(channel)
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+                Ok(Self { addr, worker: String::new(), grpc })
+            }
+            Err(error) => Err(RpcError::Unreachable { addr, reason: deepest(&error).to_string() }),
+        }
     }
 
     /// The same connection, of a worker under a name nobody else has.
@@ -142,7 +153,7 @@ impl MetaClient {
             return Ok(outcomes);
         }
         let reason = format!("{} outcomes of {} writes", outcomes.len(), writes.len());
-        Err(RpcError::Unreachable { addr: self.addr.clone(), reason })
+        Err(RpcError::Lost { addr: self.addr.clone(), reason })
     }
 
     pub async fn change_catalog(&self, command: &CatalogCommand) -> Result<Committed, RpcError> {
@@ -194,10 +205,37 @@ impl MetaClient {
         self.json(self.grpc.clone().snapshot_usage(Empty {}).await)
     }
 
-    /// Tells what this worker needs.
-    pub async fn report(&self, pins: &Pins) -> Result<(), RpcError> {
+    /// Tells what this worker needs. Returns whether it had been given up before.
+    pub async fn report(&self, pins: &Pins) -> Result<bool, RpcError> {
         let request = to_json(pins).map_err(|e| self.error(&e))?;
-        self.done(self.grpc.clone().report(request).await)
+        let answer = self.grpc.clone().report(request).await;
+        answer.map(|r| r.into_inner().anew).map_err(|e| self.error(&e))
+    }
+
+    /// The processes of the cluster.
+    pub async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, RpcError> {
+        self.json(self.grpc.clone().worker_nodes(Empty {}).await)
+    }
+
+    /// Asks for a table to compact; nobody else gets it until it is released, or this worker is silent.
+    pub async fn claim_compaction(&self) -> Result<Option<ClaimedTask>, RpcError> {
+        let request = WorkerRequest { worker: self.worker.clone() };
+        self.json(self.grpc.clone().claim_compaction(request).await)
+    }
+
+    pub async fn commit_compaction(&self, compaction: &Compaction) -> Result<Committed, RpcError> {
+        let request = self.signed(to_json(compaction).map_err(|e| self.error(&e))?);
+        self.json(self.grpc.clone().commit_compaction(request).await)
+    }
+
+    pub async fn release_compaction(
+        &self,
+        table: ObjectId,
+        compacted: bool,
+    ) -> Result<(), RpcError> {
+        let worker = self.worker.clone();
+        let request = ReleaseCompactionRequest { worker, table: table.0, compacted };
+        self.done(self.grpc.clone().release_compaction(request).await)
     }
 
     pub async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, RpcError> {
@@ -250,17 +288,28 @@ impl MetaClient {
     fn error(&self, status: &Status) -> RpcError {
         match from_status(status) {
             Some(error) => RpcError::Refused(error),
-            None => RpcError::Unreachable {
-                addr: self.addr.clone(),
-                reason: status.message().to_owned(),
-            },
+            None => {
+                let (addr, cause) = (self.addr.clone(), deepest(status));
+                match cause.downcast_ref::<NotConnected>() {
+                    Some(cause) => RpcError::Unreachable { addr, reason: cause.to_string() },
+                    None if std::error::Error::source(status).is_some() => {
+                        RpcError::Lost { addr, reason: cause.to_string() }
+                    }
+                    None => RpcError::Lost { addr, reason: status.message().to_owned() },
+                }
+            }
         }
     }
 
     /// Reads a whole state, then applies each change, until the stream ends.
-    async fn follow(&self, replica: &watch::Sender<Option<Arc<State>>>) -> Result<(), String> {
-        let answer = self.grpc.clone().follow(FollowRequest { worker: self.worker.clone() }).await;
+    async fn follow(
+        &self,
+        replica: &watch::Sender<Option<Arc<State>>>,
+        followed: &(dyn Fn() + Send + Sync),
+    ) -> Result<(), String> {
+        let answer = self.grpc.clone().follow(WorkerRequest { worker: self.worker.clone() }).await;
         let mut stream = answer.map_err(|e| e.message().to_owned())?.into_inner();
+        followed();
         let (mut pairs, mut version) = (Vec::new(), Vec::new());
         let mut state: Option<Arc<State>> = None;
         while let Some(message) = stream.message().await.map_err(|e| e.message().to_owned())? {
@@ -288,6 +337,16 @@ impl MetaClient {
     }
 }
 
+fn deepest<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    let mut deepest = error;
+    while let Some(cause) = deepest.source() {
+        deepest = cause;
+    }
+    deepest
+}
+
 fn decode_pairs(part: &[u8]) -> Result<Vec<Pair>, String> {
     let pairs: Vec<(String, Vec<u8>)> = serde_json::from_slice(part).map_err(|e| e.to_string())?;
     Ok(pairs.into_iter().map(|(key, value)| Pair { key, value: value.into() }).collect())
@@ -297,6 +356,7 @@ fn decode_pairs(part: &[u8]) -> Result<Vec<Pair>, String> {
 #[derive(Clone, Debug)]
 pub struct Replica {
     state: watch::Receiver<Option<Arc<State>>>,
+    followed: Arc<AtomicBool>,
     /// Ends the following task with the last handle.
     _follower: Arc<Follower>,
 }
@@ -311,25 +371,42 @@ impl Drop for Follower {
 }
 
 impl Replica {
-    /// Follows the meta role; returns once the first state is there.
-    pub async fn start(client: MetaClient) -> Result<Self, RpcError> {
+    /// Follows the meta role; returns once the first state is there. `followed` is called each time the
+    /// meta role has taken this worker up.
+    pub async fn start(
+        client: MetaClient,
+        followed: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, RpcError> {
         let (sender, mut state) = watch::channel(None);
         let addr = client.addr.clone();
+        let is_followed = Arc::new(AtomicBool::new(true));
+        let known = Arc::clone(&is_followed);
         let follower = tokio::spawn(async move {
+            let taken_up = || {
+                known.store(true, Ordering::Relaxed);
+                followed();
+            };
             loop {
-                if let Err(reason) = client.follow(&sender).await {
+                if let Err(reason) = client.follow(&sender, &taken_up).await
+                    && known.swap(false, Ordering::Relaxed)
+                {
                     warn!(%reason, "lost the meta role; following it again");
                 }
                 tokio::time::sleep(FOLLOW_PAUSE).await;
             }
         });
-        let first = tokio::time::timeout(CONNECT_TIMEOUT, state.wait_for(Option::is_some)).await;
+        let first =
+            tokio::time::timeout(FIRST_STATE_TIMEOUT, state.wait_for(Option::is_some)).await;
         if !first.is_ok_and(|state| state.is_ok()) {
             follower.abort();
             let reason = "it sent no metadata".to_owned();
             return Err(RpcError::Unreachable { addr, reason });
         }
-        Ok(Self { state, _follower: Arc::new(Follower(follower.abort_handle())) })
+        Ok(Self {
+            state,
+            followed: is_followed,
+            _follower: Arc::new(Follower(follower.abort_handle())),
+        })
     }
 
     /// The newest state known here.
@@ -338,13 +415,30 @@ impl Replica {
         state.expect("a replica starts with a state and never loses it")
     }
 
-    /// The state, once it holds `revision`: what a session waits for after its own commit.
+    /// What `look` finds, once it finds something; `None` when it does not in time.
+    pub async fn wait_for<T>(
+        &self,
+        timeout: Duration,
+        look: impl Fn(&State) -> Option<T>,
+    ) -> Option<T> {
+        let mut watched = self.state.clone();
+        let found = |s: &Option<Arc<State>>| s.as_ref().is_some_and(|s| look(s).is_some());
+        let waited = tokio::time::timeout(timeout, watched.wait_for(found)).await;
+        let state = waited.ok()?.ok()?.clone()?;
+        look(&state)
+    }
+
+    /// Whether the meta role is followed at present.
+    pub fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed)
+    }
+
+    /// The state, once it holds `revision`: what a session waits for after its own commit. When the
+    /// meta role was lost meanwhile, what is known.
     pub async fn at_revision(&self, revision: u64) -> Arc<State> {
         let mut watched = self.state.clone();
         let reached = |s: &Option<Arc<State>>| s.as_ref().is_some_and(|s| s.revision >= revision);
-        // An error means that the follower ended: the server is stopping, and what is known is all
-        // there will be.
-        drop(watched.wait_for(reached).await);
+        drop(tokio::time::timeout(SEE_TIMEOUT, watched.wait_for(reached)).await);
         self.state()
     }
 }

@@ -2,11 +2,17 @@
 
 mod client;
 mod convert;
+mod dial;
+mod pins;
 mod service;
+mod worker;
 mod write_queue;
 
 pub use client::{MetaClient, Replica, RpcError};
+pub use dial::{Dial, LocalMeta};
+pub use pins::{Pin, Pins};
 pub use service::{Served, serve};
+pub use worker::Worker;
 pub use write_queue::WriteQueue;
 
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]

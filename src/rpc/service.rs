@@ -3,35 +3,40 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::convert::{from_json, to_json, to_status};
+use super::dial::LocalMeta;
 use super::proto::followed::Part;
 use super::proto::meta_server::{Meta, MetaServer};
 use super::proto::{
     AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest,
-    DeleteSnapshotsResponse, Empty, ExplainObjectRequest, FlushRequest, FollowRequest, Followed,
-    Json, ListSnapshotsRequest, ReserveObjectRequest, ReserveObjectResponse, ReserveSstsRequest,
-    ReserveSstsResponse, VacuumRequest,
+    DeleteSnapshotsResponse, Empty, ExplainObjectRequest, FlushRequest, Followed, Json,
+    ListSnapshotsRequest, ReleaseCompactionRequest, ReportResponse, ReserveObjectRequest,
+    ReserveObjectResponse, ReserveSstsRequest, ReserveSstsResponse, VacuumRequest, WorkerRequest,
 };
 use crate::hummock::version::encoding;
-use crate::id::{SnapshotId, SstId};
+use crate::id::{ObjectId, SnapshotId, SstId};
 use crate::meta::MetaNode;
-use crate::meta::command::{CatalogCommand, Write};
+use crate::meta::command::{CatalogCommand, Compaction, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::state::State;
 
 /// Largest message either side takes. A statement's staged files are well below it.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
+/// How often a silent connection is asked whether somebody is there, and how long that may take.
+const PING_PAUSE: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Size of the pieces in which the version is sent.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -41,24 +46,22 @@ pub struct Served {
     pub addr: SocketAddr,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
-    /// Takes connections of this process.
-    local: mpsc::Sender<DuplexStream>,
+    local: LocalMeta,
+    /// Sends followers away: a connection ends only when nothing is on its way on it.
+    followers: CancellationToken,
     local_task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Served {
     /// Stops taking requests; followers are sent away.
     pub async fn stop(self) {
+        self.local.set(None);
+        self.followers.cancel();
         // The server may be gone already; then there is nothing to stop.
         let _gone = self.stop.send(());
         self.task.abort();
         self.local_task.abort();
         drop((self.task.await, self.local_task.await));
-    }
-
-    /// A connection without a socket, for clients in this process.
-    pub(super) fn dial(&self) -> mpsc::Sender<DuplexStream> {
-        self.local.clone()
     }
 
     /// Resolves when the server ends by itself, which it never should.
@@ -75,28 +78,38 @@ impl Served {
     }
 }
 
-/// Serves the meta role on a bound listener.
-pub fn serve(listener: TcpListener, node: Arc<MetaNode>) -> std::io::Result<Served> {
+/// Serves the meta role on a bound listener, and to clients in this process through `local`.
+pub fn serve(
+    listener: TcpListener,
+    local: &LocalMeta,
+    node: Arc<MetaNode>,
+) -> std::io::Result<Served> {
     let addr = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let service = MetaServer::new(Service { node })
+    let followers = CancellationToken::new();
+    let service = MetaServer::new(Service { node, followers: followers.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let (local, connections) = mpsc::channel(1);
+    let (connect, connections) = mpsc::channel(1);
+    local.set(Some(connect));
     let connections = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
     let local_server = tonic::transport::Server::builder().add_service(service.clone());
     let local_task = tokio::spawn(local_server.serve_with_incoming(connections));
-    let server = tonic::transport::Server::builder().add_service(service);
+    let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(PING_PAUSE))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .add_service(service);
     let task = tokio::spawn(server.serve_with_incoming_shutdown(
         // Requests are small and somebody waits for each: no packet is held back.
         TcpIncoming::from(listener).with_nodelay(Some(true)),
         async move { drop(stopped.await) },
     ));
-    Ok(Served { addr, stop, task, local, local_task })
+    Ok(Served { addr, stop, task, local: local.clone(), followers, local_task })
 }
 
 struct Service {
     node: Arc<MetaNode>,
+    followers: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -105,7 +118,7 @@ impl Meta for Service {
 
     async fn follow(
         &self,
-        request: Request<FollowRequest>,
+        request: Request<WorkerRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
         let (to_follower, stream) = mpsc::channel(64);
         let (state, mut changes) = self.node.manager.follow();
@@ -114,7 +127,7 @@ impl Meta for Service {
             let now_ms = self.node.manager.clock().now_ms();
             self.node.workers.register(&worker, state.version.id, state.next.sst, now_ms);
         }
-        tokio::spawn(async move {
+        let sending = async move {
             for part in bootstrap(&state)? {
                 to_follower.send(Ok(Followed { part: Some(part) })).await.ok()?;
             }
@@ -127,7 +140,8 @@ impl Meta for Service {
                 let part = Part::Change(serde_json::to_vec(&*change).ok()?);
                 to_follower.send(Ok(Followed { part: Some(part) })).await.ok()?;
             }
-        });
+        };
+        tokio::spawn(self.followers.clone().run_until_cancelled_owned(sending));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
@@ -209,9 +223,37 @@ impl Meta for Service {
         respond(self.node.snapshot_usage().await)
     }
 
-    async fn report(&self, request: Request<Json>) -> Result<Response<Empty>, Status> {
+    async fn report(&self, request: Request<Json>) -> Result<Response<ReportResponse>, Status> {
         let pins = from_json(&request.into_inner().json)?;
-        self.node.report(pins).await.map_err(|e| to_status(&e))?;
+        let anew = self.node.report(pins).await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(ReportResponse { anew }))
+    }
+
+    async fn worker_nodes(&self, _request: Request<Empty>) -> Result<Response<Json>, Status> {
+        respond(Ok(self.node.worker_nodes()))
+    }
+
+    async fn claim_compaction(
+        &self,
+        request: Request<WorkerRequest>,
+    ) -> Result<Response<Json>, Status> {
+        respond(Ok(self.node.claim_for(&request.into_inner().worker)))
+    }
+
+    async fn commit_compaction(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
+        let Json { json, worker } = request.into_inner();
+        let compaction: Compaction = from_json(&json)?;
+        let staged = self.check_staged(&worker, compaction.born.iter().map(|sst| sst.id));
+        staged.map_err(|e| to_status(&e))?;
+        respond(self.node.manager.compact(compaction).await)
+    }
+
+    async fn release_compaction(
+        &self,
+        request: Request<ReleaseCompactionRequest>,
+    ) -> Result<Response<Empty>, Status> {
+        let ReleaseCompactionRequest { worker, table, compacted } = request.into_inner();
+        self.node.release(&worker, ObjectId(table), compacted);
         Ok(Response::new(Empty {}))
     }
 

@@ -48,7 +48,10 @@ impl WriteQueue {
         };
         let waiting = Waiting { write, staged, answer };
         self.waiting.send(waiting).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        answered.await.map_err(|_| RpcError::Lost {
+            addr: self.addr.clone(),
+            reason: "the server is stopping".to_owned(),
+        })?
     }
 }
 

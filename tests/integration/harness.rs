@@ -32,6 +32,7 @@ pub struct Server {
     pub sql: SocketAddr,
     pub meta: SocketAddr,
     log: PathBuf,
+    ready: PathBuf,
 }
 
 impl Server {
@@ -48,23 +49,37 @@ impl Server {
     }
 
     /// Runs a command that becomes a server; its flags must include [`server_flags`].
-    pub async fn spawn(mut command: std::process::Command, dir: &Path) -> Self {
+    pub async fn spawn(command: std::process::Command, dir: &Path) -> Self {
+        Self::launch(command, dir).ready().await
+    }
+
+    /// Runs a command that becomes a server in its own time. It is to write `dir/ready`.
+    pub fn launch(mut command: std::process::Command, dir: &Path) -> Self {
         let (ready, log) = (dir.join("ready"), dir.join("log"));
         drop(std::fs::remove_file(&ready));
         let stderr = std::fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let child = command.spawn().unwrap();
-        let mut server = Self { child, sql: nowhere, meta: nowhere, log };
+        Self { child, sql: nowhere, meta: nowhere, log, ready }
+    }
+
+    /// The server, once it is ready.
+    pub async fn ready(mut self) -> Self {
         let addrs = wait_until("the server is ready", async || {
-            let ended = server.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the server ended: {}", server.log());
-            std::fs::read_to_string(&ready).ok()
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended: {}", self.log());
+            std::fs::read_to_string(&self.ready).ok()
         });
         let addrs = addrs.await;
-        let mut addrs = addrs.lines().map(|line| line.parse().unwrap());
-        (server.sql, server.meta) = (addrs.next().unwrap(), addrs.next().unwrap());
-        server
+        let nowhere = self.sql;
+        let mut addrs = addrs.lines().map(|line| line.parse().unwrap_or(nowhere));
+        (self.sql, self.meta) = (addrs.next().unwrap(), addrs.next().unwrap());
+        self
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.ready.exists()
     }
 
     /// Everything the servers of this directory said.

@@ -4,10 +4,12 @@
 
 mod backup;
 mod cancel;
+mod cluster;
 mod concurrency;
 mod copy;
 mod disk_full;
 mod durability;
+mod etcd_server;
 mod harness;
 mod location;
 mod maintenance;

@@ -1,6 +1,6 @@
 //! Data and backups on S3: a real server that checks signatures and honours conditional writes.
 
-mod server;
+pub mod server;
 
 use std::path::Path;
 

@@ -14,7 +14,7 @@ use crate::frontend::session::Session;
 use crate::frontend::system_catalog::SnapshotList;
 use crate::id::SnapshotId;
 use crate::meta::maintenance::SnapshotUsage;
-use crate::meta::workers::PinnedVersion;
+use crate::meta::workers::{PinnedVersion, WorkerNode};
 use crate::rpc::MetaClient;
 
 impl Frontend {
@@ -75,6 +75,10 @@ impl SnapshotList for MetaClient {
 
     async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError> {
         Ok(self.snapshot_usage().await?)
+    }
+
+    async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, SqlError> {
+        Ok(MetaClient::worker_nodes(self).await?)
     }
 
     async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, SqlError> {

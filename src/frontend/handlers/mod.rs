@@ -21,8 +21,11 @@ mod writes;
 
 pub use copy::{CopyIn, CopyJob};
 pub use describe::Described;
+pub use show::{RUNNING, started_at, worker_type};
 pub use types::of_parameter as parameter_type;
-pub use writes::{KeyedWrites, ids_error};
+pub use writes::KeyedWrites;
+
+use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -36,6 +39,7 @@ use super::planner::Planner;
 pub use super::planner::{Parameters, Rows};
 use super::session::Session;
 use super::system_catalog::SystemContext;
+use crate::metrics;
 
 /// What a statement came to.
 pub struct Reply {
@@ -87,6 +91,20 @@ impl Frontend {
         statement: &Statement,
         parameters: &Parameters,
     ) -> Result<Reply, SqlError> {
+        let begun = Instant::now();
+        let ran = self.dispatch(session, statement, parameters).await;
+        let outcome = if ran.is_ok() { metrics::OK } else { metrics::FAILED };
+        let seconds = begun.elapsed().as_secs_f64();
+        metrics::STATEMENT_SECONDS.with_label_values(&[outcome]).observe(seconds);
+        ran
+    }
+
+    async fn dispatch(
+        &self,
+        session: &mut Session,
+        statement: &Statement,
+        parameters: &Parameters,
+    ) -> Result<Reply, SqlError> {
         transaction::refuse_in_failed(session, statement)?;
         match statement {
             Statement::Empty => Ok(Outcome::Empty.into()),
@@ -122,7 +140,7 @@ impl Frontend {
             }
             Statement::Set { scope, name, value } => self.set(session, *scope, name, value).await,
             Statement::Reset { name } => self.reset(session, name.as_deref()),
-            Statement::Show { kind, filter } => self.show(session, kind, filter.as_ref()),
+            Statement::Show { kind, filter } => self.show(session, kind, filter.as_ref()).await,
             Statement::Begin { read_only, .. } => transaction::begin(session, *read_only),
             Statement::Commit => self.commit_transaction(session).await,
             Statement::Rollback => Ok(transaction::end(session, "ROLLBACK")),
@@ -179,6 +197,10 @@ impl From<crate::rpc::RpcError> for SqlError {
             unreachable @ crate::rpc::RpcError::Unreachable { .. } => {
                 let hint = "Reads of what is known go on; the server reconnects by itself.";
                 Self::new(SqlState::CONNECTION_FAILURE, unreachable.to_string()).hint(hint)
+            }
+            lost @ crate::rpc::RpcError::Lost { .. } => {
+                let hint = "It may have been done or not: look, then run the statement again.";
+                Self::new(SqlState::TRANSACTION_RESOLUTION_UNKNOWN, lost.to_string()).hint(hint)
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::error::DataFusionError;
 
@@ -15,6 +17,8 @@ use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
 use crate::frontend::session::Session;
 use crate::frontend::system_catalog;
+use crate::meta::command::{Role, WorkerInfo};
+use crate::meta::workers::WorkerNode;
 use crate::params::PARAMS;
 
 /// Rows of text under these headings; the first column is what a filter looks at.
@@ -24,7 +28,7 @@ struct Listing {
 }
 
 impl Frontend {
-    pub(super) fn show(
+    pub(super) async fn show(
         &self,
         session: &mut Session,
         kind: &ShowKind,
@@ -47,15 +51,40 @@ impl Frontend {
             ShowKind::Columns { table } => columns(&planner, table)?,
             ShowKind::CreateTable { name } => definition(&planner, name, "table")?,
             ShowKind::CreateView { name } => definition(&planner, name, "view")?,
-            ShowKind::Cluster => {
-                let addr = self.meta.addr().to_owned();
-                Listing {
-                    headings: vec!["Addr", "Type", "State"],
-                    rows: vec![vec![addr, "standalone".to_owned(), "RUNNING".to_owned()]],
-                }
-            }
+            ShowKind::Cluster => return self.show_cluster(filter).await,
         };
         listing.filtered(filter).reply()
+    }
+
+    /// The processes of the cluster, in RisingWave's columns.
+    async fn show_cluster(&self, filter: Option<&LikeFilter>) -> Result<Reply, SqlError> {
+        let mut nodes = self.meta.worker_nodes().await?;
+        nodes.retain(|node| filter.is_none_or(|f| like(f, &node.info.addr)));
+        let text = |value: &dyn Fn(&WorkerNode) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(nodes.iter().map(value)))
+        };
+        let number = |value: &dyn Fn(&WorkerNode) -> u32| -> ArrayRef {
+            let numbers = nodes.iter().map(|node| i32::try_from(value(node)).ok());
+            Arc::new(Int32Array::from_iter(numbers))
+        };
+        let serves = |node: &WorkerNode| node.info.role == Role::Frontend;
+        let started = nodes.iter().map(|node| started_at(&node.info));
+        let started = TimestampMicrosecondArray::from_iter_values(started).with_timezone("UTC");
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("Id", number(&|node| node.id)),
+            ("Addr", text(&|node| node.info.addr.clone())),
+            ("Type", text(&|node| worker_type(node.info.role).to_owned())),
+            ("State", text(&|_| RUNNING.to_owned())),
+            ("Parallelism", number(&|node| node.info.parallelism)),
+            ("Is Streaming", Arc::new(BooleanArray::from(vec![false; nodes.len()]))),
+            (
+                "Is Serving",
+                Arc::new(BooleanArray::from_iter(nodes.iter().map(|n| Some(serves(n))))),
+            ),
+            ("Started At", Arc::new(started)),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).map_err(DataFusionError::from)?;
+        Ok(Outcome::batch(batch, "SHOW")?.into())
     }
 
     /// `Name | Value | Mutable`, as documented; in the order of the table of parameters.
@@ -79,6 +108,23 @@ impl Frontend {
         let batch = RecordBatch::try_new(schema, columns).map_err(DataFusionError::from)?;
         Ok(Outcome::batch(batch, "SHOW")?.into())
     }
+}
+
+/// The type of a process, as RisingWave names it.
+pub const fn worker_type(role: Role) -> &'static str {
+    match role {
+        Role::Meta => "WORKER_TYPE_META",
+        Role::Frontend => "WORKER_TYPE_FRONTEND",
+        Role::Compactor => "WORKER_TYPE_COMPACTOR",
+    }
+}
+
+/// What the state of a process that is heard of is called.
+pub const RUNNING: &str = "RUNNING";
+
+/// The time at which a process was started, in microseconds since 1970.
+pub fn started_at(info: &WorkerInfo) -> i64 {
+    i64::try_from(info.started_ms.saturating_mul(1000)).unwrap_or(i64::MAX)
 }
 
 impl Listing {

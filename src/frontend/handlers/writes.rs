@@ -274,7 +274,7 @@ fn hummock_error(error: HummockError) -> SqlError {
 }
 
 /// Why no file ids could be had.
-pub fn ids_error(source: Box<dyn std::error::Error + Send + Sync>) -> SqlError {
+fn ids_error(source: Box<dyn std::error::Error + Send + Sync>) -> SqlError {
     match source.downcast::<RpcError>() {
         Ok(rpc) => (*rpc).into(),
         Err(other) => SqlError::internal(other.to_string()),

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use super::cancel::Cancellations;
 use super::connection::{Connection, Handler};
 use crate::frontend::Frontend;
+use crate::metrics;
 
 /// How long to wait before accepting again when that failed, for example for want of descriptors.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
@@ -50,6 +51,22 @@ pub fn serve(listener: TcpListener, frontend: Arc<Frontend>) -> std::io::Result<
     Ok(SqlServer { addr, stop, task })
 }
 
+/// Counts a connection as long as it is there.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metrics::CONNECTIONS.inc();
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::CONNECTIONS.dec();
+    }
+}
+
 async fn accept(listener: TcpListener, frontend: Arc<Frontend>, stop: CancellationToken) {
     let cancellations = Arc::new(Cancellations::default());
     let mut connections = JoinSet::new();
@@ -65,6 +82,7 @@ async fn accept(listener: TcpListener, frontend: Arc<Frontend>, stop: Cancellati
                 let connection =
                     Arc::new(Connection::new(Arc::clone(&frontend), Arc::clone(&cancellations)));
                 connections.spawn(async move {
+                    let _counted = Counted::new();
                     let served = process_socket(socket, None, Handler(Arc::clone(&connection)));
                     // What a client sends may be no protocol at all; the decoder panics at some of it.
                     match AssertUnwindSafe(served).catch_unwind().await {

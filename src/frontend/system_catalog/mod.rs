@@ -35,7 +35,7 @@ use super::error::SqlError;
 use super::read_view::ReadView;
 use crate::backup::manifest::ManifestEntry;
 use crate::meta::maintenance::SnapshotUsage;
-use crate::meta::workers::PinnedVersion;
+use crate::meta::workers::{PinnedVersion, WorkerNode};
 
 /// Oid of the schema `pg_catalog`.
 const PG_CATALOG_OID: u32 = 11;
@@ -57,6 +57,7 @@ pub trait SnapshotList: Send + Sync {
     async fn snapshots(&self) -> Result<Vec<ManifestEntry>, SqlError>;
     /// What each of them pins, in the same order.
     async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError>;
+    async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, SqlError>;
     async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, SqlError>;
 }
 

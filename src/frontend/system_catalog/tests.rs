@@ -26,7 +26,7 @@ use crate::frontend::rewrite::types::SqlTypes;
 use crate::id::{ColumnId, ObjectId, SnapshotId, VersionId};
 use crate::meta::maintenance::SnapshotUsage;
 use crate::meta::state::State;
-use crate::meta::workers::PinnedVersion;
+use crate::meta::workers::{PinnedVersion, WorkerNode};
 use crate::params::{BACKUP_STORAGE_URL, Params};
 
 const BORN: u64 = 2 << 16;
@@ -39,6 +39,10 @@ struct OneSnapshot;
 impl SnapshotList for OneSnapshot {
     async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError> {
         Ok(vec![SnapshotUsage { pinned_bytes: 20, exclusive_bytes: 10 }])
+    }
+
+    async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, SqlError> {
+        Ok(vec![])
     }
 
     async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, SqlError> {

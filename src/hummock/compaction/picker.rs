@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::hummock::version::{FileEntry, Version};
 use crate::id::ObjectId;
 
@@ -37,7 +39,8 @@ pub struct Task {
 }
 
 /// Why a task is worth its work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Many rows are dead.
     Dead,

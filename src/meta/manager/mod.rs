@@ -13,9 +13,10 @@ mod writes;
 pub use recovery::{NewCluster, OpenError, open};
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::command::{CatalogCommand, Committed, Compaction, Write};
 use super::error::{ErrorKind, MetaError};
@@ -93,12 +94,22 @@ struct Published {
     state: Mutex<Arc<State>>,
     changes: broadcast::Sender<Arc<Change>>,
     forgotten: Mutex<Forgotten>,
+    /// Whether it is not known what the store holds: whoever opens it again will know.
+    unsure: watch::Sender<bool>,
+    /// Whether writes are stopped.
+    halted: AtomicBool,
 }
 
 impl Published {
     fn new(state: Arc<State>) -> Self {
         let forgotten = Mutex::new(Forgotten::since(state.version.id));
-        Self { state: Mutex::new(state), changes: broadcast::channel(FOLLOW_LENGTH).0, forgotten }
+        Self {
+            state: Mutex::new(state),
+            changes: broadcast::channel(FOLLOW_LENGTH).0,
+            forgotten,
+            unsure: watch::Sender::new(false),
+            halted: AtomicBool::new(false),
+        }
     }
 
     fn state(&self) -> Arc<State> {
@@ -132,6 +143,19 @@ impl Manager {
     /// The newest state and every change after it.
     pub fn follow(&self) -> (Arc<State>, broadcast::Receiver<Arc<Change>>) {
         self.published.follow()
+    }
+
+    /// Whether commits are taken.
+    pub fn is_writable(&self) -> bool {
+        !self.published.halted.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when it is not known what the store holds. Nothing is written any more then.
+    pub async fn unsure(&self) {
+        let mut unsure = self.published.unsure.subscribe();
+        if unsure.wait_for(|unsure| *unsure).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {

@@ -1,6 +1,7 @@
 //! The task that owns the right to change the state.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -17,6 +18,7 @@ use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::keys;
 use crate::meta::state::{Change, State, json_pair, put};
 use crate::meta::store::{MetaStore, Operation, Precondition, StoreError, Txn};
+use crate::metrics;
 use crate::storage::Storage;
 
 /// Deltas after which a new checkpoint of the version is written, at the earliest.
@@ -239,7 +241,9 @@ impl Writer {
             .check_delta(&change.delta)
             .map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
         let operations = change.operations(&before, &after);
+        let timer = metrics::COMMIT_SECONDS.start_timer();
         self.persist(operations, before.revision, after.revision).await?;
+        timer.observe_duration();
         self.state = Arc::clone(&after);
         self.published.publish(Arc::clone(&after), Arc::new(change));
         Ok(self.committed(&after))
@@ -257,12 +261,12 @@ impl Writer {
         let txn = Txn { preconditions: vec![expected], operations };
         let Err(failure) = self.store.commit(txn).await else { return Ok(()) };
         if let StoreError::Deposed { reason, .. } = &failure {
-            self.halted = Some(reason.clone());
+            self.halt(reason.clone());
             return Err(MetaError::new(ErrorKind::Deposed, failure.to_string()));
         }
         if matches!(failure, StoreError::Precondition(_)) {
             let why = "another server changed the meta store";
-            self.halted = Some(why.to_owned());
+            self.halt(why.to_owned());
             return Err(MetaError::new(ErrorKind::Deposed, why));
         }
         let is = |revision: u64| json_pair(keys::REVISION.to_owned(), &revision).value;
@@ -271,7 +275,8 @@ impl Writer {
             Ok(Some(found)) if found == is(before) => Err(MetaError::storage(&failure)),
             outcome => {
                 error!(?outcome, "the outcome of a commit is not known; no more writes");
-                self.halted = Some(format!("the outcome of a commit is not known ({failure})"));
+                self.halt(format!("the outcome of a commit is not known ({failure})"));
+                self.published.unsure.send_replace(true);
                 Err(MetaError::storage(&failure))
             }
         }
@@ -294,7 +299,7 @@ impl Writer {
     fn lease_error(&mut self, error: LeaseError) -> MetaError {
         match error {
             LeaseError::Deposed { .. } => {
-                self.halted = Some(error.to_string());
+                self.halt(error.to_string());
                 MetaError::new(ErrorKind::Deposed, error.to_string())
             }
             other => MetaError::storage(&other),
@@ -312,6 +317,11 @@ impl Writer {
             revision: state.revision,
             notices: vec![],
         }
+    }
+
+    fn halt(&mut self, reason: impl Into<String>) {
+        self.halted = Some(reason.into());
+        self.published.halted.store(true, Ordering::Relaxed);
     }
 
     fn refuse_if_halted(&self) -> Result<(), MetaError> {

@@ -11,7 +11,7 @@ use tidemark::epoch::{Clock, Epoch, ManualClock};
 use tidemark::hummock::SstIdPool;
 use tidemark::layout;
 use tidemark::meta::MetaNode;
-use tidemark::meta::command::Pins;
+use tidemark::meta::command::{Pins, Role, WorkerInfo};
 use tidemark::meta::maintenance::MaintenanceSettings;
 use tidemark::meta::manager::{self, NewCluster};
 use tidemark::meta::state::State;
@@ -83,7 +83,8 @@ impl Engine {
         let version = held.into_iter().chain(read).chain([state.version.id]).min().unwrap();
         let unfinished = self.ids.unfinished(state.next.sst);
         let worker = WORKER.to_owned();
-        let pins = Pins { worker, version, snapshots: vec![], unfinished };
+        let info = info();
+        let pins = Pins { worker, info, version, snapshots: vec![], unfinished };
         self.node.report(pins).await.unwrap();
     }
 
@@ -264,7 +265,7 @@ async fn open(
         min_sst_retention_ms: 600_000,
         ..MaintenanceSettings::default()
     };
-    let node = Arc::new(MetaNode::start(manager, settings).await.unwrap());
+    let node = Arc::new(MetaNode::start(manager, settings, info()).await.unwrap());
     let state = node.manager.state();
     node.workers.register(WORKER, state.version.id, state.next.sst, node.manager.clock().now_ms());
     let reserving = node.manager.clone();
@@ -273,6 +274,17 @@ async fn open(
         Box::pin(async move { Ok(manager.reserve_ssts(count).await?) })
     });
     (node, ids.await.unwrap())
+}
+
+fn info() -> WorkerInfo {
+    WorkerInfo {
+        role: Role::Meta,
+        addr: String::new(),
+        release: String::new(),
+        started_ms: 0,
+        parallelism: 1,
+        memory_bytes: 0,
+    }
 }
 
 pub fn relation(state: &State, epoch: Epoch, name: &str) -> Arc<Relation> {

@@ -13,6 +13,7 @@ mod rw_table_stats;
 mod rw_tables;
 mod rw_users;
 mod rw_views;
+mod rw_worker_nodes;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub(super) const RELATIONS: &[&[SystemRelation]] = &[&[
     rw_hummock_version::RELATION,
     rw_hummock_sstables::RELATION,
     rw_hummock_pinned_versions::RELATION,
+    rw_worker_nodes::RELATION,
 ]];
 
 /// A user's relation with how it is listed.

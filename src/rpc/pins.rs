@@ -1,14 +1,14 @@
-//! What the sessions of this frontend read, so that vacuum leaves it alone.
+//! What a worker reads, so that vacuum leaves it alone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Replica;
 use crate::id::VersionId;
-use crate::meta::command::{Pins as Report, SnapshotKey};
+use crate::meta::command::{Pins as Report, SnapshotKey, WorkerInfo};
 use crate::meta::state::State;
-use crate::rpc::Replica;
 
-/// The pins of one frontend.
+/// The pins of one worker.
 #[derive(Debug, Default)]
 pub struct Pins(Mutex<Counts>);
 
@@ -54,6 +54,7 @@ impl Pins {
     pub fn report(
         &self,
         worker: &str,
+        info: &WorkerInfo,
         replica: &Replica,
         ids: &crate::hummock::SstIdPool,
     ) -> Report {
@@ -62,6 +63,7 @@ impl Pins {
         let newest = state.version.id;
         Report {
             worker: worker.to_owned(),
+            info: info.clone(),
             version: counts.versions.keys().next().copied().unwrap_or(newest).min(newest),
             snapshots: counts.snapshots.keys().cloned().collect(),
             unfinished: ids.unfinished(state.next.sst),

@@ -1,0 +1,306 @@
+//! Compaction: who compacts which table, and the commit that carries over what died meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{info, warn};
+
+use super::MetaNode;
+use super::command::{ClaimedTask, Committed, Compaction, DeadRows};
+use super::error::{ErrorKind, MetaError};
+use super::manager::Manager;
+use super::state::State;
+use crate::catalog::Relation;
+use crate::epoch::Epoch;
+use crate::hummock::Staging;
+use crate::hummock::compaction::{self, Compacted, Executor, Limits, Moved, Reason, Task};
+use crate::hummock::write::Target;
+use crate::id::{ObjectId, SstId};
+use crate::metrics;
+use crate::params;
+use crate::storage::Storage;
+
+/// How often it is looked for work.
+pub const COMPACTION_PAUSE: Duration = Duration::from_secs(1);
+/// Tries of a commit against deletes that land meanwhile: each only looks places up.
+const COMMITS_MAX: usize = 1000;
+/// The name under which the meta role itself claims tables.
+const THIS_SERVER: &str = "";
+
+/// What compactions came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactionReport {
+    pub tasks: u64,
+    pub files_in: u64,
+    pub files_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// The truth, as whoever compacts sees it: here, or from afar.
+pub trait Versions: Sync {
+    fn state(&self) -> Arc<State>;
+
+    /// Puts the new files in the place of the old ones. After [`ErrorKind::Conflict`], `state` soon
+    /// shows why.
+    fn commit(
+        &self,
+        compaction: Compaction,
+    ) -> impl Future<Output = Result<Committed, MetaError>> + Send;
+}
+
+impl Versions for Manager {
+    fn state(&self) -> Arc<State> {
+        Manager::state(self)
+    }
+
+    async fn commit(&self, compaction: Compaction) -> Result<Committed, MetaError> {
+        self.compact(compaction).await
+    }
+}
+
+/// Which tables may have work, and who works on which.
+#[derive(Debug, Default)]
+pub struct Claims(Mutex<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    changed: BTreeSet<ObjectId>,
+    claimed: BTreeMap<ObjectId, String>,
+}
+
+impl Claims {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs one task; `None` when it could not be committed, because an input is gone.
+pub async fn run_task(
+    versions: &impl Versions,
+    executor: &Executor,
+    storage: &Storage,
+    ids: &Staging,
+    task: &Task,
+) -> Result<Option<CompactionReport>, MetaError> {
+    let state = versions.state();
+    let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
+    let Some(table) = catalog.relation_by_id(task.table_id).and_then(|r| r.as_table()) else {
+        return Ok(None);
+    };
+    let target = Target {
+        storage,
+        data_directory: state.params.value(params::DATA_DIRECTORY),
+        ids,
+        sst_bytes_target: state.params.sst_bytes_target(),
+        inline: task.reason == Reason::Manual,
+    };
+    let base = state.version.max_committed_epoch;
+    let ran = executor.run(task, &Arc::new(table.clone()), base, &target).await;
+    let compacted = ran.map_err(|e| MetaError::storage(&e)).inspect_err(|_| {
+        metrics::COMPACTIONS.with_label_values(&[metrics::FAILED]).inc();
+    })?;
+    if !commit(versions, task, &compacted, base).await? {
+        metrics::COMPACTIONS.with_label_values(&["lost"]).inc();
+        return Ok(None);
+    }
+    info!(
+        table = %task.table_id, reason = %task.reason, inputs = task.inputs.len(),
+        outputs = compacted.born.len(), "compaction"
+    );
+    let report = CompactionReport {
+        tasks: 1,
+        files_in: task.inputs.len() as u64,
+        files_out: compacted.born.len() as u64,
+        bytes_in: task.inputs.iter().map(|file| file.sst.size_bytes).sum(),
+        bytes_out: compacted.born.iter().map(|sst| sst.size_bytes).sum(),
+    };
+    metrics::COMPACTIONS.with_label_values(&[metrics::OK]).inc();
+    metrics::COMPACTED_BYTES.with_label_values(&["read"]).inc_by(report.bytes_in);
+    metrics::COMPACTED_BYTES.with_label_values(&["written"]).inc_by(report.bytes_out);
+    Ok(Some(report))
+}
+
+/// Commits; rows that died in the inputs meanwhile die in the outputs too. Whether it could be done: it
+/// cannot when an input is gone.
+async fn commit(
+    versions: &impl Versions,
+    task: &Task,
+    compacted: &Compacted,
+    base: Epoch,
+) -> Result<bool, MetaError> {
+    for _ in 0..COMMITS_MAX {
+        let state = versions.state();
+        let Some(dead_rows) = carried(task, &state, &compacted.moved, base) else {
+            return Ok(false);
+        };
+        let compaction = Compaction {
+            table_id: task.table_id,
+            inputs: task.inputs.iter().map(|file| file.sst.id).collect(),
+            born: compacted.born.clone(),
+            dead_rows,
+            base_epoch: state.version.max_committed_epoch,
+        };
+        match versions.commit(compaction).await {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind == ErrorKind::Conflict => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+impl CompactionReport {
+    pub fn add(&mut self, other: &Self) {
+        self.tasks += other.tasks;
+        self.files_in += other.files_in;
+        self.files_out += other.files_out;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
+}
+
+impl MetaNode {
+    /// Keeps track of the tables that may have work. Never returns.
+    pub async fn note_changes_forever(self: Arc<Self>) {
+        let (state, mut changes) = self.manager.follow();
+        self.claims.tables().changed.extend(state.version.table_ids());
+        drop(state);
+        loop {
+            match changes.recv().await {
+                Ok(change) => {
+                    let changed = &mut self.claims.tables().changed;
+                    changed.extend(change.delta.born.iter().map(|sst| sst.table_id));
+                    changed.extend(change.delta.stamps.iter().map(|stamp| stamp.table_id));
+                }
+                Err(RecvError::Closed) => return,
+                Err(RecvError::Lagged(_)) => {
+                    let state = self.manager.state();
+                    self.claims.tables().changed.extend(state.version.table_ids());
+                }
+            }
+        }
+    }
+
+    /// Compacts tables as they change. Never returns.
+    pub async fn compact_forever(self: Arc<Self>) {
+        loop {
+            while let Some(task) = self.claim(THIS_SERVER) {
+                let (node, table) = (Arc::clone(&self), task.table_id);
+                // In a task of its own: a panic there must not end the compaction of all tables.
+                let ran = tokio::spawn(async move { node.compact(&task).await }).await;
+                self.release(THIS_SERVER, table, matches!(ran, Ok(Ok(Some(_)))));
+                match ran {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => warn!(%table, %error, "could not compact"),
+                    Err(error) => warn!(%table, %error, "a compaction failed"),
+                }
+            }
+            tokio::time::sleep(COMPACTION_PAUSE).await;
+        }
+    }
+
+    /// The next table's work for a compactor, as it asks for it.
+    pub fn claim_for(&self, worker: &str) -> Option<ClaimedTask> {
+        let task = self.claim(worker)?;
+        let inputs = task.inputs.iter().map(|file| file.sst.id).collect();
+        Some(ClaimedTask { table_id: task.table_id, inputs, reason: task.reason })
+    }
+
+    /// Takes a table for a worker. It is its own until it is released, or the worker is given up.
+    fn claim(&self, worker: &str) -> Option<Task> {
+        let now_ms = self.manager.clock().now_ms();
+        let state = self.manager.state();
+        let limits = self.limits(&state);
+        let mut tables = self.claims.tables();
+        tables.claimed.retain(|_, by| by == THIS_SERVER || self.workers.lives(by, now_ms));
+        let candidates: Vec<ObjectId> =
+            tables.changed.iter().filter(|t| !tables.claimed.contains_key(t)).copied().collect();
+        for table in candidates {
+            if let Some(task) = compaction::pick(&state.version, table, &limits) {
+                tables.claimed.insert(table, worker.to_owned());
+                return Some(task);
+            }
+            tables.changed.remove(&table);
+        }
+        None
+    }
+
+    /// Gives a table back. One whose compaction failed waits for the next change.
+    pub fn release(&self, worker: &str, table: ObjectId, compacted: bool) {
+        let mut tables = self.claims.tables();
+        if tables.claimed.get(&table).is_some_and(|by| by == worker) {
+            tables.claimed.remove(&table);
+            if !compacted {
+                tables.changed.remove(&table);
+            }
+        }
+    }
+
+    /// Makes tables as compact as they can be: one, by name, or all.
+    pub async fn compact_all(
+        &self,
+        table: Option<(&str, &str)>,
+    ) -> Result<CompactionReport, MetaError> {
+        let state = self.manager.state();
+        let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
+        let tables: Vec<Arc<Relation>> = match table {
+            None => catalog.relations().filter(|r| r.as_table().is_some()).cloned().collect(),
+            Some((schema, name)) => {
+                let found = catalog.relation(schema, name).filter(|r| r.as_table().is_some());
+                let found = found.ok_or_else(|| {
+                    let message = format!("table \"{schema}.{name}\" does not exist");
+                    MetaError::new(ErrorKind::UndefinedRelation, message)
+                })?;
+                vec![Arc::clone(found)]
+            }
+        };
+        let mut report = CompactionReport::default();
+        for table in tables {
+            for task in compaction::pick_all(&state.version, table.id, &self.limits(&state)) {
+                report.add(&self.compact(&task).await?.unwrap_or_default());
+            }
+        }
+        Ok(report)
+    }
+
+    async fn compact(&self, task: &Task) -> Result<Option<CompactionReport>, MetaError> {
+        let _turn = self.compacting.lock().await;
+        let ids = self.sst_ids.staging();
+        run_task(&self.manager, &self.executor, self.manager.state_store(), &ids, task).await
+    }
+
+    fn limits(&self, state: &State) -> Limits {
+        Limits {
+            sst_bytes_target: state.params.sst_bytes_target(),
+            rows_max: self.settings.compaction_rows_max,
+            files_max: 1024,
+        }
+    }
+}
+
+/// The rows of the outputs that died in the inputs after `base`. `None` when an input is gone.
+fn carried(task: &Task, state: &State, moved: &Moved, base: Epoch) -> Option<Vec<DeadRows>> {
+    let mut dead_rows = vec![];
+    for input in &task.inputs {
+        let file = state.version.open_file(task.table_id, input.sst.id)?;
+        let died = file.stamps.died_since(base);
+        for (sst_id, positions) in moved.places(input.sst.id, &died) {
+            dead_rows.push(DeadRows { sst_id, positions: Arc::new(positions) });
+        }
+    }
+    Some(joined(dead_rows))
+}
+
+/// One entry per file.
+fn joined(dead_rows: Vec<DeadRows>) -> Vec<DeadRows> {
+    let mut by_file: HashMap<SstId, roaring::RoaringBitmap> = HashMap::new();
+    for dead in dead_rows {
+        *by_file.entry(dead.sst_id).or_default() |= &*dead.positions;
+    }
+    let rows = by_file.into_iter();
+    rows.map(|(sst_id, positions)| DeadRows { sst_id, positions: Arc::new(positions) }).collect()
+}

@@ -1,0 +1,242 @@
+//! The meta role of this process: it stands by until it leads, leads until it is deposed, and stands by
+//! again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{info, warn};
+
+use super::{StartError, worker_info};
+use crate::config::{MetaSettings, MetaStoreSetting, StoreSettings};
+use crate::epoch::SystemClock;
+use crate::meta::MetaNode;
+use crate::meta::command::Role;
+use crate::meta::manager::{self, NewCluster};
+use crate::meta::store::MetaStore;
+use crate::params::{self, ParamError, ParamSpec, Params};
+use crate::rpc::{self, LocalMeta};
+
+/// Connections that may wait to be taken.
+const BACKLOG: u32 = 1024;
+/// Before another try of a role that could not begin.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The meta role at work.
+#[derive(Debug)]
+pub struct MetaRole {
+    pub addr: SocketAddr,
+    /// The way to it inside this process.
+    pub local: LocalMeta,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<StartError>,
+}
+
+/// One time of leading.
+struct Term {
+    store: Arc<dyn MetaStore>,
+    node: Arc<MetaNode>,
+    served: rpc::Served,
+    maintenance: JoinSet<()>,
+}
+
+/// What every term begins with.
+struct Candidate {
+    settings: MetaSettings,
+    addr: SocketAddr,
+    local: LocalMeta,
+    leading: watch::Sender<Option<Arc<MetaNode>>>,
+}
+
+/// The address of the meta role, taken before anything else is touched.
+pub struct Bound {
+    socket: TcpSocket,
+    pub addr: SocketAddr,
+}
+
+impl Bound {
+    /// Binds, but does not listen: only the meta role that leads is heard.
+    pub async fn new(addr: &str) -> Result<Self, StartError> {
+        bind(addr).await.map_err(|error| StartError::listen("meta", addr, &error))
+    }
+}
+
+async fn bind(addr: &str) -> std::io::Result<Bound> {
+    let mut found = tokio::net::lookup_host(addr).await?;
+    let first = found.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    let socket = if first.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(first)?;
+    let addr = socket.local_addr()?;
+    Ok(Bound { socket, addr })
+}
+
+impl MetaRole {
+    /// Returns once this process leads. `leading` tells whether it does.
+    pub async fn start(
+        settings: MetaSettings,
+        bound: Bound,
+        leading: watch::Sender<Option<Arc<MetaNode>>>,
+    ) -> Result<Self, StartError> {
+        let addr = bound.addr;
+        let candidate = Candidate { settings, addr, local: LocalMeta::default(), leading };
+        let local = candidate.local.clone();
+        let term = candidate.begin(bound).await?;
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(candidate.run(term, stopped));
+        Ok(Self { addr, local, stop, task })
+    }
+
+    pub async fn stop(self) {
+        // A role that has ended by itself needs no telling.
+        let _ended = self.stop.send(());
+        drop(self.task.await);
+    }
+
+    /// Resolves when the role ends by itself.
+    pub async fn ended(&mut self) -> String {
+        match (&mut self.task).await {
+            Ok(error) => crate::cli::chain(&error),
+            Err(error) => format!("the meta role failed: {error}"),
+        }
+    }
+}
+
+impl Candidate {
+    /// Leads, again and again, until it is told to stop. Returns why it cannot lead any more.
+    async fn run(self, first: Term, mut stopped: oneshot::Receiver<()>) -> StartError {
+        let mut term = first;
+        loop {
+            // Resolves too when nobody is left who could tell.
+            let reason = tokio::select! {
+                _ = &mut stopped => None,
+                reason = term.ends(&self.settings.stores) => Some(reason),
+            };
+            self.leading.send_replace(None);
+            term.end().await;
+            let Some(reason) = reason else { return StartError::Stopped };
+            warn!(%reason, "does not lead any more");
+            term = tokio::select! {
+                _ = &mut stopped => return StartError::Stopped,
+                begun = self.begin_again() => match begun {
+                    Ok(term) => term,
+                    Err(error) => return error,
+                },
+            };
+        }
+    }
+
+    async fn begin_again(&self) -> Result<Term, StartError> {
+        loop {
+            let bound = Bound::new(&self.addr.to_string()).await?;
+            match self.begin(bound).await {
+                Ok(term) => return Ok(term),
+                // What passes by itself is waited for.
+                Err(error) if error.may_pass() => {
+                    warn!(error = crate::cli::chain(&error), "could not stand by; trying again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until this process may lead, and begins to.
+    async fn begin(&self, bound: Bound) -> Result<Term, StartError> {
+        let stores = &self.settings.stores;
+        let params = initial_params(stores)?;
+        let store = stores.meta_store.open().await?;
+        let name = self.settings.advertise_addr.clone().unwrap_or_else(|| self.addr.to_string());
+        store.lead(&name).await?;
+        match self.serve(&store, params, bound, name).await {
+            Ok(term) => Ok(term),
+            Err(error) => {
+                store.resign().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        store: &Arc<dyn MetaStore>,
+        params: Params,
+        bound: Bound,
+        name: String,
+    ) -> Result<Term, StartError> {
+        let clock = Arc::new(SystemClock);
+        let manager = manager::open(Arc::clone(store), NewCluster { params }, clock).await?;
+        let info = worker_info(Role::Meta, name);
+        let node = MetaNode::start(manager, self.settings.maintenance, info).await?;
+        let node = Arc::new(node);
+        let listen =
+            |error: std::io::Error| StartError::listen("meta", &self.addr.to_string(), &error);
+        let listener: TcpListener = bound.socket.listen(BACKLOG).map_err(listen)?;
+        let served = rpc::serve(listener, &self.local, Arc::clone(&node)).map_err(listen)?;
+        info!(target: "tidemark::life", addr = %self.addr, "leads");
+        self.leading.send_replace(Some(Arc::clone(&node)));
+        let maintenance = maintain(&node);
+        Ok(Term { store: Arc::clone(store), node, served, maintenance })
+    }
+}
+
+impl Term {
+    /// Resolves, with the reason, when this process must not lead any more.
+    async fn ends(&mut self, stores: &StoreSettings) -> String {
+        let manager = self.node.manager.clone();
+        // The other stores are locked to this process, and to open one anew would learn nothing.
+        let unsure = async {
+            match stores.meta_store {
+                MetaStoreSetting::Etcd(_) => manager.unsure().await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reason = self.store.deposed() => reason,
+            reason = self.served.ended() => reason,
+            () = unsure => "it is not known whether the last commit happened".to_owned(),
+        }
+    }
+
+    async fn end(mut self) {
+        self.maintenance.shutdown().await;
+        self.served.stop().await;
+        self.store.resign().await;
+    }
+}
+
+/// Starts what keeps the data directory in shape.
+fn maintain(node: &Arc<MetaNode>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(node).note_changes_forever());
+    if node.settings().compaction {
+        tasks.spawn(Arc::clone(node).compact_forever());
+    }
+    if node.settings().vacuum_interval_ms > 0 {
+        tasks.spawn(Arc::clone(node).vacuum_forever());
+    }
+    tasks
+}
+
+/// What a new cluster starts with: the settings where there are some, else the defaults.
+fn initial_params(stores: &StoreSettings) -> Result<Params, ParamError> {
+    let mut params = Params::default();
+    for spec in params::PARAMS {
+        if let Some(default) = spec.default {
+            params.set(spec.name, default);
+        }
+    }
+    let given = [
+        (params::STATE_STORE, &stores.state_store),
+        (params::DATA_DIRECTORY, &stores.data_directory),
+        (params::BACKUP_STORAGE_URL, &stores.backup_storage_url),
+        (params::BACKUP_STORAGE_DIRECTORY, &stores.backup_storage_directory),
+    ];
+    for (name, value) in given {
+        params.set(name, &ParamSpec::find(name)?.parse(value)?);
+    }
+    Ok(params)
+}

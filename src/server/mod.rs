@@ -1,0 +1,272 @@
+//! A server: the roles of this process, started and stopped. Roles talk to each other as if they were in
+//! processes of their own.
+
+mod meta_role;
+mod monitor;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::info;
+
+use self::meta_role::{Bound, MetaRole};
+use self::monitor::{Monitor, Watched};
+use crate::compactor::Compactor;
+use crate::config::{self, CompactorSettings, FrontendSettings, Settings};
+use crate::epoch::{Clock as _, SystemClock};
+use crate::frontend::Frontend;
+use crate::frontend::error::SqlError;
+use crate::frontend::pgwire::{self, SqlServer};
+use crate::meta::command::{Role, WorkerInfo};
+use crate::meta::error::MetaError;
+use crate::meta::manager::OpenError;
+use crate::meta::store::StoreError;
+use crate::params::{self, ParamError};
+use crate::rpc::{MetaClient, Replica, RpcError, Worker};
+use crate::storage::{Storage, StorageError};
+use crate::storage_url::{self, StorageUrl};
+
+/// Before the meta role is looked for again.
+const META_PAUSE: Duration = Duration::from_millis(500);
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    sql: Option<SqlServer>,
+    compactor: JoinSet<()>,
+    meta: Option<MetaRole>,
+    monitor: Option<Monitor>,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {what} address {addr}: {reason}")]
+    Listen { what: &'static str, addr: String, reason: String },
+    #[error("the server is stopping")]
+    Stopped,
+    #[error(transparent)]
+    Setting(#[from] ParamError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl StartError {
+    fn listen(what: &'static str, addr: &str, error: &std::io::Error) -> Self {
+        Self::Listen { what, addr: addr.to_owned(), reason: error.to_string() }
+    }
+
+    /// A way out, if there is one to tell.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Listen { what, .. } => {
+                let flag = match *what {
+                    "meta" => "--meta-addr",
+                    "monitor" => "--prometheus-listener-addr",
+                    _ => "--listen-addr",
+                };
+                Some(format!("Stop what uses it, or choose another with {flag}."))
+            }
+            Self::Store(StoreError::InUse { .. }) => {
+                Some("Stop the other server, or start with another --store-directory.".to_owned())
+            }
+            Self::Open(error) => error.hint(),
+            Self::Meta(error) => error.hint.clone(),
+            Self::Rpc(error) => error.hint(),
+            Self::Setting(_) | Self::Store(_) | Self::Sql(_) | Self::Storage(_) | Self::Stopped => {
+                None
+            }
+        }
+    }
+
+    /// Whether the cause may go away by itself: a store or a network that does not answer.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Open(OpenError::Store(error)) => {
+                matches!(error, StoreError::Io { .. } | StoreError::Deposed { .. })
+            }
+            Self::Open(OpenError::Storage(error)) => matches!(error, StorageError::Io { .. }),
+            Self::Meta(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Starts the roles of `settings`. Nothing is touched unless all addresses can be had.
+pub async fn start(settings: Settings) -> Result<Server, StartError> {
+    let sql_listener = match &settings.frontend {
+        Some(frontend) => Some(listen("SQL", &frontend.listen_addr).await?),
+        None => None,
+    };
+    let bound = match &settings.meta {
+        Some(meta) => Some(Bound::new(&meta.listen_addr).await?),
+        None => None,
+    };
+    let leading = watch::Sender::new(None);
+    let replica: Arc<OnceLock<Replica>> = Arc::default();
+    let monitor = match &settings.monitor_addr {
+        Some(addr) => {
+            let watched = Watched {
+                meta: settings.meta.is_some().then(|| leading.subscribe()),
+                replica: Arc::clone(&replica),
+                works: settings.frontend.is_some() || settings.compactor.is_some(),
+            };
+            let listener = listen("monitor", addr).await?;
+            let served = Monitor::serve(listener, watched);
+            Some(served.map_err(|error| StartError::listen("monitor", addr, &error))?)
+        }
+        None => None,
+    };
+    let meta = match settings.meta.clone().zip(bound) {
+        Some((meta, bound)) => Some(MetaRole::start(meta, bound, leading).await?),
+        None => None,
+    };
+    let mut server = Server { sql: None, compactor: JoinSet::new(), meta, monitor };
+    let client = async || server.client(settings.meta_addrs.as_deref()).await;
+    let sql = match settings.frontend.as_ref().zip(sql_listener) {
+        Some((frontend, listener)) => {
+            Some(start_frontend(frontend, listener, client().await?, &replica).await?)
+        }
+        None => None,
+    };
+    let compactor = match &settings.compactor {
+        Some(compactor) => Some(start_compactor(compactor, client().await?, &replica).await?),
+        None => None,
+    };
+    server.sql = sql;
+    server.compactor.extend(compactor.map(|compactor| compactor.run_forever()));
+    Ok(server)
+}
+
+async fn start_frontend(
+    settings: &FrontendSettings,
+    listener: TcpListener,
+    client: MetaClient,
+    replica: &OnceLock<Replica>,
+) -> Result<SqlServer, StartError> {
+    let unlistened =
+        |error: std::io::Error| StartError::listen("SQL", &settings.listen_addr, &error);
+    let addr = listener.local_addr().map_err(unlistened)?;
+    let advertised = settings.advertise_addr.clone().unwrap_or_else(|| addr.to_string());
+    let worker = Worker::start(client, worker_info(Role::Frontend, advertised)).await?;
+    replica.get_or_init(|| worker.replica.clone());
+    let storage = state_store_of(&worker)?;
+    let frontend = Frontend::new(worker, storage, &settings.resources).await?;
+    pgwire::serve(listener, Arc::new(frontend)).map_err(unlistened)
+}
+
+async fn start_compactor(
+    settings: &CompactorSettings,
+    client: MetaClient,
+    replica: &OnceLock<Replica>,
+) -> Result<Arc<Compactor>, StartError> {
+    let worker = Worker::start(client, worker_info(Role::Compactor, String::new())).await?;
+    replica.get_or_init(|| worker.replica.clone());
+    let storage = state_store_of(&worker)?;
+    Ok(Arc::new(Compactor::new(worker, storage, settings.memory_bytes)?))
+}
+
+/// The state store, as the cluster's parameters name it.
+fn state_store_of(worker: &Worker) -> Result<Storage, StartError> {
+    let params = Arc::clone(&worker.replica.state().params);
+    let url = storage_url::without_hummock(params.value(params::STATE_STORE));
+    let url = StorageUrl::parse(url).map_err(StorageError::from)?;
+    Ok(Storage::open_existing(&url)?)
+}
+
+/// What this process says of itself.
+fn worker_info(role: Role, addr: String) -> WorkerInfo {
+    let parallelism = u32::try_from(config::default_parallelism()).unwrap_or(u32::MAX);
+    WorkerInfo {
+        role,
+        addr,
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        started_ms: SystemClock.now_ms(),
+        parallelism,
+        memory_bytes: config::machine_memory_bytes(),
+    }
+}
+
+impl Server {
+    /// A connection to the meta role: that of this process, or, once it is found, that of another.
+    async fn client(&self, addrs: Option<&str>) -> Result<MetaClient, RpcError> {
+        if let Some(meta) = &self.meta {
+            return MetaClient::connect_local(&meta.local, &meta.addr.to_string()).await;
+        }
+        let addrs = addrs.unwrap_or(config::META_ADDR);
+        let mut told = false;
+        loop {
+            match MetaClient::connect(addrs).await {
+                Ok(client) => return Ok(client),
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        info!(target: "tidemark::life", %error, "waiting for the meta role");
+                    }
+                    tokio::time::sleep(META_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    pub fn sql_addr(&self) -> Option<SocketAddr> {
+        self.sql.as_ref().map(|sql| sql.addr)
+    }
+
+    pub fn meta_addr(&self) -> Option<SocketAddr> {
+        self.meta.as_ref().map(|meta| meta.addr)
+    }
+
+    /// Where the metrics are.
+    pub fn monitor_addr(&self) -> Option<SocketAddr> {
+        self.monitor.as_ref().map(|monitor| monitor.addr)
+    }
+
+    /// Ends all connections, then the roles behind them. What was acknowledged is durable already.
+    pub async fn stop(mut self) {
+        if let Some(sql) = self.sql {
+            sql.stop().await;
+        }
+        self.compactor.shutdown().await;
+        if let Some(meta) = self.meta {
+            meta.stop().await;
+        }
+    }
+
+    /// Resolves, with the reason, when a role ends by itself.
+    pub async fn failed(&mut self) -> String {
+        let sql = async {
+            match &mut self.sql {
+                Some(sql) => sql.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        let meta = async {
+            match &mut self.meta {
+                Some(meta) => meta.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reason = sql => reason,
+            reason = meta => reason,
+        }
+    }
+}
+
+async fn listen(what: &'static str, addr: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr).await.map_err(|error| StartError::listen(what, addr, &error))
+}

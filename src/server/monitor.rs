@@ -1,0 +1,129 @@
+//! What others see of this process over HTTP: `/metrics` for Prometheus, `/health` (it is up) and
+//! `/ready` (it can do its work).
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use axum::routing::get;
+use chrono::DateTime;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::meta::MetaNode;
+use crate::meta::command::Role;
+use crate::meta::state::State;
+use crate::metrics;
+use crate::rpc::Replica;
+
+/// How long reading the list of snapshots may hold up an answer.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The HTTP server. It ends with this value.
+#[derive(Debug)]
+pub struct Monitor {
+    pub addr: SocketAddr,
+    _serving: JoinSet<()>,
+}
+
+/// What is told about.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The meta role, where this process may have it.
+    pub meta: Option<watch::Receiver<Option<Arc<MetaNode>>>>,
+    /// The metadata of a worker, once it is there.
+    pub replica: Arc<OnceLock<Replica>>,
+    /// Whether this process is to be a worker.
+    pub works: bool,
+}
+
+impl Monitor {
+    pub fn serve(listener: TcpListener, watched: Watched) -> std::io::Result<Self> {
+        let addr = listener.local_addr()?;
+        let routes = Router::new()
+            .route("/metrics", get(metrics_text))
+            .route("/health", get(async || "up\n"))
+            .route("/ready", get(ready))
+            .with_state(watched);
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            if let Err(error) = axum::serve(listener, routes).await {
+                tracing::warn!(%error, "the monitor ended");
+            }
+        });
+        Ok(Self { addr, _serving: serving })
+    }
+}
+
+async fn ready(Shared(watched): Shared<Watched>) -> (StatusCode, &'static str) {
+    if let Some(meta) = &watched.meta
+        && meta.borrow().is_none()
+    {
+        return (StatusCode::SERVICE_UNAVAILABLE, "standing by\n");
+    }
+    match watched.replica.get() {
+        Some(replica) if !replica.is_followed() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the meta role is lost\n")
+        }
+        None if watched.works => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+        _ => (StatusCode::OK, "ready\n"),
+    }
+}
+
+async fn metrics_text(Shared(watched): Shared<Watched>) -> String {
+    let node = watched.meta.as_ref().and_then(|meta| meta.borrow().clone());
+    if watched.meta.is_some() {
+        metrics::LEADING.set(i64::from(node.is_some()));
+    }
+    if let Some(replica) = watched.replica.get() {
+        metrics::META_CONNECTED.set(i64::from(replica.is_followed()));
+        of_state(&replica.state());
+    }
+    if let Some(node) = node {
+        of_state(&node.manager.state());
+        of_node(&node).await;
+    }
+    metrics::text()
+}
+
+fn of_state(state: &State) {
+    let version = &state.version;
+    metrics::COMMITTED_EPOCH.set(signed(version.max_committed_epoch.as_u64()));
+    metrics::SAFE_EPOCH.set(signed(version.safe_epoch.as_u64()));
+    metrics::DATA_FILES.set(signed(version.file_count() as u64));
+    metrics::DATA_BYTES.set(signed(version.all_files().map(|file| file.sst.size_bytes).sum()));
+}
+
+async fn of_node(node: &MetaNode) {
+    metrics::WRITABLE.set(i64::from(node.manager.is_writable()));
+    let nodes = node.worker_nodes();
+    for (role, name) in
+        [(Role::Meta, "meta"), (Role::Frontend, "frontend"), (Role::Compactor, "compactor")]
+    {
+        let count = nodes.iter().filter(|node| node.info.role == role).count();
+        metrics::WORKERS.with_label_values(&[name]).set(signed(count as u64));
+    }
+    let listed = tokio::time::timeout(LISTING_TIMEOUT, node.list_snapshots()).await;
+    let Ok(Ok(snapshots)) = listed else {
+        metrics::BACKUP_STORAGE_UP.set(0);
+        return;
+    };
+    metrics::BACKUP_STORAGE_UP.set(1);
+    metrics::SNAPSHOTS.set(signed(snapshots.len() as u64));
+    let taken =
+        snapshots.iter().filter_map(|s| DateTime::parse_from_rfc3339(&s.info.created_at).ok());
+    let newest = taken.map(|time| time.timestamp_millis()).max();
+    let now_ms = signed(node.manager.clock().now_ms());
+    let age = newest.map_or(f64::INFINITY, |ms| {
+        Duration::from_millis((now_ms - ms).max(0).unsigned_abs()).as_secs_f64()
+    });
+    metrics::SNAPSHOT_AGE_SECONDS.set(age);
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
