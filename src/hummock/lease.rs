@@ -8,7 +8,11 @@
 //! | `cluster_id` | the cluster whose data this is; no other may start here |
 //! | `generation` | rises whenever a server takes the directory; the one before is deposed |
 //! | `reserved` | exclusive upper bounds: every number below may have been used, none above |
+//! | `incarnation` | which life of the cluster has it: `{"number":…,"id":…}`; absent in the first |
 //! | `backup_locations` | where snapshots of this data may be: `[{"url":…,"directory":…}]` |
+//!
+//! A restore begins a new life. From when its server first takes the directory, no server of an earlier
+//! life starts here any more: it would write beside it, and delete its files.
 //!
 //! It only ever changes by compare-and-swap, so two servers cannot both own the directory, and a
 //! restored cluster that starts at the reserved numbers uses none of them twice. The test reads
@@ -39,10 +43,34 @@ pub struct LeaseRecord {
     pub cluster_id: String,
     pub generation: u64,
     pub reserved: Reserved,
+    #[serde(default, skip_serializing_if = "Incarnation::is_first")]
+    pub incarnation: Incarnation,
     /// Every place whose snapshots may name files of this directory. Kept here, so that no restore
     /// forgets one.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub backup_locations: BTreeSet<StorageLocation>,
+}
+
+/// A life of a cluster. Each restore begins one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Greater than that of every life it may have come from.
+    pub number: u64,
+    /// Tells apart two lives that were begun from the same one.
+    pub id: String,
+}
+
+impl Incarnation {
+    pub fn is_first(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// A life after both of these.
+    #[must_use]
+    pub fn after(&self, other: &Self) -> Self {
+        let number = self.number.max(other.number).saturating_add(1);
+        Self { number, id: uuid::Uuid::new_v4().to_string() }
+    }
 }
 
 /// Exclusive upper bounds of what may have been used.
@@ -63,6 +91,8 @@ pub struct Lease {
     record: LeaseRecord,
     tag: Tag,
     taken_at: Reserved,
+    /// Whether another life of the cluster had the directory before.
+    begins_life: bool,
 }
 
 /// Why the data directory is not ours.
@@ -72,6 +102,8 @@ pub enum LeaseError {
     OtherCluster { cluster_id: String },
     #[error("this server lost the data directory to generation {generation}")]
     Deposed { generation: u64 },
+    #[error("this cluster was restored into another meta store, which has the data directory now")]
+    Superseded { number: u64 },
     #[error("this server lost the data directory: {path} is gone")]
     Gone { path: String },
     #[error("{path} cannot be read: {reason}")]
@@ -89,6 +121,10 @@ impl LeaseError {
             }
             Self::Deposed { .. } => {
                 "another server was started on the same data directory: stop one of the two"
+            }
+            Self::Superseded { .. } => {
+                "start the server on the meta store that was restored; to give that one up, restore a \
+                 meta snapshot again"
             }
             Self::Gone { .. } => "bring the object back from a copy, or restart the server",
             Self::Unreadable { .. } => "bring the object back from a copy, or use a newer release",
@@ -146,19 +182,31 @@ impl Lease {
         }
     }
 
-    /// Takes the data directory for `cluster_id`; whoever had it before is deposed.
+    /// Takes the data directory for a life of a cluster; whoever had it before is deposed.
+    ///
+    /// # Errors
+    /// [`LeaseError::Superseded`] when a later life of the cluster, or another of the same age, has it.
     pub async fn take(
         storage: &Storage,
         data_dir: &str,
         cluster_id: &str,
+        incarnation: &Incarnation,
     ) -> Result<Self, LeaseError> {
         let path = layout::lease(data_dir);
         loop {
             let found = read_tagged(storage, &path).await?;
-            let (record, expected) = match found {
-                None => (LeaseRecord::first(cluster_id), None),
+            let (record, expected, begins_life) = match found {
+                None => {
+                    let incarnation = incarnation.clone();
+                    (LeaseRecord { incarnation, ..LeaseRecord::first(cluster_id) }, None, false)
+                }
                 Some((held, tag)) if held.cluster_id == cluster_id => {
-                    (LeaseRecord { generation: held.generation + 1, ..held }, Some(tag))
+                    let begins_life = held.incarnation != *incarnation;
+                    if begins_life && incarnation.number <= held.incarnation.number {
+                        return Err(LeaseError::Superseded { number: held.incarnation.number });
+                    }
+                    let (generation, incarnation) = (held.generation + 1, incarnation.clone());
+                    (LeaseRecord { generation, incarnation, ..held }, Some(tag), begins_life)
                 }
                 Some((LeaseRecord { cluster_id, .. }, _)) => {
                     return Err(LeaseError::OtherCluster { cluster_id });
@@ -167,7 +215,7 @@ impl Lease {
             match storage.replace(&path, expected.as_ref(), record.to_bytes()).await {
                 Ok(tag) => {
                     let (storage, taken_at) = (storage.clone(), record.reserved);
-                    return Ok(Self { storage, path, record, tag, taken_at });
+                    return Ok(Self { storage, path, record, tag, taken_at, begins_life });
                 }
                 // Somebody else is starting too: each try sees a greater generation.
                 Err(StorageError::Changed { .. }) => {}
@@ -184,6 +232,12 @@ impl Lease {
     /// every number below these, and this server uses none of them.
     pub fn taken_at(&self) -> Reserved {
         self.taken_at
+    }
+
+    /// Whether another life of the cluster had the directory before, so that numbers it has reserved may
+    /// be used by nobody else.
+    pub fn begins_life(&self) -> bool {
+        self.begins_life
     }
 
     /// Every number below these may be used by this server.
@@ -258,6 +312,9 @@ impl Lease {
         if found.cluster_id != self.record.cluster_id {
             return Err(LeaseError::OtherCluster { cluster_id: found.cluster_id });
         }
+        if found.incarnation != self.record.incarnation {
+            return Err(LeaseError::Superseded { number: found.incarnation.number });
+        }
         if found.generation != self.record.generation {
             return Err(LeaseError::Deposed { generation: found.generation });
         }
@@ -274,6 +331,7 @@ impl LeaseRecord {
             cluster_id: cluster_id.to_owned(),
             generation: 1,
             reserved: Reserved::default(),
+            incarnation: Incarnation::default(),
             backup_locations: BTreeSet::new(),
         }
     }
@@ -311,6 +369,8 @@ async fn read_tagged(
 mod tests {
     use super::*;
 
+    static FIRST: Incarnation = Incarnation { number: 0, id: String::new() };
+
     fn needed(sst: u64, epoch_ms: u64) -> Reserved {
         let epoch = Epoch::from_unix_ms(1_700_000_000_000 + epoch_ms);
         Reserved { sst: SstId(sst), epoch, ..Reserved::default() }
@@ -319,22 +379,22 @@ mod tests {
     #[tokio::test]
     async fn a_second_cluster_does_not_get_the_directory() {
         let storage = Storage::in_memory();
-        Lease::take(&storage, "data", "one").await.unwrap();
-        let error = Lease::take(&storage, "data", "two").await.unwrap_err();
+        Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
+        let error = Lease::take(&storage, "data", "two", &FIRST).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "data directory is already used by another cluster with id \"one\""
         );
         assert!(error.hint().is_some());
-        Lease::take(&storage, "other", "two").await.unwrap();
+        Lease::take(&storage, "other", "two", &FIRST).await.unwrap();
     }
 
     #[tokio::test]
     async fn whoever_takes_it_deposes_the_one_before() {
         let storage = Storage::in_memory();
-        let mut first = Lease::take(&storage, "data", "one").await.unwrap();
+        let mut first = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
         first.reserve(needed(5, 0)).await.unwrap();
-        let mut second = Lease::take(&storage, "data", "one").await.unwrap();
+        let mut second = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
         assert_eq!((first.generation(), second.generation()), (1, 2));
         assert_eq!(second.taken_at(), first.reserved());
         assert_eq!(first.taken_at(), Reserved::default());
@@ -349,7 +409,7 @@ mod tests {
     #[tokio::test]
     async fn reservations_go_a_block_further_and_never_back() {
         let storage = Storage::in_memory();
-        let mut lease = Lease::take(&storage, "data", "one").await.unwrap();
+        let mut lease = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
         lease.reserve(needed(5, 0)).await.unwrap();
         let reserved = lease.reserved();
         assert_eq!(reserved.sst, SstId(10_005));
@@ -367,7 +427,7 @@ mod tests {
     #[tokio::test]
     async fn of_two_that_start_at_once_one_is_left() {
         let storage = Storage::in_memory();
-        let takes = (0..6).map(|_| Lease::take(&storage, "data", "one"));
+        let takes = (0..6).map(|_| Lease::take(&storage, "data", "one", &FIRST));
         let mut leases: Vec<_> =
             futures::future::join_all(takes).await.into_iter().map(Result::unwrap).collect();
         let mut held = 0;
@@ -375,6 +435,25 @@ mod tests {
             held += usize::from(lease.check().await.is_ok());
         }
         assert_eq!(held, 1);
+    }
+
+    #[tokio::test]
+    async fn an_earlier_life_never_gets_the_directory_back() {
+        let storage = Storage::in_memory();
+        let mut old = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
+        let (one, other) = (FIRST.after(&FIRST), FIRST.after(&FIRST));
+        let mut restored = Lease::take(&storage, "data", "one", &one).await.unwrap();
+        assert!(restored.begins_life() && !old.begins_life());
+        let error = old.check().await.unwrap_err();
+        assert!(error.to_string().contains("restored into another meta store"), "{error}");
+        for life in [&FIRST, &other] {
+            let error = Lease::take(&storage, "data", "one", life).await.unwrap_err();
+            assert!(matches!(error, LeaseError::Superseded { number: 1 }), "{error:?}");
+        }
+        restored.check().await.unwrap();
+        let again = Lease::take(&storage, "data", "one", &one).await.unwrap();
+        assert!(!again.begins_life());
+        Lease::take(&storage, "data", "one", &one.after(&other)).await.unwrap();
     }
 
     #[tokio::test]
@@ -413,7 +492,7 @@ mod tests {
         let storage = Storage::in_memory();
         let newer = LeaseRecord { format: 2, ..LeaseRecord::first("one") };
         storage.put_new(&layout::lease("data"), newer.to_bytes()).await.unwrap();
-        let error = Lease::take(&storage, "data", "one").await.unwrap_err();
+        let error = Lease::take(&storage, "data", "one", &FIRST).await.unwrap_err();
         assert!(error.to_string().contains("format 2"), "{error}");
     }
 }

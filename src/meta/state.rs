@@ -14,6 +14,7 @@ use super::keys;
 use super::store::{Operation, Pair};
 use crate::catalog::{Catalog, CatalogChange, Relation, Schema};
 use crate::epoch::Epoch;
+use crate::hummock::lease::Incarnation;
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::{ObjectId, SnapshotId, SstId};
 use crate::params::Params;
@@ -33,6 +34,8 @@ pub struct State {
     pub next: NextIds,
     /// No epoch at or below this one may be used: another life of this cluster may have had it.
     pub epoch_floor: Epoch,
+    /// Each restore begins a new life.
+    pub incarnation: Incarnation,
     /// Pairs this build has no name for, kept as they are: nothing may get lost in a snapshot.
     pub other: Arc<BTreeMap<String, Bytes>>,
 }
@@ -84,6 +87,7 @@ impl State {
             version: Arc::new(Version::empty(epoch)),
             next: NextIds { object: ObjectId(1), sst: SstId(1), snapshot: SnapshotId(1) },
             epoch_floor: Epoch::ZERO,
+            incarnation: Incarnation::default(),
             other: Arc::default(),
         }
     }
@@ -122,6 +126,7 @@ impl State {
             version: Arc::new(self.version.apply(&change.delta)),
             next: change.next,
             epoch_floor: self.epoch_floor,
+            incarnation: self.incarnation.clone(),
             other: Arc::clone(&self.other),
         }
     }
@@ -135,6 +140,9 @@ impl State {
             json_pair(keys::NEXT_IDS.to_owned(), &self.next),
             json_pair(keys::EPOCH_FLOOR.to_owned(), &self.epoch_floor),
         ];
+        if !self.incarnation.is_first() {
+            pairs.push(json_pair(keys::INCARNATION.to_owned(), &self.incarnation));
+        }
         pairs.extend(self.catalog.all_schemas().map(|s| schema_pair(s)));
         pairs.extend(self.catalog.all_relations().map(|r| relation_pair(r)));
         let params = self.params.iter();
@@ -159,6 +167,7 @@ impl State {
             version: Arc::new(version),
             next: required(pairs, keys::NEXT_IDS)?,
             epoch_floor: required(pairs, keys::EPOCH_FLOOR)?,
+            incarnation: optional(pairs, keys::INCARNATION)?.unwrap_or_default(),
             other: Arc::new(other_pairs(pairs)),
         })
     }
@@ -246,8 +255,11 @@ fn relation_pair(relation: &Relation) -> Pair {
 }
 
 fn required<T: DeserializeOwned>(pairs: &[Pair], key: &'static str) -> Result<T, StateError> {
-    let pair = pairs.iter().find(|p| p.key == key).ok_or(StateError::Missing(key))?;
-    decode_value(pair)
+    optional(pairs, key)?.ok_or(StateError::Missing(key))
+}
+
+fn optional<T: DeserializeOwned>(pairs: &[Pair], key: &str) -> Result<Option<T>, StateError> {
+    pairs.iter().find(|p| p.key == key).map(decode_value).transpose()
 }
 
 /// Reads the JSON value of a pair.

@@ -108,6 +108,10 @@ impl StartError {
 
 /// Starts the roles of `settings`. Nothing is touched unless all addresses can be had.
 pub async fn start(settings: Settings) -> Result<Server, StartError> {
+    Box::pin(start_roles(settings)).await
+}
+
+async fn start_roles(settings: Settings) -> Result<Server, StartError> {
     let sql_listener = match &settings.frontend {
         Some(frontend) => Some(listen("SQL", &frontend.listen_addr).await?),
         None => None,

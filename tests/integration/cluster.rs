@@ -113,9 +113,11 @@ async fn frontends_see_one_database_and_show_the_cluster() {
         .await;
     }
     wait_until("the compactor compacts", async || {
-        let files =
-            sql(&two, "SELECT count(*) FROM rw_catalog.rw_hummock_sstables WHERE died IS NULL")
-                .await;
+        let files = sql(
+            &two,
+            "SELECT count(*) FROM rw_catalog.rw_hummock_sstables WHERE died_epoch IS NULL",
+        )
+        .await;
         (files.parse::<u32>().unwrap() < 20).then_some(())
     })
     .await;

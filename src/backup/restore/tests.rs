@@ -4,11 +4,12 @@ use object_store::path::Path;
 
 use super::*;
 use crate::backup::{create_snapshot, sample};
-use crate::hummock::lease::Lease;
+use crate::hummock::lease::{Incarnation, Lease};
 use crate::id::{ObjectId, VersionId};
 use crate::meta::store::{MemoryStore, Operation, SqliteStore, Txn};
 use sample::{CLUSTER_ID, CREATED_AT, DATA_DIR};
 
+const FIRST: Incarnation = Incarnation { number: 0, id: String::new() };
 const QUIET: Progress<'_> = &|_, _| {};
 
 /// A cluster with a snapshot, all in one memory store.
@@ -113,7 +114,7 @@ async fn a_restore_brings_everything_back() {
 async fn ids_go_on_above_all_that_may_have_been_used() {
     let world = World::new().await;
     world.take(5).await;
-    let mut lease = Lease::take(&world.storage, DATA_DIR, CLUSTER_ID).await.unwrap();
+    let mut lease = Lease::take(&world.storage, DATA_DIR, CLUSTER_ID, &FIRST).await.unwrap();
     let needed = Reserved {
         object: ObjectId(1000),
         sst: SstId(70_000),
@@ -218,7 +219,7 @@ async fn data_files_that_are_gone_or_damaged_are_named() {
 #[tokio::test]
 async fn a_data_directory_of_another_cluster_is_refused() {
     let world = World::new().await;
-    Lease::take(&world.storage, DATA_DIR, "another").await.unwrap();
+    Lease::take(&world.storage, DATA_DIR, "another", &FIRST).await.unwrap();
     world.refuses(world.request(1), "another cluster with id \"another\"").await;
 }
 

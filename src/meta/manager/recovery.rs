@@ -12,12 +12,12 @@ use crate::catalog::{CatalogChange, PUBLIC, Schema};
 use crate::epoch::{Clock, Epoch, Lifetime};
 use crate::hummock::HummockError;
 use crate::hummock::checkpoint::{self, Checkpoint};
-use crate::hummock::lease::{Lease, LeaseError};
+use crate::hummock::lease::{Lease, LeaseError, Reserved};
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::{ObjectId, VersionId};
 use crate::meta::keys;
-use crate::meta::state::{State, StateError, decode_value, json_pair};
-use crate::meta::store::{MetaStore, Pair, StoreError};
+use crate::meta::state::{NextIds, State, StateError, decode_value, json_pair, put};
+use crate::meta::store::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::params::{self, Params};
 use crate::storage::{Storage, StorageError};
 use crate::storage_url::{self, StorageUrl, StorageUrlError};
@@ -85,7 +85,7 @@ pub async fn open(
     let (state, mut lease, checkpointed) = if pairs.is_empty() {
         create(&*store, &state_store, &data_directory, params, &*clock).await?
     } else {
-        recover(&pairs, &state_store, &data_directory).await?
+        recover(&*store, &pairs, &state_store, &data_directory).await?
     };
     lease.add_backup_location(&state.params.backup_location()).await?;
     let published = Arc::new(Published::new(Arc::clone(&state)));
@@ -158,13 +158,15 @@ async fn create(
     pairs.push(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint));
     store.fill(pairs).await?;
     // Last, so that a crash before leaves no directory that belongs to a cluster nobody has.
-    let lease = Lease::take(state_store, data_directory, &state.cluster_id).await?;
+    let lease =
+        Lease::take(state_store, data_directory, &state.cluster_id, &state.incarnation).await?;
     info!(cluster = %state.cluster_id, "new cluster");
     let version = state.version.id;
     Ok((Arc::new(state), lease, version))
 }
 
 async fn recover(
+    store: &dyn MetaStore,
     pairs: &[Pair],
     state_store: &Storage,
     data_directory: &str,
@@ -187,8 +189,55 @@ async fn recover(
         version = version.apply(&delta);
     }
     version.check()?;
-    let lease = Lease::take(state_store, data_directory, &state.cluster_id).await?;
     let state = State { version: Arc::new(version), ..state };
+    let lease =
+        Lease::take(state_store, data_directory, &state.cluster_id, &state.incarnation).await?;
+    let (state, checkpoint) = if lease.begins_life() {
+        above(lease.taken_at(), state, checkpoint, store, pairs, state_store, data_directory)
+            .await?
+    } else {
+        (state, checkpoint)
+    };
     info!(cluster = %state.cluster_id, version = %state.version.id, "recovered");
     Ok((Arc::new(state), lease, checkpoint.version_id))
+}
+
+/// The state of a restored cluster, moved above every number that the life before it may have used. That
+/// one may have gone on after the restore was planned.
+async fn above(
+    reserved: Reserved,
+    state: State,
+    checkpoint: Checkpoint,
+    store: &dyn MetaStore,
+    pairs: &[Pair],
+    state_store: &Storage,
+    data_directory: &str,
+) -> Result<(State, Checkpoint), OpenError> {
+    let next = NextIds {
+        object: state.next.object.max(reserved.object),
+        sst: state.next.sst.max(reserved.sst),
+        snapshot: state.next.snapshot.max(reserved.snapshot),
+    };
+    let mut version = Version::clone(&state.version);
+    version.id = version.id.max(reserved.version);
+    let epoch_floor = state.epoch_floor.max(reserved.epoch);
+    let is_above = next == state.next && version.id == state.version.id;
+    if is_above && epoch_floor == state.epoch_floor {
+        return Ok((state, checkpoint));
+    }
+    let checkpoint = checkpoint::write(state_store, data_directory, &version).await?;
+    let revision = json_pair(keys::REVISION.to_owned(), &state.revision);
+    let deltas = pairs.iter().filter(|pair| pair.key.starts_with(keys::VERSION_DELTA_PREFIX));
+    let mut operations: Vec<Operation> =
+        deltas.map(|pair| Operation::Delete { key: pair.key.clone() }).collect();
+    operations.extend([
+        put(json_pair(keys::REVISION.to_owned(), &(state.revision + 1))),
+        put(json_pair(keys::NEXT_IDS.to_owned(), &next)),
+        put(json_pair(keys::EPOCH_FLOOR.to_owned(), &epoch_floor)),
+        put(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint)),
+    ]);
+    let same = Precondition::Equals { key: revision.key, value: revision.value };
+    store.commit(Txn { preconditions: vec![same], operations }).await?;
+    let (version, revision) = (Arc::new(version), state.revision + 1);
+    Ok((State { next, version, epoch_floor, revision, ..state }, checkpoint))
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use super::recent_keys::RecentKeys;
@@ -23,6 +25,8 @@ use crate::storage::Storage;
 
 /// Deltas after which a new checkpoint of the version is written, at the earliest.
 const DELTAS_PER_CHECKPOINT: u64 = 1000;
+/// How often it is looked whether the data directory is still ours.
+const LEASE_CHECK_PAUSE: Duration = Duration::from_secs(1);
 /// Data commits that share one transaction at most.
 const GROUP_MAX: usize = 256;
 
@@ -47,7 +51,19 @@ pub(super) struct Writer {
 impl Writer {
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut waiting = Vec::new();
-        while requests.recv_many(&mut waiting, GROUP_MAX).await > 0 {
+        let mut checks = tokio::time::interval(LEASE_CHECK_PAUSE);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let received = tokio::select! {
+                received = requests.recv_many(&mut waiting, GROUP_MAX) => received,
+                _ = checks.tick() => {
+                    self.check_lease().await;
+                    continue;
+                }
+            };
+            if received == 0 {
+                return;
+            }
             let mut writes = Vec::new();
             for request in waiting.drain(..) {
                 match request {
@@ -60,6 +76,19 @@ impl Writer {
             }
             self.commit_writes(writes).await;
             self.checkpoint_if_due().await;
+        }
+    }
+
+    /// Looks whether the data directory is still ours: another may have taken it, and this server has
+    /// numbers left that it would not have to ask for.
+    async fn check_lease(&mut self) {
+        if self.halted.is_none()
+            && let Err(error) = self.lease.check().await
+        {
+            let error = self.lease_error(error);
+            if self.halted.is_some() {
+                warn!(%error, "no more writes");
+            }
         }
     }
 
@@ -298,7 +327,9 @@ impl Writer {
     /// Who lost the data directory writes no more.
     fn lease_error(&mut self, error: LeaseError) -> MetaError {
         match error {
-            LeaseError::Deposed { .. } => {
+            LeaseError::Deposed { .. }
+            | LeaseError::Superseded { .. }
+            | LeaseError::OtherCluster { .. } => {
                 self.halt(error.to_string());
                 MetaError::new(ErrorKind::Deposed, error.to_string())
             }

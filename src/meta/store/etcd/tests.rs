@@ -29,6 +29,20 @@ impl One {
     }
 }
 
+/// A cluster of three members.
+fn start_three(dir: &std::path::Path) -> Vec<Etcd> {
+    let names = ["one", "two", "three"];
+    let peers = names.map(|_| format!("http://{}", server::free_addr()));
+    let cluster: Vec<_> = names.iter().zip(&peers).map(|(n, p)| format!("{n}={p}")).collect();
+    let cluster = cluster.join(",");
+    let spawn = |(name, peer): (&&str, &String)| {
+        Etcd::spawn(&dir.join(name), name, "http", peer, &cluster, &[])
+    };
+    let members: Vec<Etcd> = names.iter().zip(&peers).map(spawn).collect();
+    members.iter().for_each(Etcd::wait);
+    members
+}
+
 fn settings(endpoints: &[String]) -> EtcdSettings {
     let endpoints = endpoints.iter().map(|addr| format!("http://{addr}")).collect();
     EtcdSettings { endpoints, user: None, tls: EtcdTls::default() }
@@ -157,7 +171,7 @@ async fn listings_see_whole_transactions_while_etcd_forgets_its_past() {
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_when_etcd_changes_its_leader() {
     let dir = tempfile::tempdir().unwrap();
-    let mut members = Etcd::start_three(dir.path());
+    let mut members = start_three(dir.path());
     let endpoints: Vec<String> = members.iter().map(Etcd::endpoint).collect();
     let store = connect(&endpoints).await;
     store.lead("here").await.unwrap();
