@@ -7,6 +7,7 @@
 //! | `lease.json` | the data directory |
 //! | `<id>.snapshot` | a backup directory |
 //! | `manifest.json` | a backup directory |
+//! | `data/<id>.data` | a backup directory: copies of data files |
 //!
 //! Names that begin with a dot are locks and probes of [`crate::storage`]; no listing shows them.
 
@@ -22,6 +23,11 @@ pub fn sst(data_dir: &str, id: SstId) -> Path {
 /// The data file whose object this is.
 pub fn parse_sst(path: &Path) -> Option<SstId> {
     parse_number(path, ".data").map(SstId)
+}
+
+/// The data file of this directory whose object this is.
+pub fn parse_sst_in(data_dir: &str, path: &Path) -> Option<SstId> {
+    parse_sst(path).filter(|id| sst(data_dir, *id) == *path)
 }
 
 /// A checkpoint of the version. The nonce makes the name new even where a version id is not.
@@ -54,6 +60,11 @@ pub fn parse_snapshot(path: &Path) -> Option<SnapshotId> {
 /// Which meta snapshots exist.
 pub fn manifest(backup_dir: &str) -> Path {
     directory(backup_dir).join("manifest.json")
+}
+
+/// Where the copies of data files are that snapshots with copies name: a data directory like any other.
+pub fn copies(backup_dir: &str) -> String {
+    directory(backup_dir).join("data").to_string()
 }
 
 /// A directory as configured, as a path of objects.

@@ -194,6 +194,12 @@ impl Params {
         StorageLocation::new(value(BACKUP_STORAGE_URL), value(BACKUP_STORAGE_DIRECTORY))
     }
 
+    /// Where the data is.
+    pub fn data_location(&self) -> StorageLocation {
+        let url = storage_url::without_hummock(self.value(STATE_STORE));
+        StorageLocation::new(url, self.value(DATA_DIRECTORY))
+    }
+
     pub fn retention_ms(&self) -> u64 {
         self.value(TIME_TRAVEL_RETENTION_MS).parse().unwrap_or(RETENTION_MS_MIN)
     }

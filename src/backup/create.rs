@@ -1,9 +1,12 @@
 //! Taking and deleting snapshots. A listed snapshot is always whole: the manifest comes last when one
-//! is taken, first when one is deleted.
+//! is taken, first when one is deleted. Copies of data files come before both, and go after both.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
+use super::copy::{CopyPlan, copy_files};
+use super::listing::Listing;
 use super::manifest::{Manifest, ManifestEntry, SnapshotInfo};
+use super::verify::{self, Subset};
 use super::{BackupError, OpenLocation, snapshot};
 use crate::id::{SnapshotId, SstId};
 use crate::layout;
@@ -19,13 +22,50 @@ pub async fn create_snapshot(
     id: SnapshotId,
 ) -> Result<ManifestEntry, BackupError> {
     let info = SnapshotInfo::of(state, id, remarks, created_at);
-    Manifest::read(&location.storage, &location.directory)
-        .await?
-        .accepts(location, &info.cluster_id)?;
-    let path = layout::snapshot(&location.directory, id);
+    check_cluster(location, &info).await?;
+    write_and_list(location, state, info).await
+}
+
+/// The same, with a copy of every data file it names beside it: those of `data` that are not there
+/// yet. The snapshot is listed when all of them are.
+pub async fn create_snapshot_with_copies(
+    location: &OpenLocation,
+    state: &State,
+    remarks: Option<String>,
+    created_at: String,
+    id: SnapshotId,
+    data: &OpenLocation,
+) -> Result<ManifestEntry, BackupError> {
+    let info = SnapshotInfo { copy_data: true, ..SnapshotInfo::of(state, id, remarks, created_at) };
+    check_cluster(location, &info).await?;
+    let copies = location.copies();
+    let plan = CopyPlan::new(&state.version, &Listing::of(&copies).await?, &copies.to_string())?;
+    copy_files(&plan, data, &copies, &|_, _| {}).await?;
+    // Once more: what another server deletes here meanwhile must not be missed only at a restore.
+    let listed = Listing::of(&copies).await?;
+    verify::sizes(&state.version, &listed, Subset::ALL, &|_, _| {})?;
+    write_and_list(location, state, info).await
+}
+
+async fn check_cluster(location: &OpenLocation, info: &SnapshotInfo) -> Result<(), BackupError> {
+    let manifest = Manifest::read(&location.storage, &location.directory).await?;
+    manifest.accepts(location, &info.cluster_id)
+}
+
+async fn write_and_list(
+    location: &OpenLocation,
+    state: &State,
+    info: SnapshotInfo,
+) -> Result<ManifestEntry, BackupError> {
+    let path = layout::snapshot(&location.directory, info.id);
     let pairs = state.encode_without_version();
     let written = snapshot::write(&location.storage, &path, pairs, &state.version, &info).await?;
-    let entry = ManifestEntry { info, size_bytes: written.size_bytes, sha256: written.sha256 };
+    let entry = ManifestEntry {
+        info,
+        size_bytes: written.size_bytes,
+        sha256: written.sha256,
+        verification: None,
+    };
     match Manifest::add(location, &entry).await {
         Ok(_) => Ok(entry),
         Err(error) => settle_unlisted(location, entry, error).await,
@@ -61,7 +101,7 @@ pub async fn files_of(
     let path = layout::snapshot(&location.directory, entry.info.id);
     let reader = snapshot::SnapshotReader::open(&location.storage, &path, Some(entry)).await?;
     let version = reader.version().await?;
-    let files = super::verify::objects_of(&version);
+    let files = verify::objects_of(&version);
     Ok(files.map(|file| (file.sst.id, file.sst.size_bytes)).collect())
 }
 
@@ -73,9 +113,31 @@ pub async fn delete_snapshots(
     if ids.is_empty() {
         return Ok(());
     }
-    Manifest::remove(location, ids).await?;
+    let before = Manifest::read(&location.storage, &location.directory).await?;
+    let after = Manifest::remove(location, ids).await?;
     for id in ids.iter().copied().collect::<BTreeSet<_>>() {
         location.storage.delete(&layout::snapshot(&location.directory, id)).await?;
+    }
+    let had_copies = ids.iter().filter_map(|id| before.entry(*id)).any(|e| e.info.copy_data);
+    if had_copies && let Err(error) = delete_unnamed_copies(location, &after).await {
+        tracing::warn!(%error, %location, "copies of data files stay until a snapshot is deleted");
+    }
+    Ok(())
+}
+
+/// Deletes the copies that no listed snapshot with copies names: those of deleted snapshots, and what a
+/// backup that failed had copied.
+async fn delete_unnamed_copies(
+    location: &OpenLocation,
+    manifest: &Manifest,
+) -> Result<(), BackupError> {
+    let mut named = HashSet::new();
+    for entry in manifest.snapshot_metadata.iter().filter(|entry| entry.info.copy_data) {
+        named.extend(files_of(location, entry).await?.into_iter().map(|(sst, _)| sst));
+    }
+    let copies = location.copies();
+    for sst in Listing::of(&copies).await?.files.into_keys().filter(|sst| !named.contains(sst)) {
+        copies.storage.delete(&layout::sst(&copies.directory, sst)).await?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use crate::hummock::lease::LeaseError;
 use crate::id::SnapshotId;
 use crate::meta::state::StateError;
 use crate::meta::store::StoreError;
+use crate::params::ParamError;
 use crate::storage::StorageError;
 
 /// Some texts are those that users of RisingWave know and scripts look for.
@@ -40,6 +41,10 @@ pub enum BackupError {
     ObjectsMissing { count: usize, shown: String },
     #[error("referenced objects are damaged: {{{shown}}}, {count} in all")]
     ObjectsDamaged { count: usize, shown: String },
+    #[error("{location} has other files of the same names: {{{shown}}}, {count} in all")]
+    ObjectsInTheWay { location: String, count: usize, shown: String },
+    #[error(transparent)]
+    Param(#[from] ParamError),
     #[error(transparent)]
     Lease(#[from] LeaseError),
     #[error(transparent)]
@@ -64,7 +69,11 @@ impl BackupError {
                 return Some(format!("{store} holds a cluster already: restore into a new store"));
             }
             Self::UrlMismatch { snapshot, .. } | Self::DirectoryMismatch { snapshot, .. } => {
-                return Some(format!("the data of this snapshot is in {snapshot}: pass that"));
+                return Some(format!(
+                    "the data of this snapshot is in {snapshot}: pass that, or \
+                     --overwrite-hummock-storage-endpoint where its files were copied, or --copy-data to \
+                     copy them"
+                ));
             }
             Self::Lease(error) => return error.hint(),
             Self::Exists { .. } => "take the snapshot again: it gets the next id",
@@ -75,11 +84,13 @@ impl BackupError {
             Self::ObjectsMissing { .. } | Self::ObjectsDamaged { .. } => {
                 "bring the objects back from a copy of the data directory, or use another snapshot"
             }
+            Self::ObjectsInTheWay { .. } => "choose a directory that no other cluster has used",
             Self::Storage(error) if error.is_full() => "free space there, then try again",
             Self::Storage(_)
             | Self::Hummock(_)
             | Self::State(_)
             | Self::Store(_)
+            | Self::Param(_)
             | Self::Encode { .. } => return None,
         };
         Some(hint.to_owned())

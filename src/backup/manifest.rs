@@ -15,6 +15,7 @@ use std::ops::Deref;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::verify::Verification;
 use super::{BackupError, OpenLocation};
 use crate::epoch::Epoch;
 use crate::id::{SnapshotId, VersionId};
@@ -45,6 +46,9 @@ pub struct ManifestEntry {
     /// Of the whole `.snapshot` object, in hex.
     #[serde(default)]
     pub sha256: String,
+    /// What the last look at it found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
 }
 
 /// What a snapshot says of itself.
@@ -73,6 +77,9 @@ pub struct SnapshotInfo {
     pub sst_count: u64,
     #[serde(default)]
     pub data_bytes: u64,
+    /// The backup directory has copies of the data files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copy_data: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +120,7 @@ impl SnapshotInfo {
             created_at,
             sst_count: super::verify::objects_of(version).count() as u64,
             data_bytes: super::verify::objects_of(version).map(|file| file.sst.size_bytes).sum(),
+            copy_data: false,
         }
     }
 }
@@ -177,6 +185,26 @@ impl Manifest {
             manifest.snapshot_metadata.push(entry.clone());
             manifest.next_snapshot_id =
                 manifest.next_snapshot_id.max(SnapshotId(id.0.saturating_add(1)));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes down what a look at a snapshot found, if that is still listed.
+    pub async fn remember(
+        location: &OpenLocation,
+        seen: &ManifestEntry,
+        verification: &Verification,
+    ) -> Result<Self, BackupError> {
+        update(location, |manifest| {
+            let known = manifest.ids();
+            let mut entries = manifest.snapshot_metadata.iter_mut();
+            let listed = entries.find(|e| e.info.id == seen.info.id && e.sha256 == seen.sha256);
+            let Some(entry) = listed else {
+                let (unknown, location) = (vec![seen.info.id], location.to_string());
+                return Err(BackupError::UnknownSnapshots { unknown, location, known });
+            };
+            entry.verification = Some(verification.clone());
             Ok(())
         })
         .await
@@ -263,7 +291,7 @@ mod tests {
         let remarks = Some("nightly".to_owned());
         let info = SnapshotInfo::of(&sample::state(), SnapshotId(id), remarks, created_at);
         let info = SnapshotInfo { rw_version: Some("0.1.0".to_owned()), ..info };
-        ManifestEntry { info, size_bytes: 1234, sha256: "ab".repeat(32) }
+        ManifestEntry { info, size_bytes: 1234, sha256: "ab".repeat(32), verification: None }
     }
 
     fn memory() -> OpenLocation {

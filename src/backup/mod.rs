@@ -4,21 +4,29 @@
 //! manifest beside it says which snapshots exist ([`manifest`]). On create the object comes first and
 //! the manifest last, on delete the other way round, so a listed snapshot is always whole.
 //! A restore is planned, shown, verified and applied ([`restore`], [`verify`]).
+//!
+//! A snapshot may also have copies of the data files it names, beside it in the backup directory
+//! ([`copy`]); then it outlives the data directory.
 
+pub mod copy;
 mod create;
 mod error;
+pub mod listing;
 pub mod manifest;
 pub mod restore;
 pub mod snapshot;
 pub mod verify;
 
-pub use create::{create_snapshot, delete_snapshots, files_of, next_snapshot_id};
+pub use create::{
+    create_snapshot, create_snapshot_with_copies, delete_snapshots, files_of, next_snapshot_id,
+};
 pub use error::BackupError;
 pub use manifest::{Manifest, ManifestEntry, SnapshotInfo, TableInfo};
 pub use snapshot::SnapshotReader;
 
 use std::fmt;
 
+use crate::layout;
 use crate::storage::{Storage, StorageLocation};
 
 /// A place for snapshots, open.
@@ -40,11 +48,23 @@ impl OpenLocation {
         let storage = location.open_existing()?;
         Ok(Self { storage, directory: location.directory.clone() })
     }
+
+    /// Where the copies of data files are that snapshots of this place name.
+    #[must_use]
+    pub fn copies(&self) -> Self {
+        let (storage, directory) = (self.storage.clone(), layout::copies(&self.directory));
+        Self { storage, directory }
+    }
+
+    /// The place, as a URL and a directory; holds its credentials.
+    pub fn place(&self) -> StorageLocation {
+        StorageLocation::new(self.storage.url().to_string(), self.directory.clone())
+    }
 }
 
 impl fmt::Display for OpenLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.storage.name_of(&crate::layout::directory(&self.directory)))
+        f.write_str(&self.storage.name_of(&layout::directory(&self.directory)))
     }
 }
 

@@ -5,8 +5,10 @@ use clap::Args;
 use super::output::{self, Table};
 use super::{CtlError, say};
 use crate::backup::manifest::ManifestEntry;
+use crate::backup::verify::Verification;
 use crate::epoch::Epoch;
 use crate::id::SnapshotId;
+use crate::meta::command::BackupOptions;
 use crate::rpc::MetaClient;
 
 /// Where the running cluster is.
@@ -24,6 +26,9 @@ pub(super) struct BackupArgs {
     /// A note to be kept with the snapshot
     #[arg(long)]
     remarks: Option<String>,
+    /// Also copy the data files into the backup storage, those that are not there yet
+    #[arg(long)]
+    copy_data: bool,
 }
 
 #[derive(Args)]
@@ -67,7 +72,8 @@ impl Cluster {
 }
 
 pub(super) async fn backup(args: BackupArgs) -> Result<(), CtlError> {
-    let entry = args.cluster.connect().await?.backup(args.remarks).await?;
+    let BackupArgs { cluster, remarks, copy_data } = args;
+    let entry = cluster.connect().await?.backup(BackupOptions { remarks, copy_data }).await?;
     // Scripts take the id from the end of this line.
     say(&format!("backup job succeeded: job {}", entry.info.id))?;
     Ok(())
@@ -103,9 +109,17 @@ fn table(entries: &[ManifestEntry]) -> Table {
         "safe_epoch",
         "max_committed_epoch",
         "max_committed_epoch_ts",
+        "copy_data",
+        "verified_at",
+        "verify_level",
+        "verify_coverage",
+        "verify_result",
     ]);
     for entry in entries {
         let info = &entry.info;
+        let verified = |told: fn(&Verification) -> String| {
+            entry.verification.as_ref().map(told).unwrap_or_default()
+        };
         table.push(vec![
             info.id.to_string(),
             info.created_at.clone(),
@@ -116,6 +130,11 @@ fn table(entries: &[ManifestEntry]) -> Table {
             info.safe_epoch.to_string(),
             info.max_committed_epoch.to_string(),
             timestamp(info.max_committed_epoch),
+            if info.copy_data { "t" } else { "f" }.to_owned(),
+            verified(|v| v.verified_at.clone()),
+            verified(|v| v.level.name().to_owned()),
+            verified(|v| v.coverage.to_string()),
+            verified(ToString::to_string),
         ]);
     }
     table

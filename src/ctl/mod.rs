@@ -1,9 +1,12 @@
 //! `risectl`: what an operator does to a cluster. `meta.rs` talks to a running server, `restore.rs` needs none.
 
+mod drill;
 mod hummock;
 mod meta;
 pub mod output;
 mod restore;
+mod selftest;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -15,6 +18,9 @@ use crate::cli;
 use crate::config::ConfigError;
 use crate::meta::store::StoreError;
 use crate::rpc::RpcError;
+
+/// Exit code of a check that could not be made.
+const COULD_NOT_VERIFY: u8 = 2;
 
 /// The arguments of `risectl`.
 #[derive(Args)]
@@ -30,6 +36,8 @@ enum CtlCommand {
     Hummock(HummockArgs),
     /// Commands for Meta
     Meta(MetaArgs),
+    /// Try what a storage can do: the probe a server makes when it starts
+    Selftest(selftest::SelftestArgs),
 }
 
 #[derive(Args)]
@@ -62,12 +70,16 @@ enum MetaCommand {
     BackupMeta(meta::BackupArgs),
     /// List the meta snapshots
     ListMetaSnapshots(meta::ListArgs),
+    /// Check that meta snapshots, and the data files they name, are as they were written
+    VerifyMetaSnapshot(verify::VerifyArgs),
     /// Delete meta snapshots
     DeleteMetaSnapshots(meta::DeleteArgs),
     /// List every place whose snapshots hold data files
     ListBackupLocations(hummock::LocationsArgs),
     /// Give up the snapshots of a place: what only they hold may be deleted
     ForgetBackupLocation(hummock::ForgetLocationArgs),
+    /// Rehearse a restore in a scratch store, with queries, and say how long each step took
+    Drill(drill::DrillArgs),
     /// Restore meta by recovering from a meta snapshot; the server must be stopped
     RestoreMeta(Box<restore::RestoreArgs>),
 }
@@ -87,6 +99,15 @@ pub enum CtlError {
     Unsupported { flag: &'static str },
     #[error("--meta-store-type does not say which meta store to restore into")]
     NoTarget,
+    #[error("the restored cluster does not answer")]
+    Drill(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("{place} does not do {missing} of the things that are needed")]
+    Incapable { place: String, missing: usize },
+    #[error("{count} of the meta snapshots are damaged")]
+    Damaged { count: usize },
+    /// Nothing is known to be wrong, and nothing to be well.
+    #[error("could not verify: {reason}")]
+    CouldNotVerify { reason: String, hint: Option<String> },
     #[error("could not print the result")]
     Print(#[from] io::Error),
     #[error("could not write the result as JSON")]
@@ -108,7 +129,22 @@ impl CtlError {
                 "give --meta-store-type sqlite --sql-endpoint PATH, or --dry-run to look only"
                     .to_owned(),
             ),
-            Self::Store(_) | Self::Print(_) | Self::Json(_) => None,
+            Self::Damaged { .. } => Some(
+                "bring the files back from a copy, or take a new snapshot while the cluster is well"
+                    .to_owned(),
+            ),
+            Self::Incapable { .. } => Some(
+                "a server does not start on it: use a store that honours conditional writes".to_owned(),
+            ),
+            Self::CouldNotVerify { hint, .. } => hint.clone(),
+            Self::Drill(_) | Self::Store(_) | Self::Print(_) | Self::Json(_) => None,
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::CouldNotVerify { .. } => ExitCode::from(COULD_NOT_VERIFY),
+            _ => ExitCode::FAILURE,
         }
     }
 }
@@ -121,7 +157,10 @@ pub fn main(program: &str, args: CtlArgs) -> ExitCode {
     };
     match runtime.block_on(run(args)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => cli::fail(program, &error, error.hint()),
+        Err(error) => {
+            cli::fail(program, &error, error.hint());
+            error.exit_code()
+        }
     }
 }
 
@@ -129,13 +168,16 @@ async fn run(args: CtlArgs) -> Result<(), CtlError> {
     let args = match args.command {
         CtlCommand::Hummock(args) => return run_hummock(args.command).await,
         CtlCommand::Meta(args) => args,
+        CtlCommand::Selftest(args) => return selftest::run(args).await,
     };
     match args.command {
         MetaCommand::BackupMeta(args) => meta::backup(args).await,
         MetaCommand::ListMetaSnapshots(args) => meta::list(args).await,
+        MetaCommand::VerifyMetaSnapshot(args) => verify::run(args).await,
         MetaCommand::DeleteMetaSnapshots(args) => meta::delete(args).await,
         MetaCommand::ListBackupLocations(args) => hummock::locations(args).await,
         MetaCommand::ForgetBackupLocation(args) => hummock::forget_location(args).await,
+        MetaCommand::Drill(args) => drill::run(args).await,
         MetaCommand::RestoreMeta(args) => restore::run(*args).await,
     }
 }
@@ -171,7 +213,9 @@ mod tests {
         let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())?;
         match cli.ctl.command {
             CtlCommand::Meta(args) => Ok(args.command),
-            CtlCommand::Hummock(_) => Err("a command of hummock".to_owned()),
+            CtlCommand::Hummock(_) | CtlCommand::Selftest(_) => {
+                Err("a command of hummock".to_owned())
+            }
         }
     }
 

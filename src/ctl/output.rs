@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 /// Rows under a header. Columns of numbers stand to the right.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -67,6 +69,19 @@ pub fn size(bytes: u64) -> String {
 /// A count as people read it: `1,200,000`.
 pub fn count(n: u64) -> String {
     indicatif::HumanCount(n).to_string()
+}
+
+/// A bar on stderr for the files of a job; draws nothing where that is no terminal.
+pub fn progress_bar(what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")
+        .expect("the template is fixed and valid");
+    ProgressBar::new(0).with_style(style).with_message(what.to_owned())
+}
+
+/// Moves a bar to where a job is.
+pub fn show(bar: &ProgressBar, done: u64, total: u64) {
+    bar.set_length(total);
+    bar.set_position(done);
 }
 
 /// A word as a shell would have to be given it.

@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 
-use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::{Args, ValueEnum};
 
-use super::output::{self, shell_word};
+use super::output::{self, progress_bar, shell_word, show};
 use super::{CtlError, say};
-use crate::backup::restore::{self, Plan, Request};
+use crate::backup::restore::{self, Overwrite, Plan, Request};
 use crate::config::{self, EtcdArgs, MetaStoreSetting, MetaStoreType};
 use crate::epoch::{Clock as _, SystemClock};
 use crate::id::SnapshotId;
@@ -52,11 +51,40 @@ pub(super) struct RestoreArgs {
     /// Show the plan and check it, but restore nothing
     #[arg(long)]
     dry_run: bool,
-    /// Also read every data file and compare its checksum
+    /// Print the plan as JSON, and nothing else
     #[arg(long)]
-    validate_integrity: bool,
+    json: bool,
+    /// Say how the check of the data files went; `checksum` also reads them all
+    #[arg(
+        long,
+        value_name = "size|checksum",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "size"
+    )]
+    validate_integrity: Option<Integrity>,
+    /// The data is where --hummock-storage-* say now, no more where the snapshot says
+    #[arg(long)]
+    overwrite_hummock_storage_endpoint: bool,
+    /// Storage of the restored cluster's snapshots, in place of the one the snapshot says
+    #[arg(long, value_name = "URL")]
+    overwrite_backup_storage_url: Option<String>,
+    /// Directory of the restored cluster's snapshots, in place of the one the snapshot says
+    #[arg(long, value_name = "DIR")]
+    overwrite_backup_storage_directory: Option<String>,
+    /// First copy the data files to where --hummock-storage-* say; can be run again after an interruption
+    #[arg(long)]
+    copy_data: bool,
     #[command(flatten)]
     unsupported: Unsupported,
+}
+
+/// What is looked at of each data file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Integrity {
+    #[value(alias = "true")]
+    Size,
+    Checksum,
 }
 
 /// Flags of RisingWave that this build cannot honour: taken, so that the refusal can be clear.
@@ -74,12 +102,6 @@ struct Unsupported {
     read_attempt_timeout_ms: Option<String>,
     #[arg(long, hide = true)]
     read_retry_attempts: Option<String>,
-    #[arg(long, hide = true)]
-    overwrite_hummock_storage_endpoint: bool,
-    #[arg(long, hide = true)]
-    overwrite_backup_storage_url: Option<String>,
-    #[arg(long, hide = true)]
-    overwrite_backup_storage_directory: Option<String>,
 }
 
 impl Unsupported {
@@ -93,12 +115,6 @@ impl Unsupported {
             ("--sql-url-params", text(&self.sql_url_params)),
             ("--read-attempt-timeout-ms", text(&self.read_attempt_timeout_ms)),
             ("--read-retry-attempts", text(&self.read_retry_attempts)),
-            ("--overwrite-hummock-storage-endpoint", self.overwrite_hummock_storage_endpoint),
-            ("--overwrite-backup-storage-url", text(&self.overwrite_backup_storage_url)),
-            (
-                "--overwrite-backup-storage-directory",
-                text(&self.overwrite_backup_storage_directory),
-            ),
         ];
         match flags.into_iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(CtlError::Unsupported { flag }),
@@ -136,56 +152,75 @@ impl RestoreArgs {
                 url: hummock_url.to_owned(),
                 directory: self.hummock_storage_directory.clone(),
             },
-            validate_integrity: self.validate_integrity,
+            validate_integrity: self.validate_integrity == Some(Integrity::Checksum),
             now_ms: SystemClock.now_ms(),
+            overwrite: Overwrite {
+                hummock: self.overwrite_hummock_storage_endpoint,
+                backup_url: given(&self.overwrite_backup_storage_url),
+                backup_directory: given(&self.overwrite_backup_storage_directory),
+            },
+            copy_data: self.copy_data,
+            dry_run: self.dry_run,
         }
     }
 }
 
-/// Plans, shows, verifies, applies; stops before the last with `--dry-run`.
+/// An empty value is RisingWave's default and asks nothing.
+fn given(value: &Option<String>) -> Option<String> {
+    value.clone().filter(|value| !value.is_empty())
+}
+
+/// Plans, shows, copies, verifies, applies. With `--dry-run` it copies and applies nothing.
 pub(super) async fn run(args: RestoreArgs) -> Result<(), CtlError> {
     args.unsupported.refuse()?;
     let target = args.target()?;
     let store = target.open().await?;
     let plan = restore::plan(args.request(), store.as_ref()).await?;
-    say(&plan.to_string())?;
-    verify(&plan, args.validate_integrity).await?;
-    if args.dry_run {
-        say("Complete dry run.")?;
-    } else {
-        restore::apply(&plan, store.as_ref()).await?;
+    match args.json {
+        true => say(&serde_json::to_string_pretty(&plan.to_json())?)?,
+        false => say(&plan.to_string())?,
     }
-    say("command succeeded")?;
+    let tell = |text: &str| if args.json { Ok(()) } else { say(text) };
+    plan.check_target()?;
     if !args.dry_run {
-        say(&what_next(&target, &plan.request))?;
+        copy(&plan).await?;
     }
-    Ok(())
+    verify(&plan, args.validate_integrity.is_some(), &tell).await?;
+    if args.dry_run {
+        tell("Complete dry run.")?;
+        tell("command succeeded")?;
+        return Ok(());
+    }
+    restore::apply(&plan, store.as_ref()).await?;
+    tell("command succeeded")?;
+    Ok(tell(&what_next(&target, &plan.request))?)
+}
+
+/// Brings the data files to where the restored cluster will look for them.
+async fn copy(plan: &Plan) -> Result<(), CtlError> {
+    let bar = progress_bar("copying data files");
+    let copied = restore::copy(plan, &|done, total| show(&bar, done, total)).await;
+    bar.finish_and_clear();
+    Ok(copied?)
 }
 
 /// Checks that every referenced object is there; `--validate-integrity` also says so.
-async fn verify(plan: &Plan, aloud: bool) -> Result<(), CtlError> {
+async fn verify(
+    plan: &Plan,
+    aloud: bool,
+    tell: &impl Fn(&str) -> std::io::Result<()>,
+) -> Result<(), CtlError> {
     if aloud {
-        say("Start integrity validation.")?;
+        tell("Start integrity validation.")?;
     }
-    let bar = progress_bar();
-    let result = restore::verify(plan, &|done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    })
-    .await;
+    let bar = progress_bar("checking data files");
+    let result = restore::verify(plan, &|done, total| show(&bar, done, total)).await;
     bar.finish_and_clear();
     if aloud {
         let done = result.is_ok();
-        say(if done { "Succeed integrity validation." } else { "Fail integrity validation." })?;
+        tell(if done { "Succeed integrity validation." } else { "Fail integrity validation." })?;
     }
     Ok(result?)
-}
-
-/// A bar on stderr; draws nothing where that is no terminal.
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("checking data files {wide_bar} {pos}/{len}")
-        .expect("the template is fixed and valid");
-    ProgressBar::new(0).with_style(style)
 }
 
 /// What the operator types now.
@@ -260,11 +295,25 @@ mod tests {
 
     #[test]
     fn flags_that_cannot_be_honoured_are_refused_by_name() {
-        let overwrite = args(&["--overwrite-hummock-storage-endpoint"]).unsupported.refuse();
-        let error = overwrite.unwrap_err();
-        assert!(error.to_string().contains("--overwrite-hummock-storage-endpoint"), "{error}");
+        let error = args(&["--read-retry-attempts", "3"]).unsupported.refuse().unwrap_err();
+        assert!(error.to_string().contains("--read-retry-attempts"), "{error}");
         assert!(args(&["--sql-password", "x"]).unsupported.refuse().is_err());
         assert!(args(&["--sql-password", ""]).unsupported.refuse().is_ok());
+    }
+
+    #[test]
+    fn data_files_are_read_only_where_that_is_asked_for() {
+        let asked = |more: &[&str]| args(more).validate_integrity;
+        assert_eq!(asked(&[]), None);
+        assert_eq!(asked(&["--validate-integrity", "--dry-run"]), Some(Integrity::Size));
+        assert_eq!(asked(&["--validate-integrity=true"]), Some(Integrity::Size));
+        assert_eq!(asked(&["--validate-integrity=checksum"]), Some(Integrity::Checksum));
+    }
+
+    #[test]
+    fn an_empty_overwrite_asks_nothing() {
+        let request = args(&["--overwrite-backup-storage-url", ""]).request();
+        assert_eq!(request.overwrite.backup_url, None);
     }
 
     #[test]

@@ -65,11 +65,10 @@ impl Incarnation {
         *self == Self::default()
     }
 
-    /// A life after both of these.
+    /// A new life after this one.
     #[must_use]
-    pub fn after(&self, other: &Self) -> Self {
-        let number = self.number.max(other.number).saturating_add(1);
-        Self { number, id: uuid::Uuid::new_v4().to_string() }
+    pub fn next(&self) -> Self {
+        Self { number: self.number.saturating_add(1), id: uuid::Uuid::new_v4().to_string() }
     }
 }
 
@@ -441,7 +440,7 @@ mod tests {
     async fn an_earlier_life_never_gets_the_directory_back() {
         let storage = Storage::in_memory();
         let mut old = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
-        let (one, other) = (FIRST.after(&FIRST), FIRST.after(&FIRST));
+        let (one, other) = (FIRST.next(), FIRST.next());
         let mut restored = Lease::take(&storage, "data", "one", &one).await.unwrap();
         assert!(restored.begins_life() && !old.begins_life());
         let error = old.check().await.unwrap_err();
@@ -453,7 +452,7 @@ mod tests {
         restored.check().await.unwrap();
         let again = Lease::take(&storage, "data", "one", &one).await.unwrap();
         assert!(!again.begins_life());
-        Lease::take(&storage, "data", "one", &one.after(&other)).await.unwrap();
+        Lease::take(&storage, "data", "one", &one.next()).await.unwrap();
     }
 
     #[tokio::test]

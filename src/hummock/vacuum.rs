@@ -206,7 +206,7 @@ enum Kind {
 impl Kind {
     /// What an object is, if vacuum may ever touch it.
     fn of(path: &Path, data_directory: &str) -> Option<Self> {
-        let sst = layout::parse_sst(path).filter(|id| layout::sst(data_directory, *id) == *path);
+        let sst = layout::parse_sst_in(data_directory, path);
         let checkpoint = || layout::parse_checkpoint(data_directory, path);
         sst.map(Self::Sst).or_else(|| checkpoint().map(Self::Checkpoint))
     }

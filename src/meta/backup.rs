@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::Mutex;
 use tracing::info;
 
-use super::command::{Committed, Pins, SnapshotKey, WorkerInfo};
+use super::command::{BackupOptions, Committed, Pins, SnapshotKey, WorkerInfo};
 use super::compaction::Claims;
 use super::error::{ErrorKind, MetaError};
 use super::maintenance::{KnownSnapshots, MaintenanceSettings};
@@ -14,6 +14,7 @@ use super::manager::Manager;
 use super::state::State;
 use super::workers::{WorkerNode, Workers};
 use crate::backup::manifest::{Manifest, ManifestEntry};
+use crate::backup::verify::{self, Verified};
 use crate::backup::{self, BackupError, OpenLocation};
 use crate::epoch::Epoch;
 use crate::hummock::SstIdPool;
@@ -131,9 +132,9 @@ impl MetaNode {
     }
 
     /// Takes a meta snapshot and returns its entry in the manifest.
-    pub async fn backup(&self, remarks: Option<String>) -> Result<ManifestEntry, MetaError> {
+    pub async fn backup(&self, options: BackupOptions) -> Result<ManifestEntry, MetaError> {
         let begun = Instant::now();
-        let taken = self.take_snapshot(remarks).await;
+        let taken = self.take_snapshot(options).await;
         let outcome = if taken.is_ok() { metrics::OK } else { metrics::FAILED };
         metrics::BACKUP_SECONDS
             .with_label_values(&[outcome])
@@ -141,7 +142,7 @@ impl MetaNode {
         taken
     }
 
-    async fn take_snapshot(&self, remarks: Option<String>) -> Result<ManifestEntry, MetaError> {
+    async fn take_snapshot(&self, options: BackupOptions) -> Result<ManifestEntry, MetaError> {
         let _job = self.job.lock().await;
         let location = open_location(&self.manager.state().params).await?;
         let state = self.manager.state();
@@ -154,11 +155,25 @@ impl MetaNode {
         let state = self.manager.state();
         let snapshot = covered_history(&state, committed.epoch);
         let created_at = crate::epoch::rfc3339(self.manager.clock().now_ms());
-        let entry = backup::create_snapshot(&location, &snapshot, remarks, created_at, id)
+        let BackupOptions { remarks, copy_data } = options;
+        let entry = if copy_data {
+            let data = self.data_place(&state);
+            backup::create_snapshot_with_copies(
+                &location, &snapshot, remarks, created_at, id, &data,
+            )
             .await
-            .map_err(|e| backup_error(&e))?;
+        } else {
+            backup::create_snapshot(&location, &snapshot, remarks, created_at, id).await
+        };
+        let entry = entry.map_err(|e| backup_error(&e))?;
         info!(snapshot = %entry.id, bytes = entry.size_bytes, "backup");
         Ok(entry)
+    }
+
+    /// Where the data files are.
+    fn data_place(&self, state: &State) -> OpenLocation {
+        let directory = state.params.value(params::DATA_DIRECTORY).to_owned();
+        OpenLocation { storage: self.manager.state_store().clone(), directory }
     }
 
     /// The snapshots of the current location, in order of creation. Read from there each time.
@@ -166,6 +181,20 @@ impl MetaNode {
         let location = open_location(&self.manager.state().params).await?;
         let manifest = Manifest::read(&location.storage, &location.directory).await;
         Ok(manifest.map_err(|e| backup_error(&e))?.snapshot_metadata)
+    }
+
+    /// Checks snapshots of the current location, and writes down there what came of it. Others work on
+    /// meanwhile: a snapshot that is deleted while it is looked at is unknown.
+    pub async fn verify_snapshots(
+        &self,
+        request: &verify::Request,
+    ) -> Result<Vec<Verified>, MetaError> {
+        let state = self.manager.state();
+        let location = open_location(&state.params).await?;
+        let data = state.params.data_location();
+        let now = || crate::epoch::rfc3339(self.manager.clock().now_ms());
+        let verified = verify::verify(&location, request, Some(&data), now, &|_, _| {}).await;
+        verified.map_err(|e| backup_error(&e))
     }
 
     /// Deletes all of `ids`, or none when one is unknown.
@@ -274,7 +303,7 @@ pub(super) async fn open_location(params: &Params) -> Result<OpenLocation, MetaE
 
 pub(super) fn backup_error(error: &BackupError) -> MetaError {
     let mut meta = MetaError::storage(error);
-    if matches!(error, BackupError::UnknownSnapshots { .. }) {
+    if matches!(error, BackupError::UnknownSnapshots { .. } | BackupError::NotFound { .. }) {
         meta.kind = ErrorKind::UndefinedSnapshot;
     }
     meta.hint = error.hint();

@@ -12,6 +12,15 @@ use crate::hummock::compaction::Reason;
 use crate::hummock::sst::SstInfo;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 
+/// What a backup may be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackupOptions {
+    /// A note to be kept with the snapshot.
+    pub remarks: Option<String>,
+    /// Copy the data files into the backup storage too.
+    pub copy_data: bool,
+}
+
 /// Rows to be born and to die, staged in the state store, to become visible in one epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Write {

@@ -21,10 +21,13 @@ use super::proto::{
 };
 use super::service::MESSAGE_BYTES_MAX;
 use crate::backup::manifest::ManifestEntry;
+use crate::backup::verify::{self, Verified};
 use crate::hummock::vacuum::{Holder, Plan};
 use crate::hummock::version::encoding;
 use crate::id::{ObjectId, SnapshotId, SstId};
-use crate::meta::command::{CatalogCommand, ClaimedTask, Committed, Compaction, Pins, Write};
+use crate::meta::command::{
+    BackupOptions, CatalogCommand, ClaimedTask, Committed, Compaction, Pins, Write,
+};
 use crate::meta::compaction::CompactionReport;
 use crate::meta::error::MetaError;
 use crate::meta::maintenance::SnapshotUsage;
@@ -186,12 +189,22 @@ impl MetaClient {
         answer.map(|r| ObjectId(r.into_inner().id)).map_err(|e| self.error(&e))
     }
 
-    pub async fn backup(&self, remarks: Option<String>) -> Result<ManifestEntry, RpcError> {
-        self.json(self.grpc.clone().backup(BackupRequest { remarks }).await)
+    pub async fn backup(&self, options: BackupOptions) -> Result<ManifestEntry, RpcError> {
+        let BackupOptions { remarks, copy_data } = options;
+        self.json(self.grpc.clone().backup(BackupRequest { remarks, copy_data }).await)
     }
 
     pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, RpcError> {
         self.json(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
+    }
+
+    /// Looks at snapshots; the answers come in their order.
+    pub async fn verify_snapshots(
+        &self,
+        request: &verify::Request,
+    ) -> Result<Vec<Verified>, RpcError> {
+        let request = to_json(request).map_err(|e| self.error(&e))?;
+        self.json(self.grpc.clone().verify_snapshots(request).await)
     }
 
     pub async fn delete_snapshots(&self, ids: Vec<SnapshotId>) -> Result<(), RpcError> {

@@ -25,10 +25,11 @@ use super::proto::{
     ListSnapshotsRequest, ReleaseCompactionRequest, ReportResponse, ReserveObjectRequest,
     ReserveObjectResponse, ReserveSstsRequest, ReserveSstsResponse, VacuumRequest, WorkerRequest,
 };
+use crate::backup::verify;
 use crate::hummock::version::encoding;
 use crate::id::{ObjectId, SnapshotId, SstId};
 use crate::meta::MetaNode;
-use crate::meta::command::{CatalogCommand, Compaction, Write};
+use crate::meta::command::{BackupOptions, CatalogCommand, Compaction, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::state::State;
 
@@ -197,8 +198,9 @@ impl Meta for Service {
     }
 
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Json>, Status> {
-        let (node, remarks) = (Arc::clone(&self.node), request.into_inner().remarks);
-        respond(job(async move { node.backup(remarks).await }).await)
+        let BackupRequest { remarks, copy_data } = request.into_inner();
+        let (node, options) = (Arc::clone(&self.node), BackupOptions { remarks, copy_data });
+        respond(job(async move { node.backup(options).await }).await)
     }
 
     async fn list_snapshots(
@@ -206,6 +208,12 @@ impl Meta for Service {
         _request: Request<ListSnapshotsRequest>,
     ) -> Result<Response<Json>, Status> {
         respond(self.node.list_snapshots().await)
+    }
+
+    async fn verify_snapshots(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
+        let asked: verify::Request = from_json(&request.into_inner().json)?;
+        let node = Arc::clone(&self.node);
+        respond(job(async move { node.verify_snapshots(&asked).await }).await)
     }
 
     async fn delete_snapshots(

@@ -3,6 +3,7 @@
 
 mod meta_role;
 mod monitor;
+mod rehearsal;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -15,6 +16,7 @@ use tracing::info;
 
 use self::meta_role::{Bound, MetaRole};
 use self::monitor::{Monitor, Watched};
+pub use self::rehearsal::Rehearsal;
 use crate::compactor::Compactor;
 use crate::config::{self, CompactorSettings, FrontendSettings, Settings};
 use crate::epoch::{Clock as _, SystemClock};

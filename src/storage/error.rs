@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use super::probe::Capability;
 use crate::storage_url::StorageUrlError;
 
 /// Every text names the object by its whole, masked URL.
@@ -15,6 +16,14 @@ pub enum StorageError {
     /// A compare-and-swap came second.
     #[error("{path} was changed by somebody else")]
     Changed { path: String },
+    #[error("{path} may only be read here")]
+    ReadOnly { path: String },
+    /// The store took it and did otherwise.
+    #[error("the store does not honour {capability}: {path}")]
+    NotHonoured { capability: Capability, path: String },
+    /// Its bytes are not those that were written.
+    #[error("{path} does not match its checksum or size")]
+    Mangled { path: String },
     #[error("could not {action} {path}")]
     Io {
         action: &'static str,

@@ -6,17 +6,21 @@
 
 mod cached;
 pub mod checksum;
+mod copy;
 mod durable;
 mod error;
 mod location;
+mod probe;
 mod remote;
 mod stream;
 mod writer;
 
 pub use cached::{CacheSettings, CachedStore, DiskCache};
 pub use checksum::{hex, sha256_hex};
+pub use copy::Expected;
 pub use error::StorageError;
 pub use location::StorageLocation;
+pub use probe::{Capability, Probed};
 use remote::Upload;
 pub use stream::{ChunkReader, ChunkWriter};
 pub use writer::Writer;
@@ -37,7 +41,6 @@ use object_store::{
     ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion,
 };
 
-use crate::layout;
 use crate::storage_url::{StorageUrl, mask};
 
 /// Every memory store of this process, by name.
@@ -50,6 +53,8 @@ pub struct Storage {
     store: Arc<dyn ObjectStore>,
     /// The same store, where it is a file system.
     local: Option<Arc<LocalFileSystem>>,
+    /// Nothing may be written or deleted through this handle.
+    read_only: bool,
 }
 
 /// What an object held when it was read; see [`Storage::replace`].
@@ -92,7 +97,12 @@ impl Storage {
     fn open_memory(name: &str) -> Self {
         let mut stores = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
         let store = Arc::clone(stores.entry(name.to_owned()).or_default());
-        Self { url: StorageUrl::Memory { name: name.to_owned() }, store, local: None }
+        Self {
+            url: StorageUrl::Memory { name: name.to_owned() },
+            store,
+            local: None,
+            read_only: false,
+        }
     }
 
     fn open_remote(
@@ -100,7 +110,7 @@ impl Storage {
         store: object_store::Result<Arc<dyn ObjectStore>>,
     ) -> Result<Self, StorageError> {
         let store = store.map_err(|e| StorageError::io("open", mask(&url.to_string()), e))?;
-        Ok(Self { url: url.clone(), store, local: None })
+        Ok(Self { url: url.clone(), store, local: None, read_only: false })
     }
 
     fn open_local(url: &StorageUrl, root: &std::path::Path) -> Result<Self, StorageError> {
@@ -114,7 +124,25 @@ impl Storage {
         let local = LocalFileSystem::new_with_prefix(root)
             .map_err(|e| StorageError::io("open the directory", url.to_string(), e))?;
         let local = Arc::new(local);
-        Ok(Self { url: url.clone(), store: Arc::clone(&local) as _, local: Some(local) })
+        Ok(Self {
+            url: url.clone(),
+            store: Arc::clone(&local) as _,
+            local: Some(local),
+            read_only: false,
+        })
+    }
+
+    /// A handle through which this module neither writes nor deletes anything.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
+    }
+
+    fn check_writable(&self, path: &Path) -> Result<(), StorageError> {
+        match self.read_only {
+            false => Ok(()),
+            true => Err(StorageError::ReadOnly { path: self.name_of(path) }),
+        }
     }
 
     pub fn url(&self) -> &StorageUrl {
@@ -136,6 +164,7 @@ impl Storage {
     /// A writer of a large object that must not exist yet. Dropped before
     /// [`Writer::finish`], it leaves nothing.
     pub async fn writer(&self, path: &Path) -> Result<Writer, StorageError> {
+        self.check_writable(path)?;
         let name = self.name_of(path);
         match self.file_of(path)? {
             Some(file) => Writer::to_file(file, name).await,
@@ -187,6 +216,7 @@ impl Storage {
 
     /// Deletes the object; one that is gone already is no error.
     pub async fn delete(&self, path: &Path) -> Result<(), StorageError> {
+        self.check_writable(path)?;
         match self.store.delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.error("delete", path, error)),
@@ -237,6 +267,7 @@ impl Storage {
         expected: Option<&Tag>,
         bytes: Bytes,
     ) -> Result<Tag, StorageError> {
+        self.check_writable(path)?;
         match self.file_of(path)? {
             Some(file) => self.replace_file(path, file, expected.cloned(), bytes).await,
             None => self.replace_object(path, expected, bytes).await,
@@ -279,52 +310,6 @@ impl Storage {
                 | object_store::Error::Precondition { .. },
             ) => Err(StorageError::Changed { path: self.name_of(path) }),
             Err(error) => Err(self.error("replace", path, error)),
-        }
-    }
-
-    /// Proves that this place can be used: writes, reads back, swaps, lists and deletes a small
-    /// object in `directory`.
-    pub async fn probe(&self, directory: &str) -> Result<(), StorageError> {
-        let directory = layout::directory(directory);
-        let id = uuid::Uuid::new_v4().simple();
-        let path = directory.clone().join(format!(".probe-{id}"));
-        let probed = self.probe_object(&directory, &path).await;
-        let deleted = self.delete(&path).await;
-        if let Some(file) = self.file_of(&path)? {
-            durable::blocking(move || durable::remove_lock(&file))
-                .await
-                .map_err(|e| StorageError::io("delete the lock of", self.name_of(&path), e))?;
-        }
-        probed.and(deleted)
-    }
-
-    async fn probe_object(&self, directory: &Path, path: &Path) -> Result<(), StorageError> {
-        let [first, second] =
-            [&b"tidemark probe 1"[..], b"tidemark probe 2"].map(Bytes::from_static);
-        let wrong = |what: &str| {
-            let error = io::Error::other(format!("{what} is not what was written"));
-            StorageError::io("use", self.name_of(path), error)
-        };
-        self.put_new(path, first.clone()).await?;
-        let Some((read, tag)) = self.read_tagged(path).await? else {
-            return Err(wrong("the object"));
-        };
-        if read != first {
-            return Err(wrong("the object"));
-        }
-        self.replace(path, Some(&tag), second.clone()).await?;
-        if !matches!(self.replace(path, Some(&tag), first).await, Err(StorageError::Changed { .. }))
-        {
-            return Err(wrong("the object after a swap that should have been refused"));
-        }
-        if self.get(path).await? != second {
-            return Err(wrong("the object after a swap"));
-        }
-        let listed: Result<Vec<_>, _> = self.store.list(Some(directory)).try_collect().await;
-        let listed = listed.map_err(|e| self.error("list", directory, e))?;
-        match listed.iter().any(|o| o.location == *path) {
-            true => Ok(()),
-            false => Err(wrong("the listing")),
         }
     }
 

@@ -2,6 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, PutMultipartOptions,
+    PutOptions, PutResult, Result,
+};
+
 use super::*;
 
 /// A memory store and a file store, with the directory that holds the latter.
@@ -88,6 +95,82 @@ async fn a_probe_leaves_nothing() {
         store.probe("backup").await.unwrap();
     }
     assert_eq!(std::fs::read_dir(dir.path().join("made/on/open/backup")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_probe_finds_every_capability_of_a_store_that_has_them() {
+    let (_dir, stores) = both();
+    for store in stores {
+        let probed = store.probe_each("").await.unwrap();
+        let found: Vec<_> = probed.iter().map(|found| found.capability).collect();
+        assert_eq!(found, Capability::ALL);
+        assert!(probed.iter().all(|found| found.outcome.is_ok()), "{probed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_names_what_a_store_does_not_honour() {
+    let mut store = Storage::in_memory();
+    store.store = Arc::new(Careless(InMemory::new()));
+    let probed = store.probe_each("data").await.unwrap();
+    let failed = probed.iter().filter(|found| found.outcome.is_err());
+    let failed: Vec<_> = failed.map(|found| found.capability).collect();
+    assert_eq!(failed, [Capability::ConditionalCreate, Capability::ConditionalReplace]);
+    let error = store.probe("data").await.unwrap_err().to_string();
+    assert!(error.starts_with("the store does not honour conditional create: memory"), "{error}");
+}
+
+/// A store that takes conditions and does not look at them, as some servers do.
+#[derive(Debug)]
+struct Careless(InMemory);
+
+impl fmt::Display for Careless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("careless")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Careless {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        _: PutOptions,
+    ) -> Result<PutResult> {
+        self.0.put(location, payload).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.0.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.0.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ fn one_of_the_data_files(dir: &Path) -> std::path::PathBuf {
 #[tokio::test]
 async fn the_restored_server_answers_as_at_the_snapshot_and_goes_on() {
     let dir = lost_cluster().await;
-    let said = restore(dir.path(), 1, &[], &["--validate-integrity"]).await.ok();
+    let said = restore(dir.path(), 1, &[], &["--validate-integrity=checksum"]).await.ok();
     for expected in ["Succeed integrity validation.", "command succeeded", "public.t (2 rows)"] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
@@ -192,12 +192,12 @@ async fn a_data_file_of_another_size_or_content_is_refused() {
     let good = std::fs::read(&data).unwrap();
     std::fs::write(&data, &good[..good.len() - 1]).unwrap();
     assert!(refused(dir.path(), 2, &[], &[]).await.contains("referenced objects"));
-    // Of the same size, only --validate-integrity finds it.
+    // Of the same size, only --validate-integrity=checksum finds it.
     let mut bad = good.clone();
     bad[good.len() / 2] ^= 1;
     std::fs::write(&data, bad).unwrap();
     let before = files_below(&dir.path().join("store"));
-    let ended = restore(dir.path(), 2, &[], &["--validate-integrity"]).await;
+    let ended = restore(dir.path(), 2, &[], &["--validate-integrity=checksum"]).await;
     assert!(ended.stdout.contains("Fail integrity validation."), "{}", ended.stdout);
     assert!(ended.refused().contains("referenced objects are damaged"));
     assert_eq!(files_below(&dir.path().join("store")), before);
@@ -286,4 +286,44 @@ async fn the_old_cluster_is_deposed_by_the_restored_one() {
     let said = said.await;
     assert!(said.contains("55000") && said.contains("lost the data directory"), "{said}");
     assert_eq!(sql(&restored, "SELECT count(*) FROM t").await, "2");
+}
+
+#[tokio::test]
+async fn a_copied_bucket_is_restored_at_its_new_place() {
+    let dir = lost_cluster().await;
+    let (old, new) = (dir.path().join("store/state_store"), dir.path().join("new"));
+    std::fs::rename(&old, &new).unwrap();
+    let state = format!("fs://{}", new.display());
+    let flags = [("--backup-storage-url", state.as_str()), ("--hummock-storage-url", &state)];
+    let said = restore(dir.path(), 1, &flags, &[]).await.refused();
+    assert!(
+        said.contains("storage_url mismatch") && said.contains("--overwrite-hummock"),
+        "{said}"
+    );
+    let overwrites = [&flags[..], &[("--overwrite-backup-storage-url", &state)]].concat();
+    let switches = ["--overwrite-hummock-storage-endpoint", "--validate-integrity"];
+    let said = restore(dir.path(), 1, &overwrites, &switches).await.ok();
+    assert!(said.contains("Succeed integrity validation."), "{said}");
+    let state_store = format!("hummock+{state}");
+    let server = Server::start_with(dir.path(), &["--state-store", &state_store]).await;
+    assert_eq!(sql(&server, "SELECT * FROM t ORDER BY k").await, "1|one\n2|two");
+    assert_eq!(sql(&server, "SELECT count(*) FROM large").await, "1000");
+    assert_eq!(sql(&server, "BACKUP").await, "3");
+    assert!(new.join("backup/3.snapshot").is_file() && !old.exists());
+}
+
+#[tokio::test]
+async fn a_dry_run_as_json_says_what_would_be_lost_and_what_the_target_holds() {
+    let dir = lost_cluster().await;
+    let said = restore(dir.path(), 1, &[], &["--dry-run", "--json"]).await.ok();
+    let plan: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(plan["snapshot"]["id"], 1);
+    assert_eq!(plan["loss"]["newest"]["source"], "meta snapshot 2");
+    let lost = serde_json::json!([{"name": "public.t", "rows_restored": 2, "rows_newest": 3}]);
+    assert_eq!(plan["loss"]["tables"], lost);
+    restore(dir.path(), 2, &[], &[]).await.ok();
+    let ended = restore(dir.path(), 1, &[], &["--dry-run"]).await;
+    assert!(ended.stdout.contains("(not empty: ") && ended.stdout.contains("public.large"));
+    let said = ended.refused();
+    assert!(said.contains("Meta storage is not empty before being restored"), "{said}");
 }

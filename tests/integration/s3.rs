@@ -6,8 +6,8 @@ use std::path::Path;
 
 use self::server::{S3, SECRET};
 use crate::harness::{
-    Server, lose_meta_store, meta_store, restore, server_flags, sql, sql_error, tempdir, try_start,
-    wait_until,
+    Server, lose_meta_store, meta_store, restore, run, server_flags, sql, sql_error, tempdir,
+    try_start, wait_until,
 };
 
 /// Rows enough for objects of several parts are not needed; for several blocks they are.
@@ -133,4 +133,40 @@ async fn a_store_that_is_gone_fails_a_statement_and_the_server_goes_on() {
         sql(&server, SUM).await.starts_with("60000|").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn copies_in_the_bucket_outlive_the_data_directory() {
+    let dir = tempdir();
+    let s3 = S3::start(dir.path());
+    let url = s3.url("data");
+    let state_store = format!("hummock+{url}");
+    let server = Server::start_with(dir.path(), &["--state-store", &state_store]).await;
+    sql(&server, FILL).await;
+    let now = sql(&server, SUM).await;
+    assert_eq!(sql(&server, "BACKUP WITH (copy_data)").await, "1");
+    server.kill();
+    lose_meta_store(dir.path());
+    std::fs::remove_dir_all(dir.path().join("s3/data/hummock_001")).unwrap();
+    let meta = meta_store(dir.path()).display().to_string();
+    let flags = [
+        ("--backup-storage-url", url.as_str()),
+        ("--hummock-storage-url", &url),
+        ("--hummock-storage-directory", "moved"),
+        ("--sql-endpoint", &meta),
+    ];
+    let switches = ["--copy-data", "--validate-integrity=checksum"];
+    let said = restore(dir.path(), 1, &flags, &switches).await.ok();
+    assert!(said.contains("Succeed integrity validation.") && !said.contains(SECRET), "{said}");
+    let flags = ["--state-store", &state_store, "--data-directory", "moved"];
+    let server = Server::start_with(dir.path(), &flags).await;
+    assert_eq!(sql(&server, SUM).await, now);
+}
+
+#[tokio::test]
+async fn a_selftest_finds_all_that_is_needed() {
+    let dir = tempdir();
+    let s3 = S3::start(dir.path());
+    let said = run(env!("CARGO_BIN_EXE_risectl"), &["selftest", &s3.url("data")], "").await.ok();
+    assert_eq!(said.matches(" ok\n").count(), 6, "{said}");
 }

@@ -1,42 +1,58 @@
 //! Restoring a meta snapshot: plan, show, verify, apply.
 //!
 //! [`plan`] reads everything and decides; the [`Plan`] is pure data and printing it is the dry run.
-//! [`verify()`] looks at the data files. [`apply`] fills an empty meta store, all or nothing. Nothing is
-//! written before `apply`, and a crash in it leaves the store empty, so that running it again works.
+//! [`copy()`] brings the data files to another place, where that is asked for; [`verify()`] looks at them.
+//! [`apply`] fills an empty meta store, all or nothing. Nothing of it is written before `apply`, and a
+//! crash in it leaves the store empty, so that running it again works. Files that were copied before a
+//! crash are not copied again.
 //!
 //! No number is ever used twice in a data directory: the restored cluster goes on where the lease, the
-//! manifest and the snapshot say that nothing was used yet. Its first server takes the lease as its next
+//! listed snapshots and the objects there say that nothing was used yet. Its first server takes the lease as its next
 //! generation, which deposes a server of the old cluster that is still there.
 
+mod json;
+mod loss;
+mod numbers;
+mod overwrite;
 mod show;
+mod target;
 
+pub use loss::{Loss, NewestCommit, TableLoss, UnnamedFiles};
+pub use overwrite::Overwrite;
+pub use target::Target;
+
+use super::copy::{CopyPlan, copy_files};
+use super::listing::Listing;
 use super::manifest::{Manifest, ManifestEntry};
-use super::verify::{self, Progress};
-use super::{BackupError, OpenLocation, SnapshotReader};
+use super::verify::{self, Progress, Subset, Whole};
+use super::{BackupError, OpenLocation};
 use crate::epoch::Epoch;
 use crate::hummock::checkpoint::{self, Checkpoint};
-use crate::hummock::lease::{self, LeaseError, Reserved};
+use crate::hummock::lease::Incarnation;
 use crate::hummock::version::Version;
-use crate::id::{SnapshotId, SstId};
-use crate::layout;
+use crate::id::SnapshotId;
 use crate::meta::keys;
 use crate::meta::state::{NextIds, State, json_pair};
 use crate::meta::store::{MetaStore, Pair, StoreError};
-use crate::params::{DATA_DIRECTORY, STATE_STORE};
-use crate::storage::{Storage, StorageLocation};
-use crate::storage_url::{is_same_place, mask, without_hummock};
+use crate::params::{BACKUP_STORAGE_URL, STATE_STORE};
+use crate::storage::{Storage, StorageError, StorageLocation};
 
 /// What to restore, from where.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub snapshot_id: SnapshotId,
     pub backup: StorageLocation,
-    /// Where the data files are: the state store and the data directory.
+    /// Where the data files are, or will be: the state store and the data directory.
     pub hummock: StorageLocation,
     /// Read every data file and compare checksums, beside existence and size.
     pub validate_integrity: bool,
     /// Unix time in milliseconds, from which ages are told.
     pub now_ms: u64,
+    pub overwrite: Overwrite,
+    /// Copy the data files to `hummock` first.
+    pub copy_data: bool,
+    /// Nothing but the plan is asked for.
+    pub dry_run: bool,
 }
 
 /// What a restore will do. Printing it is the dry run.
@@ -46,32 +62,73 @@ pub struct Plan {
     pub entry: ManifestEntry,
     /// The snapshot of this place that was taken last.
     pub newest: ManifestEntry,
-    /// The name of the store that will be filled.
-    pub target: String,
+    /// The store that will be filled, and what it holds.
+    pub target: Target,
+    /// What was committed since, as far as it is known.
+    pub loss: Loss,
     /// The version to restore, under the id it will have.
     pub version: Version,
     /// Where the numbers of the restored cluster begin.
     pub ids: NextIds,
+    /// The data files to copy first.
+    pub copy: Option<Copy>,
+    /// Parameters that get another value than in the snapshot.
+    pub overwritten: Vec<(&'static str, String)>,
     /// The pairs to restore, but for the one that names the version's checkpoint.
     pub pairs: Vec<Pair>,
+    /// What lies in the data directory.
+    listed: Listing,
 }
 
-/// Decides how to do what is asked, or why it cannot be done. Writes nothing.
+/// Data files that are to be copied.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    pub from: StorageLocation,
+    pub files: CopyPlan,
+}
+
+/// Decides how to do what is asked, or why it cannot be done. Writes nothing. A target that is not
+/// empty is part of the plan: [`Plan::check_target`] refuses it.
 pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, BackupError> {
     let backup = OpenLocation::open_existing(&request.backup)?;
     let manifest = Manifest::read(&backup.storage, &backup.directory).await?;
     let (entry, newest) = find_entry(&manifest, &backup, request.snapshot_id)?;
-    let path = layout::snapshot(&backup.directory, request.snapshot_id);
-    let reader = SnapshotReader::open(&backup.storage, &path, Some(&entry)).await?;
-    if !entry.sha256.is_empty() {
-        reader.check_whole(&entry.sha256).await?;
+    let Whole { pairs, state } = verify::read_whole(&backup, &entry).await?;
+    let target = Target::of(target).await?;
+    let overwritten = overwrite::params(&request, &state)?;
+    let (hummock, listed) = open_hummock(&request).await?;
+    let source =
+        if request.copy_data { Some(open_source(&entry, &backup, &state).await?) } else { None };
+
+    let mut reserved = numbers::reserved_by_snapshots(&backup, &manifest, &entry).await?;
+    if let Some(place) = &hummock {
+        let found = numbers::reserved_in(place, &listed, &state.cluster_id).await?;
+        reserved = reserved.max(found);
     }
-    let pairs = reader.all_pairs().await?;
-    let state = State::decode(&pairs, reader.version().await?)?;
-    check_empty(target).await?;
-    check_params(&state, &request.hummock)?;
-    let hummock = request.hummock.open_existing()?;
-    let reserved = reserved_in(&hummock, &request.hummock.directory, &state.cluster_id).await?;
+    if let Some((place, listed)) = &source {
+        reserved = reserved.max(numbers::reserved_in(place, listed, &state.cluster_id).await?);
+    }
+    let traces = loss::Traces {
+        data: match &source {
+            Some((place, listed)) => Some((place, listed)).filter(|_| !entry.info.copy_data),
+            None => hummock.as_ref().map(|place| (place, &listed)),
+        },
+        entry: &entry,
+        newest: &newest,
+        thorough: request.dry_run,
+    };
+    let loss = loss::estimate(&state, &traces).await;
+    let copy = match &source {
+        Some((place, _)) => {
+            let from = place.place();
+            Some(Copy {
+                from,
+                files: copy_plan(&state.version, &request, &listed, hummock.as_ref())?,
+            })
+        }
+        None => None,
+    };
+
     let snapshot = super::next_snapshot_id(&backup, state.next.snapshot).await?;
     let ids = NextIds {
         object: state.next.object.max(reserved.object),
@@ -80,19 +137,114 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
     };
     let mut version = Version::clone(&state.version);
     version.id = version.id.max(reserved.version);
-    let floor = state.epoch_floor.max(reserved.epoch).max(newest.max_committed_epoch);
-    let pairs = continued(pairs, state.revision + 1, ids, floor);
-    let target = target.name().to_owned();
-    Ok(Plan { request, entry, newest, target, version, ids, pairs })
+    let known = loss.newest.as_ref().map_or(Epoch::ZERO, |newest| newest.epoch);
+    let floor = state.epoch_floor.max(reserved.epoch).max(newest.max_committed_epoch).max(known);
+    let places = hummock.iter().chain(source.iter().map(|(place, _)| place));
+    let incarnation = numbers::incarnation_after(&state.incarnation, places).await?;
+    let pairs = continued(pairs, state.revision + 1, ids, floor, &incarnation, &overwritten);
+    Ok(Plan {
+        request,
+        entry,
+        newest,
+        target,
+        loss,
+        version,
+        ids,
+        copy,
+        overwritten,
+        pairs,
+        listed,
+    })
 }
 
-/// Makes sure that the data files are there as they were written.
+/// The data directory, if it is there yet: files may still have to be copied to it.
+async fn open_hummock(request: &Request) -> Result<(Option<OpenLocation>, Listing), BackupError> {
+    match OpenLocation::open_existing(&request.hummock) {
+        Ok(place) => {
+            let listed = Listing::of(&place).await?;
+            Ok((Some(place), listed))
+        }
+        Err(BackupError::Storage(StorageError::NotFound { .. })) if request.copy_data => {
+            Ok((None, Listing::default()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Where data files are copied from: the copies of the snapshot, or the place it names.
+async fn open_source(
+    entry: &ManifestEntry,
+    backup: &OpenLocation,
+    state: &State,
+) -> Result<(OpenLocation, Listing), BackupError> {
+    let place = match entry.info.copy_data {
+        true => backup.copies(),
+        false => OpenLocation::open_existing(&state.params.data_location())?,
+    };
+    let listed = Listing::of(&place).await?;
+    Ok((place, listed))
+}
+
+fn copy_plan(
+    version: &Version,
+    request: &Request,
+    listed: &Listing,
+    hummock: Option<&OpenLocation>,
+) -> Result<CopyPlan, BackupError> {
+    let name = hummock.map_or_else(|| request.hummock.to_string(), ToString::to_string);
+    CopyPlan::new(version, listed, &name)
+}
+
+impl Plan {
+    /// The same for a scratch cluster: its checkpoint, its lease and its backups are in the storage at
+    /// `url`, and nothing is written anywhere else.
+    #[must_use]
+    pub fn rehearsed_in(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.request.hummock.url);
+        let params =
+            [(STATE_STORE, format!("hummock+{url}")), (BACKUP_STORAGE_URL, url.to_owned())];
+        for (name, value) in params {
+            let pair = json_pair(keys::param(name), &value);
+            self.pairs.retain(|old| old.key != pair.key);
+            self.pairs.push(pair);
+        }
+        self
+    }
+
+    /// Refuses a target that is not empty.
+    pub fn check_target(&self) -> Result<(), BackupError> {
+        match self.target.holds.is_empty() {
+            true => Ok(()),
+            false => Err(BackupError::NotEmpty { store: self.target.name.clone() }),
+        }
+    }
+}
+
+/// Brings the data files to the place of the plan that are not there yet. Does nothing where none are
+/// to be copied.
+pub async fn copy(plan: &Plan, progress: Progress<'_>) -> Result<(), BackupError> {
+    let Some(Copy { from, files }) = &plan.copy else { return Ok(()) };
+    let from = OpenLocation::open_existing(from)?;
+    let to = OpenLocation::open(&plan.request.hummock)?;
+    copy_files(files, &from, &to, progress).await
+}
+
+/// Makes sure that the data files are there as they were written: where they will be copied from in a
+/// dry run, else where the restored cluster will look for them.
 pub async fn verify(plan: &Plan, progress: Progress<'_>) -> Result<(), BackupError> {
-    let location = &plan.request.hummock;
-    let storage = location.open_existing()?;
-    verify::objects(&plan.version, &storage, &location.directory, progress).await?;
+    let location = match &plan.copy {
+        Some(copy) if plan.request.dry_run => &copy.from,
+        _ => &plan.request.hummock,
+    };
+    let place = OpenLocation::open_existing(location)?;
+    let again = match plan.copy {
+        Some(_) => Some(Listing::of(&place).await?),
+        None => None,
+    };
+    let listed = again.as_ref().unwrap_or(&plan.listed);
+    verify::sizes(&plan.version, listed, Subset::ALL, progress)?;
     if plan.request.validate_integrity {
-        verify::checksums(&plan.version, &storage, &location.directory, progress).await?;
+        verify::checksums(&plan.version, &place, Subset::ALL, progress).await?;
     }
     Ok(())
 }
@@ -160,48 +312,25 @@ async fn check_empty(target: &dyn MetaStore) -> Result<(), BackupError> {
     }
 }
 
-/// The data of the snapshot must be where the restored cluster will look for it.
-fn check_params(state: &State, hummock: &StorageLocation) -> Result<(), BackupError> {
-    let (url, directory) = (state.params.value(STATE_STORE), state.params.value(DATA_DIRECTORY));
-    if !is_same_place(url, &hummock.url) {
-        let [snapshot, given] = [url, &hummock.url].map(|url| mask(without_hummock(url)));
-        return Err(BackupError::UrlMismatch { snapshot, given });
-    }
-    if layout::directory(directory) != layout::directory(&hummock.directory) {
-        let [snapshot, given] = [directory, &hummock.directory].map(str::to_owned);
-        return Err(BackupError::DirectoryMismatch { snapshot, given });
-    }
-    Ok(())
-}
-
-/// What may have been used in the data directory: what the lease says or, where a copy of the
-/// directory came without it, the data files that are there.
-async fn reserved_in(
-    storage: &Storage,
-    data_dir: &str,
-    cluster_id: &str,
-) -> Result<Reserved, BackupError> {
-    if let Some(record) = lease::read(storage, data_dir).await? {
-        if record.cluster_id != cluster_id {
-            let cluster_id = record.cluster_id;
-            return Err(LeaseError::OtherCluster { cluster_id }.into());
-        }
-        return Ok(record.reserved);
-    }
-    let objects = storage.list(&layout::directory(data_dir)).await?;
-    let files = objects.iter().filter_map(|object| layout::parse_sst(&object.location));
-    let sst = files.map(|id| SstId(id.0.saturating_add(1))).max().unwrap_or_default();
-    Ok(Reserved { sst, ..Reserved::default() })
-}
-
 /// The pairs of the snapshot, as the restored cluster goes on from them. All others stay as they are,
 /// whatever they are.
-fn continued(mut pairs: Vec<Pair>, revision: u64, ids: NextIds, epoch_floor: Epoch) -> Vec<Pair> {
-    let replaced = [keys::REVISION, keys::NEXT_IDS, keys::EPOCH_FLOOR];
-    pairs.retain(|pair| !replaced.contains(&pair.key.as_str()));
-    pairs.push(json_pair(keys::REVISION.to_owned(), &revision));
-    pairs.push(json_pair(keys::NEXT_IDS.to_owned(), &ids));
-    pairs.push(json_pair(keys::EPOCH_FLOOR.to_owned(), &epoch_floor));
+fn continued(
+    mut pairs: Vec<Pair>,
+    revision: u64,
+    ids: NextIds,
+    epoch_floor: Epoch,
+    incarnation: &Incarnation,
+    overwritten: &[(&'static str, String)],
+) -> Vec<Pair> {
+    let mut replaced = vec![
+        json_pair(keys::REVISION.to_owned(), &revision),
+        json_pair(keys::NEXT_IDS.to_owned(), &ids),
+        json_pair(keys::EPOCH_FLOOR.to_owned(), &epoch_floor),
+        json_pair(keys::INCARNATION.to_owned(), incarnation),
+    ];
+    replaced.extend(overwritten.iter().map(|(name, value)| json_pair(keys::param(name), value)));
+    pairs.retain(|pair| replaced.iter().all(|new| new.key != pair.key));
+    pairs.extend(replaced);
     pairs.sort();
     pairs
 }

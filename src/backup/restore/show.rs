@@ -4,9 +4,10 @@ use std::fmt;
 
 use chrono::DateTime;
 
-use super::Plan;
+use super::{Copy, Plan};
 use crate::backup::manifest::{SnapshotInfo, TableInfo};
 use crate::epoch::Epoch;
+use crate::storage_url::mask;
 
 /// Tables that are named; the others are counted.
 const TABLES_MAX: usize = 20;
@@ -34,9 +35,17 @@ impl fmt::Display for Plan {
         }
         let (files, size) = (info.sst_count, bytes(info.data_bytes));
         row("data files", format!("{files} with {size} in {}", self.request.hummock))?;
+        self.show_copy(f)?;
+        let mut row = |label: &str, value: String| writeln!(f, "{label:<LABEL_WIDTH$}{value}");
         row("will be lost", self.lost(info))?;
+        for line in self.loss.lines() {
+            row("", line)?;
+        }
         row("newest snapshot there", self.newest_there())?;
-        row("target", format!("{} (empty)", self.target))?;
+        for (name, value) in &self.overwritten {
+            row("parameter", format!("{name} becomes {}", mask(value)))?;
+        }
+        row("target", self.target.to_string())?;
         let (ids, version) = (&self.ids, self.version.id);
         row(
             "ids continue at",
@@ -49,6 +58,14 @@ impl fmt::Display for Plan {
 }
 
 impl Plan {
+    fn show_copy(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Copy { from, files }) = &self.copy else { return Ok(()) };
+        let (count, size) = (files.missing.len(), bytes(files.missing_bytes));
+        let there = files.there;
+        let label = "to be copied";
+        writeln!(f, "{label:<LABEL_WIDTH$}{count} with {size} from {from}, {there} are there")
+    }
+
     fn taken(&self, info: &SnapshotInfo) -> String {
         let taken = DateTime::parse_from_rfc3339(&info.created_at);
         match taken.map(|time| u64::try_from(time.timestamp_millis())) {
@@ -89,7 +106,7 @@ fn rows(tables: &[&TableInfo]) -> u64 {
     tables.iter().map(|table| table.rows).sum()
 }
 
-fn epoch(epoch: Epoch) -> String {
+pub(super) fn epoch(epoch: Epoch) -> String {
     match epoch.timestamp() {
         Some(time) => format!("{epoch} ({} UTC)", time.format("%Y-%m-%d %H:%M:%S%.3f")),
         None => epoch.to_string(),
@@ -109,7 +126,7 @@ fn duration(ms: u64) -> String {
 }
 
 /// A size in the greatest unit of which there is one.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
     let mut unit = None;
     let mut tenths = u128::from(count) * 10;

@@ -4,8 +4,9 @@ use object_store::path::Path;
 
 use super::*;
 use crate::backup::{create_snapshot, sample};
-use crate::hummock::lease::{Incarnation, Lease};
-use crate::id::{ObjectId, VersionId};
+use crate::hummock::lease::{Incarnation, Lease, Reserved};
+use crate::id::{ObjectId, SstId, VersionId};
+use crate::layout;
 use crate::meta::store::{MemoryStore, Operation, SqliteStore, Txn};
 use sample::{CLUSTER_ID, CREATED_AT, DATA_DIR};
 
@@ -44,6 +45,9 @@ impl World {
             hummock: StorageLocation::new(url, DATA_DIR),
             validate_integrity: true,
             now_ms: self.state.version.max_committed_epoch.unix_ms() + 90_000,
+            overwrite: Overwrite::default(),
+            copy_data: false,
+            dry_run: false,
         }
     }
 
@@ -62,18 +66,11 @@ impl World {
         target: &dyn MetaStore,
     ) -> Result<State, BackupError> {
         let plan = plan(request, target).await?;
+        plan.check_target()?;
+        copy(&plan, QUIET).await?;
         verify(&plan, QUIET).await?;
         apply(&plan, target).await?;
-        Ok(self.started(target).await)
-    }
-
-    /// The state a server would start with.
-    async fn started(&self, store: &dyn MetaStore) -> State {
-        let pairs = store.list("").await.unwrap();
-        let pointer = store.get(keys::VERSION_CHECKPOINT).await.unwrap().unwrap();
-        let checkpoint = serde_json::from_slice(&pointer).unwrap();
-        let version = checkpoint::read(&self.storage, &checkpoint).await.unwrap();
-        State::decode(&pairs, version).unwrap()
+        Ok(started(target).await)
     }
 
     /// Restoring must fail with this text and leave all as it was.
@@ -86,6 +83,17 @@ impl World {
         assert_eq!(self.objects().await, before);
         error
     }
+}
+
+/// The state a server would start with.
+async fn started(store: &dyn MetaStore) -> State {
+    let pairs = store.list("").await.unwrap();
+    let pointer = store.get(keys::VERSION_CHECKPOINT).await.unwrap().unwrap();
+    let checkpoint = serde_json::from_slice(&pointer).unwrap();
+    let state = State::decode(&pairs, Version::default()).unwrap();
+    let storage = state.params.data_location().open_existing().unwrap();
+    let version = checkpoint::read(&storage, &checkpoint).await.unwrap();
+    State::decode(&pairs, version).unwrap()
 }
 
 #[tokio::test]
@@ -102,9 +110,11 @@ async fn a_restore_brings_everything_back() {
             revision: world.state.revision + 1,
             next,
             epoch_floor: world.state.version.max_committed_epoch,
+            incarnation: restored.incarnation.clone(),
             ..world.state.clone()
         };
         assert_eq!(restored, expected);
+        assert_eq!(restored.incarnation.number, 1);
         assert_eq!(next.snapshot, SnapshotId(2));
         assert_eq!(next.sst, SstId(6));
     }
@@ -249,6 +259,7 @@ async fn a_plan_says_what_will_happen_and_does_nothing() {
         "                      public.t (9 rows)",
         "data files            2 with 24 B in memory://",
         "(1 min 30 s ago)",
+        "                      no later commit is known",
         "newest snapshot there 2, taken at",
         "target                memory (empty)",
         "ids continue at       object 8, data file 6, version 4, snapshot 3",
@@ -258,4 +269,154 @@ async fn a_plan_says_what_will_happen_and_does_nothing() {
     }
     assert_eq!(world.objects().await, before);
     assert_eq!(target.list("").await.unwrap(), []);
+}
+
+/// The data of `world`, also in a store of its own, which has a lease or none.
+async fn copied_by_hand(world: &World) -> Storage {
+    let elsewhere = Storage::in_memory();
+    for object in world.storage.list(&layout::directory(DATA_DIR)).await.unwrap() {
+        let content = world.storage.get(&object.location).await.unwrap();
+        elsewhere.put_new(&object.location, content).await.unwrap();
+    }
+    elsewhere
+}
+
+fn moved(world: &World, to: &Storage) -> Request {
+    let hummock = StorageLocation::new(to.url().to_string(), DATA_DIR);
+    let overwrite = Overwrite { hummock: true, ..Overwrite::default() };
+    Request { hummock, overwrite, ..world.request(1) }
+}
+
+#[tokio::test]
+async fn an_overwritten_endpoint_is_where_the_restored_cluster_lives() {
+    let world = World::new().await;
+    let elsewhere = copied_by_hand(&world).await;
+    let request = Request {
+        overwrite: Overwrite {
+            hummock: true,
+            backup_url: Some("memory://other".to_owned()),
+            backup_directory: Some("/kept/".to_owned()),
+        },
+        ..moved(&world, &elsewhere)
+    };
+    let restored = world.restore(request, &MemoryStore::new()).await.unwrap();
+    let url = elsewhere.url().to_string();
+    assert_eq!(restored.params.value("state_store"), format!("hummock+{url}"));
+    assert_eq!(restored.params.backup_location(), StorageLocation::new("memory://other", "kept"));
+    let bad = Overwrite { backup_url: Some("nonsense".to_owned()), ..Overwrite::default() };
+    world.refuses(Request { overwrite: bad, ..world.request(1) }, "backup_storage_url").await;
+    let only = Overwrite { backup_directory: Some("kept".to_owned()), ..Overwrite::default() };
+    let request = Request { overwrite: only, ..world.request(1) };
+    let restored = world.restore(request, &MemoryStore::new()).await.unwrap();
+    assert_eq!(restored.params.backup_location().directory, "kept");
+}
+
+#[tokio::test]
+async fn an_overwritten_endpoint_of_another_cluster_is_refused() {
+    let world = World::new().await;
+    let elsewhere = copied_by_hand(&world).await;
+    Lease::take(&elsewhere, DATA_DIR, "another", &FIRST).await.unwrap();
+    world.refuses(moved(&world, &elsewhere), "another cluster with id \"another\"").await;
+}
+
+#[tokio::test]
+async fn a_place_without_a_lease_uses_no_number_of_a_later_snapshot() {
+    let mut world = World::new().await;
+    let elsewhere = copied_by_hand(&world).await;
+    let mut change = world.state.change_at(Epoch::from_unix_ms(1_795_366_500_000));
+    change.next = NextIds { object: ObjectId(50), sst: SstId(700), snapshot: SnapshotId(3) };
+    world.state = world.state.apply(&change);
+    world.take(2).await;
+    let restored = world.restore(moved(&world, &elsewhere), &MemoryStore::new()).await.unwrap();
+    assert_eq!((restored.next.object, restored.next.sst), (ObjectId(50), SstId(700)));
+    assert_eq!(restored.epoch_floor, world.state.version.max_committed_epoch);
+    assert_eq!(restored.version.id, VersionId(world.state.version.id.0 + 1));
+}
+
+#[tokio::test]
+async fn data_is_copied_first_and_what_is_there_is_not_copied_again() {
+    let world = World::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("new/state_store");
+    let request = Request {
+        hummock: StorageLocation::new(format!("fs://{}", root.display()), "elsewhere"),
+        copy_data: true,
+        ..world.request(1)
+    };
+    let dry = Request { dry_run: true, ..request.clone() };
+    let shown = plan(dry, &MemoryStore::new()).await.unwrap();
+    verify(&shown, QUIET).await.unwrap();
+    let text = shown.to_string();
+    assert!(text.contains("to be copied          2 with 24 B from memory://"), "{text}");
+    assert!(!root.exists());
+
+    let restored = world.restore(request.clone(), &MemoryStore::new()).await.unwrap();
+    assert_eq!(restored.version.file_count(), world.state.version.file_count());
+    assert_eq!(restored.params.value("data_directory"), "elsewhere");
+    let again = plan(request.clone(), &MemoryStore::new()).await.unwrap();
+    let files = again.copy.unwrap().files;
+    assert_eq!((files.missing.len(), files.there), (0, 2));
+
+    std::fs::write(root.join("elsewhere/3.data"), "not ours").unwrap();
+    let error = plan(request, &MemoryStore::new()).await.unwrap_err().to_string();
+    assert!(error.contains("has other files of the same names: {3}"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_mangled_is_not_copied() {
+    let world = World::new().await;
+    let path = layout::sst(DATA_DIR, SstId(3));
+    let mut content = world.storage.get(&path).await.unwrap().to_vec();
+    content[0] ^= 1;
+    world.storage.delete(&path).await.unwrap();
+    world.storage.put_new(&path, content.into()).await.unwrap();
+    let elsewhere = Storage::in_memory();
+    let request = Request { copy_data: true, ..moved(&world, &elsewhere) };
+    let error = world.restore(request, &MemoryStore::new()).await.unwrap_err().to_string();
+    assert!(error.contains("3.data does not match its checksum"), "{error}");
+    assert!(elsewhere.get_opt(&path).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_plan_says_what_would_be_lost() {
+    let mut world = World::new().await;
+    let epoch = Epoch::from_unix_ms(1_795_366_500_000);
+    let mut change = world.state.change_at(epoch);
+    change.delta.died = vec![(ObjectId(7), SstId(5))];
+    world.state = world.state.apply(&change);
+    checkpoint::write(&world.storage, DATA_DIR, &world.state.version).await.unwrap();
+    world.storage.put_new(&layout::sst(DATA_DIR, SstId(9)), "later".into()).await.unwrap();
+    let newer = layout::checkpoint(DATA_DIR, VersionId(999), "ab");
+    world.storage.put_new(&newer, "no checkpoint".into()).await.unwrap();
+
+    let dry = Request { dry_run: true, ..world.request(1) };
+    let plan = plan(dry, &MemoryStore::new()).await.unwrap();
+    let text = plan.to_string();
+    let facts = [
+        "by checkpoint hummock_001/checkpoint/5-",
+        "public.t: 9 rows instead of 8, 1 come back",
+        "1 data files with 5 B that it does not name, last written ",
+        "not read: hummock_001/checkpoint/999-ab.version (",
+    ];
+    for fact in facts {
+        assert!(text.contains(fact), "{fact:?} is not in\n{text}");
+    }
+    assert_eq!(plan.version.id, VersionId(999));
+    let json = plan.to_json();
+    assert_eq!(json["loss"]["newest"]["epoch"], epoch.as_u64());
+    assert_eq!(json["loss"]["tables"][0]["rows_newest"], 8);
+    assert_eq!(json["target"]["holds"]["pairs"], 0);
+}
+
+#[tokio::test]
+async fn a_plan_says_what_the_target_holds() {
+    let world = World::new().await;
+    let target = MemoryStore::new();
+    world.restore(world.request(1), &target).await.unwrap();
+    let dry = Request { dry_run: true, ..world.request(1) };
+    let plan = plan(dry, &target).await.unwrap();
+    let text = plan.to_string();
+    let fact = format!("of cluster {CLUSTER_ID} with 1 tables, public.t)");
+    assert!(text.contains(&fact), "{text}");
+    assert!(matches!(plan.check_target(), Err(BackupError::NotEmpty { .. })));
 }

@@ -22,7 +22,12 @@ async fn write_state(
     let info = SnapshotInfo::of(state, SnapshotId(id), Some("nightly".to_owned()), created_at);
     let pairs = state.encode_without_version();
     let written = write(storage, &path(), pairs, &state.version, &info).await?;
-    Ok(ManifestEntry { info, size_bytes: written.size_bytes, sha256: written.sha256 })
+    Ok(ManifestEntry {
+        info,
+        size_bytes: written.size_bytes,
+        sha256: written.sha256,
+        verification: None,
+    })
 }
 
 /// The bytes of a snapshot of `state`.

@@ -13,6 +13,7 @@ use crate::frontend::error::SqlError;
 use crate::frontend::session::Session;
 use crate::frontend::system_catalog::SnapshotList;
 use crate::id::SnapshotId;
+use crate::meta::command::BackupOptions;
 use crate::meta::maintenance::SnapshotUsage;
 use crate::meta::workers::{PinnedVersion, WorkerNode};
 use crate::rpc::MetaClient;
@@ -21,10 +22,10 @@ impl Frontend {
     pub(super) async fn backup(
         &self,
         session: &Session,
-        remarks: Option<String>,
+        options: BackupOptions,
     ) -> Result<Reply, SqlError> {
         session.check_alone("BACKUP")?;
-        let entry = self.meta.backup(remarks).await?;
+        let entry = self.meta.backup(options).await?;
         let id = i64::try_from(entry.id.0).unwrap_or(i64::MAX);
         let batch =
             RecordBatch::try_new(backup_schema(), vec![Arc::new(Int64Array::from(vec![id]))]);

@@ -43,7 +43,7 @@ impl Frontend {
                     _ => None,
                 }
             }
-            Statement::Backup { .. } => Some(backup::backup_schema()),
+            Statement::Backup(_) => Some(backup::backup_schema()),
             Statement::Explain { .. } => Some(explain::explain_schema()),
             _ => None,
         };

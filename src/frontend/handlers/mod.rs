@@ -133,7 +133,7 @@ impl Frontend {
             }
             Statement::AlterTable(alter) => self.alter_table(session, alter).await,
             Statement::Flush => self.flush(session).await,
-            Statement::Backup { remarks } => self.backup(session, remarks.clone()).await,
+            Statement::Backup(options) => self.backup(session, options.clone()).await,
             Statement::DeleteMetaSnapshots(ids) => self.delete_snapshots(session, ids).await,
             Statement::AlterSystem { name, value } => {
                 self.alter_system(session, name, value.clone()).await

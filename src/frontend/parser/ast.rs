@@ -8,6 +8,7 @@ use sqlparser::ast::{
 
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::meta::command::BackupOptions;
 
 /// A statement and the text it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,9 +64,7 @@ pub enum Statement {
     },
     AlterTable(AlterTable),
     Flush,
-    Backup {
-        remarks: Option<String>,
-    },
+    Backup(BackupOptions),
     DeleteMetaSnapshots(Vec<u64>),
     /// `ALTER SYSTEM SET name = value`; no value stands for `DEFAULT`.
     AlterSystem {

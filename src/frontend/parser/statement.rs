@@ -13,6 +13,7 @@ use super::dialect::SqlDialect;
 use super::session;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
+use crate::meta::command::BackupOptions;
 
 const DIALECT: SqlDialect = SqlDialect;
 
@@ -176,21 +177,56 @@ impl<'a> StatementParser<'a> {
         Ok(Statement::Flush)
     }
 
-    /// `BACKUP [WITH (remarks = 'text')]`
+    /// `BACKUP [WITH (remarks = 'text', copy_data [= boolean])]`
     fn backup(&mut self) -> Result<Statement, SqlError> {
         self.expect("BACKUP")?;
         if !self.eat("WITH") {
-            return Ok(Statement::Backup { remarks: None });
+            return Ok(Statement::Backup(BackupOptions::default()));
         }
+        let mut options = BackupOptions::default();
+        let mut given: Vec<String> = vec![];
         self.expect_token(&Token::LParen)?;
-        let option = self.identifier()?;
-        if option != "remarks" {
-            return Err(SqlError::syntax(format!("unrecognized BACKUP option \"{option}\"")));
+        loop {
+            let option = self.identifier()?;
+            if given.contains(&option) {
+                let text = format!("conflicting or redundant BACKUP option \"{option}\"");
+                return Err(SqlError::syntax(text));
+            }
+            self.backup_option(&option, &mut options)?;
+            given.push(option);
+            if !self.inner.consume_token(&Token::Comma) {
+                break;
+            }
         }
-        self.expect_token(&Token::Eq)?;
-        let remarks = Some(self.string()?);
         self.expect_token(&Token::RParen)?;
-        Ok(Statement::Backup { remarks })
+        Ok(Statement::Backup(options))
+    }
+
+    fn backup_option(&mut self, name: &str, options: &mut BackupOptions) -> Result<(), SqlError> {
+        match name {
+            "remarks" => {
+                self.expect_token(&Token::Eq)?;
+                options.remarks = Some(self.string()?);
+            }
+            "copy_data" => {
+                let is_bare = !self.inner.consume_token(&Token::Eq);
+                options.copy_data = is_bare || self.truth()?;
+            }
+            _ => {
+                let error = SqlError::syntax(format!("unrecognized BACKUP option \"{name}\""));
+                return Err(error.hint("The options are remarks and copy_data."));
+            }
+        }
+        Ok(())
+    }
+
+    /// A boolean value of an option.
+    fn truth(&mut self) -> Result<bool, SqlError> {
+        match self.setting_value()?.to_ascii_lowercase().as_str() {
+            "true" | "on" | "1" => Ok(true),
+            "false" | "off" | "0" => Ok(false),
+            other => Err(SqlError::syntax(format!("\"{other}\" is no boolean value"))),
+        }
     }
 
     /// `DELETE META SNAPSHOT[S] id [, ...]`

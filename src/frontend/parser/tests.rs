@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::frontend::error::SqlError;
+use crate::meta::command::BackupOptions;
 
 fn one(sql: &str) -> Statement {
     let mut statements = parse(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -58,11 +59,19 @@ fn statements_may_be_sent_to_other_threads() {
 fn our_own_statements_are_read() {
     let cases = [
         ("FLUSH", Statement::Flush),
-        ("backup", Statement::Backup { remarks: None }),
+        ("backup", Statement::Backup(BackupOptions::default())),
         (
             "BACKUP WITH (remarks = 'before the upgrade')",
-            Statement::Backup { remarks: Some("before the upgrade".to_owned()) },
+            Statement::Backup(BackupOptions {
+                remarks: Some("before the upgrade".to_owned()),
+                copy_data: false,
+            }),
         ),
+        (
+            "BACKUP WITH (copy_data, remarks = 'x')",
+            Statement::Backup(BackupOptions { remarks: Some("x".to_owned()), copy_data: true }),
+        ),
+        ("BACKUP WITH (copy_data = off)", Statement::Backup(BackupOptions::default())),
         ("DELETE META SNAPSHOT 5", Statement::DeleteMetaSnapshots(vec![5])),
         ("delete meta snapshots 3, 4", Statement::DeleteMetaSnapshots(vec![3, 4])),
     ];

@@ -63,8 +63,9 @@ impl SnapshotList for OneSnapshot {
             created_at: "2022-12-28T11:08:56.918Z".to_owned(),
             sst_count: 0,
             data_bytes: 0,
+            copy_data: false,
         };
-        Ok(vec![ManifestEntry { info, size_bytes: 42, sha256: String::new() }])
+        Ok(vec![ManifestEntry { info, size_bytes: 42, sha256: String::new(), verification: None }])
     }
 }
 
@@ -366,7 +367,7 @@ async fn snapshots_are_listed_with_their_times() {
     assert_eq!(
         rows,
         ["1|3|0|null|3603859827458048|2022-12-28T11:08:56.918|nightly|{}|null|\
-          2022-12-28T11:08:56.918Z|42|20|10"]
+          2022-12-28T11:08:56.918Z|42|20|10|false|null|null|null|null"]
     );
 }
 

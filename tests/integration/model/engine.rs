@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use tidemark::backup::restore::{self, Request};
+use tidemark::backup::restore::{self, Overwrite, Request};
 use tidemark::backup::{OpenLocation, SnapshotReader};
 use tidemark::catalog::Relation;
 use tidemark::epoch::{Clock, Epoch, ManualClock};
 use tidemark::hummock::SstIdPool;
 use tidemark::layout;
 use tidemark::meta::MetaNode;
-use tidemark::meta::command::{Pins, Role, WorkerInfo};
+use tidemark::meta::command::{BackupOptions, Pins, Role, WorkerInfo};
 use tidemark::meta::maintenance::MaintenanceSettings;
 use tidemark::meta::manager::{self, NewCluster};
 use tidemark::meta::state::State;
@@ -129,7 +129,7 @@ impl Engine {
                 }
             }
             Step::Backup => {
-                let entry = self.node.backup(None).await.unwrap();
+                let entry = self.node.backup(BackupOptions::default()).await.unwrap();
                 history.remember((self.backup_directory(), entry.info.id));
             }
             Step::DeleteSnapshot(place) => {
@@ -183,6 +183,9 @@ impl Engine {
             hummock: StorageLocation::new(url, DIRECTORY),
             validate_integrity: true,
             now_ms: self.clock.now_ms(),
+            overwrite: Overwrite::default(),
+            copy_data: false,
+            dry_run: false,
         };
         let target = Arc::new(MemoryStore::default());
         let plan = restore::plan(request, &*target).await.unwrap();

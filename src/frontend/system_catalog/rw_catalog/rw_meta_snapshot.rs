@@ -30,6 +30,11 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
         ("size_bytes", SystemType::Int8),
         ("pinned_bytes", SystemType::Int8),
         ("exclusive_bytes", SystemType::Int8),
+        ("copy_data", SystemType::Bool),
+        ("verified_at", SystemType::Timestamptz),
+        ("verify_level", SystemType::Varchar),
+        ("verify_coverage", SystemType::Varchar),
+        ("verify_result", SystemType::Varchar),
     ],
     rows: Rows::Fetched(snapshots),
 };
@@ -50,6 +55,7 @@ fn snapshots(context: &SystemContext) -> BoxFuture<'_, Result<Vec<Row>, SqlError
 
 fn row(entry: &ManifestEntry, usage: Option<SnapshotUsage>) -> Row {
     let info = &entry.info;
+    let verified = entry.verification.as_ref();
     vec![
         Cell::from(info.id.0),
         Cell::from(info.hummock_version_id.0),
@@ -64,6 +70,11 @@ fn row(entry: &ManifestEntry, usage: Option<SnapshotUsage>) -> Row {
         Cell::from(entry.size_bytes),
         Cell::from(usage.map(|usage| usage.pinned_bytes)),
         Cell::from(usage.map(|usage| usage.exclusive_bytes)),
+        Cell::from(info.copy_data),
+        Cell::from(verified.and_then(|v| time_micros(&v.verified_at))),
+        Cell::from(verified.map(|v| v.level.name())),
+        Cell::from(verified.map(|v| v.coverage.to_string())),
+        Cell::from(verified.map(ToString::to_string)),
     ]
 }
 

@@ -1,0 +1,96 @@
+//! Copying the data files that a version names to another place. What is there already with the right
+//! size stays, so a copy that was interrupted goes on where it was.
+
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::listing::Listing;
+use super::verify::{Progress, SHOWN_MAX, objects_of};
+use super::{BackupError, OpenLocation};
+use crate::hummock::sst::SstInfo;
+use crate::hummock::version::Version;
+use crate::layout;
+use crate::storage::{Expected, StorageError};
+
+/// Files on their way at a time.
+const FILES_AT_ONCE: usize = 4;
+
+/// Which files a place lacks, and how much it has.
+#[derive(Clone, Debug, Default)]
+pub struct CopyPlan {
+    pub missing: Vec<Arc<SstInfo>>,
+    pub missing_bytes: u64,
+    pub there: u64,
+    pub there_bytes: u64,
+}
+
+impl CopyPlan {
+    /// What must be copied so that every file of `version` is in the place where `listed` is.
+    ///
+    /// # Errors
+    /// [`BackupError::ObjectsInTheWay`] when a file of that name has another size: it is not ours.
+    pub fn new(version: &Version, listed: &Listing, place: &str) -> Result<Self, BackupError> {
+        let mut plan = Self::default();
+        let mut in_the_way = vec![];
+        for file in objects_of(version) {
+            let sst = &file.sst;
+            match listed.files.get(&sst.id) {
+                None => {
+                    plan.missing_bytes += sst.size_bytes;
+                    plan.missing.push(Arc::clone(sst));
+                }
+                Some(found) if found.size_bytes == sst.size_bytes => {
+                    plan.there += 1;
+                    plan.there_bytes += sst.size_bytes;
+                }
+                Some(_) => in_the_way.push(sst.id.to_string()),
+            }
+        }
+        if in_the_way.is_empty() {
+            return Ok(plan);
+        }
+        let (count, location) = (in_the_way.len(), place.to_owned());
+        in_the_way.truncate(SHOWN_MAX);
+        Err(BackupError::ObjectsInTheWay { location, count, shown: in_the_way.join(", ") })
+    }
+}
+
+/// Copies the missing files, a few at a time; each is proven whole before it has its name.
+pub async fn copy_files(
+    plan: &CopyPlan,
+    from: &OpenLocation,
+    to: &OpenLocation,
+    progress: Progress<'_>,
+) -> Result<(), BackupError> {
+    let total = plan.missing.len() as u64;
+    let copies = plan.missing.iter().map(|sst| copy_file(Arc::clone(sst), from, to));
+    // Collected, as a lazy iterator over borrowed files could not move between threads.
+    let copies: Vec<_> = copies.collect();
+    let copied = stream::iter(copies).buffer_unordered(FILES_AT_ONCE);
+    let count = |done: u64, ()| async move {
+        progress(done + 1, total);
+        Ok(done + 1)
+    };
+    copied.try_fold(0, count).await?;
+    Ok(())
+}
+
+async fn copy_file(
+    sst: Arc<SstInfo>,
+    from: &OpenLocation,
+    to: &OpenLocation,
+) -> Result<(), BackupError> {
+    let expected = Expected { size_bytes: sst.size_bytes, sha256: &sst.sha256 };
+    let source = layout::sst(&from.directory, sst.id);
+    let target = layout::sst(&to.directory, sst.id);
+    match from.storage.copy_to(&source, &to.storage, &target, expected).await {
+        // Somebody who copies the same was faster.
+        Err(StorageError::AlreadyExists { .. })
+            if to.storage.size(&target).await? == sst.size_bytes =>
+        {
+            Ok(())
+        }
+        copied => Ok(copied?),
+    }
+}

@@ -1,0 +1,133 @@
+//! `verify-meta-snapshot`: whether snapshots are as they were written. Asks the server, or looks itself
+//! where the backup storage is named.
+
+use clap::Args;
+
+use super::meta::Cluster;
+use super::output::{Table, progress_bar, show};
+use super::{CtlError, say};
+use crate::backup::verify::{self, Check, Level, Subset, Verdict, Verified};
+use crate::backup::{BackupError, OpenLocation};
+use crate::config;
+use crate::epoch::{Clock as _, SystemClock, rfc3339};
+use crate::id::SnapshotId;
+use crate::meta::error::{ErrorKind, chain};
+use crate::rpc::RpcError;
+use crate::storage::StorageLocation;
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// Ids of the snapshots
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    ids: Vec<SnapshotId>,
+    /// Every snapshot that is listed
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    /// How thoroughly to look: list, meta, objects or checksum
+    #[arg(long, value_name = "LEVEL", default_value = "objects")]
+    level: Level,
+    /// Look at one of several equal parts of the data files, like 1/7
+    #[arg(long, value_name = "I/N", default_value = "all")]
+    subset: Subset,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+    /// Storage of the snapshots; with it no server is needed
+    #[arg(long, value_name = "URL")]
+    backup_storage_url: Option<String>,
+    /// Directory of the snapshots there
+    #[arg(long, value_name = "DIR", default_value = config::BACKUP_DIRECTORY)]
+    backup_storage_directory: String,
+    /// Storage that holds the data [default: the copies of the snapshot, or as the snapshot says]
+    #[arg(long, value_name = "URL", requires = "backup_storage_url")]
+    hummock_storage_url: Option<String>,
+    /// Directory that holds the data
+    #[arg(long, value_name = "DIR", default_value = config::DATA_DIRECTORY)]
+    hummock_storage_directory: String,
+}
+
+impl VerifyArgs {
+    fn request(&self) -> verify::Request {
+        let ids = (!self.all).then(|| self.ids.clone());
+        verify::Request { ids, check: Check { level: self.level, subset: self.subset } }
+    }
+}
+
+pub(super) async fn run(args: VerifyArgs) -> Result<(), CtlError> {
+    let verified = match &args.backup_storage_url {
+        Some(url) => offline(&args, url).await?,
+        None => online(&args).await?,
+    };
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&verified)?,
+        false => table(&verified).to_string(),
+    };
+    say(&text)?;
+    outcome(&verified)
+}
+
+async fn online(args: &VerifyArgs) -> Result<Vec<Verified>, CtlError> {
+    let asked = match args.cluster.connect().await {
+        Ok(client) => client.verify_snapshots(&args.request()).await,
+        Err(CtlError::Rpc(error)) => Err(error),
+        Err(error) => return Err(error),
+    };
+    asked.map_err(|error| match error {
+        RpcError::Refused(refused) if refused.kind == ErrorKind::UndefinedSnapshot => {
+            RpcError::Refused(refused).into()
+        }
+        error => CtlError::CouldNotVerify { reason: chain(&error), hint: error.hint() },
+    })
+}
+
+/// Looks itself, as the server would.
+async fn offline(args: &VerifyArgs, url: &str) -> Result<Vec<Verified>, CtlError> {
+    let place = StorageLocation::new(url, &args.backup_storage_directory);
+    let data = args.hummock_storage_url.as_deref();
+    let data = data.map(|url| StorageLocation::new(url, &args.hummock_storage_directory));
+    let now = || rfc3339(SystemClock.now_ms());
+    let bar = progress_bar("checking data files");
+    let progress = |done, total| show(&bar, done, total);
+    let looked = async {
+        let location = OpenLocation::open_existing(&place)?;
+        verify::verify(&location, &args.request(), data.as_ref(), now, &progress).await
+    };
+    let looked = looked.await;
+    bar.finish_and_clear();
+    looked.map_err(|error| match error {
+        unknown @ BackupError::UnknownSnapshots { .. } => unknown.into(),
+        error => CtlError::CouldNotVerify { reason: chain(&error), hint: error.hint() },
+    })
+}
+
+fn table(verified: &[Verified]) -> Table {
+    let mut table = Table::new(["id", "verified_at", "level", "coverage", "result"]);
+    for Verified { snapshot_id, verification } in verified {
+        table.push(vec![
+            snapshot_id.to_string(),
+            verification.verified_at.clone(),
+            verification.level.name().to_owned(),
+            verification.coverage.to_string(),
+            verification.to_string(),
+        ]);
+    }
+    table
+}
+
+/// What is damaged counts more than what could not be looked at.
+fn outcome(verified: &[Verified]) -> Result<(), CtlError> {
+    let of = |verdict| verified.iter().filter(move |v| v.verification.result == verdict);
+    let count = of(Verdict::Damaged).count();
+    if count > 0 {
+        return Err(CtlError::Damaged { count });
+    }
+    match of(Verdict::CouldNotVerify).next() {
+        Some(first) => {
+            let reason = first.verification.detail.clone().unwrap_or_default();
+            Err(CtlError::CouldNotVerify { reason, hint: None })
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,78 @@
+//! A cluster that was restored to be looked at: one process, nothing that keeps it in shape, and data
+//! files that lie elsewhere and are only read.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{StartError, listen, worker_info};
+use crate::config::{self, Resources};
+use crate::epoch::SystemClock;
+use crate::frontend::Frontend;
+use crate::frontend::pgwire::{self, SqlServer};
+use crate::meta::MetaNode;
+use crate::meta::command::Role;
+use crate::meta::maintenance::MaintenanceSettings;
+use crate::meta::manager::{self, NewCluster};
+use crate::meta::store::MetaStore;
+use crate::params::{self, ParamSpec, Params};
+use crate::rpc::{self, LocalMeta, MetaClient, Worker};
+use crate::storage::{Storage, StorageLocation};
+
+const ADDR: &str = "127.0.0.1:0";
+const MEMORY_BYTES: usize = 1 << 30;
+const META_CACHE_BYTES: usize = 64 << 20;
+
+/// The roles of it, at work.
+#[derive(Debug)]
+pub struct Rehearsal {
+    sql: SqlServer,
+    meta: rpc::Served,
+}
+
+impl Rehearsal {
+    /// Starts on free loopback ports. Its own writes go to `place`, its data files are in `data`.
+    pub async fn start(
+        store: Arc<dyn MetaStore>,
+        place: &StorageLocation,
+        data: Storage,
+    ) -> Result<Self, StartError> {
+        let sql_listener = listen("SQL", ADDR).await?;
+        let meta_listener = listen("meta", ADDR).await?;
+        let mut params = Params::default();
+        params.set(params::STATE_STORE, &format!("hummock+{}", place.url));
+        let directory = ParamSpec::find(params::DATA_DIRECTORY)?.parse(&place.directory)?;
+        params.set(params::DATA_DIRECTORY, &directory);
+        let manager = manager::open(store, NewCluster { params }, Arc::new(SystemClock)).await?;
+        let idle = MaintenanceSettings { compaction: false, ..MaintenanceSettings::default() };
+        let info = worker_info(Role::Meta, ADDR.to_owned());
+        let node = Arc::new(MetaNode::start(manager, idle, info).await?);
+        let local = LocalMeta::default();
+        let unlistened = |what| move |error: std::io::Error| StartError::listen(what, ADDR, &error);
+        let meta = rpc::serve(meta_listener, &local, node).map_err(unlistened("meta"))?;
+        let client = MetaClient::connect_local(&local, ADDR).await?;
+        let worker = Worker::start(client, worker_info(Role::Frontend, ADDR.to_owned())).await?;
+        let frontend = Frontend::new(worker, data, &resources()).await?;
+        let sql = pgwire::serve(sql_listener, Arc::new(frontend)).map_err(unlistened("SQL"))?;
+        Ok(Self { sql, meta })
+    }
+
+    pub fn sql_addr(&self) -> SocketAddr {
+        self.sql.addr
+    }
+
+    pub async fn stop(self) {
+        self.sql.stop().await;
+        self.meta.stop().await;
+    }
+}
+
+/// What a few queries need that one person waits for.
+fn resources() -> Resources {
+    Resources {
+        memory_bytes: MEMORY_BYTES,
+        parallelism: config::default_parallelism(),
+        meta_cache_bytes: META_CACHE_BYTES,
+        block_cache_bytes: None,
+        file_cache: None,
+    }
+}

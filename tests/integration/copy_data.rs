@@ -1,0 +1,124 @@
+//! Snapshots that outlive the data directory: their data files are copied beside them.
+
+use std::path::{Path, PathBuf};
+
+use crate::harness::{Server, files_below, lose_meta_store, restore, risectl, run, sql, tempdir};
+
+const LARGE: &str = "CREATE TABLE large AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)";
+const MORE: &str = "CREATE TABLE more AS SELECT g AS a FROM generate_series(1, 2000) AS g(g)";
+
+/// The copies in the backup directory, by name.
+fn copies(dir: &Path) -> Vec<PathBuf> {
+    let files = files_below(&dir.join("store/state_store/backup/data"));
+    files.into_iter().map(|(path, _)| path).collect()
+}
+
+fn data_files(dir: &Path) -> Vec<PathBuf> {
+    let files = files_below(&dir.join("store/state_store/hummock_001")).into_iter();
+    let files = files.map(|(path, _)| path);
+    files.filter(|path| path.extension().is_some_and(|e| e == "data")).collect()
+}
+
+#[tokio::test]
+async fn a_snapshot_with_copies_is_restored_without_the_data_directory() {
+    let dir = tempdir();
+    let server = Server::start_with(dir.path(), &["--compaction", "false"]).await;
+    sql(&server, LARGE).await;
+    sql(&server, "CREATE TABLE t (k int PRIMARY KEY); INSERT INTO t VALUES (1), (2);").await;
+    assert_eq!(sql(&server, "BACKUP WITH (copy_data = true, remarks = 'far')").await, "1");
+    let told = "SELECT copy_data, remarks FROM rw_meta_snapshot";
+    assert_eq!(sql(&server, told).await, "t|far");
+    server.kill();
+    lose_meta_store(dir.path());
+    std::fs::remove_dir_all(dir.path().join("store/state_store/hummock_001")).unwrap();
+
+    let said = restore(dir.path(), 1, &[], &[]).await.refused();
+    assert!(said.contains("referenced objects not found"), "{said}");
+    let elsewhere = format!("fs://{}", dir.path().join("elsewhere").display());
+    let flags = [("--hummock-storage-url", elsewhere.as_str())];
+    let said = restore(dir.path(), 1, &flags, &["--copy-data", "--dry-run"]).await.ok();
+    assert!(said.contains("to be copied          1 with "), "{said}");
+    assert!(!dir.path().join("elsewhere").exists());
+    restore(dir.path(), 1, &flags, &["--copy-data"]).await.ok();
+    let state_store = format!("hummock+{elsewhere}");
+    let server = Server::start_with(dir.path(), &["--state-store", &state_store]).await;
+    assert_eq!(sql(&server, "SELECT sum(a) FROM large").await, "500500");
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "2");
+    sql(&server, "INSERT INTO t VALUES (3)").await;
+    assert_eq!(sql(&server, "BACKUP").await, "2");
+}
+
+#[tokio::test]
+async fn only_new_files_are_copied_and_the_last_snapshot_takes_its_copies_along() {
+    let dir = tempdir();
+    let server = Server::start_with(dir.path(), &["--compaction", "false"]).await;
+    sql(&server, LARGE).await;
+    risectl(&server, &["backup-meta", "--copy-data"]).await.ok();
+    let first = copies(dir.path());
+    assert_eq!(first.len(), data_files(dir.path()).len());
+    let written = std::fs::metadata(&first[0]).unwrap().modified().unwrap();
+    sql(&server, MORE).await;
+    assert_eq!(sql(&server, "BACKUP").await, "2");
+    assert_eq!(copies(dir.path()), first, "a plain backup copies nothing");
+    assert_eq!(sql(&server, "BACKUP WITH (copy_data)").await, "3");
+    assert_eq!(copies(dir.path()).len(), first.len() + 1);
+    assert_eq!(std::fs::metadata(&first[0]).unwrap().modified().unwrap(), written);
+
+    // What a backup that failed left there goes with the next snapshot that had copies.
+    let orphan = dir.path().join("store/state_store/backup/data/987654.data");
+    std::fs::write(&orphan, "nobody names it").unwrap();
+    sql(&server, "DELETE META SNAPSHOTS 2").await;
+    assert!(orphan.exists());
+    sql(&server, "DELETE META SNAPSHOTS 3").await;
+    assert_eq!(copies(dir.path()), first);
+    sql(&server, "DELETE META SNAPSHOTS 1").await;
+    assert_eq!(copies(dir.path()), [] as [PathBuf; 0]);
+    assert_eq!(data_files(dir.path()).len(), 2);
+}
+
+#[tokio::test]
+async fn data_is_copied_to_another_place_in_several_tries() {
+    let dir = tempdir();
+    let server = Server::start_with(dir.path(), &["--compaction", "false"]).await;
+    sql(&server, LARGE).await;
+    sql(&server, MORE).await;
+    assert_eq!(sql(&server, "BACKUP").await, "1");
+    assert!(server.stop().await.success());
+    lose_meta_store(dir.path());
+    // As an earlier try left it: one of the files is there.
+    let (files, new) = (data_files(dir.path()), dir.path().join("new/moved"));
+    std::fs::create_dir_all(&new).unwrap();
+    let there = new.join(files[0].file_name().unwrap());
+    std::fs::copy(&files[0], &there).unwrap();
+    let written = std::fs::metadata(&there).unwrap().modified().unwrap();
+    let url = format!("fs://{}", dir.path().join("new").display());
+    let flags = [("--hummock-storage-url", url.as_str()), ("--hummock-storage-directory", "moved")];
+    let said = restore(dir.path(), 1, &flags, &["--copy-data"]).await.ok();
+    assert!(said.contains("1 are there"), "{said}");
+    assert_eq!(std::fs::metadata(&there).unwrap().modified().unwrap(), written);
+    let state_store = format!("hummock+{url}");
+    let flags = ["--state-store", &state_store, "--data-directory", "moved"];
+    let server = Server::start_with(dir.path(), &flags).await;
+    assert_eq!(sql(&server, "SELECT sum(a) FROM large").await, "500500");
+    assert_eq!(sql(&server, "SELECT count(*) FROM more").await, "2000");
+}
+
+#[tokio::test]
+async fn copies_alone_are_verified_where_no_data_is_named() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    sql(&server, LARGE).await;
+    sql(&server, "BACKUP WITH (copy_data)").await;
+    assert!(server.stop().await.success());
+    std::fs::remove_dir_all(dir.path().join("store/state_store/hummock_001")).unwrap();
+    let url = format!("fs://{}", dir.path().join("store/state_store").display());
+    let program = env!("CARGO_BIN_EXE_risectl");
+    let args = ["meta", "verify-meta-snapshot", "1", "--level", "checksum"];
+    let args = [&args[..], &["--backup-storage-url", &url]].concat();
+    run(program, &args, "").await.ok();
+    let copy = &copies(dir.path())[0];
+    std::fs::remove_file(copy).unwrap();
+    let ended = run(program, &args, "").await;
+    assert!(ended.stdout.contains("damaged: referenced objects not found"), "{}", ended.stdout);
+    assert!(ended.refused().contains("1 of the meta snapshots are damaged"));
+}
