@@ -147,6 +147,7 @@ async fn start(stores: Stores) -> Server {
             data_directory: "hummock_001".to_owned(),
             backup_storage_url: stores.state,
             backup_storage_directory: "backup".to_owned(),
+            allow_unfenced: false,
         },
         maintenance: MaintenanceSettings::default(),
     };

@@ -171,6 +171,11 @@ pub struct StoreArgs {
         default_value = BACKUP_DIRECTORY
     )]
     pub backup_storage_directory: String,
+
+    /// Start on an object store that does not honour conditional writes: nothing then keeps a second
+    /// cluster from the same data
+    #[arg(long, env = "RW_ALLOW_UNFENCED_STORE", value_parser = BoolishValueParser::new())]
+    pub allow_unfenced_store: bool,
 }
 
 /// What queries may use.
@@ -404,6 +409,7 @@ impl StoreArgs {
                 &self.backup_storage_directory,
             )?,
             state_store,
+            allow_unfenced: self.allow_unfenced_store,
         })
     }
 

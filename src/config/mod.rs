@@ -102,6 +102,8 @@ pub struct StoreSettings {
     pub data_directory: String,
     pub backup_storage_url: String,
     pub backup_storage_directory: String,
+    /// Whether a state store will do that does not honour conditional writes.
+    pub allow_unfenced: bool,
 }
 
 /// Flags or variables that cannot be followed.

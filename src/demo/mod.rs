@@ -8,6 +8,7 @@ mod output;
 mod picture;
 pub mod process;
 mod session;
+mod stores;
 mod story;
 pub mod tpch;
 
@@ -21,14 +22,18 @@ use tempfile::TempDir;
 
 use self::output::Screen;
 use self::process::ProcessError;
+use self::stores::{PlaceArgs, Stores};
 use self::story::Story;
 use crate::cli;
+use crate::config::ConfigError;
+use crate::meta::store::StoreError;
+use crate::storage::StorageError;
 
 const SCALE_MIN: f64 = 0.001;
 const SCALE_MAX: f64 = 100.0;
 
 /// The arguments of `tidemark demo`.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub struct DemoArgs {
     /// How much data: 1 is the TPC-H scale factor of 8.7 million rows
     #[arg(long, default_value_t = 0.01, value_parser = parse_scale)]
@@ -36,6 +41,8 @@ pub struct DemoArgs {
     /// Folder of the stores, which must be empty or new [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     store_directory: Option<PathBuf>,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// Leave the restored server up until Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -58,6 +65,16 @@ pub enum DemoError {
     Process(#[from] ProcessError),
     #[error("the store directory {} is not empty", path.display())]
     NotEmpty { path: PathBuf },
+    #[error("the meta store {store} is not empty, and the demo loses it")]
+    MetaStoreNotEmpty { store: String },
+    #[error("the demo runs on the meta store types sqlite and etcd")]
+    MetaStoreType,
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     #[error("could not {action} {}", path.display())]
     File {
         action: &'static str,
@@ -93,7 +110,9 @@ async fn run(args: &DemoArgs, screen: &mut Screen) -> Result<bool, DemoError> {
         Some(path) => new_folder(path)?,
         None => scratch.path().join("store"),
     };
-    let story = Story::new(screen, args.scale, store, scratch.path())?;
+    let stores = Stores::new(args.place.clone(), store)?;
+    stores.check_empty().await?;
+    let story = Story::new(screen, args.scale, stores, scratch.path())?;
     let server = tokio::select! {
         told = story.tell() => told?,
         wanted = cli::interrupted() => {

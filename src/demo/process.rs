@@ -58,6 +58,7 @@ impl ServerProcess {
     pub async fn start(
         program: &Path,
         flags: &[String],
+        environment: Option<(&str, String)>,
         scratch: &Path,
     ) -> Result<Self, ProcessError> {
         let ready = scratch.join("ready");
@@ -68,6 +69,7 @@ impl ServerProcess {
             .arg("standalone")
             .args(["--listen-addr", "127.0.0.1:0", "--meta-addr", "127.0.0.1:0"])
             .args(flags)
+            .envs(environment)
             .arg("--stop-when-stdin-closes")
             .arg("--ready-file")
             .arg(&ready)
@@ -134,11 +136,12 @@ pub struct Outcome {
 pub async fn risectl(
     program: &Path,
     meta_addr: Option<SocketAddr>,
+    environment: Option<(&str, String)>,
     args: &[String],
 ) -> Result<Outcome, ProcessError> {
     let start = Instant::now();
     let mut command = command(program);
-    command.arg("risectl").args(args).stdin(Stdio::null());
+    command.arg("risectl").args(args).envs(environment).stdin(Stdio::null());
     if let Some(addr) = meta_addr {
         command.env("RW_META_ADDR", format!("http://{addr}"));
     }

@@ -9,9 +9,10 @@ use super::output::Screen;
 use super::picture::Picture;
 use super::process::{Outcome, ServerProcess, risectl};
 use super::session::{Session, sql_error};
+use super::stores::Stores;
 use super::tpch;
-use crate::config;
 use crate::ctl::output::{Table, count, shell_word};
+use crate::storage_url;
 
 const CURRENT_EPOCH: &str = "SELECT max_committed_epoch FROM rw_catalog.rw_hummock_current_version";
 const SNAPSHOTS: &str = "SELECT meta_snapshot_id, safe_epoch, max_committed_epoch, \
@@ -31,8 +32,7 @@ pub(super) struct Story<'a> {
     /// This very program.
     program: PathBuf,
     scale: f64,
-    /// The folder of the stores.
-    store: PathBuf,
+    stores: Stores,
     /// The child processes' own.
     scratch: &'a Path,
 }
@@ -41,7 +41,7 @@ impl<'a> Story<'a> {
     pub fn new(
         screen: &'a mut Screen,
         scale: f64,
-        store: PathBuf,
+        stores: Stores,
         scratch: &'a Path,
     ) -> Result<Self, DemoError> {
         let program = std::env::current_exe().map_err(|source| DemoError::File {
@@ -49,7 +49,7 @@ impl<'a> Story<'a> {
             path: PathBuf::from("this program"),
             source,
         })?;
-        Ok(Self { screen, program, scale, store, scratch })
+        Ok(Self { screen, program, scale, stores, scratch })
     }
 
     /// Tells it all; the server that is up at its end is the restored one.
@@ -77,10 +77,10 @@ impl<'a> Story<'a> {
 
     async fn start(&mut self, title: &str) -> Result<ServerProcess, DemoError> {
         self.screen.step(title)?;
-        let store = self.store.display().to_string();
-        self.screen.command(&format!("tidemark --store-directory {}", shell_word(&store)))?;
-        let flags = ["--store-directory".to_owned(), store];
-        let server = ServerProcess::start(&self.program, &flags, self.scratch).await?;
+        let flags = self.stores.server_flags();
+        self.screen.command(&command_line("tidemark", &flags))?;
+        let environment = self.stores.environment();
+        let server = ServerProcess::start(&self.program, &flags, environment, self.scratch).await?;
         let (sql, meta) = (server.sql_addr, server.meta_addr);
         self.screen.result(&format!("SQL on {sql}, meta on {meta} (free ports, for the demo)"))?;
         Ok(server)
@@ -231,41 +231,39 @@ impl<'a> Story<'a> {
     async fn lose_the_meta_store(&mut self, server: ServerProcess) -> Result<(), DemoError> {
         self.screen.step("Stop the server and lose the meta store")?;
         server.stop().await?;
-        let folder = self.meta_store().parent().map(Path::to_owned).unwrap_or_default();
-        self.screen.command(&format!("rm -r {}", shell_word(&folder.display().to_string())))?;
-        std::fs::remove_dir_all(&folder).map_err(|source| DemoError::File {
-            action: "remove",
-            path: folder,
-            source,
-        })?;
-        self.screen.command(&format!("ls {}", shell_word(&self.store.display().to_string())))?;
-        self.screen.result(&self.entries().join("  "))?;
-        let lost = self.entries() == [config::STATE_STORE_FOLDER];
+        self.screen.command(&self.stores.losing_command())?;
+        self.stores.lose_metadata().await?;
+        let (has_metadata, objects) =
+            (self.stores.has_metadata().await?, self.stores.data_objects().await?);
+        self.screen.result(&format!("{objects} objects in the data directory"))?;
+        let lost = !has_metadata && objects > 0;
         self.screen.check(lost, "the data is still there, but nothing says what it means")?;
         Ok(())
     }
 
     async fn rehearse_the_restore(&mut self) -> Result<(), DemoError> {
         self.screen.step("A wrong id is refused, and a dry run only shows the plan")?;
-        let wrong = self.restore_args("99");
+        let wrong = self.stores.restore_args("99").into_iter();
         let outcome = self.risectl(None, wrong).await?;
         let refused = !outcome.success && outcome.text.contains("snapshot id 99 not found");
         self.screen.check(refused, "a snapshot that is not there is an error")?;
-        let dry = self.restore_args("1").chain(["--dry-run".to_owned()]);
+        let dry = self.stores.restore_args("1").into_iter().chain(["--dry-run".to_owned()]);
         let outcome = self.risectl(None, dry).await?;
         let complete = outcome.success && outcome.text.contains("Complete dry run.");
         self.screen.check(complete, "the dry run finds everything it needs")?;
-        self.screen.check(!self.meta_store().exists(), "the target is as empty as before")?;
+        let empty = !self.stores.has_metadata().await?;
+        self.screen.check(empty, "the target is as empty as before")?;
         Ok(())
     }
 
     async fn restore(&mut self) -> Result<(), DemoError> {
         self.screen.step("Restore the first snapshot")?;
-        let args = self.restore_args("1");
+        let args = self.stores.restore_args("1").into_iter();
         let outcome = self.risectl(None, args).await?;
         let good = outcome.success && outcome.text.contains("command succeeded");
         self.screen.check(good, "the restore succeeded")?;
-        self.screen.check(self.meta_store().exists(), "the meta store is there again")?;
+        let there = self.stores.has_metadata().await?;
+        self.screen.check(there, "the meta store is there again")?;
         Ok(())
     }
 
@@ -312,45 +310,10 @@ impl<'a> Story<'a> {
         let environment = meta_addr.map(|addr| format!("RW_META_ADDR=http://{addr} "));
         let line = format!("{}tidemark risectl", environment.unwrap_or_default());
         self.screen.command(&command_line(&line, &args))?;
-        let outcome = risectl(&self.program, meta_addr, &args).await?;
+        let environment = self.stores.environment();
+        let outcome = risectl(&self.program, meta_addr, environment, &args).await?;
         self.screen.result(&outcome.text)?;
         Ok(outcome)
-    }
-
-    fn restore_args(&self, id: &str) -> impl Iterator<Item = String> + use<> {
-        let storage = format!("fs://{}", self.store.join(config::STATE_STORE_FOLDER).display());
-        let endpoint = self.meta_store().display().to_string();
-        let args: [&str; 14] = [
-            "meta",
-            "restore-meta",
-            "--meta-snapshot-id",
-            id,
-            "--meta-store-type",
-            "sqlite",
-            "--sql-endpoint",
-            &endpoint,
-            "--backup-storage-url",
-            &storage,
-            "--backup-storage-directory",
-            config::BACKUP_DIRECTORY,
-            "--hummock-storage-url",
-            &storage,
-        ];
-        let directory = ["--hummock-storage-directory", config::DATA_DIRECTORY];
-        args.into_iter().chain(directory).map(str::to_owned).collect::<Vec<_>>().into_iter()
-    }
-
-    fn meta_store(&self) -> PathBuf {
-        self.store.join(config::META_STORE_FILE)
-    }
-
-    /// What is in the store directory.
-    fn entries(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(&self.store) else { return vec![] };
-        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
     }
 }
 
@@ -363,7 +326,8 @@ fn command_line(program: &str, args: &[String]) -> String {
     let mut line = program.to_owned();
     let mut broken = program.to_owned();
     for arg in args {
-        let word = shell_word(arg);
+        let shown = storage_url::mask(arg);
+        let word = shell_word(&shown);
         line.push_str(&format!(" {word}"));
         let break_or_space = if arg.starts_with("--") { " \\\n    " } else { " " };
         broken.push_str(&format!("{break_or_space}{word}"));

@@ -371,7 +371,7 @@ pub struct Replica {
     state: watch::Receiver<Option<Arc<State>>>,
     followed: Arc<AtomicBool>,
     /// Ends the following task with the last handle.
-    _follower: Arc<Follower>,
+    follower: Arc<Follower>,
 }
 
 #[derive(Debug)]
@@ -418,7 +418,7 @@ impl Replica {
         Ok(Self {
             state,
             followed: is_followed,
-            _follower: Arc::new(Follower(follower.abort_handle())),
+            follower: Arc::new(Follower(follower.abort_handle())),
         })
     }
 
@@ -439,6 +439,11 @@ impl Replica {
         let waited = tokio::time::timeout(timeout, watched.wait_for(found)).await;
         let state = waited.ok()?.ok()?.clone()?;
         look(&state)
+    }
+
+    /// Follows no more: what is known is all there will be.
+    pub fn unfollow(&self) {
+        self.follower.0.abort();
     }
 
     /// Whether the meta role is followed at present.

@@ -168,7 +168,9 @@ impl Candidate {
         name: String,
     ) -> Result<Term, StartError> {
         let clock = Arc::new(SystemClock);
-        let manager = manager::open(Arc::clone(store), NewCluster { params }, clock).await?;
+        let allow_unfenced = self.settings.stores.allow_unfenced;
+        let new = NewCluster { params, allow_unfenced };
+        let manager = manager::open(Arc::clone(store), new, clock).await?;
         let info = worker_info(Role::Meta, name);
         let node = MetaNode::start(manager, self.settings.maintenance, info).await?;
         let node = Arc::new(node);

@@ -39,6 +39,7 @@ const META_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Server {
     sql: Option<SqlServer>,
+    replica: Arc<OnceLock<Replica>>,
     compactor: JoinSet<()>,
     meta: Option<MetaRole>,
     monitor: Option<Monitor>,
@@ -141,16 +142,18 @@ async fn start_roles(settings: Settings) -> Result<Server, StartError> {
         Some((meta, bound)) => Some(MetaRole::start(meta, bound, leading).await?),
         None => None,
     };
-    let mut server = Server { sql: None, compactor: JoinSet::new(), meta, monitor };
+    let mut server = Server { sql: None, replica, compactor: JoinSet::new(), meta, monitor };
     let client = async || server.client(settings.meta_addrs.as_deref()).await;
     let sql = match settings.frontend.as_ref().zip(sql_listener) {
         Some((frontend, listener)) => {
-            Some(start_frontend(frontend, listener, client().await?, &replica).await?)
+            Some(start_frontend(frontend, listener, client().await?, &server.replica).await?)
         }
         None => None,
     };
     let compactor = match &settings.compactor {
-        Some(compactor) => Some(start_compactor(compactor, client().await?, &replica).await?),
+        Some(compactor) => {
+            Some(start_compactor(compactor, client().await?, &server.replica).await?)
+        }
         None => None,
     };
     server.sql = sql;
@@ -247,6 +250,9 @@ impl Server {
             sql.stop().await;
         }
         self.compactor.shutdown().await;
+        if let Some(replica) = self.replica.get() {
+            replica.unfollow();
+        }
         if let Some(meta) = self.meta {
             meta.stop().await;
         }

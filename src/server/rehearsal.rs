@@ -15,7 +15,7 @@ use crate::meta::maintenance::MaintenanceSettings;
 use crate::meta::manager::{self, NewCluster};
 use crate::meta::store::MetaStore;
 use crate::params::{self, ParamSpec, Params};
-use crate::rpc::{self, LocalMeta, MetaClient, Worker};
+use crate::rpc::{self, LocalMeta, MetaClient, Replica, Worker};
 use crate::storage::{Storage, StorageLocation};
 
 const ADDR: &str = "127.0.0.1:0";
@@ -26,6 +26,7 @@ const META_CACHE_BYTES: usize = 64 << 20;
 #[derive(Debug)]
 pub struct Rehearsal {
     sql: SqlServer,
+    replica: Replica,
     meta: rpc::Served,
 }
 
@@ -42,7 +43,7 @@ impl Rehearsal {
         params.set(params::STATE_STORE, &format!("hummock+{}", place.url));
         let directory = ParamSpec::find(params::DATA_DIRECTORY)?.parse(&place.directory)?;
         params.set(params::DATA_DIRECTORY, &directory);
-        let manager = manager::open(store, NewCluster { params }, Arc::new(SystemClock)).await?;
+        let manager = manager::open(store, NewCluster::new(params), Arc::new(SystemClock)).await?;
         let idle = MaintenanceSettings { compaction: false, ..MaintenanceSettings::default() };
         let info = worker_info(Role::Meta, ADDR.to_owned());
         let node = Arc::new(MetaNode::start(manager, idle, info).await?);
@@ -51,9 +52,10 @@ impl Rehearsal {
         let meta = rpc::serve(meta_listener, &local, node).map_err(unlistened("meta"))?;
         let client = MetaClient::connect_local(&local, ADDR).await?;
         let worker = Worker::start(client, worker_info(Role::Frontend, ADDR.to_owned())).await?;
+        let replica = worker.replica.clone();
         let frontend = Frontend::new(worker, data, &resources()).await?;
         let sql = pgwire::serve(sql_listener, Arc::new(frontend)).map_err(unlistened("SQL"))?;
-        Ok(Self { sql, meta })
+        Ok(Self { sql, replica, meta })
     }
 
     pub fn sql_addr(&self) -> SocketAddr {
@@ -62,6 +64,7 @@ impl Rehearsal {
 
     pub async fn stop(self) {
         self.sql.stop().await;
+        self.replica.unfollow();
         self.meta.stop().await;
     }
 }

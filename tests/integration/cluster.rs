@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use tokio_postgres::NoTls;
 
 use crate::etcd_server::{Etcd, free_addr};
-use crate::harness::{Server, psql, risectl, run, sql, sql_error, tempdir, wait_until};
+use crate::harness::{
+    Server, psql, restore, risectl, run, sql, sql_error, tempdir, try_start, wait_until,
+};
 use crate::s3::server::{KEY, S3, SECRET};
 
 /// A cluster whose data is in a folder and whose metadata is in etcd.
@@ -422,4 +424,98 @@ async fn a_restore_into_an_etcd_that_a_server_uses_is_refused() {
     .unwrap();
     tokio::spawn(connection);
     client.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_lives_of_a_cluster_only_the_later_one_goes_on() {
+    let (old, new) = (tempdir(), tempdir());
+    let first = Server::start(old.path()).await;
+    sql(&first, "CREATE TABLE t (k int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    let id: u64 = sql(&first, "BACKUP").await.parse().unwrap();
+    // Nobody stopped the old server, or put its meta store away.
+    let meta = crate::harness::meta_store(new.path()).display().to_string();
+    restore(old.path(), id, &[("--sql-endpoint", &meta)], &[]).await.ok();
+    sql(&first, "INSERT INTO t VALUES (2)").await;
+    let state_store = format!("hummock+fs://{}", old.path().join("store/state_store").display());
+    let flags = ["--state-store", &state_store];
+    let second = Server::start_with(new.path(), &flags).await;
+    sql(&second, "INSERT INTO t VALUES (3)").await;
+    // The old one stops by itself, and says why.
+    let said = wait_until("the old server stops writing", async || {
+        let statement = "INSERT INTO t VALUES (4)";
+        let ended = psql(&first, &["-v", "VERBOSITY=verbose", "-c", statement], "").await;
+        ended.stderr.contains("55000").then_some(ended.stderr)
+    })
+    .await;
+    assert!(said.contains("restored into another meta store"), "{said}");
+    assert!(sql(&first, "SELECT count(*) FROM t").await.parse::<u32>().unwrap() >= 2);
+    // Started again, it does not get the data back, in whatever order the two are.
+    first.kill();
+    let said = try_start(old.path(), &[]).await.refused();
+    assert!(said.contains("restored into another meta store"), "{said}");
+    second.kill();
+    try_start(old.path(), &[]).await.refused();
+    let second = Server::start_with(new.path(), &flags).await;
+    assert_eq!(sql(&second, "SELECT k FROM t ORDER BY k").await, "1\n3");
+    // It is its data directory now: what only the old life named may go, and nothing else.
+    let gc = ["hummock", "trigger-full-gc", "-s", "0", "--meta-addr", &second.meta.to_string()];
+    run(env!("CARGO_BIN_EXE_risectl"), &gc, "").await.ok();
+    assert_eq!(sql(&second, "SELECT k FROM t ORDER BY k").await, "1\n3");
+}
+
+#[tokio::test]
+async fn a_paused_server_that_lost_its_data_directory_deletes_nothing() {
+    let (old, new) = (tempdir(), tempdir());
+    let none = ["--min-sst-retention-time-sec", "0", "--vacuum-interval-sec", "1"];
+    let first = Server::start_with(old.path(), &none).await;
+    sql(&first, "CREATE TABLE t (k int PRIMARY KEY, v text)").await;
+    let fill = |from: u32| {
+        format!(
+            "INSERT INTO t SELECT g, md5(g::text) FROM generate_series({from}, {from} + 2000) AS g(g)"
+        )
+    };
+    sql(&first, &fill(0)).await;
+    let id: u64 = sql(&first, "BACKUP").await.parse().unwrap();
+    first.signal("STOP");
+    let meta = crate::harness::meta_store(new.path()).display().to_string();
+    restore(old.path(), id, &[("--sql-endpoint", &meta)], &[]).await.ok();
+    let state_store = format!("hummock+fs://{}", old.path().join("store/state_store").display());
+    let flags = ["--state-store", &state_store];
+    let second = Server::start_with(new.path(), &flags).await;
+    for n in 1..5 {
+        sql(&second, &fill(n * 10_000)).await;
+    }
+    first.signal("CONT");
+    wait_until("the old server notices", async || {
+        first.log().contains("restored into another meta store").then_some(())
+    })
+    .await;
+    let rows = "SELECT count(*), count(DISTINCT v) FROM t";
+    assert_eq!(sql(&second, rows).await, "10005|10005");
+    sql(&second, "BACKUP").await;
+}
+
+#[tokio::test]
+async fn the_demo_runs_on_etcd_and_s3() {
+    let dir = tempdir();
+    let s3 = S3::start(dir.path());
+    let etcd = Etcd::start(&dir.path().join("etcd"));
+    let state_store = format!("hummock+{}", s3.url("data"));
+    let endpoint = etcd.endpoint();
+    let args = [
+        "demo",
+        "--scale",
+        "0.001",
+        "--meta-store-type",
+        "etcd",
+        "--etcd-endpoints",
+        &endpoint,
+        "--state-store",
+        &state_store,
+    ];
+    let told = run(env!("CARGO_BIN_EXE_tidemark"), &args, "").await.ok();
+    assert!(!told.contains(SECRET), "{told}");
+    let again = run(env!("CARGO_BIN_EXE_tidemark"), &args, "").await;
+    assert_eq!(again.code, Some(1), "somebody's metadata is not lost");
+    assert!(again.stdout.contains("not empty"), "{}{}", again.stdout, again.stderr);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::recent_keys::RecentKeys;
 use super::writer::Writer;
@@ -19,13 +19,21 @@ use crate::meta::keys;
 use crate::meta::state::{NextIds, State, StateError, decode_value, json_pair, put};
 use crate::meta::store::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::params::{self, Params};
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Capability, Storage, StorageError};
 use crate::storage_url::{self, StorageUrl, StorageUrlError};
 
 /// What a cluster that does not exist yet starts with.
 #[derive(Clone, Debug)]
 pub struct NewCluster {
     pub params: Params,
+    /// Whether a store will do that does not honour conditional writes.
+    pub allow_unfenced: bool,
+}
+
+impl NewCluster {
+    pub fn new(params: Params) -> Self {
+        Self { params, allow_unfenced: false }
+    }
 }
 
 /// Why the meta role did not start. Nothing was changed.
@@ -79,8 +87,7 @@ pub async fn open(
     let state_store = Storage::open(&url)?;
     let data_directory = params.value(params::DATA_DIRECTORY).to_owned();
     if url.is_far() {
-        // A store that does not honour conditional writes lets two clusters take one directory.
-        state_store.probe(&data_directory).await?;
+        prove(&state_store, &data_directory, new.allow_unfenced).await?;
     }
     let (state, mut lease, checkpointed) = if pairs.is_empty() {
         create(&*store, &state_store, &data_directory, params, &*clock).await?
@@ -106,6 +113,29 @@ pub async fn open(
     };
     tokio::spawn(writer.run(queue));
     Ok(Manager { requests, published, clock, state_store })
+}
+
+/// Makes sure that the store can do what is needed of it. One that does not honour conditional writes lets
+/// two clusters take one directory.
+async fn prove(
+    storage: &Storage,
+    directory: &str,
+    allow_unfenced: bool,
+) -> Result<(), StorageError> {
+    for probed in storage.probe_each(directory).await? {
+        match probed.outcome {
+            Err(error) if allow_unfenced && is_fence(&error) => {
+                warn!(%error, "nothing keeps a second cluster from this data directory");
+            }
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}
+
+fn is_fence(error: &StorageError) -> bool {
+    let fences = [Capability::ConditionalCreate, Capability::ConditionalReplace];
+    matches!(error, StorageError::NotHonoured { capability, .. } if fences.contains(capability))
 }
 
 /// The parameters the store holds, which must not contradict what was asked for.

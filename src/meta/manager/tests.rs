@@ -131,7 +131,7 @@ impl Cluster {
 
 async fn opened(store: &Arc<MemoryStore>, clock: &Arc<ManualClock>, params: &Params) -> Manager {
     let store: Arc<dyn MetaStore> = Arc::clone(store) as Arc<dyn MetaStore>;
-    let new = NewCluster { params: params.clone() };
+    let new = NewCluster::new(params.clone());
     open(store, new, Arc::clone(clock) as Arc<dyn Clock>).await.unwrap()
 }
 

@@ -261,7 +261,7 @@ async fn open(
     params.set(params::BACKUP_STORAGE_DIRECTORY, BACKUP);
     let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
     let manager =
-        manager::open(Arc::clone(store) as _, NewCluster { params }, clock).await.unwrap();
+        manager::open(Arc::clone(store) as _, NewCluster::new(params), clock).await.unwrap();
     let settings = MaintenanceSettings {
         compaction: false,
         vacuum_interval_ms: 0,

@@ -65,7 +65,7 @@ pub async fn run(rows: u64, runs: usize, machine: &Machine, scratch: &Path) -> F
     let program = &crate::program()?;
     let mut flags = crate::flags(&store, machine);
     flags.extend(["--compaction".to_owned(), "false".to_owned()]);
-    let server = ServerProcess::start(program, &flags, scratch).await?;
+    let server = ServerProcess::start(program, &flags, None, scratch).await?;
     let session = Served::open(&server, None).await?;
     for (name, table, churn) in CASES {
         say(&format!("making {} rows, then {name}", count(rows)))?;
@@ -90,7 +90,7 @@ pub async fn run(rows: u64, runs: usize, machine: &Machine, scratch: &Path) -> F
     }
     say("compacting")?;
     let args = ["hummock", "trigger-manual-compaction"].map(str::to_owned);
-    let compacted = process::risectl(program, Some(server.meta_addr), &args).await?;
+    let compacted = process::risectl(program, Some(server.meta_addr), None, &args).await?;
     if !compacted.success {
         return Err(compacted.text.into());
     }

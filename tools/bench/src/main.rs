@@ -127,7 +127,7 @@ async fn run(args: &Args) -> Fallible<bool> {
 async fn tpch_queries(args: &Args, machine: Machine, scratch: &Path) -> Fallible<bool> {
     let store = scratch.join("store");
     let program = &program()?;
-    let server = ServerProcess::start(program, &flags(&store, &machine), scratch).await?;
+    let server = ServerProcess::start(program, &flags(&store, &machine), None, scratch).await?;
     let mut report = Report::new(args.scale, args.runs, machine.clone());
 
     report.loads = load(&server, args.scale).await?;

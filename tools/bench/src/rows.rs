@@ -55,7 +55,8 @@ impl Target<'_> {
 pub async fn run(rows: u64, machine: &Machine, scratch: &Path) -> Fallible<bool> {
     let store = scratch.join("store");
     let program = &crate::program()?;
-    let server = ServerProcess::start(program, &crate::flags(&store, machine), scratch).await?;
+    let server =
+        ServerProcess::start(program, &crate::flags(&store, machine), None, scratch).await?;
     let mut targets = vec![Target::Tidemark(&server)];
     targets.extend(std::env::var(POSTGRES).ok().map(Target::Postgres));
     let mut table = Table::new(["", "session", "rows/s"].map(str::to_owned).to_vec());

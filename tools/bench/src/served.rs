@@ -75,7 +75,7 @@ pub async fn restore(program: &Path, store: &Path) -> Fallible<Restored> {
 }
 
 async fn risectl(program: &Path, args: &[String]) -> Fallible<Duration> {
-    let outcome = process::risectl(program, None, args).await?;
+    let outcome = process::risectl(program, None, None, args).await?;
     match outcome.success {
         true => Ok(outcome.elapsed),
         false => Err(outcome.text.into()),
