@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::connect::{CallError, call};
 use super::keys::{LEADER, PART, end_of, found};
-use super::{EtcdStore, journal};
+use super::{EtcdStore, PAUSE, READ_PATIENCE, journal};
 use crate::meta::store::StoreError;
 
 /// A leader that is not heard of for so long is not one any more.
@@ -46,6 +46,19 @@ impl Leadership {
 impl EtcdStore {
     /// Waits until nobody leads, then leads under this name.
     pub(super) async fn become_leader(&self, name: &str) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        loop {
+            match self.candidate(name).await {
+                // One member of etcd may be down; a lease that was granted and not heard of runs out.
+                Err(StoreError::Io { .. }) if begun.elapsed() < READ_PATIENCE => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn candidate(&self, name: &str) -> Result<(), StoreError> {
         let mut told = false;
         loop {
             let lease = self.grant().await?;
@@ -166,8 +179,7 @@ impl EtcdStore {
                 .with_range(end_of(PART.as_bytes()))
                 .with_limit(PAGE_KEYS)
                 .with_keys_only();
-            let mut kv = self.kv.clone();
-            let answer = call(&self.name, "list keys", kv.get(from, Some(page))).await;
+            let answer = self.read_range("list keys", from, Some(page)).await;
             let answer = answer.map_err(CallError::into_store)?;
             let found = answer.kvs().iter();
             keys.extend(

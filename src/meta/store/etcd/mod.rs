@@ -33,7 +33,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{
-    Client, Compare, CompareOp, GetOptions, KeyValue, KvClient, Txn as EtcdTxn, TxnOp, TxnResponse,
+    Client, Compare, CompareOp, GetOptions, GetResponse, KeyValue, KvClient, Txn as EtcdTxn, TxnOp,
+    TxnResponse,
 };
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -54,7 +55,9 @@ const PAGE_PAIRS: i64 = 1000;
 const TRIES_MAX: usize = 100;
 /// How long a commit goes on when etcd does not answer, or changes its own leader.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two tries of a commit.
+/// How long a read is tried again.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Pairs in etcd.
@@ -129,6 +132,53 @@ impl EtcdStore {
         call(&self.name, action, kv.txn(txn)).await
     }
 
+    /// Asks what changes nothing, and so asks again where one member of etcd does not answer.
+    async fn read<T, F>(
+        &self,
+        action: &'static str,
+        ask: impl Fn(KvClient) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let begun = Instant::now();
+        loop {
+            match call(&self.name, action, ask(self.kv.clone())).await {
+                Err(CallError::Unknown(_)) if begun.elapsed() < READ_PATIENCE => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn read_txn(
+        &self,
+        action: &'static str,
+        gets: Vec<TxnOp>,
+    ) -> Result<TxnResponse, CallError> {
+        let txn = EtcdTxn::new().and_then(gets);
+        self.read(action, |mut kv| {
+            let txn = txn.clone();
+            async move { kv.txn(txn).await }
+        })
+        .await
+    }
+
+    async fn read_range(
+        &self,
+        action: &'static str,
+        key: impl Into<Vec<u8>>,
+        options: Option<GetOptions>,
+    ) -> Result<GetResponse, CallError> {
+        let key = key.into();
+        self.read(action, |mut kv| {
+            let (key, options) = (key.clone(), options.clone());
+            async move { kv.get(key, options).await }
+        })
+        .await
+    }
+
     fn unreadable(&self, reason: impl Into<String>) -> StoreError {
         StoreError::Unreadable { store: self.name.clone(), reason: reason.into() }
     }
@@ -137,7 +187,7 @@ impl EtcdStore {
     async fn get_stored(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         for _ in 0..TRIES_MAX {
             let gets = vec![TxnOp::get(PENDING, None), TxnOp::get(data_key(key), None)];
-            let answer = self.txn("read a key", EtcdTxn::new().and_then(gets)).await;
+            let answer = self.read_txn("read a key", gets).await;
             let [pending, found] = found(&answer.map_err(CallError::into_store)?);
             if pending.is_empty() {
                 return Ok(found.first().map(|pair| Bytes::copy_from_slice(pair.value())));
@@ -168,7 +218,7 @@ impl EtcdStore {
             GetOptions::new().with_range(end.clone()).with_limit(PAGE_PAIRS).with_revision(revision)
         };
         let first = vec![TxnOp::get(PENDING, None), TxnOp::get(data_key(prefix), Some(page(0)))];
-        let answer = self.txn("list keys", EtcdTxn::new().and_then(first)).await?;
+        let answer = self.read_txn("list keys", first).await?;
         let revision = answer.header().map_or(0, |header| header.revision());
         let [pending, mut pairs] = found(&answer);
         if !pending.is_empty() {
@@ -183,8 +233,7 @@ impl EtcdStore {
                 listed.push((key, Bytes::copy_from_slice(pair.value())));
             }
             let Some(next) = next.filter(|_| full) else { return Ok(Some(listed)) };
-            let mut kv = self.kv.clone();
-            let more = call(&self.name, "list keys", kv.get(next, Some(page(revision)))).await?;
+            let more = self.read_range("list keys", next, Some(page(revision))).await?;
             pairs = more.kvs().to_vec();
         }
     }
@@ -201,9 +250,7 @@ impl EtcdStore {
     async fn read_parts(&self, parts: &Parts) -> Result<Vec<u8>, StoreError> {
         let mut bytes = vec![];
         for n in 0..parts.count {
-            let mut kv = self.kv.clone();
-            let part =
-                call(&self.name, "read a value", kv.get(part_key(&parts.name, n), None)).await;
+            let part = self.read_range("read a value", part_key(&parts.name, n), None).await;
             let part = part.map_err(CallError::into_store)?;
             let part =
                 part.kvs().first().ok_or_else(|| self.unreadable("a part of a value is gone"))?;
@@ -359,8 +406,7 @@ impl EtcdStore {
 
     /// The revision at which `last` was written, and the transaction it names.
     async fn read_last(&self) -> Result<(i64, Option<String>), StoreError> {
-        let mut kv = self.kv.clone();
-        let answer = call(&self.name, "read a key", kv.get(LAST, None)).await;
+        let answer = self.read_range("read a key", LAST, None).await;
         let answer = answer.map_err(CallError::into_store)?;
         let found = answer.kvs().first();
         let name = found.map(|pair| String::from_utf8_lossy(pair.value()).into_owned());
@@ -418,8 +464,7 @@ impl EtcdStore {
 
     /// Carries out the journal of a committed transaction, if there is one.
     async fn carry_out(&self) -> Result<(), StoreError> {
-        let mut kv = self.kv.clone();
-        let answer = call(&self.name, "read a key", kv.get(PENDING, None)).await;
+        let answer = self.read_range("read a key", PENDING, None).await;
         let answer = answer.map_err(CallError::into_store)?;
         let Some(pending) = answer.kvs().first() else { return Ok(()) };
         let parts = journal::read_pending(pending.value())
@@ -446,8 +491,7 @@ impl EtcdStore {
     }
 
     async fn is_gone(&self, key: &str) -> Result<bool, StoreError> {
-        let mut kv = self.kv.clone();
-        let answer = call(&self.name, "read a key", kv.get(key, None)).await;
+        let answer = self.read_range("read a key", key, None).await;
         Ok(answer.map_err(CallError::into_store)?.kvs().is_empty())
     }
 
