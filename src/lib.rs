@@ -12,6 +12,8 @@ pub mod cli;
 pub mod compactor;
 // Process settings: flags and environment.
 pub mod config;
+// Where tests end the process, before and after writes.
+pub mod crash_point;
 // `risectl`: backup, listing, deletion, restore.
 pub mod ctl;
 // The main job, told on real data.

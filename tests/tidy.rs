@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. A module may name only modules of its own layer or of lower ones.
 const LAYERS: &[&[&str]] = &[
-    &["epoch", "id", "metrics"],
+    &["epoch", "id", "metrics", "crash_point"],
     &["catalog"],
     &["storage_url"],
     &["params", "layout", "storage"],

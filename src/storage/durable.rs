@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::crash_point;
+
 /// Runs blocking file operations where they block nobody.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -47,7 +49,10 @@ pub fn create_staged(target: &Path) -> io::Result<(File, PathBuf)> {
 
 /// Gives a synced staged file its name, which must be new, for good.
 pub fn publish_new(staged: &Path, target: &Path) -> io::Result<()> {
+    let name = target.display();
+    let point = crash_point::begin("link", &name);
     std::fs::hard_link(staged, target)?;
+    point.end();
     std::fs::remove_file(staged)?;
     sync_dir(parent(target))
 }
@@ -71,6 +76,8 @@ pub fn replace_if(
         return Ok(false);
     }
     let (mut file, staged) = create_staged(target)?;
+    let name = target.display();
+    let point = crash_point::begin("replace", &name);
     let written = file
         .write_all(bytes)
         .and_then(|()| file.sync_all())
@@ -79,6 +86,7 @@ pub fn replace_if(
         remove_quietly(&staged);
         return Err(error);
     }
+    point.end();
     sync_dir(parent(target))?;
     Ok(true)
 }

@@ -41,6 +41,7 @@ use object_store::{
     ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion,
 };
 
+use crate::crash_point;
 use crate::storage_url::{StorageUrl, mask};
 
 /// Every memory store of this process, by name.
@@ -217,8 +218,12 @@ impl Storage {
     /// Deletes the object; one that is gone already is no error.
     pub async fn delete(&self, path: &Path) -> Result<(), StorageError> {
         self.check_writable(path)?;
+        let point = crash_point::begin("delete", path);
         match self.store.delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                point.end();
+                Ok(())
+            }
             Err(error) => Err(self.error("delete", path, error)),
         }
     }
@@ -303,8 +308,12 @@ impl Storage {
                 version: tag.version.clone(),
             }),
         };
+        let point = crash_point::begin("replace", path);
         match self.store.put_opts(path, PutPayload::from(bytes), mode.into()).await {
-            Ok(put) => Ok(Tag { e_tag: put.e_tag.unwrap_or_default(), version: put.version }),
+            Ok(put) => {
+                point.end();
+                Ok(Tag { e_tag: put.e_tag.unwrap_or_default(), version: put.version })
+            }
             Err(
                 object_store::Error::AlreadyExists { .. }
                 | object_store::Error::Precondition { .. },

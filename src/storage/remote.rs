@@ -15,6 +15,8 @@ use object_store::{
 
 use percent_encoding::percent_decode_str;
 
+use crate::crash_point;
+
 /// Where an S3 of one's own is, for `s3://`; as RisingWave has it.
 const ENDPOINT_VARIABLE: &str = "RW_S3_ENDPOINT";
 
@@ -140,12 +142,19 @@ impl Upload {
             parts.wait_for_capacity(1).await?;
         }
         if let Some(parts) = self.parts.take() {
-            return parts.finish().await.map(|_| ());
+            let point = crash_point::begin("finish the parts of", &self.path);
+            parts.finish().await?;
+            point.end();
+            return Ok(());
         }
         let bytes = self.buffer.split().freeze();
         let payload = PutPayload::from(bytes.clone());
+        let point = crash_point::begin("put", &self.path);
         match self.store.put_opts(&self.path, payload, PutMode::Create.into()).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                point.end();
+                Ok(())
+            }
             // The answer to a first try may have been lost: then the object is ours.
             Err(error @ object_store::Error::AlreadyExists { .. }) if self.far => {
                 let found = self.store.get(&self.path).await?.bytes().await?;

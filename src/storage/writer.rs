@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::remote::Upload;
 use super::{StorageError, durable};
+use crate::crash_point;
 
 /// An object on its way. It exists, whole and durable, once [`Writer::finish`] returns;
 /// dropped before, it never existed.
@@ -58,10 +59,12 @@ impl Writer {
     /// Appends `bytes`.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
         match &mut self.target {
-            Target::File { file, .. } => file
-                .write_all(&bytes)
-                .await
-                .map_err(|e| StorageError::io("write", self.name.clone(), e)),
+            Target::File { file, .. } => {
+                let point = crash_point::begin("write", &self.name);
+                let written = file.write_all(&bytes).await;
+                point.end();
+                written.map_err(|e| StorageError::io("write", self.name.clone(), e))
+            }
             Target::Store(upload) => {
                 let written = upload.write(bytes).await;
                 written.map_err(|e| StorageError::io("write", self.name.clone(), e))

@@ -42,10 +42,7 @@ impl Server {
     }
 
     pub async fn start_with(dir: &Path, flags: &[&str]) -> Self {
-        let program = env!("CARGO_BIN_EXE_tidemark");
-        let mut command = clean(std::process::Command::new(program));
-        command.args(server_flags(dir)).args(flags);
-        Self::spawn(command, dir).await
+        Self::spawn(server_command(dir, flags), dir).await
     }
 
     /// Runs a command that becomes a server; its flags must include [`server_flags`].
@@ -132,6 +129,13 @@ pub fn send_signal(pid: u32, signal: &str) {
     assert!(status.unwrap().success(), "no process {pid} to signal");
 }
 
+/// What starts a server on the embedded stores of `dir`.
+pub fn server_command(dir: &Path, flags: &[&str]) -> std::process::Command {
+    let mut command = clean(std::process::Command::new(env!("CARGO_BIN_EXE_tidemark")));
+    command.args(server_flags(dir)).args(flags);
+    command
+}
+
 /// The flags of a server on the embedded stores of `dir`, on free ports.
 pub fn server_flags(dir: &Path) -> Vec<String> {
     let flags = [
@@ -176,7 +180,18 @@ impl Ended {
 
 /// Runs a program to its end.
 pub async fn run(program: &str, args: &[&str], stdin: &str) -> Ended {
+    run_in(&[], program, args, stdin).await
+}
+
+/// Runs a program to its end, with these variables in its environment.
+pub async fn run_in(
+    variables: &[(&str, &str)],
+    program: &str,
+    args: &[&str],
+    stdin: &str,
+) -> Ended {
     let mut command = clean(std::process::Command::new(program));
+    command.envs(variables.iter().copied());
     // psql waits, rather than give up, while a busy machine answers late.
     command.args(args).env("PGCONNECT_TIMEOUT", "30");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -248,6 +263,17 @@ pub async fn risectl(server: &Server, args: &[&str]) -> Ended {
 /// Runs `risectl meta restore-meta` of a snapshot of the embedded stores of `from`, into the meta
 /// store they had. Flags given here replace those.
 pub async fn restore(from: &Path, id: u64, flags: &[(&str, &str)], switches: &[&str]) -> Ended {
+    restore_in(&[], from, id, flags, switches).await
+}
+
+/// The same, with these variables in the environment of `risectl`.
+pub async fn restore_in(
+    variables: &[(&str, &str)],
+    from: &Path,
+    id: u64,
+    flags: &[(&str, &str)],
+    switches: &[&str],
+) -> Ended {
     let state = format!("fs://{}", from.join("store/state_store").display());
     let meta = meta_store(from).display().to_string();
     let id = id.to_string();
@@ -267,7 +293,7 @@ pub async fn restore(from: &Path, id: u64, flags: &[(&str, &str)], switches: &[&
     let flags = all.into_iter().flat_map(|(flag, value)| [flag, value]);
     let args: Vec<&str> =
         ["meta", "restore-meta"].into_iter().chain(flags).chain(switches.iter().copied()).collect();
-    run(env!("CARGO_BIN_EXE_risectl"), &args, "").await
+    run_in(variables, env!("CARGO_BIN_EXE_risectl"), &args, "").await
 }
 
 /// The file of the embedded meta store.

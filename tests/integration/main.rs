@@ -8,6 +8,7 @@ mod cluster;
 mod concurrency;
 mod copy;
 mod copy_data;
+mod crash;
 mod disk_full;
 mod durability;
 mod etcd_server;

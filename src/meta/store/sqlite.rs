@@ -14,6 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transac
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
+use crate::crash_point;
 use crate::storage_url::mask;
 
 /// "TIDE" in ASCII.
@@ -213,7 +214,10 @@ impl Database {
             }
             .map_err(failed)?;
         }
-        transaction.commit().map_err(failed)
+        let point = crash_point::begin("commit to", &self.name);
+        transaction.commit().map_err(failed)?;
+        point.end();
+        Ok(())
     }
 
     fn fill(&mut self, pairs: &[Pair]) -> Result<(), StoreError> {
@@ -229,7 +233,10 @@ impl Database {
         for pair in pairs {
             put(&transaction, &pair.key, &pair.value).map_err(failed)?;
         }
-        transaction.commit().map_err(failed)
+        let point = crash_point::begin("commit to", &self.name);
+        transaction.commit().map_err(failed)?;
+        point.end();
+        Ok(())
     }
 
     /// Before anything is made: a store that holds something must not even be touched.
@@ -308,7 +315,10 @@ fn create_table(connection: &mut Connection) -> rusqlite::Result<()> {
          PRAGMA application_id = {APPLICATION_ID};
          PRAGMA user_version = {USER_VERSION}"
     ))?;
-    transaction.commit()
+    let point = crash_point::begin("make the table of", &"SQLite");
+    transaction.commit()?;
+    point.end();
+    Ok(())
 }
 
 fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {

@@ -1,0 +1,313 @@
+//! The process dies before and after every write of an operation: nothing acknowledged is lost, nothing half
+//! done is seen, and the operation can be run again.
+//!
+//! `src/crash_point.rs` ends the process at the n-th point; the tests here go through n = 1, 2, … until the
+//! operation comes to its end.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+
+use tempfile::TempDir;
+use tokio_postgres::Client;
+
+use crate::harness::{
+    Server, files_below, meta_store, restore, restore_in, risectl, said, server_command, sql,
+    tempdir, try_start,
+};
+
+/// Nothing but the operation writes.
+const QUIET: [&str; 4] = ["--compaction", "false", "--vacuum-interval-sec", "0"];
+/// No operation has as many points.
+const POINTS_MAX: u32 = 100;
+/// What `abort` ends a process with.
+const SIGABRT: i32 = 6;
+
+/// A directory with a server that may die at one point, and what was acknowledged there.
+struct Victim {
+    dir: TempDir,
+    server: Server,
+    client: Client,
+    /// Rows of `log` that were acknowledged.
+    rows: i64,
+    /// Snapshots that were acknowledged and not deleted.
+    snapshots: Vec<i64>,
+    /// Where the process died so far.
+    crashes: Vec<String>,
+}
+
+/// Starts a server that dies at a point, counted from when `armed` is there.
+async fn start(dir: &Path, point: u32) -> Server {
+    drop(std::fs::remove_file(dir.join("armed")));
+    let mut command = server_command(dir, &QUIET);
+    command.env("TIDEMARK_CRASH_AT", point.to_string());
+    command.env("TIDEMARK_CRASH_ARMED_BY", dir.join("armed"));
+    Server::spawn(command, dir).await
+}
+
+/// The points at which processes died, from what they said.
+fn crashes_in(log: &str) -> Vec<String> {
+    let lines = log.lines().filter_map(|line| line.strip_prefix("crash point "));
+    lines.map(str::to_owned).collect()
+}
+
+impl Victim {
+    async fn start() -> Self {
+        let dir = tempdir();
+        let server = start(dir.path(), 1).await;
+        let client = server.connect().await;
+        client.batch_execute("CREATE TABLE log (n bigint)").await.unwrap();
+        Self { dir, server, client, rows: 0, snapshots: vec![], crashes: vec![] }
+    }
+
+    async fn number(&self, query: &str) -> i64 {
+        self.client.query_one(query, &[]).await.unwrap().get(0)
+    }
+
+    /// Commits a row, which no crash may lose from now on.
+    async fn acknowledge_a_row(&mut self) {
+        let insert = format!("INSERT INTO log VALUES ({})", self.rows + 1);
+        self.client.batch_execute(&insert).await.unwrap();
+        self.rows += 1;
+    }
+
+    async fn back_up(&mut self) -> i64 {
+        let id = self.number("BACKUP").await;
+        self.snapshots.push(id);
+        id
+    }
+
+    /// Runs a statement that may kill the server; whether the server lived.
+    async fn run(&mut self, statement: &str) -> bool {
+        let armed = self.dir.path().join("armed");
+        std::fs::write(&armed, "").unwrap();
+        let Err(error) = self.client.batch_execute(statement).await else {
+            std::fs::remove_file(&armed).unwrap();
+            return true;
+        };
+        assert!(error.as_db_error().is_none(), "{statement}: {}", said(&error));
+        let status = self.server.ended().await;
+        assert_eq!(status.signal(), Some(SIGABRT), "{}", self.server.log());
+        false
+    }
+
+    /// Starts the server again, to die at the point given, and checks what must hold after any crash.
+    async fn restart(&mut self, point: u32) {
+        self.server = start(self.dir.path(), point).await;
+        self.client = self.server.connect().await;
+        self.crashes = crashes_in(&self.server.log());
+        let rows = "SELECT count(*) FROM log";
+        assert_eq!(self.number(rows).await, self.rows, "{:?}", self.crashes.last());
+        for (id, epoch) in self.listed().await {
+            let see = format!("SET QUERY_EPOCH = {epoch}");
+            self.client.batch_execute(&see).await.unwrap();
+            assert!(self.number(rows).await <= self.rows, "snapshot {id}");
+            self.client.batch_execute("SET QUERY_EPOCH = 0").await.unwrap();
+        }
+    }
+
+    /// Ids of the snapshots that are listed, and the newest epoch of each.
+    async fn listed(&self) -> Vec<(i64, i64)> {
+        let query = "SELECT meta_snapshot_id, max_committed_epoch FROM rw_meta_snapshot ORDER BY 1";
+        let rows = self.client.query(query, &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    async fn ids(&self) -> Vec<i64> {
+        self.listed().await.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Panics unless the process died at each of these points.
+    fn died_at(&self, points: &[&str]) {
+        for point in points {
+            let died = self.crashes.iter().any(|crash| crash.contains(point));
+            assert!(died, "never {point}, only {:#?}", self.crashes);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_listed_and_whole_or_not_at_all() {
+    let mut victim = Victim::start().await;
+    for point in 1..POINTS_MAX {
+        victim.acknowledge_a_row().await;
+        if victim.run("BACKUP").await {
+            break;
+        }
+        victim.restart(point + 1).await;
+        let ids = victim.ids().await;
+        let (old, new) = ids.split_at(victim.snapshots.len());
+        assert_eq!(old, victim.snapshots, "{:?}", victim.crashes.last());
+        assert!(new.len() <= 1, "{new:?}");
+        // It was listed, only nobody was told.
+        victim.snapshots = ids;
+    }
+    victim.died_at(&[
+        "before commit to",
+        "after commit to",
+        "before write",
+        "before link",
+        "after link",
+        "before replace",
+        "after replace",
+    ]);
+    let ids = victim.ids().await;
+    let id = victim.back_up().await;
+    assert!(ids.iter().all(|old| *old < id), "{id} after {ids:?}");
+}
+
+#[tokio::test]
+async fn a_snapshot_is_deleted_or_whole() {
+    let mut victim = Victim::start().await;
+    let kept = victim.back_up().await;
+    for point in 1..POINTS_MAX {
+        victim.acknowledge_a_row().await;
+        let id = victim.back_up().await;
+        if victim.run(&format!("DELETE META SNAPSHOTS {id}")).await {
+            break;
+        }
+        victim.restart(point + 1).await;
+        let listed = victim.ids().await.contains(&id);
+        let again = risectl(&victim.server, &["delete-meta-snapshots", &id.to_string()]).await;
+        match listed {
+            true => drop(again.ok()),
+            false => assert!(again.refused().contains("not found")),
+        }
+        victim.snapshots.pop();
+        assert_eq!(victim.ids().await, [kept]);
+    }
+    victim.died_at(&["before replace", "after replace", "before delete", "after delete"]);
+}
+
+#[tokio::test]
+async fn a_parameter_has_its_old_value_or_its_new_one() {
+    let mut victim = Victim::start().await;
+    let show = "SELECT setting::bigint FROM pg_settings WHERE name = 'time_travel_retention_ms'";
+    let mut old = 600_000;
+    for point in 1..POINTS_MAX {
+        victim.acknowledge_a_row().await;
+        let new = 700_000 + i64::from(point);
+        let alter = format!("ALTER SYSTEM SET time_travel_retention_ms = {new}");
+        if victim.run(&alter).await {
+            break;
+        }
+        victim.restart(point + 1).await;
+        let now = victim.number(show).await;
+        assert!(now == old || now == new, "{now} is neither {old} nor {new}");
+        old = now;
+    }
+    victim.died_at(&["before commit to", "after commit to"]);
+}
+
+#[tokio::test]
+async fn backups_have_moved_or_have_not_and_no_place_is_forgotten() {
+    let mut victim = Victim::start().await;
+    let mut places = vec!["backup".to_owned()];
+    for point in 1..POINTS_MAX {
+        victim.acknowledge_a_row().await;
+        victim.back_up().await;
+        let place = format!("place_{point}");
+        let alter = format!("ALTER SYSTEM SET backup_storage_directory = '{place}'");
+        if victim.run(&alter).await {
+            break;
+        }
+        victim.restart(point + 1).await;
+        let listed = risectl(&victim.server, &["list-backup-locations"]).await.ok();
+        for place in &places {
+            assert!(listed.contains(place.as_str()), "{place} is forgotten: {listed}");
+        }
+        if victim.ids().await.is_empty() {
+            places.push(place.clone());
+            victim.snapshots.clear();
+        }
+        assert_eq!(victim.ids().await, victim.snapshots, "{:?}", victim.crashes.last());
+        let files = files_below(&victim.dir.path().join("store/state_store").join(&place));
+        let seen = files.iter().filter(|(file, _)| {
+            let name = file.file_name().unwrap().to_string_lossy().into_owned();
+            !name.starts_with('.') && !name.contains('#')
+        });
+        assert_eq!(seen.count(), 0, "{files:?}");
+    }
+    victim.died_at(&[".probe-", "lease.json", "before commit to", "after commit to"]);
+}
+
+#[tokio::test]
+async fn a_statement_is_there_whole_or_not_at_all() {
+    let mut victim = Victim::start().await;
+    victim.client.batch_execute("CREATE TABLE large (a bigint, at int)").await.unwrap();
+    for point in 1..POINTS_MAX {
+        victim.acknowledge_a_row().await;
+        let insert =
+            format!("INSERT INTO large SELECT g, {point} FROM generate_series(1, 1000) AS g(g)");
+        if victim.run(&insert).await {
+            break;
+        }
+        victim.restart(point + 1).await;
+        let there = format!("SELECT count(*) FROM large WHERE at = {point}");
+        let rows = victim.number(&there).await;
+        assert!(rows == 0 || rows == 1000, "{rows}, {:?}", victim.crashes.last());
+    }
+    victim.died_at(&["before commit to", "after commit to", ".data"]);
+}
+
+#[tokio::test]
+async fn a_restore_happens_whole_or_can_be_run_again() {
+    let dir = tempdir();
+    let server = Server::start_with(dir.path(), &QUIET).await;
+    sql(&server, "CREATE TABLE t (k int); INSERT INTO t VALUES (1), (2); BACKUP;").await;
+    assert!(server.stop().await.success());
+    let mut crashes = vec![];
+    for point in 1..POINTS_MAX {
+        drop(std::fs::remove_dir_all(dir.path().join("store/meta_store")));
+        let at = point.to_string();
+        let died = restore_in(&[("TIDEMARK_CRASH_AT", &at)], dir.path(), 1, &[], &[]).await;
+        if died.code == Some(0) {
+            break;
+        }
+        assert_eq!(died.code, None, "{}", died.stderr);
+        crashes.extend(crashes_in(&died.stderr));
+        let again = restore(dir.path(), 1, &[], &[]);
+        if died.stderr.contains("after commit to") {
+            let refused = again.await.refused();
+            assert!(refused.contains("is not empty"), "{refused}");
+        } else {
+            // Nothing starts on what is there by then.
+            let refused = try_start(dir.path(), &[]).await.refused();
+            assert!(refused.contains("another cluster"), "{refused}");
+            again.await.ok();
+        }
+        let server = Server::start_with(dir.path(), &QUIET).await;
+        assert_eq!(sql(&server, "SELECT sum(k), count(*) FROM t").await, "3|2");
+        assert!(server.stop().await.success());
+    }
+    let expected = [".version", "before make the table", "before commit to", "after commit to"];
+    for point in expected {
+        assert!(crashes.iter().any(|crash| crash.contains(point)), "{point}: {crashes:#?}");
+    }
+    assert!(meta_store(dir.path()).is_file());
+}
+
+#[tokio::test]
+async fn a_new_cluster_is_made_by_the_next_start() {
+    let mut crashes = 0;
+    for point in 1..POINTS_MAX {
+        let dir = tempdir();
+        let mut command = server_command(dir.path(), &QUIET);
+        command.env("TIDEMARK_CRASH_AT", point.to_string());
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        command.stderr(std::process::Stdio::null());
+        let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+        let ready = dir.path().join("ready");
+        let died = crate::harness::wait_until("the server dies or serves", async || {
+            match child.try_wait().unwrap() {
+                Some(status) => Some(Some(status)),
+                None => ready.is_file().then_some(None),
+            }
+        });
+        let Some(status) = died.await else { break };
+        assert_eq!(status.signal(), Some(SIGABRT), "point {point}");
+        crashes += 1;
+        let server = Server::start_with(dir.path(), &QUIET).await;
+        assert_eq!(sql(&server, "CREATE TABLE t (a int); SELECT count(*) FROM t").await, "0");
+    }
+    assert!(crashes > 5, "only {crashes}");
+}
