@@ -7,7 +7,7 @@ use tracing::warn;
 
 use crate::hummock::compaction::{Executor, Task};
 use crate::meta::command::{ClaimedTask, Committed, Compaction};
-use crate::meta::compaction::{COMPACTION_PAUSE, Versions, run_task};
+use crate::meta::compaction::{COMPACTION_PAUSE, Versions, run_apart, run_task};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::state::State;
 use crate::rpc::{RpcError, Worker};
@@ -53,14 +53,7 @@ impl Compactor {
 
     async fn run(self: &Arc<Self>, claimed: ClaimedTask) {
         let (this, table) = (Arc::clone(self), claimed.table_id);
-        // In a task of its own: a panic there must not end the compaction of all tables.
-        let ran = tokio::spawn(async move { this.compact(claimed).await }).await;
-        let compacted = matches!(ran, Ok(Ok(true)));
-        match ran {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => warn!(%table, %error, "could not compact"),
-            Err(error) => warn!(%table, %error, "a compaction failed"),
-        }
+        let compacted = run_apart(table, async move { this.compact(claimed).await }).await;
         if let Err(error) = self.worker.client.release_compaction(table, compacted).await {
             warn!(%table, %error, "could not give a table back; it is free once this worker is given up");
         }

@@ -130,11 +130,9 @@ fn tables_of(state: &State) -> BTreeMap<String, TableInfo> {
     let catalog = state.catalog.at(epoch);
     let tables = catalog.relations().filter(|relation| relation.as_table().is_some());
     let infos = tables.map(|table| {
-        let schema = catalog.schema_by_id(table.schema_id);
-        let schema = schema.map_or("?", |schema| schema.name.as_str());
         let info = TableInfo {
             committed_epoch: epoch,
-            name: format!("{schema}.{}", table.name),
+            name: catalog.full_name(table),
             rows: state.version.rows_at(table.id, epoch),
         };
         (table.id.to_string(), info)

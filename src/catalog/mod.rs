@@ -172,6 +172,13 @@ impl CatalogAt {
         self.schemas().find(|s| s.id == id)
     }
 
+    /// The name of a relation with that of its schema.
+    pub fn full_name(&self, relation: &Relation) -> String {
+        let schema = self.schema_by_id(relation.schema_id);
+        let schema = schema.map_or("?", |schema| schema.name.as_str());
+        format!("{schema}.{}", relation.name)
+    }
+
     /// The relation of this name in this schema.
     pub fn relation(&self, schema: &str, name: &str) -> Option<&Arc<Relation>> {
         let schema_id = self.schema(schema)?.id;

@@ -29,9 +29,8 @@ const STATE_STORE_IN_MEMORY: &str = "hummock+memory";
 /// All roles in one process.
 #[derive(Clone, clap::Args)]
 pub struct ServerArgs {
-    /// Address of the SQL server
-    #[arg(long, env = "RW_LISTEN_ADDR", value_name = "HOST:PORT", default_value = LISTEN_ADDR)]
-    pub listen_addr: String,
+    #[command(flatten)]
+    pub sql: SqlArgs,
 
     /// Address of the meta server
     #[arg(long, env = "RW_META_ADDR", value_name = "HOST:PORT", default_value = META_ADDR)]
@@ -74,9 +73,8 @@ pub struct MetaArgs {
 /// A frontend alone.
 #[derive(Clone, clap::Args)]
 pub struct FrontendArgs {
-    /// Address of the SQL server
-    #[arg(long, env = "RW_LISTEN_ADDR", value_name = "HOST:PORT", default_value = LISTEN_ADDR)]
-    pub listen_addr: String,
+    #[command(flatten)]
+    pub sql: SqlArgs,
 
     /// Address under which clients reach it [default: --listen-addr]
     #[arg(long, env = "RW_ADVERTISE_ADDR", value_name = "HOST:PORT")]
@@ -98,6 +96,24 @@ pub struct CompactorArgs {
     #[command(flatten)]
     pub meta: MetaAddrArgs,
 
+    #[command(flatten)]
+    pub sorting: SortingArgs,
+
+    #[command(flatten)]
+    pub monitor: MonitorArgs,
+}
+
+/// Where clients find SQL.
+#[derive(Clone, clap::Args)]
+pub struct SqlArgs {
+    /// Address of the SQL server
+    #[arg(long, env = "RW_LISTEN_ADDR", value_name = "HOST:PORT", default_value = LISTEN_ADDR)]
+    pub listen_addr: String,
+}
+
+/// What a compaction may take.
+#[derive(Clone, clap::Args)]
+pub struct SortingArgs {
     /// Memory that one compaction may take for sorting
     #[arg(
         long,
@@ -106,9 +122,6 @@ pub struct CompactorArgs {
         default_value_t = COMPACTOR_MEMORY_BYTES
     )]
     pub compactor_memory_bytes: usize,
-
-    #[command(flatten)]
-    pub monitor: MonitorArgs,
 }
 
 /// Where the meta role is.
@@ -151,7 +164,7 @@ pub struct StoreArgs {
     #[command(flatten)]
     pub etcd: EtcdArgs,
 
-    /// Storage of the data: hummock+fs:///PATH or hummock+memory
+    /// Storage of the data, like hummock+s3://BUCKET, hummock+fs:///PATH or hummock+memory
     #[arg(long, env = "RW_STATE_STORE", hide_env_values = true, value_name = "URL")]
     pub state_store: Option<String>,
 
@@ -231,14 +244,8 @@ pub struct MaintenanceArgs {
     )]
     pub compaction: bool,
 
-    /// Memory that one compaction may take for sorting
-    #[arg(
-        long,
-        env = "RW_COMPACTOR_MEMORY_BYTES",
-        value_name = "BYTES",
-        default_value_t = COMPACTOR_MEMORY_BYTES
-    )]
-    pub compactor_memory_bytes: usize,
+    #[command(flatten)]
+    pub sorting: SortingArgs,
 
     /// Seconds between two vacuums; 0 for none
     #[arg(
@@ -272,7 +279,7 @@ impl ServerArgs {
     pub fn settings(&self) -> Result<Settings, ConfigError> {
         let stores = self.stores.settings()?;
         let frontend = FrontendSettings {
-            listen_addr: address("--listen-addr", &self.listen_addr)?,
+            listen_addr: address("--listen-addr", &self.sql.listen_addr)?,
             advertise_addr: None,
             resources: self.queries.resources(),
         };
@@ -318,7 +325,7 @@ impl FrontendArgs {
     /// What the flags mean.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
         let frontend = FrontendSettings {
-            listen_addr: address("--listen-addr", &self.listen_addr)?,
+            listen_addr: address("--listen-addr", &self.sql.listen_addr)?,
             advertise_addr: advertised(self.advertise_addr.as_deref())?,
             resources: self.queries.resources(),
         };
@@ -334,7 +341,7 @@ impl FrontendArgs {
 impl CompactorArgs {
     /// What the flags mean.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
-        let memory_bytes = self.compactor_memory_bytes;
+        let memory_bytes = self.sorting.compactor_memory_bytes;
         Ok(Settings {
             meta_addrs: Some(self.meta.addrs()?),
             compactor: Some(CompactorSettings { memory_bytes }),
@@ -379,7 +386,7 @@ impl MaintenanceArgs {
     fn settings(&self) -> MaintenanceSettings {
         MaintenanceSettings {
             compaction: self.compaction,
-            compaction_memory_bytes: self.compactor_memory_bytes,
+            compaction_memory_bytes: self.sorting.compactor_memory_bytes,
             vacuum_interval_ms: u64::from(self.vacuum_interval_sec) * 1000,
             min_sst_retention_ms: u64::from(self.min_sst_retention_time_sec) * 1000,
             ..MaintenanceSettings::default()

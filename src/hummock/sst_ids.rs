@@ -61,11 +61,16 @@ impl fmt::Debug for SstIdPool {
 impl SstIdPool {
     /// A pool with its first block, so that it can always say below which id nothing of it is on its
     /// way.
-    pub async fn start<F>(reserve: F) -> Result<Arc<Self>, BoxError>
+    pub async fn start<F, E>(reserve: F) -> Result<Arc<Self>, E>
     where
-        F: Fn(u32) -> BoxFuture<'static, Result<SstId, BoxError>> + Send + Sync + 'static,
+        F: Fn(u32) -> BoxFuture<'static, Result<SstId, E>> + Send + Sync + 'static,
+        E: Error + Send + Sync + 'static,
     {
         let first = reserve(BLOCK).await?.0;
+        let reserve = move |count| -> BoxFuture<'static, _> {
+            let reserved = reserve(count);
+            Box::pin(async move { Ok(reserved.await?) })
+        };
         let ids = Ids { next: first, end: first + u64::from(BLOCK), unfinished: BTreeSet::new() };
         Ok(Arc::new(Self { reserve: Box::new(reserve), ids: Mutex::new(ids) }))
     }
@@ -145,6 +150,7 @@ impl Drop for Staging {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
@@ -154,7 +160,7 @@ mod tests {
         let next = Arc::new(AtomicU64::new(100));
         let pool = SstIdPool::start(move |count| {
             let first = next.fetch_add(u64::from(count), Ordering::Relaxed);
-            Box::pin(async move { Ok(SstId(first)) })
+            Box::pin(async move { Ok::<_, Infallible>(SstId(first)) })
         });
         let pool = pool.await.unwrap();
         let end = 100 + u64::from(BLOCK);

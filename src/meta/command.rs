@@ -146,6 +146,17 @@ pub enum Role {
     Compactor,
 }
 
+impl Role {
+    /// The type of a process, as RisingWave names it.
+    pub const fn worker_type(self) -> &'static str {
+        match self {
+            Self::Meta => "WORKER_TYPE_META",
+            Self::Frontend => "WORKER_TYPE_FRONTEND",
+            Self::Compactor => "WORKER_TYPE_COMPACTOR",
+        }
+    }
+}
+
 /// What a process says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerInfo {
@@ -157,6 +168,13 @@ pub struct WorkerInfo {
     /// Cores it may use.
     pub parallelism: u32,
     pub memory_bytes: u64,
+}
+
+impl WorkerInfo {
+    /// The time at which the process was started, in microseconds since 1970.
+    pub fn started_micros(&self) -> i64 {
+        i64::try_from(self.started_ms.saturating_mul(1000)).unwrap_or(i64::MAX)
+    }
 }
 
 /// What a worker still needs, told again and again while it lives.

@@ -44,8 +44,8 @@ pub struct CompactionReport {
 pub trait Versions: Sync {
     fn state(&self) -> Arc<State>;
 
-    /// Puts the new files in the place of the old ones. After [`ErrorKind::Conflict`], `state` soon
-    /// shows why.
+    /// Puts the new files in the place of the old ones. After [`ErrorKind::Conflict`] it may be tried
+    /// again on the newest `state`.
     fn commit(
         &self,
         compaction: Compaction,
@@ -153,6 +153,20 @@ async fn commit(
     Ok(false)
 }
 
+/// Runs a compaction in a task of its own: a panic there must not end the compaction of all tables. Says
+/// what went wrong; whether it was committed.
+pub async fn run_apart(
+    table: ObjectId,
+    work: impl Future<Output = Result<bool, MetaError>> + Send + 'static,
+) -> bool {
+    match tokio::spawn(work).await {
+        Ok(Ok(committed)) => return committed,
+        Ok(Err(error)) => warn!(%table, %error, "could not compact"),
+        Err(error) => warn!(%table, %error, "a compaction failed"),
+    }
+    false
+}
+
 impl CompactionReport {
     pub fn add(&mut self, other: &Self) {
         self.tasks += other.tasks;
@@ -190,14 +204,9 @@ impl MetaNode {
         loop {
             while let Some(task) = self.claim(THIS_SERVER) {
                 let (node, table) = (Arc::clone(&self), task.table_id);
-                // In a task of its own: a panic there must not end the compaction of all tables.
-                let ran = tokio::spawn(async move { node.compact(&task).await }).await;
-                self.release(THIS_SERVER, table, matches!(ran, Ok(Ok(Some(_)))));
-                match ran {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => warn!(%table, %error, "could not compact"),
-                    Err(error) => warn!(%table, %error, "a compaction failed"),
-                }
+                let work = async move { Ok(node.compact(&task).await?.is_some()) };
+                let committed = run_apart(table, work).await;
+                self.release(THIS_SERVER, table, committed);
             }
             tokio::time::sleep(COMPACTION_PAUSE).await;
         }

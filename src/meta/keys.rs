@@ -9,9 +9,9 @@ pub const FORMAT: &str = "meta/format";
 pub const CLUSTER_ID: &str = "meta/cluster_id";
 pub const REVISION: &str = "meta/revision";
 pub const NEXT_IDS: &str = "meta/next_ids";
-/// The epoch below which none may be used again; put there by a restore.
 /// Which life of the cluster this is, where it is not the first.
 pub const INCARNATION: &str = "meta/incarnation";
+/// The epoch below which none may be used again; put there by a restore.
 pub const EPOCH_FLOOR: &str = "meta/epoch_floor";
 pub const SCHEMA_PREFIX: &str = "catalog/schema/";
 pub const RELATION_PREFIX: &str = "catalog/relation/";

@@ -10,8 +10,9 @@ pub mod error;
 pub mod keys;
 pub mod maintenance;
 pub mod manager;
+mod node;
 pub mod state;
 pub mod store;
 pub mod workers;
 
-pub use backup::MetaNode;
+pub use node::MetaNode;

@@ -1,7 +1,6 @@
 //! Who follows the meta role, and what each of them still needs.
 //!
-//! A frontend tells what its sessions read and which of its files are on their way, about once a
-//! second. One that has been silent for [`SILENCE_MS_MAX`] holds nothing any more, and nothing it
+//! A worker tells what it reads and which of its files are on their way, about once a second. One that has been silent for [`SILENCE_MS_MAX`] holds nothing any more, and nothing it
 //! staged until then can be committed: vacuum may have deleted it.
 
 use std::collections::BTreeMap;
@@ -16,6 +15,9 @@ use crate::id::{SstId, VersionId};
 
 /// How long the word of a worker holds.
 pub const SILENCE_MS_MAX: u64 = 60_000;
+
+/// What the state of a process that is heard of is called.
+pub const RUNNING: &str = "RUNNING";
 
 #[derive(Debug, Default)]
 pub struct Workers(Mutex<BTreeMap<String, Worker>>);

@@ -9,7 +9,7 @@ mod worker;
 mod write_queue;
 
 pub use client::{MetaClient, Replica, RpcError};
-pub use dial::{Dial, LocalMeta};
+pub use dial::LocalMeta;
 pub use pins::{Pin, Pins};
 pub use service::{Served, serve};
 pub use worker::Worker;

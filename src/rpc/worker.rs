@@ -9,7 +9,6 @@ use tokio::task::JoinSet;
 use super::{MetaClient, Pins, Replica, RpcError};
 use crate::hummock::SstIdPool;
 use crate::meta::command::WorkerInfo;
-use crate::meta::error::{ErrorKind, MetaError};
 
 /// How often the meta role is told what is in use.
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
@@ -41,12 +40,9 @@ impl Worker {
         let reserving = client.clone();
         let sst_ids = SstIdPool::start(move |count| {
             let client = reserving.clone();
-            Box::pin(async move { Ok(client.reserve_ssts(count).await?) })
+            Box::pin(async move { client.reserve_ssts(count).await })
         });
-        let sst_ids = sst_ids.await.map_err(|error| match error.downcast::<RpcError>() {
-            Ok(error) => *error,
-            Err(other) => MetaError::new(ErrorKind::Internal, other.to_string()).into(),
-        })?;
+        let sst_ids = sst_ids.await?;
         let sst_ids = Arc::clone(pool.get_or_init(|| sst_ids));
         let pins = Arc::new(Pins::default());
         let mut worker = Self { client, replica, sst_ids, pins, info, _reporting: JoinSet::new() };

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tokio_postgres::NoTls;
-
 use crate::etcd_server::{Etcd, free_addr};
 use crate::harness::{
     Server, psql, restore, risectl, run, sql, sql_error, tempdir, try_start, wait_until,
@@ -63,6 +61,19 @@ impl Cluster {
         let flags = ["--listen-addr", "127.0.0.1:0", "--meta-addr", &metas];
         self.launch(name, "frontend", &flags).ready().await
     }
+}
+
+/// All roles in one process on this etcd, which need not be ready yet.
+fn launch_standalone(dir: &Path, etcd: &Etcd, state_store: &str, flags: &[&str]) -> Server {
+    let ready = dir.join("ready").display().to_string();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark"));
+    command
+        .args(["--listen-addr", "127.0.0.1:0", "--meta-addr", "127.0.0.1:0"])
+        .args(["--ready-file", &ready, "--meta-store-type", "etcd"])
+        .args(["--etcd-endpoints", &etcd.endpoint(), "--state-store", state_store])
+        .args(flags)
+        .env_clear();
+    Server::launch(command, dir)
 }
 
 /// Waits until a statement succeeds.
@@ -276,16 +287,8 @@ async fn the_documented_restore_from_s3_into_etcd() {
     let state_store = format!("hummock+{}", s3.url("data"));
     let backup = s3.url("backup");
     let standalone = |etcd: &Etcd, auth: &[&str]| {
-        let ready = dir.path().join("ready").display().to_string();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark"));
-        command
-            .args(["--listen-addr", "127.0.0.1:0", "--meta-addr", "127.0.0.1:0"])
-            .args(["--ready-file", &ready, "--meta-store-type", "etcd"])
-            .args(["--etcd-endpoints", &etcd.endpoint(), "--state-store", &state_store])
-            .args(["--backup-storage-url", &backup])
-            .args(auth)
-            .env_clear();
-        Server::launch(command, dir.path())
+        let backups = ["--backup-storage-url", &backup];
+        launch_standalone(dir.path(), etcd, &state_store, &[&backups, auth].concat())
     };
     let server = standalone(&lost, &[]).ready().await;
     sql(&server, "CREATE TABLE t (k int PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await;
@@ -356,18 +359,8 @@ async fn etcd_is_reached_over_tls_with_a_certificate_to_show() {
         "--client-cert-auth",
     ];
     let etcd = Etcd::start_with(&dir.path().join("etcd"), "https", &flags);
-    let start = |tls: &[&str]| {
-        let ready = dir.path().join("ready").display().to_string();
-        let state_store = format!("hummock+fs://{}", dir.path().join("data").display());
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark"));
-        command
-            .args(["--listen-addr", "127.0.0.1:0", "--meta-addr", "127.0.0.1:0"])
-            .args(["--ready-file", &ready, "--meta-store-type", "etcd"])
-            .args(["--etcd-endpoints", &etcd.endpoint(), "--state-store", &state_store])
-            .args(tls)
-            .env_clear();
-        Server::launch(command, dir.path())
-    };
+    let state_store = format!("hummock+fs://{}", dir.path().join("data").display());
+    let start = |tls: &[&str]| launch_standalone(dir.path(), &etcd, &state_store, tls);
     let mut stranger = start(&["--etcd-ca", &path("ca.pem")]);
     assert!(!stranger.ended().await.success());
     let (ca, cert, key) = (path("ca.pem"), path("client.pem"), path("client.key"));
@@ -416,13 +409,7 @@ async fn a_restore_into_an_etcd_that_a_server_uses_is_refused() {
     ];
     let said = run(env!("CARGO_BIN_EXE_risectl"), &args, "").await.refused();
     assert!(said.contains("not empty"), "{said}");
-    let (client, connection) = tokio_postgres::connect(
-        &format!("host={} port={} user=root dbname=dev", frontend.sql.ip(), frontend.sql.port()),
-        NoTls,
-    )
-    .await
-    .unwrap();
-    tokio::spawn(connection);
+    let client = frontend.connect().await;
     client.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
 }
 

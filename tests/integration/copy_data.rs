@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Server, files_below, lose_meta_store, restore, risectl, run, sql, tempdir};
+use crate::harness::{
+    Server, data_files, files_below, lose_meta_store, restore, risectl, run, sql, tempdir,
+};
 
 const LARGE: &str = "CREATE TABLE large AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)";
 const MORE: &str = "CREATE TABLE more AS SELECT g AS a FROM generate_series(1, 2000) AS g(g)";
@@ -11,12 +13,6 @@ const MORE: &str = "CREATE TABLE more AS SELECT g AS a FROM generate_series(1, 2
 fn copies(dir: &Path) -> Vec<PathBuf> {
     let files = files_below(&dir.join("store/state_store/backup/data"));
     files.into_iter().map(|(path, _)| path).collect()
-}
-
-fn data_files(dir: &Path) -> Vec<PathBuf> {
-    let files = files_below(&dir.join("store/state_store/hummock_001")).into_iter();
-    let files = files.map(|(path, _)| path);
-    files.filter(|path| path.extension().is_some_and(|e| e == "data")).collect()
 }
 
 #[tokio::test]

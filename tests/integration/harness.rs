@@ -323,6 +323,13 @@ pub fn files_below(dir: &Path) -> Vec<(PathBuf, u64)> {
     files
 }
 
+/// The data files of the embedded state store.
+pub fn data_files(dir: &Path) -> Vec<PathBuf> {
+    let files = files_below(&dir.join("store/state_store/hummock_001")).into_iter();
+    let files = files.map(|(path, _)| path);
+    files.filter(|path| path.extension().is_some_and(|e| e == "data")).collect()
+}
+
 pub fn tempdir() -> TempDir {
     tempfile::tempdir().unwrap()
 }

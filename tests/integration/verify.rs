@@ -1,19 +1,11 @@
 //! `risectl meta verify-meta-snapshot`: what is well, what is damaged, and what cannot be said.
 
-use std::path::Path;
-
-use crate::harness::{Server, files_below, risectl, run, sql, tempdir};
+use crate::harness::{Server, data_files, files_below, risectl, run, sql, tempdir};
 
 const FILL: &str = "CREATE TABLE large AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)";
 const FOUND: &str = "SELECT verify_level, verify_coverage, verify_result, \
                      verified_at BETWEEN now() - interval '1 hour' AND now() + interval '1 minute' \
                      FROM rw_meta_snapshot ORDER BY meta_snapshot_id";
-
-fn the_data_file(dir: &Path) -> std::path::PathBuf {
-    let files = files_below(&dir.join("store/state_store/hummock_001")).into_iter();
-    let mut files = files.map(|(path, _)| path);
-    files.find(|path| path.extension().is_some_and(|e| e == "data")).unwrap()
-}
 
 #[tokio::test]
 async fn what_was_found_is_printed_and_remembered() {
@@ -33,7 +25,7 @@ async fn what_was_found_is_printed_and_remembered() {
     let listed = risectl(&server, &["list-meta-snapshots"]).await.ok();
     assert!(listed.contains("checksum") && listed.contains("verify_result"), "{listed}");
 
-    let file = the_data_file(dir.path());
+    let file = data_files(dir.path()).remove(0);
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[100] ^= 1;
     std::fs::write(&file, bytes).unwrap();

@@ -149,12 +149,10 @@ fn tables(
     let restored: BTreeMap<_, _> = restored.map(|table| (table.id, table)).collect();
     let mut found = vec![];
     for (id, table) in &restored {
-        let schema = catalog.schema_by_id(table.schema_id);
-        let schema = schema.map_or("?", |schema| schema.name.as_str());
         let (then, newest) = (state.version.rows_at(*id, epoch), rows.get(id).copied());
         if then != newest.unwrap_or_default() {
             found.push(TableLoss {
-                name: format!("{schema}.{}", table.name),
+                name: catalog.full_name(table),
                 rows_restored: Some(then),
                 rows_newest: newest.unwrap_or_default(),
             });

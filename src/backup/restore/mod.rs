@@ -120,11 +120,10 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
     let loss = loss::estimate(&state, &traces).await;
     let copy = match &source {
         Some((place, _)) => {
-            let from = place.place();
-            Some(Copy {
-                from,
-                files: copy_plan(&state.version, &request, &listed, hummock.as_ref())?,
-            })
+            let to =
+                hummock.as_ref().map_or_else(|| request.hummock.to_string(), ToString::to_string);
+            let files = CopyPlan::new(&state.version, &listed, &to)?;
+            Some(Copy { from: place.place(), files })
         }
         None => None,
     };
@@ -183,16 +182,6 @@ async fn open_source(
     };
     let listed = Listing::of(&place).await?;
     Ok((place, listed))
-}
-
-fn copy_plan(
-    version: &Version,
-    request: &Request,
-    listed: &Listing,
-    hummock: Option<&OpenLocation>,
-) -> Result<CopyPlan, BackupError> {
-    let name = hummock.map_or_else(|| request.hummock.to_string(), ToString::to_string);
-    CopyPlan::new(version, listed, &name)
 }
 
 impl Plan {

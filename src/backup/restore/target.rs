@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::backup::BackupError;
+use crate::epoch::Epoch;
 use crate::meta::keys;
 use crate::meta::state::State;
 use crate::meta::store::{MetaStore, Pair};
@@ -49,14 +50,9 @@ impl Holdings {
 /// The tables there are; none where what the store holds is no catalog.
 fn tables_of(pairs: &[Pair]) -> Vec<String> {
     let Ok(catalog) = State::decode_catalog(pairs) else { return vec![] };
-    let catalog = Arc::new(catalog);
-    let tables = catalog.all_relations().filter(|r| r.lifetime.is_open() && r.as_table().is_some());
-    let schema_of = |id| catalog.all_schemas().find(|s| s.id == id && s.lifetime.is_open());
-    let named = tables.map(|table| {
-        let schema = schema_of(table.schema_id).map_or("?", |schema| schema.name.as_str());
-        format!("{schema}.{}", table.name)
-    });
-    named.collect()
+    let catalog = Arc::new(catalog).at(Epoch::from_u64(u64::MAX));
+    let tables = catalog.relations().filter(|relation| relation.as_table().is_some());
+    tables.map(|table| catalog.full_name(table)).collect()
 }
 
 impl fmt::Display for Target {

@@ -11,7 +11,7 @@ use crate::backup::manifest::ManifestEntry;
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::session::Session;
-use crate::frontend::system_catalog::SnapshotList;
+use crate::frontend::system_catalog::MetaAnswers;
 use crate::id::SnapshotId;
 use crate::meta::command::BackupOptions;
 use crate::meta::maintenance::SnapshotUsage;
@@ -69,7 +69,7 @@ pub fn backup_schema() -> SchemaRef {
 }
 
 #[async_trait]
-impl SnapshotList for MetaClient {
+impl MetaAnswers for MetaClient {
     async fn snapshots(&self) -> Result<Vec<ManifestEntry>, SqlError> {
         Ok(self.list_snapshots().await?)
     }

@@ -21,7 +21,6 @@ mod writes;
 
 pub use copy::{CopyIn, CopyJob};
 pub use describe::Described;
-pub use show::{RUNNING, started_at, worker_type};
 pub use types::of_parameter as parameter_type;
 pub use writes::KeyedWrites;
 
@@ -157,7 +156,7 @@ impl Frontend {
         let info = session.info(&search_path);
         let system = SystemContext {
             view: view.clone(),
-            snapshots: std::sync::Arc::new(self.meta.clone()),
+            meta: std::sync::Arc::new(self.meta.clone()),
             database: info.database.clone(),
             user: info.user.clone(),
             settings: std::sync::Arc::clone(&info.settings),

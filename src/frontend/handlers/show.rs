@@ -17,8 +17,8 @@ use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
 use crate::frontend::session::Session;
 use crate::frontend::system_catalog;
-use crate::meta::command::{Role, WorkerInfo};
-use crate::meta::workers::WorkerNode;
+use crate::meta::command::Role;
+use crate::meta::workers::{RUNNING, WorkerNode};
 use crate::params::PARAMS;
 
 /// Rows of text under these headings; the first column is what a filter looks at.
@@ -68,12 +68,12 @@ impl Frontend {
             Arc::new(Int32Array::from_iter(numbers))
         };
         let serves = |node: &WorkerNode| node.info.role == Role::Frontend;
-        let started = nodes.iter().map(|node| started_at(&node.info));
+        let started = nodes.iter().map(|node| node.info.started_micros());
         let started = TimestampMicrosecondArray::from_iter_values(started).with_timezone("UTC");
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("Id", number(&|node| node.id)),
             ("Addr", text(&|node| node.info.addr.clone())),
-            ("Type", text(&|node| worker_type(node.info.role).to_owned())),
+            ("Type", text(&|node| node.info.role.worker_type().to_owned())),
             ("State", text(&|_| RUNNING.to_owned())),
             ("Parallelism", number(&|node| node.info.parallelism)),
             ("Is Streaming", Arc::new(BooleanArray::from(vec![false; nodes.len()]))),
@@ -108,23 +108,6 @@ impl Frontend {
         let batch = RecordBatch::try_new(schema, columns).map_err(DataFusionError::from)?;
         Ok(Outcome::batch(batch, "SHOW")?.into())
     }
-}
-
-/// The type of a process, as RisingWave names it.
-pub const fn worker_type(role: Role) -> &'static str {
-    match role {
-        Role::Meta => "WORKER_TYPE_META",
-        Role::Frontend => "WORKER_TYPE_FRONTEND",
-        Role::Compactor => "WORKER_TYPE_COMPACTOR",
-    }
-}
-
-/// What the state of a process that is heard of is called.
-pub const RUNNING: &str = "RUNNING";
-
-/// The time at which a process was started, in microseconds since 1970.
-pub fn started_at(info: &WorkerInfo) -> i64 {
-    i64::try_from(info.started_ms.saturating_mul(1000)).unwrap_or(i64::MAX)
 }
 
 impl Listing {

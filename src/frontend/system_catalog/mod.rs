@@ -44,7 +44,7 @@ const PG_CATALOG_OID: u32 = 11;
 #[derive(Clone)]
 pub struct SystemContext {
     pub view: ReadView,
-    pub snapshots: Arc<dyn SnapshotList>,
+    pub meta: Arc<dyn MetaAnswers>,
     pub database: String,
     pub user: String,
     /// The session's settings, by name.
@@ -53,7 +53,7 @@ pub struct SystemContext {
 
 /// What only the meta role knows.
 #[async_trait]
-pub trait SnapshotList: Send + Sync {
+pub trait MetaAnswers: Send + Sync {
     async fn snapshots(&self) -> Result<Vec<ManifestEntry>, SqlError>;
     /// What each of them pins, in the same order.
     async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError>;

@@ -36,7 +36,7 @@ const DROPPED: u64 = 5 << 16;
 struct OneSnapshot;
 
 #[async_trait]
-impl SnapshotList for OneSnapshot {
+impl MetaAnswers for OneSnapshot {
     async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError> {
         Ok(vec![SnapshotUsage { pinned_bytes: 20, exclusive_bytes: 10 }])
     }
@@ -129,7 +129,7 @@ fn state() -> State {
 fn context_at(epoch: u64) -> SystemContext {
     SystemContext {
         view: ReadView::of(&state(), Epoch::from_u64(epoch)),
-        snapshots: Arc::new(OneSnapshot),
+        meta: Arc::new(OneSnapshot),
         database: "dev".to_owned(),
         user: "root".to_owned(),
         settings: Arc::new([("time_zone".to_owned(), "UTC".to_owned())].into()),

@@ -274,7 +274,7 @@ async fn open(
     let reserving = node.manager.clone();
     let ids = SstIdPool::start(move |count| {
         let manager = reserving.clone();
-        Box::pin(async move { Ok(manager.reserve_ssts(count).await?) })
+        Box::pin(async move { manager.reserve_ssts(count).await })
     });
     (node, ids.await.unwrap())
 }

@@ -22,7 +22,7 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
 
 fn pinned(context: &SystemContext) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
     async move {
-        let pinned = context.snapshots.pinned_versions().await?;
+        let pinned = context.meta.pinned_versions().await?;
         let row = |pinned: &crate::meta::workers::PinnedVersion| {
             let snapshots = pinned.snapshots.iter().map(|snapshot| snapshot.id.to_string());
             let snapshots = snapshots.collect::<Vec<_>>().join(", ");

@@ -42,9 +42,9 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
 /// The snapshots in the order of their creation, that is of their ids.
 fn snapshots(context: &SystemContext) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
     async move {
-        let entries = context.snapshots.snapshots().await?;
+        let entries = context.meta.snapshots().await?;
         // Snapshots are listed even while it cannot be told what they hold.
-        let usage = context.snapshots.usage().await.unwrap_or_default();
+        let usage = context.meta.usage().await.unwrap_or_default();
         let mut usage = usage.into_iter().map(Some).chain(std::iter::repeat(None));
         let mut listed: Vec<_> = entries.iter().zip(&mut usage).collect();
         listed.sort_by_key(|(entry, _)| entry.info.id);

@@ -4,13 +4,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::frontend::error::SqlError;
-use crate::frontend::handlers::{RUNNING, started_at, worker_type};
 use crate::frontend::system_catalog::SystemContext;
 use crate::frontend::system_catalog::cell::{Cell, Row};
 use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation};
 use crate::frontend::system_catalog::types::SystemType;
 use crate::meta::command::Role;
-use crate::meta::workers::WorkerNode;
+use crate::meta::workers::{RUNNING, WorkerNode};
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
     name: "rw_worker_nodes",
@@ -33,7 +32,7 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
 };
 
 fn nodes(context: &SystemContext) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
-    async move { Ok(context.snapshots.worker_nodes().await?.iter().map(row).collect()) }.boxed()
+    async move { Ok(context.meta.worker_nodes().await?.iter().map(row).collect()) }.boxed()
 }
 
 fn row(node: &WorkerNode) -> Row {
@@ -43,7 +42,7 @@ fn row(node: &WorkerNode) -> Row {
         Cell::from(u64::from(node.id)),
         Cell::from(host),
         Cell::from(port),
-        Cell::from(worker_type(info.role)),
+        Cell::from(info.role.worker_type()),
         Cell::from(RUNNING),
         Cell::from(u64::from(info.parallelism)),
         Cell::from(false),
@@ -51,6 +50,6 @@ fn row(node: &WorkerNode) -> Row {
         Cell::from(info.release.as_str()),
         Cell::from(info.memory_bytes),
         Cell::from(u64::from(info.parallelism)),
-        Cell::from(Some(started_at(info))),
+        Cell::from(Some(info.started_micros())),
     ]
 }

@@ -1,0 +1,103 @@
+//! The meta role of a server: the manager, the workers it hears of, and the locks of the jobs around it.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::command::{Pins, SnapshotKey, WorkerInfo};
+use super::compaction::Claims;
+use super::error::{ErrorKind, MetaError};
+use super::maintenance::{KnownSnapshots, MaintenanceSettings};
+use super::manager::Manager;
+use super::workers::{WorkerNode, Workers};
+use crate::hummock::SstIdPool;
+use crate::hummock::compaction::Executor;
+
+/// The meta role as RPC sees it: the manager, and the jobs around it.
+#[derive(Debug)]
+pub struct MetaNode {
+    pub manager: Manager,
+    pub info: WorkerInfo,
+    pub workers: Workers,
+    pub(super) settings: MaintenanceSettings,
+    pub(super) executor: Executor,
+    pub(super) sst_ids: Arc<SstIdPool>,
+    pub(super) claims: Claims,
+    pub(super) known: std::sync::Mutex<KnownSnapshots>,
+    /// One job at a time touches a backup location, moves it, or deletes data.
+    pub(super) job: Mutex<()>,
+    /// One compaction runs at a time.
+    pub(super) compacting: Mutex<()>,
+    /// Sessions begin to read snapshots, and snapshots are deleted, one at a time.
+    pub(super) pinning: Mutex<()>,
+}
+
+impl MetaNode {
+    pub async fn start(
+        manager: Manager,
+        settings: MaintenanceSettings,
+        info: WorkerInfo,
+    ) -> Result<Self, MetaError> {
+        let reserving = manager.clone();
+        let sst_ids = SstIdPool::start(move |count| {
+            let manager = reserving.clone();
+            Box::pin(async move { manager.reserve_ssts(count).await })
+        });
+        let sst_ids = sst_ids.await?;
+        let executor = Executor::new(manager.state_store(), settings.compaction_memory_bytes);
+        let executor = executor.map_err(|e| MetaError::storage(&e))?;
+        Ok(Self {
+            manager,
+            info,
+            workers: Workers::default(),
+            settings,
+            executor,
+            sst_ids,
+            claims: Claims::default(),
+            known: std::sync::Mutex::default(),
+            job: Mutex::new(()),
+            compacting: Mutex::new(()),
+            pinning: Mutex::new(()),
+        })
+    }
+
+    /// The processes of the cluster, this one first.
+    pub fn worker_nodes(&self) -> Vec<WorkerNode> {
+        let this = WorkerNode { id: 0, info: self.info.clone() };
+        let others = self.workers.nodes(self.manager.clock().now_ms());
+        std::iter::once(this).chain(others).collect()
+    }
+
+    pub fn settings(&self) -> &MaintenanceSettings {
+        &self.settings
+    }
+
+    /// Takes the word of a worker on what it needs.
+    ///
+    /// Returns whether it had been given up, and begins anew.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UndefinedSnapshot`] when a snapshot it begins to read is not there any more.
+    pub async fn report(&self, pins: Pins) -> Result<bool, MetaError> {
+        let now_ms = self.manager.clock().now_ms();
+        let is_new = |snapshot: &&SnapshotKey| !self.workers.reads(snapshot, now_ms);
+        let new: Vec<SnapshotKey> = pins.snapshots.iter().filter(is_new).cloned().collect();
+        let pinning = self.pinning.lock().await;
+        if !new.is_empty() {
+            let listed = self.list_snapshots().await?;
+            let is_listed = |snapshot: &SnapshotKey| {
+                listed.iter().any(|e| e.info.id == snapshot.id && e.sha256 == snapshot.sha256)
+            };
+            for snapshot in new {
+                if !is_listed(&snapshot) && !self.is_kept_for_readers(&snapshot) {
+                    let message = format!("meta snapshot {} was deleted", snapshot.id);
+                    return Err(MetaError::new(ErrorKind::UndefinedSnapshot, message));
+                }
+            }
+        }
+        let next = self.manager.state().next.sst;
+        let anew = self.workers.report(pins, next, now_ms);
+        drop(pinning);
+        Ok(anew)
+    }
+}
