@@ -12,18 +12,34 @@ use crate::id::{SnapshotId, SstId};
 use crate::layout;
 use crate::meta::state::State;
 
+/// What a snapshot that is taken is to be known by.
+#[derive(Clone, Debug)]
+pub struct NewSnapshot {
+    pub id: SnapshotId,
+    pub remarks: Option<String>,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// Who takes it: the holder of the manifest.
+    pub holder: String,
+}
+
+impl NewSnapshot {
+    fn info(&self, state: &State, copy_data: bool) -> SnapshotInfo {
+        let (remarks, created_at) = (self.remarks.clone(), self.created_at.clone());
+        SnapshotInfo { copy_data, ..SnapshotInfo::of(state, self.id, remarks, created_at) }
+    }
+}
+
 /// Writes a snapshot of `state` as it is, and lists it. What epochs before its safe epoch saw is
 /// forgotten by the caller, if at all.
 pub async fn create_snapshot(
     location: &OpenLocation,
     state: &State,
-    remarks: Option<String>,
-    created_at: String,
-    id: SnapshotId,
+    new: &NewSnapshot,
 ) -> Result<ManifestEntry, BackupError> {
-    let info = SnapshotInfo::of(state, id, remarks, created_at);
+    let info = new.info(state, false);
     check_cluster(location, &info).await?;
-    write_and_list(location, state, info).await
+    write_and_list(location, state, info, &new.holder).await
 }
 
 /// The same, with a copy of every data file it names beside it: those of `data` that are not there
@@ -31,12 +47,10 @@ pub async fn create_snapshot(
 pub async fn create_snapshot_with_copies(
     location: &OpenLocation,
     state: &State,
-    remarks: Option<String>,
-    created_at: String,
-    id: SnapshotId,
+    new: &NewSnapshot,
     data: &OpenLocation,
 ) -> Result<ManifestEntry, BackupError> {
-    let info = SnapshotInfo { copy_data: true, ..SnapshotInfo::of(state, id, remarks, created_at) };
+    let info = new.info(state, true);
     check_cluster(location, &info).await?;
     let copies = location.copies();
     let plan = CopyPlan::new(&state.version, &Listing::of(&copies).await?, &copies.to_string())?;
@@ -44,18 +58,18 @@ pub async fn create_snapshot_with_copies(
     // Once more: what another server deletes here meanwhile must not be missed only at a restore.
     let listed = Listing::of(&copies).await?;
     verify::sizes(&state.version, &listed, Subset::ALL, &|_, _| {})?;
-    write_and_list(location, state, info).await
+    write_and_list(location, state, info, &new.holder).await
 }
 
 async fn check_cluster(location: &OpenLocation, info: &SnapshotInfo) -> Result<(), BackupError> {
-    let manifest = Manifest::read(&location.storage, &location.directory).await?;
-    manifest.accepts(location, &info.cluster_id)
+    Manifest::read(location).await?.accepts(location, &info.cluster_id)
 }
 
 async fn write_and_list(
     location: &OpenLocation,
     state: &State,
     info: SnapshotInfo,
+    holder: &str,
 ) -> Result<ManifestEntry, BackupError> {
     let path = layout::snapshot(&location.directory, info.id);
     let pairs = state.encode_without_version();
@@ -66,21 +80,21 @@ async fn write_and_list(
         sha256: written.sha256,
         verification: None,
     };
-    match Manifest::add(location, &entry).await {
+    match Manifest::add(location, &entry, holder).await {
         Ok(_) => Ok(entry),
         Err(error) => settle_unlisted(location, entry, error).await,
     }
 }
 
-/// The manifest did not take the entry, or did and could not say so. The object, which is ours since
-/// writing it succeeded, goes only if it is certain that nothing lists it.
+/// The manifest did not take the entry, or did and could not say so, or will yet. The object, which is
+/// ours since writing it succeeded, goes only if it is certain that nothing ever lists it.
 async fn settle_unlisted(
     location: &OpenLocation,
     entry: ManifestEntry,
     error: BackupError,
 ) -> Result<ManifestEntry, BackupError> {
     let id = entry.info.id;
-    match Manifest::read(&location.storage, &location.directory).await {
+    match Manifest::settle(location).await {
         Ok(manifest) if manifest.entry(id) == Some(&entry) => return Ok(entry),
         Ok(_) => {
             let path = layout::snapshot(&location.directory, id);
@@ -109,12 +123,13 @@ pub async fn files_of(
 pub async fn delete_snapshots(
     location: &OpenLocation,
     ids: &[SnapshotId],
+    holder: &str,
 ) -> Result<(), BackupError> {
     if ids.is_empty() {
         return Ok(());
     }
-    let before = Manifest::read(&location.storage, &location.directory).await?;
-    let after = Manifest::remove(location, ids).await?;
+    let before = Manifest::read(location).await?;
+    let after = Manifest::remove(location, ids, holder).await?;
     for id in ids.iter().copied().collect::<BTreeSet<_>>() {
         location.storage.delete(&layout::snapshot(&location.directory, id)).await?;
     }
@@ -147,7 +162,7 @@ pub async fn next_snapshot_id(
     location: &OpenLocation,
     counter: SnapshotId,
 ) -> Result<SnapshotId, BackupError> {
-    let manifest = Manifest::read(&location.storage, &location.directory).await?;
+    let manifest = Manifest::read(location).await?;
     let listed = manifest.ids();
     let objects = location.storage.list(&layout::directory(&location.directory)).await?;
     let stored = objects.iter().filter_map(|object| layout::parse_snapshot(&object.location));

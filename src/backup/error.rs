@@ -19,6 +19,10 @@ pub enum BackupError {
     Exists { id: SnapshotId, location: String },
     #[error("{location} holds meta snapshots of another cluster with id \"{cluster_id}\"")]
     OtherCluster { location: String, cluster_id: String },
+    #[error("{location} has no manifest of meta snapshots")]
+    NoManifest { location: String },
+    #[error("another server has taken over the meta snapshots in {location}")]
+    HeldByOther { location: String },
     #[error("{file} is damaged: {what}")]
     Damaged { file: String, what: String },
     #[error("{file} is of format {found}, this build reads format {read}")]
@@ -78,6 +82,15 @@ impl BackupError {
             Self::Lease(error) => return error.hint(),
             Self::Exists { .. } => "take the snapshot again: it gets the next id",
             Self::OtherCluster { .. } => "give each cluster a backup_storage_directory of its own",
+            Self::NoManifest { .. } => {
+                "see whether the right storage is mounted and whether this is the right directory; a \
+                 cluster whose snapshots are lost goes on in another backup_storage_directory, and risectl \
+                 meta forget-backup-location gives this one up"
+            }
+            Self::HeldByOther { .. } => {
+                "give one of the two a backup_storage_directory of its own, or stop the other and restart \
+                 this one"
+            }
             Self::Damaged { .. } => "bring the file back from a copy, or use another snapshot",
             Self::Format { .. } => "use a newer release",
             Self::Contended { .. } => "try again, and look for other servers that use this place",

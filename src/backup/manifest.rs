@@ -2,12 +2,21 @@
 //!
 //! | field | meaning |
 //! |---|---|
-//! | `manifest_id` | rises by one with every change; 0 where there is no manifest |
+//! | `manifest_id` | rises by one with every change |
+//! | `cluster_id` | the cluster whose snapshots are here; no other's may be |
+//! | `holder` | the meta server that may list or delete snapshots: another id whenever one begins to lead |
 //! | `next_snapshot_id` | no id below it is ever used again, deleted or not |
 //! | `snapshot_metadata` | a [`ManifestEntry`] per snapshot, in the order they were taken |
+//! | `sha256` | of all before it, closed with a brace; always last |
 //!
-//! Fields this build does not know are ignored, those that are missing have a default. The test
-//! reads `tests/fixtures/manifest-v1.json`; `UPDATE_FIXTURES=1` writes it anew.
+//! A [`Claim`] makes the manifest, and gives it its holder; nothing else ever makes one. So where a
+//! cluster had a manifest and there is none, its snapshots are out of sight, and not gone. And a server
+//! that was deposed changes nothing here from when another has claimed the manifest.
+//!
+//! Fields this build does not know are ignored, those that are missing have a default. Only a manifest
+//! without a holder, as the first builds wrote it, may lack `sha256`. The tests read
+//! `tests/fixtures/manifest-v1.json` and `manifest-v1-sealed.json`; `UPDATE_FIXTURES=1` writes the second
+//! anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -21,15 +30,22 @@ use crate::epoch::Epoch;
 use crate::id::{SnapshotId, VersionId};
 use crate::layout;
 use crate::meta::state::State;
-use crate::storage::{Storage, StorageError, Tag};
+use crate::storage::{StorageError, Tag, sha256_hex};
 
 /// Tries of a swap before giving up: each lost one is somebody else's success.
 const SWAPS_MAX: usize = 100;
+/// What comes before the checksum, and after it.
+const SEAL: (&[u8], &[u8]) = (b",\"sha256\":\"", b"\"}");
+const SHA256_HEX_LENGTH: usize = 64;
 
 /// The snapshots of one backup directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub manifest_id: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster_id: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub holder: String,
     #[serde(default)]
     pub next_snapshot_id: SnapshotId,
     pub snapshot_metadata: Vec<ManifestEntry>,
@@ -141,9 +157,18 @@ fn tables_of(state: &State) -> BTreeMap<String, TableInfo> {
 }
 
 impl Manifest {
-    /// The manifest of a backup directory; an empty one where there is none.
-    pub async fn read(storage: &Storage, directory: &str) -> Result<Self, BackupError> {
-        Ok(read_tagged(storage, directory).await?.0)
+    /// The manifest of a backup directory.
+    ///
+    /// # Errors
+    /// [`BackupError::NoManifest`] where there is none.
+    pub async fn read(location: &OpenLocation) -> Result<Self, BackupError> {
+        let found = Self::find(location).await?;
+        found.ok_or_else(|| BackupError::NoManifest { location: location.to_string() })
+    }
+
+    /// The manifest of a backup directory, if it has one.
+    pub async fn find(location: &OpenLocation) -> Result<Option<Self>, BackupError> {
+        Ok(read_tagged(location).await?.map(|(manifest, _)| manifest))
     }
 
     pub fn entry(&self, id: SnapshotId) -> Option<&ManifestEntry> {
@@ -160,10 +185,11 @@ impl Manifest {
         self.snapshot_metadata.iter().max_by_key(|entry| entry.info.id)
     }
 
-    /// Whether a snapshot of this cluster may go here, or why not.
+    /// Whether the snapshots here are those of this cluster, or whose they are.
     pub fn accepts(&self, location: &OpenLocation, cluster_id: &str) -> Result<(), BackupError> {
-        let other = self.snapshot_metadata.iter().map(|entry| entry.info.cluster_id.as_str());
-        match other.into_iter().find(|id| !id.is_empty() && *id != cluster_id) {
+        let entries = self.snapshot_metadata.iter().map(|entry| &entry.info.cluster_id);
+        let mut ids = std::iter::once(&self.cluster_id).chain(entries);
+        match ids.find(|id| !id.is_empty() && *id != cluster_id) {
             None => Ok(()),
             Some(other) => Err(BackupError::OtherCluster {
                 location: location.to_string(),
@@ -172,10 +198,22 @@ impl Manifest {
         }
     }
 
+    fn check_holder(&self, location: &OpenLocation, holder: &str) -> Result<(), BackupError> {
+        match self.holder == holder {
+            true => Ok(()),
+            false => Err(BackupError::HeldByOther { location: location.to_string() }),
+        }
+    }
+
     /// Lists one more snapshot.
-    pub async fn add(location: &OpenLocation, entry: &ManifestEntry) -> Result<Self, BackupError> {
+    pub async fn add(
+        location: &OpenLocation,
+        entry: &ManifestEntry,
+        holder: &str,
+    ) -> Result<Self, BackupError> {
         update(location, |manifest| {
             manifest.accepts(location, &entry.info.cluster_id)?;
+            manifest.check_holder(location, holder)?;
             let id = entry.info.id;
             if manifest.entry(id).is_some() {
                 return Err(BackupError::Exists { id, location: location.to_string() });
@@ -188,7 +226,13 @@ impl Manifest {
         .await
     }
 
-    /// Writes down what a look at a snapshot found, if that is still listed.
+    /// Writes the manifest anew as it is. From then on, no change can land that was sent before.
+    pub async fn settle(location: &OpenLocation) -> Result<Self, BackupError> {
+        update(location, |_| Ok(())).await
+    }
+
+    /// Writes down what a look at a snapshot found, if that is still listed. Damage that was found is
+    /// forgotten only when a look that would find it again does not.
     pub async fn remember(
         location: &OpenLocation,
         seen: &ManifestEntry,
@@ -202,16 +246,25 @@ impl Manifest {
                 let (unknown, location) = (vec![seen.info.id], location.to_string());
                 return Err(BackupError::UnknownSnapshots { unknown, location, known });
             };
-            entry.verification = Some(verification.clone());
+            let outweighed =
+                entry.verification.as_ref().is_some_and(|found| found.outweighs(verification));
+            if !outweighed {
+                entry.verification = Some(verification.clone());
+            }
             Ok(())
         })
         .await
     }
 
     /// Lists these snapshots no more: all of them or, if one is not there, none.
-    pub async fn remove(location: &OpenLocation, ids: &[SnapshotId]) -> Result<Self, BackupError> {
+    pub async fn remove(
+        location: &OpenLocation,
+        ids: &[SnapshotId],
+        holder: &str,
+    ) -> Result<Self, BackupError> {
         let ids: BTreeSet<_> = ids.iter().copied().collect();
         update(location, |manifest| {
+            manifest.check_holder(location, holder)?;
             let known = manifest.ids();
             let unknown: Vec<_> = ids.iter().copied().filter(|id| !known.contains(id)).collect();
             if !unknown.is_empty() {
@@ -228,39 +281,116 @@ impl Manifest {
     }
 }
 
+/// A manifest, or the want of one, as it was when a server set out to become its holder.
+#[derive(Debug)]
+pub struct Claim {
+    location: OpenLocation,
+    manifest: Manifest,
+    tag: Option<Tag>,
+}
+
+impl Claim {
+    /// Looks whether this cluster may claim the manifest. Writes nothing.
+    ///
+    /// # Errors
+    /// [`BackupError::OtherCluster`] when it is another's; [`BackupError::NoManifest`] when there is none
+    /// and `must_exist`.
+    pub async fn prepare(
+        location: &OpenLocation,
+        cluster_id: &str,
+        must_exist: bool,
+    ) -> Result<Self, BackupError> {
+        let (mut manifest, tag) = match read_tagged(location).await? {
+            Some((manifest, tag)) => (manifest, Some(tag)),
+            None if must_exist => {
+                return Err(BackupError::NoManifest { location: location.to_string() });
+            }
+            None => (Manifest::default(), None),
+        };
+        manifest.accepts(location, cluster_id)?;
+        cluster_id.clone_into(&mut manifest.cluster_id);
+        Ok(Self { location: location.clone(), manifest, tag })
+    }
+
+    /// Makes `holder` the holder. False when the manifest was changed since: prepare another claim.
+    pub async fn take(mut self, holder: &str) -> Result<bool, BackupError> {
+        holder.clone_into(&mut self.manifest.holder);
+        match swap(&self.location, self.manifest, self.tag.as_ref()).await {
+            Ok(_) => Ok(true),
+            Err(BackupError::Storage(StorageError::Changed { .. })) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// Changes the manifest as it is by the time of the swap.
 async fn update(
     location: &OpenLocation,
     change: impl Fn(&mut Manifest) -> Result<(), BackupError>,
 ) -> Result<Manifest, BackupError> {
-    let path = layout::manifest(&location.directory);
     for _ in 0..SWAPS_MAX {
-        let (mut manifest, tag) = read_tagged(&location.storage, &location.directory).await?;
+        let Some((mut manifest, tag)) = read_tagged(location).await? else {
+            return Err(BackupError::NoManifest { location: location.to_string() });
+        };
         change(&mut manifest)?;
-        manifest.manifest_id += 1;
-        let bytes = serde_json::to_vec(&manifest).expect("plain data always has a JSON form");
-        match location.storage.replace(&path, tag.as_ref(), Bytes::from(bytes)).await {
-            Ok(_) => return Ok(manifest),
-            Err(StorageError::Changed { .. }) => {}
-            Err(error) => return Err(error.into()),
+        match swap(location, manifest, Some(&tag)).await {
+            Err(BackupError::Storage(StorageError::Changed { .. })) => {}
+            swapped => return swapped,
         }
     }
+    let path = layout::manifest(&location.directory);
     Err(BackupError::Contended { file: location.storage.name_of(&path) })
 }
 
-async fn read_tagged(
-    storage: &Storage,
-    directory: &str,
-) -> Result<(Manifest, Option<Tag>), BackupError> {
-    let path = layout::manifest(directory);
-    let Some((bytes, tag)) = storage.read_tagged(&path).await? else {
-        return Ok((Manifest::default(), None));
-    };
-    let manifest = serde_json::from_slice(&bytes).map_err(|error| {
-        let file = storage.name_of(&path);
-        BackupError::damaged(&file, format!("it is no list of meta snapshots: {error}"))
-    })?;
-    Ok((manifest, Some(tag)))
+async fn swap(
+    location: &OpenLocation,
+    mut manifest: Manifest,
+    tag: Option<&Tag>,
+) -> Result<Manifest, BackupError> {
+    manifest.manifest_id += 1;
+    let path = layout::manifest(&location.directory);
+    location.storage.replace(&path, tag, Bytes::from(encode(&manifest))).await?;
+    Ok(manifest)
+}
+
+async fn read_tagged(location: &OpenLocation) -> Result<Option<(Manifest, Tag)>, BackupError> {
+    let path = layout::manifest(&location.directory);
+    let Some((bytes, tag)) = location.storage.read_tagged(&path).await? else { return Ok(None) };
+    let manifest = decode(&bytes)
+        .map_err(|what| BackupError::damaged(&location.storage.name_of(&path), what))?;
+    Ok(Some((manifest, tag)))
+}
+
+fn encode(manifest: &Manifest) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(manifest).expect("plain data always has a JSON form");
+    let checksum = sha256_hex(&bytes);
+    // The closing brace, which the checksum covers, comes after it.
+    bytes.pop();
+    bytes.extend([SEAL.0, checksum.as_bytes(), SEAL.1].concat());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<Manifest, String> {
+    let no_list = |e: serde_json::Error| format!("it is no list of meta snapshots: {e}");
+    if let Some((body, checksum)) = unsealed(bytes) {
+        let body = [body, b"}"].concat();
+        if sha256_hex(&body).as_bytes() != checksum {
+            return Err("it does not match its checksum".to_owned());
+        }
+        return serde_json::from_slice(&body).map_err(no_list);
+    }
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(no_list)?;
+    match manifest.holder.is_empty() && manifest.cluster_id.is_empty() {
+        true => Ok(manifest),
+        false => Err("its checksum is missing".to_owned()),
+    }
+}
+
+/// What comes before the checksum, and the checksum.
+fn unsealed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let inside = bytes.strip_suffix(SEAL.1)?;
+    let (rest, checksum) = inside.split_at_checked(inside.len().checked_sub(SHA256_HEX_LENGTH)?)?;
+    Some((rest.strip_suffix(SEAL.0)?, checksum))
 }
 
 /// An epoch as a JSON text.
@@ -281,7 +411,7 @@ mod epoch_text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::sample;
+    use crate::backup::sample::{self, HOLDER};
     use crate::storage::StorageLocation;
 
     fn entry(id: u64) -> ManifestEntry {
@@ -292,13 +422,8 @@ mod tests {
         ManifestEntry { info, size_bytes: 1234, sha256: "ab".repeat(32), verification: None }
     }
 
-    fn memory() -> OpenLocation {
-        let storage = Storage::in_memory();
-        OpenLocation { storage, directory: "backup".to_owned() }
-    }
-
-    async fn read(location: &OpenLocation) -> Result<Manifest, BackupError> {
-        Manifest::read(&location.storage, &location.directory).await
+    async fn add(location: &OpenLocation, entry: &ManifestEntry) -> Result<Manifest, BackupError> {
+        Manifest::add(location, entry, HOLDER).await
     }
 
     fn ids(numbers: &[u64]) -> Vec<SnapshotId> {
@@ -307,28 +432,63 @@ mod tests {
 
     #[tokio::test]
     async fn entries_come_and_go_and_ids_stay_used() {
-        let location = memory();
-        assert_eq!(read(&location).await.unwrap(), Manifest::default());
+        let location = sample::backup_place().await;
+        assert_eq!(Manifest::read(&location).await.unwrap().ids(), []);
         for id in [1, 2, 3] {
-            Manifest::add(&location, &entry(id)).await.unwrap();
+            add(&location, &entry(id)).await.unwrap();
         }
-        let error = Manifest::add(&location, &entry(2)).await.unwrap_err();
+        let error = add(&location, &entry(2)).await.unwrap_err();
         assert!(matches!(error, BackupError::Exists { .. }), "{error:?}");
-        Manifest::remove(&location, &ids(&[3, 1, 3])).await.unwrap();
-        let manifest = read(&location).await.unwrap();
+        Manifest::remove(&location, &ids(&[3, 1, 3]), HOLDER).await.unwrap();
+        let manifest = Manifest::read(&location).await.unwrap();
         assert_eq!(manifest.ids(), ids(&[2]));
-        assert_eq!(manifest.manifest_id, 4);
+        assert_eq!(manifest.manifest_id, 5);
         assert_eq!(manifest.next_snapshot_id, SnapshotId(4));
     }
 
     #[tokio::test]
     async fn removing_an_unknown_id_removes_nothing() {
-        let location = memory();
-        Manifest::add(&location, &entry(1)).await.unwrap();
-        let error = Manifest::remove(&location, &ids(&[1, 7, 9])).await.unwrap_err();
+        let location = sample::backup_place().await;
+        add(&location, &entry(1)).await.unwrap();
+        let error = Manifest::remove(&location, &ids(&[1, 7, 9]), HOLDER).await.unwrap_err();
         assert_eq!(error.to_string(), "meta snapshot 7, 9 not found");
         assert!(error.hint().unwrap().ends_with("/backup are 1"), "{:?}", error.hint());
-        assert_eq!(read(&location).await.unwrap().ids(), ids(&[1]));
+        assert_eq!(Manifest::read(&location).await.unwrap().ids(), ids(&[1]));
+    }
+
+    #[tokio::test]
+    async fn a_manifest_is_made_by_a_claim_and_by_nothing_else() {
+        let location = OpenLocation::in_memory("backup");
+        for lost in [
+            add(&location, &entry(1)).await.map(|_| ()),
+            Manifest::remove(&location, &ids(&[1]), HOLDER).await.map(|_| ()),
+            Manifest::read(&location).await.map(|_| ()),
+            Claim::prepare(&location, sample::CLUSTER_ID, true).await.map(|_| ()),
+        ] {
+            let error = lost.unwrap_err();
+            assert!(matches!(error, BackupError::NoManifest { .. }), "{error:?}");
+        }
+        assert_eq!(Manifest::find(&location).await.unwrap(), None);
+        sample::claim(&location, HOLDER).await;
+        add(&location, &entry(1)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_was_deposed_changes_nothing_any_more() {
+        let location = sample::backup_place().await;
+        add(&location, &entry(1)).await.unwrap();
+        let late = Claim::prepare(&location, sample::CLUSTER_ID, true).await.unwrap();
+        sample::claim(&location, "another").await;
+        assert!(!late.take(HOLDER).await.unwrap(), "the manifest is another one by now");
+        for refused in
+            [add(&location, &entry(2)).await, Manifest::remove(&location, &ids(&[1]), HOLDER).await]
+        {
+            let error = refused.unwrap_err();
+            assert!(matches!(error, BackupError::HeldByOther { .. }), "{error:?}");
+            assert!(error.hint().is_some());
+        }
+        assert_eq!(Manifest::read(&location).await.unwrap().ids(), ids(&[1]));
+        Manifest::add(&location, &entry(2), "another").await.unwrap();
     }
 
     #[tokio::test]
@@ -336,59 +496,67 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("fs://{}", dir.path().display());
         let place = StorageLocation::new(url, "backup");
-        for location in [memory(), OpenLocation::open(&place).unwrap()] {
+        for location in [OpenLocation::in_memory("backup"), OpenLocation::open(&place).unwrap()] {
+            sample::claim(&location, HOLDER).await;
             let adds = (1..=8).map(|id| {
                 let (location, entry) = (location.clone(), entry(id));
-                async move { Manifest::add(&location, &entry).await }
+                async move { add(&location, &entry).await }
             });
             for added in futures::future::join_all(adds).await {
                 added.unwrap();
             }
-            let manifest = read(&location).await.unwrap();
-            assert_eq!(manifest.manifest_id, 8);
+            let manifest = Manifest::read(&location).await.unwrap();
+            assert_eq!(manifest.manifest_id, 9);
             assert_eq!(BTreeSet::from_iter(manifest.ids()).len(), 8);
         }
     }
 
     #[tokio::test]
     async fn a_directory_holds_the_snapshots_of_one_cluster() {
-        let location = memory();
-        Manifest::add(&location, &entry(1)).await.unwrap();
+        let location = sample::backup_place().await;
         let mut other = entry(2);
         other.info.cluster_id = "another".to_owned();
-        let error = Manifest::add(&location, &other).await.unwrap_err();
+        let error = add(&location, &other).await.unwrap_err();
+        assert!(matches!(error, BackupError::OtherCluster { .. }), "{error:?}");
+        let error = Claim::prepare(&location, "another", false).await.unwrap_err();
         assert!(matches!(error, BackupError::OtherCluster { .. }), "{error:?}");
     }
 
     #[tokio::test]
     async fn what_is_no_manifest_is_an_error() {
-        let location = memory();
+        let location = OpenLocation::in_memory("backup");
         let path = layout::manifest("backup");
         location.storage.put_new(&path, "{}".into()).await.unwrap();
-        let error = read(&location).await.unwrap_err().to_string();
+        let error = Manifest::read(&location).await.unwrap_err().to_string();
         assert!(error.contains("backup/manifest.json is damaged"), "{error}");
-        assert!(Manifest::add(&location, &entry(1)).await.is_err());
+        assert!(add(&location, &entry(1)).await.is_err());
     }
 
     #[test]
     fn missing_fields_have_defaults_and_unknown_ones_are_ignored() {
         let text = r#"{"manifest_id":3,"snapshot_metadata":[{"id":1,"hummock_version_id":2,
             "ssts":[1,2],"safe_epoch":0,"max_committed_epoch":65536}]}"#;
-        let manifest: Manifest = serde_json::from_str(text).unwrap();
+        let manifest = decode(text.as_bytes()).unwrap();
         assert_eq!(manifest.snapshot_metadata[0].info.remarks, None);
         assert_eq!(manifest.snapshot_metadata[0].info.max_committed_epoch, Epoch::from_u64(65536));
     }
 
     #[test]
     fn format_1_reads_forever() {
-        let manifest = Manifest {
+        let first = Manifest {
             manifest_id: 9,
             next_snapshot_id: SnapshotId(8),
             snapshot_metadata: vec![entry(5), entry(7)],
+            ..Manifest::default()
         };
-        let make = || serde_json::to_vec(&manifest).unwrap();
+        let make = || serde_json::to_vec(&first).unwrap();
         let written = crate::fixtures::read_or_update("manifest-v1.json", make);
-        assert_eq!(serde_json::from_slice::<Manifest>(&written).unwrap(), manifest);
+        assert_eq!(decode(&written).unwrap(), first);
+        let (cluster_id, holder) = (sample::CLUSTER_ID.to_owned(), HOLDER.to_owned());
+        let sealed = Manifest { cluster_id, holder, ..first };
+        let name = "manifest-v1-sealed.json";
+        let written = crate::fixtures::read_or_update(name, || encode(&sealed));
+        assert_eq!(decode(&written).unwrap(), sealed);
         let json: serde_json::Value = serde_json::from_slice(&written).unwrap();
         let table = &json["snapshot_metadata"][0]["state_table_info"]["7"];
         assert!(table["committedEpoch"].is_string());

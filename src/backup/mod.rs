@@ -18,10 +18,11 @@ pub mod snapshot;
 pub mod verify;
 
 pub use create::{
-    create_snapshot, create_snapshot_with_copies, delete_snapshots, files_of, next_snapshot_id,
+    NewSnapshot, create_snapshot, create_snapshot_with_copies, delete_snapshots, files_of,
+    next_snapshot_id,
 };
 pub use error::BackupError;
-pub use manifest::{Manifest, ManifestEntry, SnapshotInfo, TableInfo};
+pub use manifest::{Claim, Manifest, ManifestEntry, SnapshotInfo, TableInfo};
 pub use snapshot::SnapshotReader;
 
 use std::fmt;
@@ -41,6 +42,11 @@ impl OpenLocation {
     pub fn open(location: &StorageLocation) -> Result<Self, BackupError> {
         let storage = location.open()?;
         Ok(Self { storage, directory: location.directory.clone() })
+    }
+
+    /// A directory in a memory store that nobody else has.
+    pub fn in_memory(directory: &str) -> Self {
+        Self { storage: Storage::in_memory(), directory: directory.to_owned() }
     }
 
     /// Opens the place without making anything.

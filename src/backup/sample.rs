@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
+use super::manifest::Claim;
+use super::{NewSnapshot, OpenLocation};
 use crate::catalog::{
     CatalogChange, Column, ColumnType, PUBLIC, Relation, RelationBody, Schema, Table,
 };
@@ -22,6 +24,8 @@ use crate::storage::checksum::sha256_hex;
 pub const CLUSTER_ID: &str = "5ac8f7e2-0000-4000-8000-000000000001";
 pub const DATA_DIR: &str = "hummock_001";
 pub const CREATED_AT: &str = "2026-11-22T16:53:37.121Z";
+/// Who holds the manifests.
+pub const HOLDER: &str = "a server";
 const TABLE: ObjectId = ObjectId(7);
 const START_MS: u64 = 1_795_366_400_000;
 
@@ -64,6 +68,27 @@ pub async fn stored(storage: &Storage) -> State {
         storage.put_new(&layout::sst(DATA_DIR, SstId(id)), content.into()).await.unwrap();
     }
     state_in(&storage.url().to_string())
+}
+
+/// An empty backup directory of the cluster, in a memory store.
+pub async fn backup_place() -> OpenLocation {
+    let location = OpenLocation::in_memory("backup");
+    claim(&location, HOLDER).await;
+    location
+}
+
+pub async fn claim(location: &OpenLocation, holder: &str) {
+    let claim = Claim::prepare(location, CLUSTER_ID, false).await.unwrap();
+    assert!(claim.take(holder).await.unwrap());
+}
+
+pub fn new_snapshot(id: u64, remarks: Option<&str>) -> NewSnapshot {
+    NewSnapshot {
+        id: SnapshotId(id),
+        remarks: remarks.map(str::to_owned),
+        created_at: CREATED_AT.to_owned(),
+        holder: HOLDER.to_owned(),
+    }
 }
 
 fn sst((id, rows, content): (u64, u32, &str)) -> Arc<SstInfo> {

@@ -3,20 +3,14 @@
 use super::*;
 use crate::id::SnapshotId;
 use crate::layout;
-use sample::CREATED_AT;
-
-fn place() -> OpenLocation {
-    let storage = Storage::in_memory();
-    OpenLocation { storage, directory: "backup".to_owned() }
-}
 
 async fn take(location: &OpenLocation, id: u64) -> Result<ManifestEntry, BackupError> {
     let state = sample::state();
-    create_snapshot(location, &state, None, CREATED_AT.to_owned(), SnapshotId(id)).await
+    create_snapshot(location, &state, &sample::new_snapshot(id, None)).await
 }
 
 async fn read(location: &OpenLocation) -> Manifest {
-    Manifest::read(&location.storage, &location.directory).await.unwrap()
+    Manifest::read(location).await.unwrap()
 }
 
 async fn objects_in(location: &OpenLocation) -> usize {
@@ -25,7 +19,7 @@ async fn objects_in(location: &OpenLocation) -> usize {
 
 #[tokio::test]
 async fn a_snapshot_that_was_taken_is_listed_and_holds_the_state() {
-    let location = place();
+    let location = sample::backup_place().await;
     let entry = take(&location, 1).await.unwrap();
     let manifest = read(&location).await;
     assert_eq!(manifest.entry(SnapshotId(1)), Some(&entry));
@@ -37,7 +31,7 @@ async fn a_snapshot_that_was_taken_is_listed_and_holds_the_state() {
 
 #[tokio::test]
 async fn an_object_that_is_there_is_never_overwritten() {
-    let location = place();
+    let location = sample::backup_place().await;
     take(&location, 1).await.unwrap();
     let path = layout::snapshot("backup", SnapshotId(1));
     let before = location.storage.get(&path).await.unwrap();
@@ -48,16 +42,15 @@ async fn an_object_that_is_there_is_never_overwritten() {
 
 #[tokio::test]
 async fn a_snapshot_that_cannot_be_listed_leaves_no_object() {
-    let location = place();
+    let location = sample::backup_place().await;
     take(&location, 1).await.unwrap();
     location.storage.delete(&layout::snapshot("backup", SnapshotId(1))).await.unwrap();
-    let (state, id) = (sample::state(), SnapshotId(1));
-    let remarks = Some("another one under an id that is taken".to_owned());
-    let taken = create_snapshot(&location, &state, remarks, CREATED_AT.to_owned(), id).await;
+    let new = sample::new_snapshot(1, Some("another one under an id that is taken"));
+    let taken = create_snapshot(&location, &sample::state(), &new).await;
     assert!(matches!(taken, Err(BackupError::Exists { .. })), "{taken:?}");
     assert_eq!(objects_in(&location).await, 1);
 
-    let other = place();
+    let other = OpenLocation::in_memory("backup");
     let path = layout::manifest("backup");
     other.storage.put_new(&path, "not a manifest".into()).await.unwrap();
     take(&other, 1).await.unwrap_err();
@@ -66,27 +59,31 @@ async fn a_snapshot_that_cannot_be_listed_leaves_no_object() {
 
 #[tokio::test]
 async fn deleting_is_all_or_nothing() {
-    let location = place();
+    let location = sample::backup_place().await;
     for id in [1, 2, 3] {
         take(&location, id).await.unwrap();
     }
-    let error = delete_snapshots(&location, &[SnapshotId(1), SnapshotId(9)]).await.unwrap_err();
+    let error = delete_snapshots(&location, &[SnapshotId(1), SnapshotId(9)], sample::HOLDER)
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "meta snapshot 9 not found");
     assert_eq!(objects_in(&location).await, 4);
-    delete_snapshots(&location, &[SnapshotId(1), SnapshotId(3), SnapshotId(1)]).await.unwrap();
+    delete_snapshots(&location, &[SnapshotId(1), SnapshotId(3), SnapshotId(1)], sample::HOLDER)
+        .await
+        .unwrap();
     assert_eq!(objects_in(&location).await, 2);
     assert_eq!(read(&location).await.ids(), [SnapshotId(2)]);
 }
 
 #[tokio::test]
 async fn the_next_id_is_above_all_that_were_ever_there() {
-    let location = place();
+    let location = sample::backup_place().await;
     let next = async |counter| next_snapshot_id(&location, SnapshotId(counter)).await.unwrap().0;
     assert_eq!(next(1).await, 1);
     take(&location, 4).await.unwrap();
     assert_eq!(next(1).await, 5);
     assert_eq!(next(9).await, 9);
-    delete_snapshots(&location, &[SnapshotId(4)]).await.unwrap();
+    delete_snapshots(&location, &[SnapshotId(4)], sample::HOLDER).await.unwrap();
     assert_eq!(next(1).await, 5);
     let orphan = layout::snapshot("backup", SnapshotId(11));
     location.storage.put_new(&orphan, "orphan".into()).await.unwrap();

@@ -75,7 +75,9 @@ async fn online(args: &VerifyArgs) -> Result<Vec<Verified>, CtlError> {
         Err(error) => return Err(error),
     };
     asked.map_err(|error| match error {
-        RpcError::Refused(refused) if refused.kind == ErrorKind::UndefinedSnapshot => {
+        RpcError::Refused(refused)
+            if matches!(refused.kind, ErrorKind::UndefinedSnapshot | ErrorKind::Damaged) =>
+        {
             RpcError::Refused(refused).into()
         }
         error => CtlError::CouldNotVerify { reason: chain(&error), hint: error.hint() },
@@ -97,7 +99,9 @@ async fn offline(args: &VerifyArgs, url: &str) -> Result<Vec<Verified>, CtlError
     let looked = looked.await;
     bar.finish_and_clear();
     looked.map_err(|error| match error {
-        unknown @ BackupError::UnknownSnapshots { .. } => unknown.into(),
+        found @ (BackupError::UnknownSnapshots { .. } | BackupError::Damaged { .. }) => {
+            found.into()
+        }
         error => CtlError::CouldNotVerify { reason: chain(&error), hint: error.hint() },
     })
 }

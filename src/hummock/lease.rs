@@ -9,16 +9,19 @@
 //! | `generation` | rises whenever a server takes the directory; the one before is deposed |
 //! | `reserved` | exclusive upper bounds: every number below may have been used, none above |
 //! | `incarnation` | which life of the cluster has it: `{"number":…,"id":…}`; absent in the first |
-//! | `backup_locations` | where snapshots of this data may be: `[{"url":…,"directory":…}]` |
+//! | `begun_at` | what was reserved when this life first took the directory; absent in the first |
+//! | `backup_locations` | where snapshots of this data may be: `[{"url":…,"directory":…}]`, with `"has_manifest":true` where there was a manifest at one time |
 //!
 //! A restore begins a new life. From when its server first takes the directory, no server of an earlier
-//! life starts here any more: it would write beside it, and delete its files.
+//! life starts here any more: it would write beside it, and delete its files. Whatever the life before may
+//! have used is below `begun_at`, and every server of the new one goes on above it.
 //!
 //! It only ever changes by compare-and-swap, so two servers cannot both own the directory, and a
 //! restored cluster that starts at the reserved numbers uses none of them twice. The test reads
 //! `tests/fixtures/lease-v1.json`; `UPDATE_FIXTURES=1` writes it anew.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
@@ -35,6 +38,8 @@ const OBJECT_BLOCK: u32 = 100;
 const SST_BLOCK: u64 = 10_000;
 const VERSION_BLOCK: u64 = 10_000;
 const EPOCH_BLOCK_MS: u64 = 10_000;
+/// How long the storage of the lease may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `lease.json` holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,10 +50,22 @@ pub struct LeaseRecord {
     pub reserved: Reserved,
     #[serde(default, skip_serializing_if = "Incarnation::is_first")]
     pub incarnation: Incarnation,
+    #[serde(default, skip_serializing_if = "Reserved::is_nothing")]
+    pub begun_at: Reserved,
     /// Every place whose snapshots may name files of this directory. Kept here, so that no restore
     /// forgets one.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub backup_locations: BTreeSet<StorageLocation>,
+    pub backup_locations: BTreeSet<KnownLocation>,
+}
+
+/// A place where snapshots may be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KnownLocation {
+    #[serde(flatten)]
+    pub location: StorageLocation,
+    /// Whether there was a manifest at one time. Where it is gone, so may a mounted file system be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_manifest: bool,
 }
 
 /// A life of a cluster. Each restore begins one.
@@ -85,13 +102,19 @@ pub struct Reserved {
 /// Ownership of a data directory by this server.
 #[derive(Debug)]
 pub struct Lease {
-    storage: Storage,
-    path: Path,
+    watch: LeaseWatch,
     record: LeaseRecord,
     tag: Tag,
-    taken_at: Reserved,
-    /// Whether another life of the cluster had the directory before.
-    begins_life: bool,
+}
+
+/// Looks whether the directory is still a server's, beside that server.
+#[derive(Clone, Debug)]
+pub struct LeaseWatch {
+    storage: Storage,
+    path: Path,
+    cluster_id: String,
+    incarnation: Incarnation,
+    generation: u64,
 }
 
 /// Why the data directory is not ours.
@@ -134,6 +157,10 @@ impl LeaseError {
 }
 
 impl Reserved {
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The greater bound of each.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
@@ -194,18 +221,19 @@ impl Lease {
         let path = layout::lease(data_dir);
         loop {
             let found = read_tagged(storage, &path).await?;
-            let (record, expected, begins_life) = match found {
+            let (record, expected) = match found {
                 None => {
                     let incarnation = incarnation.clone();
-                    (LeaseRecord { incarnation, ..LeaseRecord::first(cluster_id) }, None, false)
+                    (LeaseRecord { incarnation, ..LeaseRecord::first(cluster_id) }, None)
                 }
                 Some((held, tag)) if held.cluster_id == cluster_id => {
                     let begins_life = held.incarnation != *incarnation;
                     if begins_life && incarnation.number <= held.incarnation.number {
                         return Err(LeaseError::Superseded { number: held.incarnation.number });
                     }
+                    let begun_at = if begins_life { held.reserved } else { held.begun_at };
                     let (generation, incarnation) = (held.generation + 1, incarnation.clone());
-                    (LeaseRecord { generation, incarnation, ..held }, Some(tag), begins_life)
+                    (LeaseRecord { generation, incarnation, begun_at, ..held }, Some(tag))
                 }
                 Some((LeaseRecord { cluster_id, .. }, _)) => {
                     return Err(LeaseError::OtherCluster { cluster_id });
@@ -213,8 +241,14 @@ impl Lease {
             };
             match storage.replace(&path, expected.as_ref(), record.to_bytes()).await {
                 Ok(tag) => {
-                    let (storage, taken_at) = (storage.clone(), record.reserved);
-                    return Ok(Self { storage, path, record, tag, taken_at, begins_life });
+                    let watch = LeaseWatch {
+                        storage: storage.clone(),
+                        path,
+                        cluster_id: record.cluster_id.clone(),
+                        incarnation: record.incarnation.clone(),
+                        generation: record.generation,
+                    };
+                    return Ok(Self { watch, record, tag });
                 }
                 // Somebody else is starting too: each try sees a greater generation.
                 Err(StorageError::Changed { .. }) => {}
@@ -227,16 +261,9 @@ impl Lease {
         self.record.generation
     }
 
-    /// What was reserved when this server took the directory: whoever had it before may have used
-    /// every number below these, and this server uses none of them.
-    pub fn taken_at(&self) -> Reserved {
-        self.taken_at
-    }
-
-    /// Whether another life of the cluster had the directory before, so that numbers it has reserved may
-    /// be used by nobody else.
-    pub fn begins_life(&self) -> bool {
-        self.begins_life
+    /// Bounds of what lives of the cluster before this one may have used, and this one must not.
+    pub fn begun_at(&self) -> Reserved {
+        self.record.begun_at
     }
 
     /// Every number below these may be used by this server.
@@ -255,16 +282,17 @@ impl Lease {
         self.edit(|record| record.reserved = record.reserved.extended_to(needed)).await
     }
 
-    /// Notes where snapshots may be that name files of this directory.
-    pub async fn add_backup_location(
-        &mut self,
-        location: &StorageLocation,
-    ) -> Result<(), LeaseError> {
-        if self.record.backup_locations.contains(location) {
+    /// Notes where snapshots may be that name files of this directory, and whether there is a manifest.
+    pub async fn note_backup_location(&mut self, noted: KnownLocation) -> Result<(), LeaseError> {
+        let is_known = |known: &KnownLocation| {
+            known.location == noted.location && known.has_manifest >= noted.has_manifest
+        };
+        if self.record.backup_locations.iter().any(is_known) {
             return Ok(());
         }
         self.edit(|record| {
-            record.backup_locations.insert(location.clone());
+            record.backup_locations.retain(|known| known.location != noted.location);
+            record.backup_locations.insert(noted.clone());
         })
         .await
     }
@@ -275,13 +303,17 @@ impl Lease {
         location: &StorageLocation,
     ) -> Result<(), LeaseError> {
         self.edit(|record| {
-            record.backup_locations.remove(location);
+            record.backup_locations.retain(|known| known.location != *location);
         })
         .await
     }
 
-    pub fn backup_locations(&self) -> &BTreeSet<StorageLocation> {
+    pub fn backup_locations(&self) -> &BTreeSet<KnownLocation> {
         &self.record.backup_locations
+    }
+
+    pub fn watch(&self) -> LeaseWatch {
+        self.watch.clone()
     }
 
     /// Changes the record, unless somebody else has taken the directory.
@@ -289,8 +321,9 @@ impl Lease {
         loop {
             let mut record = self.record.clone();
             edit(&mut record);
-            let swap = self.storage.replace(&self.path, Some(&self.tag), record.to_bytes()).await;
-            match swap {
+            let LeaseWatch { storage, path, .. } = &self.watch;
+            let swap = storage.replace(path, Some(&self.tag), record.to_bytes());
+            match in_time(storage, path, swap).await {
                 Ok(tag) => {
                     self.record = record;
                     self.tag = tag;
@@ -305,21 +338,32 @@ impl Lease {
     /// Makes sure that the directory is still ours, and takes up what an earlier write of ours
     /// left there that did not seem to succeed.
     pub async fn check(&mut self) -> Result<(), LeaseError> {
-        let Some((found, tag)) = read_tagged(&self.storage, &self.path).await? else {
-            return Err(LeaseError::Gone { path: self.storage.name_of(&self.path) });
+        (self.record, self.tag) = self.watch.look_tagged().await?;
+        Ok(())
+    }
+}
+
+impl LeaseWatch {
+    /// What the lease says, as long as the directory is the server's.
+    pub async fn look(&self) -> Result<LeaseRecord, LeaseError> {
+        Ok(self.look_tagged().await?.0)
+    }
+
+    async fn look_tagged(&self) -> Result<(LeaseRecord, Tag), LeaseError> {
+        let Self { storage, path, .. } = self;
+        let Some((found, tag)) = read_tagged(storage, path).await? else {
+            return Err(LeaseError::Gone { path: storage.name_of(path) });
         };
-        if found.cluster_id != self.record.cluster_id {
+        if found.cluster_id != self.cluster_id {
             return Err(LeaseError::OtherCluster { cluster_id: found.cluster_id });
         }
-        if found.incarnation != self.record.incarnation {
+        if found.incarnation != self.incarnation {
             return Err(LeaseError::Superseded { number: found.incarnation.number });
         }
-        if found.generation != self.record.generation {
+        if found.generation != self.generation {
             return Err(LeaseError::Deposed { generation: found.generation });
         }
-        self.record = found;
-        self.tag = tag;
-        Ok(())
+        Ok((found, tag))
     }
 }
 
@@ -331,6 +375,7 @@ impl LeaseRecord {
             generation: 1,
             reserved: Reserved::default(),
             incarnation: Incarnation::default(),
+            begun_at: Reserved::default(),
             backup_locations: BTreeSet::new(),
         }
     }
@@ -350,7 +395,8 @@ async fn read_tagged(
     storage: &Storage,
     path: &Path,
 ) -> Result<Option<(LeaseRecord, Tag)>, LeaseError> {
-    let Some((bytes, tag)) = storage.read_tagged(path).await? else { return Ok(None) };
+    let read = in_time(storage, path, storage.read_tagged(path)).await?;
+    let Some((bytes, tag)) = read else { return Ok(None) };
     let unreadable =
         |reason: String| LeaseError::Unreadable { path: storage.name_of(path), reason };
     let record: LeaseRecord =
@@ -362,6 +408,22 @@ async fn read_tagged(
         )));
     }
     Ok(Some((record, tag)))
+}
+
+/// Commits wait for the lease now and then, so it is not waited for as long as for data.
+async fn in_time<T>(
+    storage: &Storage,
+    path: &Path,
+    work: impl Future<Output = Result<T, StorageError>>,
+) -> Result<T, StorageError> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let name = storage.name_of(path);
+            let late = format!("no answer within {} seconds", PATIENCE.as_secs());
+            Err(StorageError::io("reach", name, late))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -395,8 +457,8 @@ mod tests {
         first.reserve(needed(5, 0)).await.unwrap();
         let mut second = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
         assert_eq!((first.generation(), second.generation()), (1, 2));
-        assert_eq!(second.taken_at(), first.reserved());
-        assert_eq!(first.taken_at(), Reserved::default());
+        assert_eq!(second.reserved(), first.reserved());
+        assert!(second.begun_at().is_nothing());
         first.reserve(needed(5, 0)).await.unwrap(); // reserved before: nothing to ask
         let error = first.reserve(needed(100_000, 0)).await.unwrap_err();
         assert_eq!(error.to_string(), "this server lost the data directory to generation 2");
@@ -440,9 +502,10 @@ mod tests {
     async fn an_earlier_life_never_gets_the_directory_back() {
         let storage = Storage::in_memory();
         let mut old = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
+        old.reserve(needed(7, 0)).await.unwrap();
         let (one, other) = (FIRST.next(), FIRST.next());
         let mut restored = Lease::take(&storage, "data", "one", &one).await.unwrap();
-        assert!(restored.begins_life() && !old.begins_life());
+        assert_eq!(restored.begun_at(), old.reserved());
         let error = old.check().await.unwrap_err();
         assert!(error.to_string().contains("restored into another meta store"), "{error}");
         for life in [&FIRST, &other] {
@@ -450,8 +513,9 @@ mod tests {
             assert!(matches!(error, LeaseError::Superseded { number: 1 }), "{error:?}");
         }
         restored.check().await.unwrap();
+        restored.reserve(needed(70, 0)).await.unwrap();
         let again = Lease::take(&storage, "data", "one", &one).await.unwrap();
-        assert!(!again.begins_life());
+        assert_eq!(again.begun_at(), old.reserved());
         Lease::take(&storage, "data", "one", &one.next()).await.unwrap();
     }
 
@@ -471,9 +535,13 @@ mod tests {
 
     #[tokio::test]
     async fn format_1_with_backup_locations_reads_forever() {
+        let known = |url: &str, directory: &str, has_manifest| KnownLocation {
+            location: StorageLocation::new(url, directory),
+            has_manifest,
+        };
         let locations = [
-            StorageLocation::new("fs:///var/lib/tidemark/state_store", "backup"),
-            StorageLocation::new("memory", "elsewhere"),
+            known("fs:///var/lib/tidemark/state_store", "backup", false),
+            known("memory", "elsewhere", false),
         ];
         let record = LeaseRecord {
             backup_locations: locations.into(),
@@ -483,7 +551,31 @@ mod tests {
         let written = crate::fixtures::read_or_update(name, || record.to_bytes());
         let storage = Storage::in_memory();
         storage.put_new(&layout::lease("data"), written.into()).await.unwrap();
-        assert_eq!(read(&storage, "data").await.unwrap(), Some(record));
+        assert_eq!(read(&storage, "data").await.unwrap(), Some(record.clone()));
+        let record = LeaseRecord {
+            incarnation: Incarnation { number: 2, id: "a life".to_owned() },
+            begun_at: needed(10_005, 10_000),
+            backup_locations: [known("s3://backups", "backup", true)].into(),
+            ..record
+        };
+        let name = "lease-v1-life.json";
+        let written = crate::fixtures::read_or_update(name, || record.to_bytes());
+        storage.put_new(&layout::lease("life"), written.into()).await.unwrap();
+        assert_eq!(read(&storage, "life").await.unwrap(), Some(record));
+    }
+
+    #[tokio::test]
+    async fn places_of_snapshots_are_known_until_they_are_forgotten() {
+        let storage = Storage::in_memory();
+        let mut lease = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
+        let location = StorageLocation::new("memory", "backup");
+        let known = |has_manifest| KnownLocation { location: location.clone(), has_manifest };
+        for (noted, expected) in [(false, false), (true, true), (false, true)] {
+            lease.note_backup_location(known(noted)).await.unwrap();
+            assert_eq!(*lease.backup_locations(), [known(expected)].into());
+        }
+        lease.forget_backup_location(&location).await.unwrap();
+        assert!(read(&storage, "data").await.unwrap().unwrap().backup_locations.is_empty());
     }
 
     #[tokio::test]

@@ -8,10 +8,10 @@ use tracing::info;
 use super::MetaNode;
 use super::command::{BackupOptions, Committed};
 use super::error::{ErrorKind, MetaError};
+use super::places::open_new;
 use super::state::State;
-use crate::backup::manifest::{Manifest, ManifestEntry};
 use crate::backup::verify::{self, Verified};
-use crate::backup::{self, BackupError, OpenLocation};
+use crate::backup::{self, BackupError, ManifestEntry, NewSnapshot, OpenLocation};
 use crate::epoch::Epoch;
 use crate::id::SnapshotId;
 use crate::metrics;
@@ -27,7 +27,8 @@ impl MetaNode {
             return Err(MetaError::new(ErrorKind::InvalidParameter, message)
                 .hint("Move it with ALTER SYSTEM SET backup_storage_url or _directory first."));
         }
-        if !self.manager.standing().await?.backup_locations.contains(&location) {
+        let known = self.manager.standing().await?.backup_locations;
+        if !known.iter().any(|known| known.location == location) {
             let message = format!("{location} is no backup location of this cluster");
             return Err(MetaError::new(ErrorKind::InvalidParameter, message)
                 .hint("risectl meta list-backup-locations lists them."));
@@ -48,7 +49,7 @@ impl MetaNode {
 
     async fn take_snapshot(&self, options: BackupOptions) -> Result<ManifestEntry, MetaError> {
         let _job = self.job.lock().await;
-        let location = open_location(&self.manager.state().params).await?;
+        let location = self.hold_current().await?;
         let state = self.manager.state();
         let least = backup::next_snapshot_id(&location, state.next.snapshot)
             .await
@@ -60,14 +61,13 @@ impl MetaNode {
         let snapshot = covered_history(&state, committed.epoch);
         let created_at = crate::epoch::rfc3339(self.manager.clock().now_ms());
         let BackupOptions { remarks, copy_data } = options;
+        let holder = self.places.holder.clone();
+        let new = NewSnapshot { id, remarks, created_at, holder };
         let entry = if copy_data {
             let data = self.data_place(&state);
-            backup::create_snapshot_with_copies(
-                &location, &snapshot, remarks, created_at, id, &data,
-            )
-            .await
+            backup::create_snapshot_with_copies(&location, &snapshot, &new, &data).await
         } else {
-            backup::create_snapshot(&location, &snapshot, remarks, created_at, id).await
+            backup::create_snapshot(&location, &snapshot, &new).await
         };
         let entry = entry.map_err(|e| backup_error(&e))?;
         info!(snapshot = %entry.id, bytes = entry.size_bytes, "backup");
@@ -80,13 +80,6 @@ impl MetaNode {
         OpenLocation { storage: self.manager.state_store().clone(), directory }
     }
 
-    /// The snapshots of the current location, in order of creation. Read from there each time.
-    pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, MetaError> {
-        let location = open_location(&self.manager.state().params).await?;
-        let manifest = Manifest::read(&location.storage, &location.directory).await;
-        Ok(manifest.map_err(|e| backup_error(&e))?.snapshot_metadata)
-    }
-
     /// Checks snapshots of the current location, and writes down there what came of it. Others work on
     /// meanwhile: a snapshot that is deleted while it is looked at is unknown.
     pub async fn verify_snapshots(
@@ -94,7 +87,10 @@ impl MetaNode {
         request: &verify::Request,
     ) -> Result<Vec<Verified>, MetaError> {
         let state = self.manager.state();
-        let location = open_location(&state.params).await?;
+        let (location, listed) = self.listed_in(&state.params.backup_location()).await?;
+        if listed.is_empty() && request.ids.is_none() {
+            return Ok(vec![]);
+        }
         let data = state.params.data_location();
         let now = || crate::epoch::rfc3339(self.manager.clock().now_ms());
         let verified = verify::verify(&location, request, Some(&data), now, &|_, _| {}).await;
@@ -104,13 +100,14 @@ impl MetaNode {
     /// Deletes all of `ids`, or none when one is unknown.
     pub async fn delete_snapshots(&self, ids: &[SnapshotId]) -> Result<(), MetaError> {
         let _job = self.job.lock().await;
-        let location = open_location(&self.manager.state().params).await?;
+        let location = self.hold_current().await?;
         let _pinning = self.pinning.lock().await;
-        let manifest = Manifest::read(&location.storage, &location.directory).await;
-        let mut entries = manifest.map_err(|e| backup_error(&e))?.snapshot_metadata;
+        let mut entries = self.list_snapshots().await?;
         entries.retain(|entry| ids.contains(&entry.info.id));
-        self.keep_for_readers(&entries).await?;
-        backup::delete_snapshots(&location, ids).await.map_err(|e| backup_error(&e))
+        self.keep_for_readers(&location, &entries).await?;
+        self.manager.standing().await?;
+        let deleted = backup::delete_snapshots(&location, ids, &self.places.holder).await;
+        deleted.map_err(|e| backup_error(&e))
     }
 
     /// Changes a parameter; `None` is its default.
@@ -119,9 +116,12 @@ impl MetaNode {
         name: &str,
         value: Option<&str>,
     ) -> Result<Committed, MetaError> {
-        let _job = self.job.lock().await;
-        let params = Arc::clone(&self.manager.state().params);
         let spec = ParamSpec::find(name).map_err(|e| param_error(&e))?;
+        let moves = [params::BACKUP_STORAGE_URL, params::BACKUP_STORAGE_DIRECTORY];
+        let moves = moves.contains(&spec.name);
+        // Other parameters need not wait for a long backup.
+        let _job = if moves { Some(self.job.lock().await) } else { None };
+        let params = Arc::clone(&self.manager.state().params);
         if !spec.mutable {
             return Err(param_error(&ParamError::Immutable(spec.name)));
         }
@@ -129,15 +129,13 @@ impl MetaNode {
             Some(value) => spec.parse(value).map_err(|e| param_error(&e))?,
             None => default_value(spec, &params).map_err(|e| param_error(&e))?,
         };
-        let moves = [params::BACKUP_STORAGE_URL, params::BACKUP_STORAGE_DIRECTORY];
-        let notices = if moves.contains(&spec.name) && params.value(spec.name) != value {
-            let mut notices = check_move(&params, spec.name, &value).await?;
+        let notices = if moves && params.value(spec.name) != value {
             let mut moved = Params::clone(&params);
             moved.set(spec.name, &value);
             let location = moved.backup_location();
-            if !self.locations().await?.contains(&location)
-                && let broken @ 1.. = self.broken_snapshots(&location).await?
-            {
+            let is_new = !self.locations().await?.contains(&location);
+            let mut notices = self.check_move(&params, spec.name, &moved).await?;
+            if is_new && let broken @ 1.. = self.broken_snapshots(&location).await? {
                 notices.push(format!(
                     "{broken} meta snapshots in {location} name data files that are gone: they cannot \
                      be read or restored"
@@ -150,6 +148,33 @@ impl MetaNode {
         let committed = self.manager.set_param(spec.name.to_owned(), value).await?;
         Ok(Committed { notices, ..committed })
     }
+
+    /// Tries a new backup place and takes its manifest, and says what goes out of sight with the old one.
+    async fn check_move(
+        &self,
+        params: &Params,
+        name: &str,
+        moved: &Params,
+    ) -> Result<Vec<String>, MetaError> {
+        let target = open_new(moved).await?;
+        target.storage.probe(&target.directory).await.map_err(|e| {
+            MetaError { kind: ErrorKind::InvalidParameter, ..MetaError::storage(&e) }
+                .hint("The backup storage must be writable. Nothing was changed.")
+        })?;
+        self.hold(&moved.backup_location()).await?;
+        // The old place may be what is broken: not being able to count must not keep the user there.
+        let listed = self.list_snapshots().await;
+        let hidden = listed.map_or(0, |snapshots| snapshots.len());
+        let masked = params.shown(params::BACKUP_STORAGE_URL);
+        let directory = params.value(params::BACKUP_STORAGE_DIRECTORY);
+        let plural = if hidden == 1 { "snapshot" } else { "snapshots" };
+        Ok(match hidden {
+            0 => vec![],
+            n => vec![format!(
+                "{n} meta {plural} in {masked}/{directory} will be out of sight until {name} is set back"
+            )],
+        })
+    }
 }
 
 /// What a snapshot taken at `epoch` holds: the history since the retention time before it.
@@ -159,32 +184,6 @@ fn covered_history(state: &State, epoch: Epoch) -> State {
     covered.version = Arc::new(state.version.retain_since(since));
     covered.catalog = Arc::new(state.catalog.retain_since(since));
     covered
-}
-
-/// Tries a new backup place before it is taken, and says what goes out of sight with the old one.
-async fn check_move(params: &Params, name: &str, value: &str) -> Result<Vec<String>, MetaError> {
-    let mut moved = params.clone();
-    moved.set(name, value);
-    let target = open_location(&moved).await?;
-    target.storage.probe(&target.directory).await.map_err(|e| {
-        MetaError { kind: ErrorKind::InvalidParameter, ..MetaError::storage(&e) }
-            .hint("The backup storage must be writable. Nothing was changed.")
-    })?;
-    Manifest::read(&target.storage, &target.directory).await.map_err(|e| backup_error(&e))?;
-    // The old place may be what is broken: not being able to count must not keep the user there.
-    let Ok(old) = open_location(params).await else { return Ok(vec![]) };
-    let hidden = Manifest::read(&old.storage, &old.directory)
-        .await
-        .map_or(0, |manifest| manifest.snapshot_metadata.len());
-    let masked = params.shown(params::BACKUP_STORAGE_URL);
-    let directory = params.value(params::BACKUP_STORAGE_DIRECTORY);
-    let plural = if hidden == 1 { "snapshot" } else { "snapshots" };
-    Ok(match hidden {
-        0 => vec![],
-        n => vec![format!(
-            "{n} meta {plural} in {masked}/{directory} will be out of sight until {name} is set back"
-        )],
-    })
 }
 
 fn default_value(spec: &'static ParamSpec, params: &Params) -> Result<String, ParamError> {
@@ -198,17 +197,15 @@ fn default_value(spec: &'static ParamSpec, params: &Params) -> Result<String, Pa
     }
 }
 
-pub(super) async fn open_location(params: &Params) -> Result<OpenLocation, MetaError> {
-    let location = params.backup_location();
-    let opened = tokio::task::spawn_blocking(move || OpenLocation::open(&location)).await;
-    let opened = opened.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
-    opened.map_err(|e| backup_error(&e))
-}
-
 pub(super) fn backup_error(error: &BackupError) -> MetaError {
     let mut meta = MetaError::storage(error);
-    if matches!(error, BackupError::UnknownSnapshots { .. } | BackupError::NotFound { .. }) {
-        meta.kind = ErrorKind::UndefinedSnapshot;
+    match error {
+        BackupError::UnknownSnapshots { .. } | BackupError::NotFound { .. } => {
+            meta.kind = ErrorKind::UndefinedSnapshot;
+        }
+        BackupError::HeldByOther { .. } => meta.kind = ErrorKind::Deposed,
+        BackupError::Damaged { .. } => meta.kind = ErrorKind::Damaged,
+        _ => {}
     }
     meta.hint = error.hint();
     meta

@@ -219,13 +219,15 @@ impl MetaNode {
         Some(ClaimedTask { table_id: task.table_id, inputs, reason: task.reason })
     }
 
-    /// Takes a table for a worker. It is its own until it is released, or the worker is given up.
+    /// Takes a table for a worker. It is its own until it is released, or the worker is given up, or asks
+    /// for another: each works on one at a time, and may not have heard of the one it had.
     fn claim(&self, worker: &str) -> Option<Task> {
         let now_ms = self.manager.clock().now_ms();
         let state = self.manager.state();
         let limits = self.limits(&state);
         let mut tables = self.claims.tables();
-        tables.claimed.retain(|_, by| by == THIS_SERVER || self.workers.lives(by, now_ms));
+        let lives = |by: &str| by == THIS_SERVER || self.workers.lives(by, now_ms);
+        tables.claimed.retain(|_, by| by != worker && lives(by));
         let candidates: Vec<ObjectId> =
             tables.changed.iter().filter(|t| !tables.claimed.contains_key(t)).copied().collect();
         for table in candidates {

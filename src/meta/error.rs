@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why a command was refused or failed. Nothing was changed.
+/// Why a command was refused or failed. Nothing was changed, unless it is [`ErrorKind::Unknown`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct MetaError {
@@ -36,10 +36,16 @@ pub enum ErrorKind {
     ImmutableParameter,
     /// Somebody else changed the same rows, keys or definition first; a retry may succeed.
     Conflict,
+    /// Files staged for it may be deleted: it must begin anew.
+    GivenUp,
     DiskFull,
     Storage,
+    /// What is stored is not what was written.
+    Damaged,
     /// This server may not write any more.
     Deposed,
+    /// It may have been done.
+    Unknown,
     Internal,
 }
 

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::MetaNode;
-use super::backup::{backup_error, open_location};
+use super::backup::backup_error;
 use super::command::SnapshotKey;
 use super::error::{ErrorKind, MetaError};
 use super::manager::Standing;
 use super::state::State;
 use super::workers::SILENCE_MS_MAX;
-use crate::backup::{self, Manifest, ManifestEntry, OpenLocation};
+use crate::backup::{self, ManifestEntry, OpenLocation};
 use crate::epoch::Epoch;
 use crate::hummock::Unfinished;
 use crate::hummock::vacuum::{self, Forgotten, Garbage, Holder, Holders, Plan, SnapshotFiles};
@@ -194,7 +194,8 @@ impl MetaNode {
 
     /// Every place whose snapshots hold files of this cluster, the current one included.
     pub async fn locations(&self) -> Result<BTreeSet<StorageLocation>, MetaError> {
-        let mut locations = self.manager.standing().await?.backup_locations;
+        let known = self.manager.standing().await?.backup_locations;
+        let mut locations: BTreeSet<_> = known.into_iter().map(|known| known.location).collect();
         locations.insert(self.manager.state().params.backup_location());
         Ok(locations)
     }
@@ -237,12 +238,12 @@ impl MetaNode {
         retention_ms: u64,
     ) -> Result<Held, MetaError> {
         let standing = self.manager.standing().await?;
+        // From here on no server that led before lists a snapshot there.
+        self.hold_current().await?;
         let now_ms = self.manager.clock().now_ms();
         let mut snapshots = vec![];
-        let mut locations = standing.backup_locations.clone();
-        let state = self.manager.state();
-        let current = state.params.backup_location();
-        locations.insert(current.clone());
+        let current = self.manager.state().params.backup_location();
+        let locations = self.locations().await?;
         for location in &locations {
             for (entry, files) in self.files_of_location(location).await? {
                 let id = entry.info.id;
@@ -294,14 +295,14 @@ impl MetaNode {
     /// Before snapshots go: those that a session reads hold their files until it ends.
     pub(super) async fn keep_for_readers(
         &self,
+        location: &OpenLocation,
         entries: &[ManifestEntry],
     ) -> Result<(), MetaError> {
         let now_ms = self.manager.clock().now_ms();
-        let location = open_location(&self.manager.state().params).await?;
         for entry in entries {
             let key = key_of(entry);
             if self.workers.reads(&key, now_ms) {
-                self.files_of(&location, entry).await?;
+                self.files_of(location, entry).await?;
                 self.known.lock().unwrap_or_else(PoisonError::into_inner).deleted.insert(key);
             }
         }
@@ -323,11 +324,9 @@ impl MetaNode {
                  with risectl meta forget-backup-location."
             ))
         };
-        let opened = open_existing(location.clone()).await.map_err(unreadable)?;
-        let manifest = Manifest::read(&opened.storage, &opened.directory).await;
-        let manifest = manifest.map_err(|e| unreadable(backup_error(&e)))?;
+        let (opened, listed) = self.listed_in(location).await.map_err(unreadable)?;
         let mut found = vec![];
-        for entry in manifest.snapshot_metadata {
+        for entry in listed {
             let files = self.files_of(&opened, &entry).await.map_err(unreadable)?;
             found.push((entry, files));
         }
@@ -383,11 +382,4 @@ impl Held {
 
 fn key_of(entry: &ManifestEntry) -> SnapshotKey {
     SnapshotKey { id: entry.info.id, sha256: entry.sha256.clone() }
-}
-
-/// Opens a place without making it: a file system that is not mounted must not look empty.
-async fn open_existing(location: StorageLocation) -> Result<OpenLocation, MetaError> {
-    let opened = tokio::task::spawn_blocking(move || OpenLocation::open_existing(&location)).await;
-    let opened = opened.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
-    opened.map_err(|e| backup_error(&e))
 }

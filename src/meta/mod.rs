@@ -11,6 +11,7 @@ pub mod keys;
 pub mod maintenance;
 pub mod manager;
 mod node;
+mod places;
 pub mod state;
 pub mod store;
 pub mod workers;

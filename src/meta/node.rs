@@ -9,6 +9,7 @@ use super::compaction::Claims;
 use super::error::{ErrorKind, MetaError};
 use super::maintenance::{KnownSnapshots, MaintenanceSettings};
 use super::manager::Manager;
+use super::places::Places;
 use super::workers::{WorkerNode, Workers};
 use crate::hummock::SstIdPool;
 use crate::hummock::compaction::Executor;
@@ -24,6 +25,7 @@ pub struct MetaNode {
     pub(super) sst_ids: Arc<SstIdPool>,
     pub(super) claims: Claims,
     pub(super) known: std::sync::Mutex<KnownSnapshots>,
+    pub(super) places: Places,
     /// One job at a time touches a backup location, moves it, or deletes data.
     pub(super) job: Mutex<()>,
     /// One compaction runs at a time.
@@ -55,6 +57,7 @@ impl MetaNode {
             sst_ids,
             claims: Claims::default(),
             known: std::sync::Mutex::default(),
+            places: Places::default(),
             job: Mutex::new(()),
             compacting: Mutex::new(()),
             pinning: Mutex::new(()),

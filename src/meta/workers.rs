@@ -105,7 +105,7 @@ impl Workers {
     /// Whether files of `worker` are as it staged them.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] when they may have been deleted: the statement must stage them again.
+    /// [`ErrorKind::GivenUp`] when they may have been deleted: the statement must stage them again.
     pub fn check_staged(
         &self,
         worker: &str,
@@ -119,7 +119,7 @@ impl Workers {
             (_, None) => Ok(()),
             (Some(known), Some(oldest)) if oldest >= known.writes_from => Ok(()),
             _ => Err(MetaError::new(
-                ErrorKind::Conflict,
+                ErrorKind::GivenUp,
                 "the rows this statement wrote were given up, as nothing was heard of the server \
                  for too long",
             )

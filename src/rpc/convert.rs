@@ -44,9 +44,11 @@ fn code_of(kind: ErrorKind) -> Code {
         | ErrorKind::InvalidParameter
         | ErrorKind::ImmutableParameter => Code::InvalidArgument,
         ErrorKind::DependentObjects | ErrorKind::Deposed => Code::FailedPrecondition,
-        ErrorKind::Conflict => Code::Aborted,
+        ErrorKind::Conflict | ErrorKind::GivenUp => Code::Aborted,
         ErrorKind::DiskFull => Code::ResourceExhausted,
         ErrorKind::Storage => Code::Unavailable,
+        ErrorKind::Damaged => Code::DataLoss,
+        ErrorKind::Unknown => Code::Unknown,
         ErrorKind::Internal => Code::Internal,
     }
 }

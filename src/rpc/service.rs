@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,8 @@ pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// How often a silent connection is asked whether somebody is there, and how long that may take.
 const PING_PAUSE: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long what is asked already may take when the server stops.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 /// Size of the pieces in which the version is sent.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -45,24 +47,27 @@ const PIECE_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Served {
     pub addr: SocketAddr,
-    stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     local: LocalMeta,
-    /// Sends followers away: a connection ends only when nothing is on its way on it.
+    /// Closes connections, and sends followers away: a connection ends only when nothing is on its way on
+    /// it.
     followers: CancellationToken,
     local_task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Served {
-    /// Stops taking requests; followers are sent away.
-    pub async fn stop(self) {
+    /// Stops taking requests and closes every connection; followers are sent away. What is asked already is
+    /// waited for a little while.
+    pub async fn stop(mut self) {
         self.local.set(None);
         self.followers.cancel();
-        // The server may be gone already; then there is nothing to stop.
-        let _gone = self.stop.send(());
-        self.task.abort();
-        self.local_task.abort();
-        drop((self.task.await, self.local_task.await));
+        let until = tokio::time::Instant::now() + STOP_GRACE;
+        for task in [&mut self.task, &mut self.local_task] {
+            // One that has ended is not to be waited for again.
+            if !task.is_finished() && tokio::time::timeout_at(until, &mut *task).await.is_err() {
+                task.abort();
+            }
+        }
     }
 
     /// Resolves when the server ends by itself, which it never should.
@@ -86,7 +91,6 @@ pub fn serve(
     node: Arc<MetaNode>,
 ) -> std::io::Result<Served> {
     let addr = listener.local_addr()?;
-    let (stop, stopped) = oneshot::channel::<()>();
     let followers = CancellationToken::new();
     let service = MetaServer::new(Service { node, followers: followers.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -95,7 +99,8 @@ pub fn serve(
     local.set(Some(connect));
     let connections = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
     let local_server = tonic::transport::Server::builder().add_service(service.clone());
-    let local_task = tokio::spawn(local_server.serve_with_incoming(connections));
+    let closed = followers.clone().cancelled_owned();
+    let local_task = tokio::spawn(local_server.serve_with_incoming_shutdown(connections, closed));
     let server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(PING_PAUSE))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
@@ -103,9 +108,9 @@ pub fn serve(
     let task = tokio::spawn(server.serve_with_incoming_shutdown(
         // Requests are small and somebody waits for each: no packet is held back.
         TcpIncoming::from(listener).with_nodelay(Some(true)),
-        async move { drop(stopped.await) },
+        followers.clone().cancelled_owned(),
     ));
-    Ok(Served { addr, stop, task, local: local.clone(), followers, local_task })
+    Ok(Served { addr, task, local: local.clone(), followers, local_task })
 }
 
 struct Service {
@@ -212,8 +217,8 @@ impl Meta for Service {
 
     async fn verify_snapshots(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
         let asked: verify::Request = from_json(&request.into_inner().json)?;
-        let node = Arc::clone(&self.node);
-        respond(job(async move { node.verify_snapshots(&asked).await }).await)
+        // No job: nobody else needs what comes of it.
+        respond(self.node.verify_snapshots(&asked).await)
     }
 
     async fn delete_snapshots(
@@ -245,7 +250,11 @@ impl Meta for Service {
         &self,
         request: Request<WorkerRequest>,
     ) -> Result<Response<Json>, Status> {
-        respond(Ok(self.node.claim_for(&request.into_inner().worker)))
+        let WorkerRequest { worker } = request.into_inner();
+        if worker.is_empty() {
+            return Err(Status::invalid_argument("only a worker that has a name may compact"));
+        }
+        respond(Ok(self.node.claim_for(&worker)))
     }
 
     async fn commit_compaction(&self, request: Request<Json>) -> Result<Response<Json>, Status> {

@@ -213,6 +213,7 @@ impl Term {
 /// Starts what keeps the data directory in shape.
 fn maintain(node: &Arc<MetaNode>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(node).hold_backups());
     tasks.spawn(Arc::clone(node).note_changes_forever());
     if node.settings().compaction {
         tasks.spawn(Arc::clone(node).compact_forever());

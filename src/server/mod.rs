@@ -23,6 +23,8 @@ use crate::epoch::{Clock as _, SystemClock};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::{self, SqlServer};
+use crate::hummock::HummockError;
+use crate::hummock::lease::LeaseError;
 use crate::meta::command::{Role, WorkerInfo};
 use crate::meta::error::MetaError;
 use crate::meta::manager::OpenError;
@@ -102,8 +104,13 @@ impl StartError {
             Self::Store(error) | Self::Open(OpenError::Store(error)) => {
                 matches!(error, StoreError::Io { .. } | StoreError::Deposed { .. })
             }
-            Self::Open(OpenError::Storage(error)) => matches!(error, StorageError::Io { .. }),
-            Self::Meta(_) => true,
+            Self::Open(
+                OpenError::Storage(error)
+                | OpenError::Lease(LeaseError::Storage(error))
+                | OpenError::Hummock(HummockError::Storage(error)),
+            ) => matches!(error, StorageError::Io { .. }),
+            // Another began to lead meanwhile.
+            Self::Open(OpenError::Lease(LeaseError::Deposed { .. })) | Self::Meta(_) => true,
             _ => false,
         }
     }
@@ -131,6 +138,7 @@ async fn start_roles(settings: Settings) -> Result<Server, StartError> {
                 meta: settings.meta.is_some().then(|| leading.subscribe()),
                 replica: Arc::clone(&replica),
                 works: settings.frontend.is_some() || settings.compactor.is_some(),
+                newest_snapshot_ms: Arc::default(),
             };
             let listener = listen("monitor", addr).await?;
             let served = Monitor::serve(listener, watched);

@@ -2,7 +2,7 @@
 //! `/ready` (it can do its work).
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -39,6 +39,8 @@ pub struct Watched {
     pub replica: Arc<OnceLock<Replica>>,
     /// Whether this process is to be a worker.
     pub works: bool,
+    /// Unix time of the newest snapshot that was listed last.
+    pub newest_snapshot_ms: Arc<Mutex<Option<i64>>>,
 }
 
 impl Monitor {
@@ -83,9 +85,19 @@ async fn metrics_text(Shared(watched): Shared<Watched>) -> String {
         metrics::META_CONNECTED.set(i64::from(replica.is_followed()));
         of_state(&replica.state());
     }
-    if let Some(node) = node {
-        of_state(&node.manager.state());
-        of_node(&node).await;
+    match node {
+        Some(node) => {
+            of_state(&node.manager.state());
+            of_node(&node, &watched.newest_snapshot_ms).await;
+        }
+        // What it was when this process led, if it ever did, is nothing to go by.
+        None if watched.meta.is_some() => {
+            metrics::WRITABLE.set(0);
+            metrics::WORKERS.reset();
+            metrics::SNAPSHOTS.set(0);
+            metrics::SNAPSHOT_AGE_SECONDS.set(f64::NAN);
+        }
+        None => {}
     }
     metrics::text()
 }
@@ -98,7 +110,7 @@ fn of_state(state: &State) {
     metrics::DATA_BYTES.set(signed(version.all_files().map(|file| file.sst.size_bytes).sum()));
 }
 
-async fn of_node(node: &MetaNode) {
+async fn of_node(node: &MetaNode, newest_snapshot_ms: &Mutex<Option<i64>>) {
     metrics::WRITABLE.set(i64::from(node.manager.is_writable()));
     let nodes = node.worker_nodes();
     for (role, name) in
@@ -108,15 +120,17 @@ async fn of_node(node: &MetaNode) {
         metrics::WORKERS.with_label_values(&[name]).set(signed(count as u64));
     }
     let listed = tokio::time::timeout(LISTING_TIMEOUT, node.list_snapshots()).await;
-    let Ok(Ok(snapshots)) = listed else {
-        metrics::BACKUP_STORAGE_UP.set(0);
-        return;
-    };
-    metrics::BACKUP_STORAGE_UP.set(1);
-    metrics::SNAPSHOTS.set(signed(snapshots.len() as u64));
-    let taken =
-        snapshots.iter().filter_map(|s| DateTime::parse_from_rfc3339(&s.info.created_at).ok());
-    let newest = taken.map(|time| time.timestamp_millis()).max();
+    let is_up = matches!(listed, Ok(Ok(_)));
+    metrics::BACKUP_STORAGE_UP.set(i64::from(is_up));
+    // A snapshot grows old while its storage is away too.
+    let mut newest = *newest_snapshot_ms.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Ok(Ok(snapshots)) = listed {
+        metrics::SNAPSHOTS.set(signed(snapshots.len() as u64));
+        let taken =
+            snapshots.iter().filter_map(|s| DateTime::parse_from_rfc3339(&s.info.created_at).ok());
+        newest = taken.map(|time| time.timestamp_millis()).max();
+        *newest_snapshot_ms.lock().unwrap_or_else(PoisonError::into_inner) = newest;
+    }
     let now_ms = signed(node.manager.clock().now_ms());
     let age = newest.map_or(f64::INFINITY, |ms| {
         Duration::from_millis((now_ms - ms).max(0).unsigned_abs()).as_secs_f64()

@@ -61,9 +61,10 @@ impl Storage {
     ) -> Result<(), StorageError> {
         self.check_writable(to)?;
         self.store.copy(from, to).await.map_err(|e| self.error("copy", from, e))?;
-        match self.size(to).await? == expected.size_bytes {
-            true => Ok(()),
-            false => Err(StorageError::Mangled { path: self.name_of(to) }),
+        if self.size(to).await? == expected.size_bytes {
+            return Ok(());
         }
+        self.delete(to).await?;
+        Err(StorageError::Mangled { path: self.name_of(from) })
     }
 }

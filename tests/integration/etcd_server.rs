@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// A member of an etcd cluster. It ends with this value.
@@ -84,7 +85,16 @@ impl Drop for Etcd {
     }
 }
 
-/// An address of loopback that nobody listens on.
+/// An address of loopback that nobody listens on, and nobody is given who asks for any port: those are
+/// above. Each is handed out once.
 pub fn free_addr() -> SocketAddr {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 4_000).unwrap() * 3;
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let addr = SocketAddr::from(([127, 0, 0, 1], 20_000 + (first + n) % 12_000));
+        if TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Server, files_below, lose_meta_store, meta_store, psql, restore, sql, tempdir, wait_until,
+    Server, files_below, lose_meta_store, meta_store, psql, restore, sql, sql_error, tempdir,
+    wait_until,
 };
 
 /// A stopped cluster that has lost its meta store. Snapshot 1 has t with two rows, snapshot 2 three.
@@ -276,6 +277,11 @@ async fn the_old_cluster_is_deposed_by_the_restored_one() {
     ];
     let restored_dir = tempdir();
     let restored = Server::start_with(restored_dir.path(), &flags).await;
+    for statement in ["DELETE META SNAPSHOT 1", "BACKUP"] {
+        let said = sql_error(&server, statement).await;
+        assert!(said.contains("55000") && said.contains("HINT"), "{said}");
+    }
+    assert_eq!(sql(&restored, "SELECT meta_snapshot_id FROM rw_meta_snapshot").await, "1");
     sql(&restored, "INSERT INTO t VALUES (2)").await;
     // The old one learns it at the latest when it needs numbers that are no longer its own.
     let said = wait_until("the old server is deposed", async || {

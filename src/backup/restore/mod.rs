@@ -91,7 +91,7 @@ pub struct Copy {
 /// empty is part of the plan: [`Plan::check_target`] refuses it.
 pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, BackupError> {
     let backup = OpenLocation::open_existing(&request.backup)?;
-    let manifest = Manifest::read(&backup.storage, &backup.directory).await?;
+    let manifest = Manifest::find(&backup).await?.unwrap_or_default();
     let (entry, newest) = find_entry(&manifest, &backup, request.snapshot_id)?;
     let Whole { pairs, state } = verify::read_whole(&backup, &entry).await?;
     let target = Target::of(target).await?;

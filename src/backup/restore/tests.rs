@@ -8,7 +8,7 @@ use crate::hummock::lease::{Incarnation, Lease, Reserved};
 use crate::id::{ObjectId, SstId, VersionId};
 use crate::layout;
 use crate::meta::store::{MemoryStore, Operation, SqliteStore, Txn};
-use sample::{CLUSTER_ID, CREATED_AT, DATA_DIR};
+use sample::{CLUSTER_ID, DATA_DIR};
 
 const FIRST: Incarnation = Incarnation { number: 0, id: String::new() };
 const QUIET: Progress<'_> = &|_, _| {};
@@ -25,16 +25,15 @@ impl World {
         let storage = Storage::in_memory();
         let state = sample::stored(&storage).await;
         let backup = OpenLocation { storage: storage.clone(), directory: "backup".to_owned() };
+        sample::claim(&backup, sample::HOLDER).await;
         let world = Self { storage, state, backup };
         world.take(1).await;
         world
     }
 
     async fn take(&self, id: u64) {
-        let (remarks, created_at) = (Some("nightly".to_owned()), CREATED_AT.to_owned());
-        create_snapshot(&self.backup, &self.state, remarks, created_at, SnapshotId(id))
-            .await
-            .unwrap();
+        let new = sample::new_snapshot(id, Some("nightly"));
+        create_snapshot(&self.backup, &self.state, &new).await.unwrap();
     }
 
     fn request(&self, id: u64) -> Request {

@@ -171,6 +171,16 @@ impl From<Subset> for String {
     }
 }
 
+impl Verification {
+    /// Whether this is damage that the check which `later` came of would not see.
+    pub fn outweighs(&self, later: &Self) -> bool {
+        let sees_as_much = later.result == Verdict::Ok
+            && later.level >= self.level
+            && [Subset::ALL, self.coverage].contains(&later.coverage);
+        self.result == Verdict::Damaged && later.result != Verdict::Damaged && !sees_as_much
+    }
+}
+
 impl fmt::Display for Verification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.result {
@@ -214,7 +224,7 @@ pub async fn verify(
     now: impl Fn() -> String,
     progress: Progress<'_>,
 ) -> Result<Vec<Verified>, BackupError> {
-    let known = Manifest::read(&location.storage, &location.directory).await?.ids();
+    let known = Manifest::read(location).await?.ids();
     let ids = request.ids.clone().unwrap_or_else(|| known.clone());
     let unknown: Vec<_> = ids.iter().copied().filter(|id| !known.contains(id)).collect();
     if !unknown.is_empty() {
@@ -243,7 +253,7 @@ async fn verify_snapshot(
     verified_at: String,
     progress: Progress<'_>,
 ) -> Result<Verification, BackupError> {
-    let manifest = Manifest::read(&location.storage, &location.directory).await?;
+    let manifest = Manifest::read(location).await?;
     let Some(entry) = manifest.entry(id) else {
         let (location, known) = (location.to_string(), manifest.ids());
         return Err(BackupError::NotFound { id, location, known });
@@ -318,11 +328,13 @@ pub async fn read_whole(
 ) -> Result<Whole, BackupError> {
     let path = layout::snapshot(&location.directory, entry.info.id);
     let reader = SnapshotReader::open(&location.storage, &path, Some(entry)).await?;
+    // Section by section first: that says where the damage is.
+    let pairs = reader.all_pairs().await?;
+    let version = reader.version().await?;
     if !entry.sha256.is_empty() {
         reader.check_whole(&entry.sha256).await?;
     }
-    let pairs = reader.all_pairs().await?;
-    let state = State::decode(&pairs, reader.version().await?)?;
+    let state = State::decode(&pairs, version)?;
     state.version.check()?;
     Ok(Whole { pairs, state })
 }

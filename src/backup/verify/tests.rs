@@ -3,7 +3,7 @@
 use super::*;
 use crate::backup::{create_snapshot, sample};
 use crate::storage::Storage;
-use sample::{CREATED_AT, DATA_DIR};
+use sample::DATA_DIR;
 
 const QUIET: Progress<'_> = &|_, _| {};
 const NOW: &str = "2026-11-25T07:00:00.000Z";
@@ -14,7 +14,8 @@ async fn world() -> (OpenLocation, StorageLocation) {
     let state = sample::stored(&storage).await;
     let data = StorageLocation::new(storage.url().to_string(), DATA_DIR);
     let backup = OpenLocation { storage, directory: "backup".to_owned() };
-    create_snapshot(&backup, &state, None, CREATED_AT.to_owned(), SnapshotId(1)).await.unwrap();
+    sample::claim(&backup, sample::HOLDER).await;
+    create_snapshot(&backup, &state, &sample::new_snapshot(1, None)).await.unwrap();
     (backup, data)
 }
 
@@ -38,7 +39,7 @@ async fn what_was_found_is_remembered() {
     for level in [Level::List, Level::Meta, Level::Objects, Level::Checksum] {
         let found = verify(&backup, level, &data).await;
         assert_eq!((found.result, found.level, found.detail.clone()), (Verdict::Ok, level, None));
-        let manifest = Manifest::read(&backup.storage, "backup").await.unwrap();
+        let manifest = Manifest::read(&backup).await.unwrap();
         assert_eq!(manifest.snapshot_metadata[0].verification, Some(found));
     }
 }

@@ -30,10 +30,12 @@ impl SqlState {
             ErrorKind::DependentObjects => Self::DEPENDENT_OBJECTS_STILL_EXIST,
             ErrorKind::InvalidParameter => Self::INVALID_PARAMETER_VALUE,
             ErrorKind::ImmutableParameter => Self::CANT_CHANGE_RUNTIME_PARAM,
-            ErrorKind::Conflict => Self::SERIALIZATION_FAILURE,
+            ErrorKind::Conflict | ErrorKind::GivenUp => Self::SERIALIZATION_FAILURE,
             ErrorKind::DiskFull => Self::DISK_FULL,
             ErrorKind::Storage => Self::IO_ERROR,
+            ErrorKind::Damaged => Self::DATA_CORRUPTED,
             ErrorKind::Deposed => Self::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            ErrorKind::Unknown => Self::TRANSACTION_RESOLUTION_UNKNOWN,
             ErrorKind::Internal => Self::INTERNAL_ERROR,
         }
     }

@@ -13,8 +13,10 @@ mod writes;
 pub use recovery::{NewCluster, OpenError, open};
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -23,12 +25,15 @@ use super::error::{ErrorKind, MetaError};
 use super::state::{Change, State};
 use crate::epoch::{Clock, Epoch};
 use crate::hummock::checkpoint::Checkpoint;
+use crate::hummock::lease::{KnownLocation, LeaseError, LeaseWatch};
 use crate::hummock::vacuum::Forgotten;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::storage::{Storage, StorageLocation};
 
 /// Requests that wait before senders do.
 const QUEUE_LENGTH: usize = 1024;
+/// Between two looks at the lease.
+const LEASE_PAUSE: Duration = Duration::from_secs(1);
 /// Changes a slow follower may lag behind before it has to start anew.
 const FOLLOW_LENGTH: usize = 4096;
 
@@ -65,15 +70,19 @@ enum Request {
     Compact(Compaction, Reply<Committed>),
     /// Forgets what died at or before this epoch.
     Forget(Epoch, Reply<Committed>),
-    /// Whether this server may still change the data directory, and what vacuum must know of it.
-    Standing(Reply<Standing>),
+    /// The version of the checkpoint that recovery begins with.
+    Checkpointed(Reply<VersionId>),
+    /// What a look at the lease found. Never answered well.
+    LeaseFailed(LeaseError, Reply<Infallible>),
+    /// Keeps in the data directory where snapshots may be.
+    NoteLocation(KnownLocation, Reply<()>),
     ForgetLocation(StorageLocation, Reply<()>),
 }
 
-/// What only the writing task knows, at a moment when it held the data directory.
+/// What vacuum must know, at a moment when this server held the data directory.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    pub backup_locations: BTreeSet<StorageLocation>,
+    pub backup_locations: BTreeSet<KnownLocation>,
     /// Version of the checkpoint that recovery begins with.
     pub checkpointed: VersionId,
 }
@@ -85,6 +94,7 @@ pub struct Manager {
     published: Arc<Published>,
     clock: Arc<dyn Clock>,
     state_store: Storage,
+    lease: LeaseWatch,
 }
 
 /// The state everybody reads, and the stream of changes to it. Under one lock, so that a follower
@@ -187,7 +197,31 @@ impl Manager {
     /// # Errors
     /// [`ErrorKind::Deposed`] when another server has taken the data directory.
     pub async fn standing(&self) -> Result<Standing, MetaError> {
-        self.ask(Request::Standing).await
+        // Looked at here, so that no commit waits for it.
+        let checkpointed = self.ask(Request::Checkpointed).await?;
+        match self.lease.look().await {
+            Ok(record) => Ok(Standing { backup_locations: record.backup_locations, checkpointed }),
+            Err(error) => match self.ask(|reply| Request::LeaseFailed(error, reply)).await? {},
+        }
+    }
+
+    /// Looks now and then whether the data directory is still this server's: another may have taken it,
+    /// and this one has numbers left that it would not have to ask for. Returns when nobody needs it.
+    async fn watch_lease(lease: LeaseWatch, requests: mpsc::WeakSender<Request>) {
+        loop {
+            tokio::time::sleep(LEASE_PAUSE).await;
+            let looked = lease.look().await;
+            let Some(requests) = requests.upgrade() else { return };
+            if let Err(error) = looked {
+                let (reply, told) = oneshot::channel();
+                drop(requests.send(Request::LeaseFailed(error, reply)).await);
+                drop(told.await);
+            }
+        }
+    }
+
+    pub async fn note_location(&self, known: KnownLocation) -> Result<(), MetaError> {
+        self.ask(|reply| Request::NoteLocation(known, reply)).await
     }
 
     pub async fn forget_location(&self, location: StorageLocation) -> Result<(), MetaError> {
@@ -202,7 +236,8 @@ impl Manager {
         self.ask(|reply| Request::Catalog(command, reply)).await
     }
 
-    /// Stores a value that [`crate::params::ParamSpec::parse`] made.
+    /// Stores a value that [`crate::params::ParamSpec::parse`] made. A place of snapshots that comes with it
+    /// is to be noted before.
     pub async fn set_param(&self, name: String, value: String) -> Result<Committed, MetaError> {
         self.ask(|reply| Request::SetParam { name, value, reply }).await
     }

@@ -8,18 +8,19 @@ use tracing::{info, warn};
 use super::recent_keys::RecentKeys;
 use super::writer::Writer;
 use super::{Manager, Published, QUEUE_LENGTH, Request};
+use crate::backup::{BackupError, Manifest, OpenLocation};
 use crate::catalog::{CatalogChange, PUBLIC, Schema};
 use crate::epoch::{Clock, Epoch, Lifetime};
 use crate::hummock::HummockError;
 use crate::hummock::checkpoint::{self, Checkpoint};
-use crate::hummock::lease::{Lease, LeaseError, Reserved};
+use crate::hummock::lease::{KnownLocation, Lease, LeaseError, Reserved};
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::{ObjectId, VersionId};
 use crate::meta::keys;
 use crate::meta::state::{NextIds, State, StateError, decode_value, json_pair, put};
 use crate::meta::store::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::params::{self, Params};
-use crate::storage::{Capability, Storage, StorageError};
+use crate::storage::{Capability, Storage, StorageError, StorageLocation};
 use crate::storage_url::{self, StorageUrl, StorageUrlError};
 
 /// What a cluster that does not exist yet starts with.
@@ -51,6 +52,8 @@ pub enum OpenError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Url(#[from] StorageUrlError),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     #[error("the meta store {store} belongs to {name} {kept}, but {given} was asked for")]
     OtherPlace { store: String, name: &'static str, kept: String, given: String },
 }
@@ -60,6 +63,12 @@ impl OpenError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Lease(error) => error.hint(),
+            Self::Backup(BackupError::OtherCluster { .. }) => Some(
+                "Restore one of them with risectl meta restore-meta, or start with another \
+                 --backup-storage-directory."
+                    .to_owned(),
+            ),
+            Self::Backup(error) => error.hint(),
             Self::OtherPlace { name, .. } => Some(format!(
                 "Start with the {name} the meta store was made for, or with another meta store."
             )),
@@ -90,13 +99,17 @@ pub async fn open(
         prove(&state_store, &data_directory, new.allow_unfenced).await?;
     }
     let (state, mut lease, checkpointed) = if pairs.is_empty() {
+        check_no_snapshots(&params.backup_location()).await?;
         create(&*store, &state_store, &data_directory, params, &*clock).await?
     } else {
         recover(&*store, &pairs, &state_store, &data_directory).await?
     };
-    lease.add_backup_location(&state.params.backup_location()).await?;
+    let location = state.params.backup_location();
+    lease.note_backup_location(KnownLocation { location, has_manifest: false }).await?;
     let published = Arc::new(Published::new(Arc::clone(&state)));
     let (requests, queue) = mpsc::channel::<Request>(QUEUE_LENGTH);
+    let watch = lease.watch();
+    tokio::spawn(Manager::watch_lease(watch.clone(), requests.downgrade()));
     let writer = Writer {
         store,
         state_store: state_store.clone(),
@@ -112,7 +125,7 @@ pub async fn open(
         requests: requests.downgrade(),
     };
     tokio::spawn(writer.run(queue));
-    Ok(Manager { requests, published, clock, state_store })
+    Ok(Manager { requests, published, clock, state_store, lease: watch })
 }
 
 /// Makes sure that the store can do what is needed of it. One that does not honour conditional writes lets
@@ -166,6 +179,22 @@ fn kept_params(
         }
     }
     Ok(kept)
+}
+
+/// Refuses a place of snapshots where another cluster has some.
+async fn check_no_snapshots(location: &StorageLocation) -> Result<(), OpenError> {
+    // A place that is not there yet, or does not answer, is no reason not to begin.
+    let Ok(opened) = OpenLocation::open_existing(location) else { return Ok(()) };
+    match Manifest::find(&opened).await {
+        Ok(None) => Ok(()),
+        // No cluster has the id of one that is yet to be made.
+        Ok(Some(manifest)) => Ok(manifest.accepts(&opened, "")?),
+        Err(BackupError::Storage(error)) => {
+            warn!(%error, "could not look whether another cluster has its meta snapshots there");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn create(
@@ -222,18 +251,16 @@ async fn recover(
     let state = State { version: Arc::new(version), ..state };
     let lease =
         Lease::take(state_store, data_directory, &state.cluster_id, &state.incarnation).await?;
-    let (state, checkpoint) = if lease.begins_life() {
-        above(lease.taken_at(), state, checkpoint, store, pairs, state_store, data_directory)
-            .await?
-    } else {
-        (state, checkpoint)
-    };
+    let (state, checkpoint) =
+        above(lease.begun_at(), state, checkpoint, store, pairs, state_store, data_directory)
+            .await?;
     info!(cluster = %state.cluster_id, version = %state.version.id, "recovered");
     Ok((Arc::new(state), lease, checkpoint.version_id))
 }
 
 /// The state of a restored cluster, moved above every number that the life before it may have used. That
-/// one may have gone on after the restore was planned.
+/// one may have gone on after the restore was planned. Nothing is to do but at the first start; should
+/// that one fail half way, at the next.
 async fn above(
     reserved: Reserved,
     state: State,

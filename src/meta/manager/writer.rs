@@ -2,31 +2,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use super::recent_keys::RecentKeys;
 use super::writes::{self, Group};
-use super::{Published, Reply, Request, Standing};
+use super::{Published, Reply, Request};
 use crate::epoch::{Clock, Epoch};
 use crate::hummock::checkpoint::{self, Checkpoint};
 use crate::hummock::lease::{Lease, LeaseError, Reserved};
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::meta::command::{CatalogCommand, Committed, Compaction, Write};
-use crate::meta::error::{ErrorKind, MetaError};
+use crate::meta::error::{ErrorKind, MetaError, chain};
 use crate::meta::keys;
 use crate::meta::state::{Change, State, json_pair, put};
-use crate::meta::store::{MetaStore, Operation, Precondition, StoreError, Txn};
+use crate::meta::store::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::metrics;
 use crate::storage::Storage;
 
 /// Deltas after which a new checkpoint of the version is written, at the earliest.
 const DELTAS_PER_CHECKPOINT: u64 = 1000;
-/// How often it is looked whether the data directory is still ours.
-const LEASE_CHECK_PAUSE: Duration = Duration::from_secs(1);
 /// Data commits that share one transaction at most.
 const GROUP_MAX: usize = 256;
 
@@ -51,19 +47,7 @@ pub(super) struct Writer {
 impl Writer {
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut waiting = Vec::new();
-        let mut checks = tokio::time::interval(LEASE_CHECK_PAUSE);
-        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let received = tokio::select! {
-                received = requests.recv_many(&mut waiting, GROUP_MAX) => received,
-                _ = checks.tick() => {
-                    self.check_lease().await;
-                    continue;
-                }
-            };
-            if received == 0 {
-                return;
-            }
+        while requests.recv_many(&mut waiting, GROUP_MAX).await > 0 {
             let mut writes = Vec::new();
             for request in waiting.drain(..) {
                 match request {
@@ -79,19 +63,6 @@ impl Writer {
         }
     }
 
-    /// Looks whether the data directory is still ours: another may have taken it, and this server has
-    /// numbers left that it would not have to ask for.
-    async fn check_lease(&mut self) {
-        if self.halted.is_none()
-            && let Err(error) = self.lease.check().await
-        {
-            let error = self.lease_error(error);
-            if self.halted.is_some() {
-                warn!(%error, "no more writes");
-            }
-        }
-    }
-
     async fn serve(&mut self, request: Request) {
         match request {
             Request::Write(write, reply) => self.commit_writes(vec![(write, reply)]).await,
@@ -100,7 +71,7 @@ impl Writer {
                 answer(reply, outcome);
             }
             Request::SetParam { name, value, reply } => {
-                let outcome = self.set_param(name, value).await;
+                let outcome = self.commit(|change, _| change.params = vec![(name, value)]).await;
                 answer(reply, outcome);
             }
             Request::Tick { reply } => {
@@ -132,8 +103,13 @@ impl Writer {
                 let outcome = self.forget(safe_epoch).await;
                 answer(reply, outcome);
             }
-            Request::Standing(reply) => {
-                let outcome = self.standing().await;
+            Request::Checkpointed(reply) => {
+                answer(reply, self.refuse_if_halted().map(|()| self.checkpointed));
+            }
+            Request::LeaseFailed(error, reply) => answer(reply, Err(self.lease_error(error))),
+            Request::NoteLocation(known, reply) => {
+                let outcome = self.lease.note_backup_location(known).await;
+                let outcome = outcome.map_err(|error| self.lease_error(error));
                 answer(reply, outcome);
             }
             Request::ForgetLocation(location, reply) => {
@@ -203,16 +179,6 @@ impl Writer {
         Ok(Committed { notices: outcome.notices, ..committed })
     }
 
-    /// Takes a parameter over. A new place of snapshots is noted in the data directory first.
-    async fn set_param(&mut self, name: String, value: String) -> Result<Committed, MetaError> {
-        let mut params = self.state.params.as_ref().clone();
-        params.set(&name, &value);
-        let location = params.backup_location();
-        let noted = self.lease.add_backup_location(&location).await;
-        noted.map_err(|error| self.lease_error(error))?;
-        self.commit(|change, _| change.params = vec![(name, value)]).await
-    }
-
     async fn compact(&mut self, compaction: Compaction) -> Result<Committed, MetaError> {
         writes::check_compaction(&compaction, &self.state.version)?;
         self.commit(|change, _| writes::fill_compaction(compaction, &mut change.delta)).await
@@ -226,16 +192,6 @@ impl Writer {
             return Ok(self.committed(&self.state));
         }
         self.commit(|change, _| change.delta.safe_epoch = Some(safe_epoch)).await
-    }
-
-    async fn standing(&mut self) -> Result<Standing, MetaError> {
-        self.refuse_if_halted()?;
-        let checked = self.lease.check().await;
-        checked.map_err(|error| self.lease_error(error))?;
-        Ok(Standing {
-            backup_locations: self.lease.backup_locations().clone(),
-            checkpointed: self.checkpointed,
-        })
     }
 
     async fn commit_ids(
@@ -271,22 +227,24 @@ impl Writer {
             .map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
         let operations = change.operations(&before, &after);
         let timer = metrics::COMMIT_SECONDS.start_timer();
-        self.persist(operations, before.revision, after.revision).await?;
+        let proof = json_pair(keys::REVISION.to_owned(), &after.revision);
+        self.persist(operations, before.revision, proof).await?;
         timer.observe_duration();
         self.state = Arc::clone(&after);
         self.published.publish(Arc::clone(&after), Arc::new(change));
         Ok(self.committed(&after))
     }
 
-    /// Commits to the store. When the store fails, finds out whether it happened all the same.
+    /// Commits to the store. When the store fails, finds out whether it happened all the same: `proof` is
+    /// a pair that the operations write, and that was not there before.
     async fn persist(
         &mut self,
         operations: Vec<Operation>,
         before: u64,
-        after: u64,
+        proof: Pair,
     ) -> Result<(), MetaError> {
-        let revision = json_pair(keys::REVISION.to_owned(), &before);
-        let expected = Precondition::Equals { key: revision.key, value: revision.value };
+        let Pair { key, value } = json_pair(keys::REVISION.to_owned(), &before);
+        let expected = Precondition::Equals { key, value: value.clone() };
         let txn = Txn { preconditions: vec![expected], operations };
         let Err(failure) = self.store.commit(txn).await else { return Ok(()) };
         if let StoreError::Deposed { reason, .. } = &failure {
@@ -298,15 +256,18 @@ impl Writer {
             self.halt(why.to_owned());
             return Err(MetaError::new(ErrorKind::Deposed, why));
         }
-        let is = |revision: u64| json_pair(keys::REVISION.to_owned(), &revision).value;
-        match self.store.get(keys::REVISION).await {
-            Ok(Some(found)) if found == is(after) => Ok(()),
-            Ok(Some(found)) if found == is(before) => Err(MetaError::storage(&failure)),
+        match self.store.get(&proof.key).await {
+            Ok(Some(found)) if found == proof.value => Ok(()),
+            Ok(Some(found)) if proof.key != keys::REVISION || found == value => {
+                Err(MetaError::storage(&failure))
+            }
             outcome => {
                 error!(?outcome, "the outcome of a commit is not known; no more writes");
                 self.halt(format!("the outcome of a commit is not known ({failure})"));
                 self.published.unsure.send_replace(true);
-                Err(MetaError::storage(&failure))
+                let message = format!("it is not known whether this was done: {}", chain(&failure));
+                Err(MetaError::new(ErrorKind::Unknown, message)
+                    .hint("Look whether it was, before you do it again."))
             }
         }
     }
@@ -330,6 +291,9 @@ impl Writer {
             LeaseError::Deposed { .. }
             | LeaseError::Superseded { .. }
             | LeaseError::OtherCluster { .. } => {
+                if self.halted.is_none() {
+                    warn!(%error, "no more writes");
+                }
                 self.halt(error.to_string());
                 MetaError::new(ErrorKind::Deposed, error.to_string())
             }
@@ -410,9 +374,9 @@ impl Writer {
         let covered = (first..=checkpoint.version_id.0)
             .map(|id| Operation::Delete { key: keys::version_delta(VersionId(id)) });
         let mut operations: Vec<_> = covered.collect();
-        operations.push(put(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint)));
-        let revision = self.state.revision;
-        match self.persist(operations, revision, revision).await {
+        let proof = json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint);
+        operations.push(put(proof.clone()));
+        match self.persist(operations, self.state.revision, proof).await {
             Ok(()) => {
                 info!(version = %checkpoint.version_id, "checkpoint");
                 self.checkpointed = checkpoint.version_id;

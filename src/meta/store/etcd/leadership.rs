@@ -82,7 +82,12 @@ impl EtcdStore {
                 }
             }
         }
-        self.sweep().await
+        if let Err(error) = self.sweep().await {
+            // Else the next try would wait for this process itself.
+            self.give_up_leadership().await;
+            return Err(error);
+        }
+        Ok(())
     }
 
     async fn grant(&self) -> Result<i64, StoreError> {
@@ -134,8 +139,15 @@ impl EtcdStore {
         }
     }
 
+    /// Whether `leader`, as it was found, is what this process compares it with.
+    pub(super) fn check_leading(&self, leader: Option<&KeyValue>) -> Result<(), StoreError> {
+        let found = leader.map_or(0, KeyValue::create_revision);
+        let compared = self.leadership.borrow().compared(&self.name)?;
+        if found == compared { Ok(()) } else { Err(self.not_leading(leader)) }
+    }
+
     /// What a transaction that saw another leader means for this process.
-    pub(super) fn not_leading(&self, leader: Option<&KeyValue>) -> StoreError {
+    fn not_leading(&self, leader: Option<&KeyValue>) -> StoreError {
         let store = self.name.clone();
         let leader = leader.map(name_of);
         if matches!(*self.leadership.borrow(), Leadership::None) {
@@ -162,12 +174,26 @@ impl EtcdStore {
         for part in self.part_keys().await? {
             let name = part.split('/').next().unwrap_or(&part);
             if !named.iter().any(|known| known == name) {
-                let mut kv = self.kv.clone();
-                let deleted = kv.delete(format!("{PART}{part}"), None);
-                call(&self.name, "delete a value", deleted).await.map_err(CallError::into_store)?;
+                self.delete_part(&part).await?;
             }
         }
         Ok(())
+    }
+
+    /// Deletes a part that nothing named, as long as this process leads: the parts of its successor are
+    /// not known here.
+    pub(super) async fn delete_part(&self, part: &str) -> Result<(), StoreError> {
+        let leader = self.leadership.borrow().compared(&self.name)?;
+        let txn = Txn::new()
+            .when(vec![Compare::create_revision(LEADER, CompareOp::Equal, leader)])
+            .and_then(vec![TxnOp::delete(format!("{PART}{part}"), None)])
+            .or_else(vec![TxnOp::get(LEADER, None)]);
+        let answer = self.txn("delete a value", txn).await.map_err(CallError::into_store)?;
+        if answer.succeeded() {
+            return Ok(());
+        }
+        let [leader] = found(&answer);
+        self.check_leading(leader.first())
     }
 
     /// What comes after `tidemark/part/` in every key of a part.

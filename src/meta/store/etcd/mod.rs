@@ -55,7 +55,7 @@ const PAGE_PAIRS: i64 = 1000;
 const TRIES_MAX: usize = 100;
 /// How long a commit goes on when etcd does not answer, or changes its own leader.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a read is tried again.
+/// How long a read is tried again, and how long it is asked what became of an earlier commit.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -183,12 +183,17 @@ impl EtcdStore {
         StoreError::Unreadable { store: self.name.clone(), reason: reason.into() }
     }
 
-    /// The pair at a key, as stored, at a moment when no transaction is half carried out.
+    /// The pair at a key, as stored, at a moment when no transaction is half carried out. Who leads, or
+    /// led, is told of no moment when it did not: others may have changed what it takes for its own.
     async fn get_stored(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         for _ in 0..TRIES_MAX {
-            let gets = vec![TxnOp::get(PENDING, None), TxnOp::get(data_key(key), None)];
+            let keys = [LEADER.to_owned(), PENDING.to_owned(), data_key(key)];
+            let gets = keys.map(|key| TxnOp::get(key, None)).to_vec();
             let answer = self.read_txn("read a key", gets).await;
-            let [pending, found] = found(&answer.map_err(CallError::into_store)?);
+            let [leader, pending, found] = found(&answer.map_err(CallError::into_store)?);
+            if !matches!(*self.leadership.borrow(), Leadership::None) {
+                self.check_leading(leader.first())?;
+            }
             if pending.is_empty() {
                 return Ok(found.first().map(|pair| Bytes::copy_from_slice(pair.value())));
             }
@@ -367,11 +372,7 @@ impl EtcdStore {
     /// Finds out which comparison failed. Returns when trying again may help.
     async fn why_not(&self, prepared: &Prepared, answer: &TxnResponse) -> Result<(), StoreError> {
         let mut found = all_found(answer).into_iter();
-        let leader = found.next().unwrap_or_default();
-        let held = leader.first().map_or(0, KeyValue::create_revision);
-        if held != self.leadership.borrow().compared(&self.name)? {
-            return Err(self.not_leading(leader.first()));
-        }
+        self.check_leading(found.next().unwrap_or_default().first())?;
         let pending = found.next().unwrap_or_default();
         if !pending.is_empty() {
             return self.carry_out().await;
@@ -414,36 +415,48 @@ impl EtcdStore {
     }
 
     /// Settles a transaction whose answer was lost: once `last` was written anew, it can not happen
-    /// any more.
-    async fn has_happened(&self, name: &str) -> Result<bool, StoreError> {
-        for _ in 0..TRIES_MAX {
+    /// any more. As long as this process leads, nobody else has written `last`.
+    ///
+    /// # Errors
+    /// [`StoreError::Deposed`] when another led since, whose transactions hide whether it happened.
+    async fn has_happened(&self, name: &str, until: Instant) -> Result<bool, StoreError> {
+        loop {
             let (revision, last) = self.read_last().await?;
             if last.as_deref() == Some(name) {
                 return Ok(true);
             }
-            let same = Compare::mod_revision(LAST, CompareOp::Equal, revision);
+            let leader = self.leadership.borrow().compared(&self.name)?;
+            let same = vec![
+                Compare::create_revision(LEADER, CompareOp::Equal, leader),
+                Compare::mod_revision(LAST, CompareOp::Equal, revision),
+            ];
             let settled = uuid::Uuid::new_v4().simple().to_string();
             let put = TxnOp::put(LAST, settled.as_bytes(), None);
-            let txn = EtcdTxn::new().when(vec![same]).and_then(vec![put]);
-            // Of a lost answer here nothing need be known: the next round sees what became of it.
-            if let Ok(answer) = self.txn("settle a commit", txn).await
-                && answer.succeeded()
-            {
-                return Ok(false);
+            let get = TxnOp::get(LEADER, None);
+            let txn = EtcdTxn::new().when(same).and_then(vec![put]).or_else(vec![get]);
+            match self.txn("settle a commit", txn).await {
+                Ok(answer) if answer.succeeded() => return Ok(false),
+                Ok(answer) => {
+                    let [leader] = found(&answer);
+                    self.check_leading(leader.first())?;
+                }
+                // Of a lost answer here nothing need be known: the next round sees what became of it.
+                Err(error) if Instant::now() >= until => return Err(error.into_store()),
+                Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
-        Err(self.contended("settle a commit"))
     }
 
     /// Whether the transaction happened that was not settled yet, once etcd answers again.
     async fn settled(&self, writing: &mut Writing, until: Instant) -> Result<bool, StoreError> {
         let Some(name) = writing.unsettled.clone() else { return Ok(false) };
         loop {
-            match self.has_happened(&name).await {
+            match self.has_happened(&name, until).await {
                 Ok(happened) => {
                     writing.unsettled = None;
                     return Ok(happened);
                 }
+                Err(error @ StoreError::Deposed { .. }) => return Err(error),
                 Err(error) if Instant::now() >= until => return Err(error),
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
@@ -453,13 +466,13 @@ impl EtcdStore {
     /// Makes sure that what is read next is all that was committed before, and stays so.
     async fn settle(&self) -> Result<(), StoreError> {
         let mut writing = self.writing.lock().await;
-        self.settled(&mut writing, Instant::now()).await?;
+        self.settled(&mut writing, Instant::now() + READ_PATIENCE).await?;
         self.carry_out().await
     }
 
     async fn settle_unsettled(&self) -> Result<(), StoreError> {
         let mut writing = self.writing.lock().await;
-        self.settled(&mut writing, Instant::now()).await.map(|_| ())
+        self.settled(&mut writing, Instant::now() + READ_PATIENCE).await.map(|_| ())
     }
 
     /// Carries out the journal of a committed transaction, if there is one.
@@ -520,7 +533,7 @@ impl EtcdStore {
         operations: Vec<Operation>,
     ) -> Result<(), StoreError> {
         let mut writing = self.writing.lock().await;
-        self.settled(&mut writing, Instant::now()).await?;
+        self.settled(&mut writing, Instant::now() + READ_PATIENCE).await?;
         let prepared = self.prepare(condition, operations).await?;
         let sent = self.send(&prepared, &mut writing).await;
         if let Err(error) = sent {

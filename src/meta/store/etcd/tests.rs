@@ -128,14 +128,61 @@ async fn a_commit_whose_answer_was_lost_happened_or_never_will() {
     let mut writing = Writing::default();
     let done = store.prepare(Condition::Empty, vec![put("a", "1")]).await.unwrap();
     store.send(&done, &mut writing).await.unwrap();
-    assert!(store.has_happened(&done.name).await.unwrap());
+    let now = Instant::now();
+    assert!(store.has_happened(&done.name, now).await.unwrap());
     let all = Condition::All(vec![]);
     let late = store.prepare(all, vec![put("a", "2")]).await.unwrap();
     let last = store.read_last().await.unwrap().0;
     let on_its_way = store.txn_of(&late, last).unwrap();
-    assert!(!store.has_happened(&late.name).await.unwrap());
+    assert!(!store.has_happened(&late.name, now).await.unwrap());
     assert!(!store.txn("commit", on_its_way).await.unwrap().succeeded());
     assert_eq!(store.get("a").await.unwrap().unwrap(), "1");
+}
+
+#[tokio::test]
+async fn of_a_commit_that_was_cut_off_by_a_takeover_nothing_is_claimed() {
+    for happened in [true, false] {
+        let one = One::start();
+        let (first, second) = (one.open().await, one.open().await);
+        first.lead("first").await.unwrap();
+        run(&first, vec![put("revision", "1")]).await.unwrap();
+        let all = Condition::All(vec![]);
+        let cut_off = first.prepare(all, vec![put("revision", "2")]).await.unwrap();
+        let last = first.read_last().await.unwrap().0;
+        if happened {
+            let sent = first.txn_of(&cut_off, last).unwrap();
+            assert!(first.txn("commit", sent).await.unwrap().succeeded());
+        }
+        // Its answer is lost, and so is the lease; the next leader makes one commit of its own.
+        first.writing.lock().await.unsettled = Some(cut_off.name.clone());
+        let Leadership::Held { lease, .. } = *first.leadership.borrow() else {
+            panic!("no leader")
+        };
+        first.client.clone().lease_revoke(lease).await.unwrap();
+        second.lead("second").await.unwrap();
+        run(&second, vec![put("revision", "2")]).await.unwrap();
+        let error = first.get("revision").await.unwrap_err();
+        assert!(matches!(error, StoreError::Deposed { .. }), "{error:?}");
+        let error = first.get("revision").await.unwrap_err();
+        assert!(matches!(error, StoreError::Deposed { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_deposed_leader_deletes_nothing_of_the_next() {
+    let one = One::start();
+    let (first, second) = (one.open().await, one.open().await);
+    first.lead("first").await.unwrap();
+    let Leadership::Held { lease, .. } = *first.leadership.borrow() else { panic!("no leader") };
+    first.client.clone().lease_revoke(lease).await.unwrap();
+    second.lead("second").await.unwrap();
+    let parts = second.stage(&[7; 100]).await.unwrap();
+    let part = format!("{}/{:08}", parts.name, 0);
+    let error = first.delete_part(&part).await.unwrap_err();
+    assert!(matches!(error, StoreError::Deposed { .. }), "{error:?}");
+    assert_eq!(parts_left(&second).await, 1);
+    second.delete_part(&part).await.unwrap();
+    assert_eq!(parts_left(&second).await, 0);
 }
 
 #[tokio::test]

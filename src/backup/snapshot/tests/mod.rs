@@ -1,5 +1,7 @@
 //! A snapshot reads back as it was written, or not at all.
 
+mod damage;
+
 use bytes::Bytes;
 use object_store::path::Path;
 
