@@ -98,13 +98,11 @@ impl BackupError {
                 "bring the objects back from a copy of the data directory, or use another snapshot"
             }
             Self::ObjectsInTheWay { .. } => "choose a directory that no other cluster has used",
-            Self::Storage(error) if error.is_full() => "free space there, then try again",
-            Self::Storage(_)
-            | Self::Hummock(_)
-            | Self::State(_)
-            | Self::Store(_)
-            | Self::Param(_)
-            | Self::Encode { .. } => return None,
+            Self::Storage(error) => return error.hint(),
+            Self::Store(error) => return error.hint(),
+            Self::Hummock(_) | Self::State(_) | Self::Param(_) | Self::Encode { .. } => {
+                return None;
+            }
         };
         Some(hint.to_owned())
     }

@@ -137,7 +137,8 @@ impl CtlError {
                 "a server does not start on it: use a store that honours conditional writes".to_owned(),
             ),
             Self::CouldNotVerify { hint, .. } => hint.clone(),
-            Self::Drill(_) | Self::Store(_) | Self::Print(_) | Self::Json(_) => None,
+            Self::Store(error) => error.hint(),
+            Self::Drill(_) | Self::Print(_) | Self::Json(_) => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! `restore-meta`: from a meta snapshot back to a meta store a server can start on. Needs no server.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -10,7 +11,7 @@ use crate::backup::restore::{self, Overwrite, Plan, Request};
 use crate::config::{self, EtcdArgs, MetaStoreSetting, MetaStoreType};
 use crate::epoch::{Clock as _, SystemClock};
 use crate::id::SnapshotId;
-use crate::storage::StorageLocation;
+use crate::storage::{Patience, StorageLocation};
 use crate::storage_url;
 
 #[derive(Args)]
@@ -75,6 +76,12 @@ pub(super) struct RestoreArgs {
     /// First copy the data files to where --hummock-storage-* say; can be run again after an interruption
     #[arg(long)]
     copy_data: bool,
+    /// How long one try to read from a store over the network may take
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    read_attempt_timeout_ms: Option<u64>,
+    /// How often such a read is tried again
+    #[arg(long, value_name = "N")]
+    read_retry_attempts: Option<u32>,
     #[command(flatten)]
     unsupported: Unsupported,
 }
@@ -98,10 +105,6 @@ struct Unsupported {
     sql_database: Option<String>,
     #[arg(long, hide = true)]
     sql_url_params: Option<String>,
-    #[arg(long, hide = true)]
-    read_attempt_timeout_ms: Option<String>,
-    #[arg(long, hide = true)]
-    read_retry_attempts: Option<String>,
 }
 
 impl Unsupported {
@@ -113,8 +116,6 @@ impl Unsupported {
             ("--sql-password", text(&self.sql_password)),
             ("--sql-database", text(&self.sql_database)),
             ("--sql-url-params", text(&self.sql_url_params)),
-            ("--read-attempt-timeout-ms", text(&self.read_attempt_timeout_ms)),
-            ("--read-retry-attempts", text(&self.read_retry_attempts)),
         ];
         match flags.into_iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(CtlError::Unsupported { flag }),
@@ -138,6 +139,17 @@ impl RestoreArgs {
                 Ok(MetaStoreSetting::Sqlite { endpoint: config::sqlite_endpoint(kind, endpoint)? })
             }
         }
+    }
+
+    /// As the flags say, if one was given.
+    fn set_patience(&self) {
+        if self.read_attempt_timeout_ms.is_none() && self.read_retry_attempts.is_none() {
+            return;
+        }
+        let usual = Patience::default();
+        let attempt = self.read_attempt_timeout_ms.map_or(usual.attempt, Duration::from_millis);
+        let retries = self.read_retry_attempts.map_or(usual.retries, |n| n as usize);
+        Patience { attempt, retries }.set();
     }
 
     fn request(&self) -> Request {
@@ -173,6 +185,7 @@ fn given(value: &Option<String>) -> Option<String> {
 /// Plans, shows, copies, verifies, applies. With `--dry-run` it copies and applies nothing.
 pub(super) async fn run(args: RestoreArgs) -> Result<(), CtlError> {
     args.unsupported.refuse()?;
+    args.set_patience();
     let target = args.target()?;
     let store = target.open().await?;
     let plan = restore::plan(args.request(), store.as_ref()).await?;
@@ -295,9 +308,8 @@ mod tests {
 
     #[test]
     fn flags_that_cannot_be_honoured_are_refused_by_name() {
-        let error = args(&["--read-retry-attempts", "3"]).unsupported.refuse().unwrap_err();
-        assert!(error.to_string().contains("--read-retry-attempts"), "{error}");
-        assert!(args(&["--sql-password", "x"]).unsupported.refuse().is_err());
+        let error = args(&["--sql-password", "x"]).unsupported.refuse().unwrap_err();
+        assert!(error.to_string().contains("--sql-password"), "{error}");
         assert!(args(&["--sql-password", ""]).unsupported.refuse().is_ok());
     }
 

@@ -150,7 +150,7 @@ impl LeaseError {
             }
             Self::Gone { .. } => "bring the object back from a copy, or restart the server",
             Self::Unreadable { .. } => "bring the object back from a copy, or use a newer release",
-            Self::Storage(_) => return None,
+            Self::Storage(error) => return error.hint(),
         };
         Some(hint.to_owned())
     }

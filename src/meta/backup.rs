@@ -33,7 +33,9 @@ impl MetaNode {
             return Err(MetaError::new(ErrorKind::InvalidParameter, message)
                 .hint("risectl meta list-backup-locations lists them."));
         }
-        self.manager.forget_location(location).await
+        self.manager.forget_location(location.clone()).await?;
+        self.places.let_go(&location);
+        Ok(())
     }
 
     /// Takes a meta snapshot and returns its entry in the manifest.

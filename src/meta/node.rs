@@ -66,7 +66,7 @@ impl MetaNode {
 
     /// The processes of the cluster, this one first.
     pub fn worker_nodes(&self) -> Vec<WorkerNode> {
-        let this = WorkerNode { id: 0, info: self.info.clone() };
+        let this = WorkerNode { id: 0, info: self.info.clone(), running: true };
         let others = self.workers.nodes(self.manager.clock().now_ms());
         std::iter::once(this).chain(others).collect()
     }

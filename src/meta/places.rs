@@ -29,6 +29,13 @@ impl Default for Places {
     }
 }
 
+impl Places {
+    /// Holds a place no more that was given up.
+    pub fn let_go(&self, location: &StorageLocation) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(location);
+    }
+}
+
 impl MetaNode {
     /// The current place, with this server as the holder of its manifest.
     pub(super) async fn hold_current(&self) -> Result<OpenLocation, MetaError> {

@@ -16,8 +16,8 @@ use crate::id::{SstId, VersionId};
 /// How long the word of a worker holds.
 pub const SILENCE_MS_MAX: u64 = 60_000;
 
-/// What the state of a process that is heard of is called.
-pub const RUNNING: &str = "RUNNING";
+/// A process that is not heard of for so long is shown as silent.
+const QUIET_MS_MAX: u64 = 5_000;
 
 #[derive(Debug, Default)]
 pub struct Workers(Mutex<BTreeMap<String, Worker>>);
@@ -28,6 +28,15 @@ pub struct WorkerNode {
     /// Zero is the meta role; the others by the order in which it heard of them.
     pub id: u32,
     pub info: WorkerInfo,
+    /// Whether it is heard of.
+    pub running: bool,
+}
+
+impl WorkerNode {
+    /// The state of a process, as the catalog names it.
+    pub fn state(&self) -> &'static str {
+        if self.running { "RUNNING" } else { "SILENT" }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -86,8 +95,10 @@ impl Workers {
     /// Those that have said what they are, by their id.
     pub fn nodes(&self, now_ms: u64) -> Vec<WorkerNode> {
         let living = self.living(now_ms).into_iter();
-        let node =
-            |(_, worker): (String, Worker)| Some(WorkerNode { id: worker.id, info: worker.info? });
+        let node = |(_, worker): (String, Worker)| {
+            let running = now_ms.saturating_sub(worker.heard_ms) <= QUIET_MS_MAX;
+            Some(WorkerNode { id: worker.id, info: worker.info?, running })
+        };
         let mut nodes: Vec<WorkerNode> = living.filter_map(node).collect();
         nodes.sort_by_key(|node| node.id);
         nodes
@@ -120,8 +131,8 @@ impl Workers {
             (Some(known), Some(oldest)) if oldest >= known.writes_from => Ok(()),
             _ => Err(MetaError::new(
                 ErrorKind::GivenUp,
-                "the rows this statement wrote were given up, as nothing was heard of the server \
-                 for too long",
+                "the rows this statement wrote were given up: another meta server leads by now, or \
+                 nothing was heard of this server for too long",
             )
             .hint("Run the statement again.")),
         }
@@ -214,6 +225,8 @@ mod tests {
         assert_eq!(workers.nodes(1), []);
         assert!(!workers.report(pins(5, 120), SstId(200), 1000));
         assert_eq!(workers.nodes(1000)[0].info, pins(5, 120).info);
+        assert_eq!(workers.nodes(1000)[0].state(), "RUNNING");
+        assert_eq!(workers.nodes(7000)[0].state(), "SILENT");
         assert_eq!(workers.oldest_reader(1000), Some(("f".to_owned(), VersionId(5))));
         assert_eq!(workers.unfinished(1000), [Unfinished::from(SstId(120))]);
         assert!(staged(&workers, 100, 1000));

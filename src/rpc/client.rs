@@ -56,7 +56,7 @@ pub enum RpcError {
     /// It answered, and this is its answer.
     #[error(transparent)]
     Refused(#[from] MetaError),
-    /// It was not even asked.
+    /// It was not even asked, or only a question that changes nothing.
     #[error("cannot reach the meta role at {addr}: {reason}")]
     Unreachable { addr: String, reason: String },
     /// It was asked, and may have done it.
@@ -195,7 +195,7 @@ impl MetaClient {
     }
 
     pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, RpcError> {
-        self.json(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
+        self.asked(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
     }
 
     /// Looks at snapshots; the answers come in their order.
@@ -204,7 +204,7 @@ impl MetaClient {
         request: &verify::Request,
     ) -> Result<Vec<Verified>, RpcError> {
         let request = to_json(request).map_err(|e| self.error(&e))?;
-        self.json(self.grpc.clone().verify_snapshots(request).await)
+        self.asked(self.grpc.clone().verify_snapshots(request).await)
     }
 
     pub async fn delete_snapshots(&self, ids: Vec<SnapshotId>) -> Result<(), RpcError> {
@@ -215,7 +215,7 @@ impl MetaClient {
 
     /// What each of the listed snapshots pins, in the order of the list.
     pub async fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>, RpcError> {
-        self.json(self.grpc.clone().snapshot_usage(Empty {}).await)
+        self.asked(self.grpc.clone().snapshot_usage(Empty {}).await)
     }
 
     /// Tells what this worker needs. Returns whether it had been given up before.
@@ -227,13 +227,13 @@ impl MetaClient {
 
     /// The processes of the cluster.
     pub async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, RpcError> {
-        self.json(self.grpc.clone().worker_nodes(Empty {}).await)
+        self.asked(self.grpc.clone().worker_nodes(Empty {}).await)
     }
 
     /// Asks for a table to compact; nobody else gets it until it is released, or this worker is silent.
     pub async fn claim_compaction(&self) -> Result<Option<ClaimedTask>, RpcError> {
         let request = WorkerRequest { worker: self.worker.clone() };
-        self.json(self.grpc.clone().claim_compaction(request).await)
+        self.asked(self.grpc.clone().claim_compaction(request).await)
     }
 
     pub async fn commit_compaction(&self, compaction: &Compaction) -> Result<Committed, RpcError> {
@@ -252,7 +252,7 @@ impl MetaClient {
     }
 
     pub async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, RpcError> {
-        self.json(self.grpc.clone().pinned_versions(Empty {}).await)
+        self.asked(self.grpc.clone().pinned_versions(Empty {}).await)
     }
 
     /// Compacts a table, given by schema and name, or all.
@@ -270,11 +270,11 @@ impl MetaClient {
 
     /// Who holds an object of the data directory.
     pub async fn explain_object(&self, name: String) -> Result<Vec<Holder>, RpcError> {
-        self.json(self.grpc.clone().explain_object(ExplainObjectRequest { name }).await)
+        self.asked(self.grpc.clone().explain_object(ExplainObjectRequest { name }).await)
     }
 
     pub async fn backup_locations(&self) -> Result<Vec<StorageLocation>, RpcError> {
-        self.json(self.grpc.clone().backup_locations(Empty {}).await)
+        self.asked(self.grpc.clone().backup_locations(Empty {}).await)
     }
 
     pub async fn forget_backup_location(&self, place: &StorageLocation) -> Result<(), RpcError> {
@@ -296,6 +296,17 @@ impl MetaClient {
     ) -> Result<T, RpcError> {
         let message = answer.map_err(|e| self.error(&e))?.into_inner();
         from_json(&message.json).map_err(|e| self.error(&e))
+    }
+
+    /// The answer to a question that changes nothing: it need not be looked whether it was done.
+    fn asked<T: serde::de::DeserializeOwned>(
+        &self,
+        answer: Result<Response<Json>, Status>,
+    ) -> Result<T, RpcError> {
+        self.json(answer).map_err(|error| match error {
+            RpcError::Lost { addr, reason } => RpcError::Unreachable { addr, reason },
+            other => other,
+        })
     }
 
     fn error(&self, status: &Status) -> RpcError {

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
+use super::bound::Bound;
 use super::{StartError, worker_info};
 use crate::config::{MetaSettings, MetaStoreSetting, StoreSettings};
 use crate::epoch::SystemClock;
@@ -20,8 +20,6 @@ use crate::meta::store::MetaStore;
 use crate::params::{self, ParamError, ParamSpec, Params};
 use crate::rpc::{self, LocalMeta};
 
-/// Connections that may wait to be taken.
-const BACKLOG: u32 = 1024;
 /// Before another try of a role that could not begin.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -49,29 +47,6 @@ struct Candidate {
     addr: SocketAddr,
     local: LocalMeta,
     leading: watch::Sender<Option<Arc<MetaNode>>>,
-}
-
-/// The address of the meta role, taken before anything else is touched.
-pub struct Bound {
-    socket: TcpSocket,
-    pub addr: SocketAddr,
-}
-
-impl Bound {
-    /// Binds, but does not listen: only the meta role that leads is heard.
-    pub async fn new(addr: &str) -> Result<Self, StartError> {
-        bind(addr).await.map_err(|error| StartError::listen("meta", addr, &error))
-    }
-}
-
-async fn bind(addr: &str) -> std::io::Result<Bound> {
-    let mut found = tokio::net::lookup_host(addr).await?;
-    let first = found.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
-    let socket = if first.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(first)?;
-    let addr = socket.local_addr()?;
-    Ok(Bound { socket, addr })
 }
 
 impl MetaRole {
@@ -131,7 +106,7 @@ impl Candidate {
 
     async fn begin_again(&self) -> Result<Term, StartError> {
         loop {
-            let bound = Bound::new(&self.addr.to_string()).await?;
+            let bound = Bound::new("meta", &self.addr.to_string()).await?;
             match self.begin(bound).await {
                 Ok(term) => return Ok(term),
                 // What passes by itself is waited for.
@@ -176,7 +151,7 @@ impl Candidate {
         let node = Arc::new(node);
         let listen =
             |error: std::io::Error| StartError::listen("meta", &self.addr.to_string(), &error);
-        let listener: TcpListener = bound.socket.listen(BACKLOG).map_err(listen)?;
+        let listener = bound.listen().map_err(listen)?;
         let served = rpc::serve(listener, &self.local, Arc::clone(&node)).map_err(listen)?;
         info!(target: "tidemark::life", addr = %self.addr, "leads");
         self.leading.send_replace(Some(Arc::clone(&node)));

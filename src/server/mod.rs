@@ -1,6 +1,7 @@
 //! A server: the roles of this process, started and stopped. Roles talk to each other as if they were in
 //! processes of their own.
 
+mod bound;
 mod meta_role;
 mod monitor;
 mod rehearsal;
@@ -14,7 +15,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use self::meta_role::{Bound, MetaRole};
+use self::bound::Bound;
+use self::meta_role::MetaRole;
 use self::monitor::{Monitor, Watched};
 pub use self::rehearsal::Rehearsal;
 use crate::compactor::Compactor;
@@ -86,15 +88,12 @@ impl StartError {
                 };
                 Some(format!("Stop what uses it, or choose another with {flag}."))
             }
-            Self::Store(StoreError::InUse { .. }) => {
-                Some("Stop the other server, or start with another --store-directory.".to_owned())
-            }
+            Self::Store(error) => error.hint(),
+            Self::Storage(error) => error.hint(),
             Self::Open(error) => error.hint(),
             Self::Meta(error) => error.hint.clone(),
             Self::Rpc(error) => error.hint(),
-            Self::Setting(_) | Self::Store(_) | Self::Sql(_) | Self::Storage(_) | Self::Stopped => {
-                None
-            }
+            Self::Setting(_) | Self::Sql(_) | Self::Stopped => None,
         }
     }
 
@@ -122,12 +121,12 @@ pub async fn start(settings: Settings) -> Result<Server, StartError> {
 }
 
 async fn start_roles(settings: Settings) -> Result<Server, StartError> {
-    let sql_listener = match &settings.frontend {
-        Some(frontend) => Some(listen("SQL", &frontend.listen_addr).await?),
+    let sql_bound = match &settings.frontend {
+        Some(frontend) => Some(Bound::new("SQL", &frontend.listen_addr).await?),
         None => None,
     };
     let bound = match &settings.meta {
-        Some(meta) => Some(Bound::new(&meta.listen_addr).await?),
+        Some(meta) => Some(Bound::new("meta", &meta.listen_addr).await?),
         None => None,
     };
     let leading = watch::Sender::new(None);
@@ -152,9 +151,9 @@ async fn start_roles(settings: Settings) -> Result<Server, StartError> {
     };
     let mut server = Server { sql: None, replica, compactor: JoinSet::new(), meta, monitor };
     let client = async || server.client(settings.meta_addrs.as_deref()).await;
-    let sql = match settings.frontend.as_ref().zip(sql_listener) {
-        Some((frontend, listener)) => {
-            Some(start_frontend(frontend, listener, client().await?, &server.replica).await?)
+    let sql = match settings.frontend.as_ref().zip(sql_bound) {
+        Some((frontend, bound)) => {
+            Some(start_frontend(frontend, bound, client().await?, &server.replica).await?)
         }
         None => None,
     };
@@ -171,18 +170,18 @@ async fn start_roles(settings: Settings) -> Result<Server, StartError> {
 
 async fn start_frontend(
     settings: &FrontendSettings,
-    listener: TcpListener,
+    bound: Bound,
     client: MetaClient,
     replica: &OnceLock<Replica>,
 ) -> Result<SqlServer, StartError> {
     let unlistened =
         |error: std::io::Error| StartError::listen("SQL", &settings.listen_addr, &error);
-    let addr = listener.local_addr().map_err(unlistened)?;
-    let advertised = settings.advertise_addr.clone().unwrap_or_else(|| addr.to_string());
+    let advertised = settings.advertise_addr.clone().unwrap_or_else(|| bound.addr.to_string());
     let worker = Worker::start(client, worker_info(Role::Frontend, advertised)).await?;
     replica.get_or_init(|| worker.replica.clone());
     let storage = state_store_of(&worker)?;
     let frontend = Frontend::new(worker, storage, &settings.resources).await?;
+    let listener = bound.listen().map_err(unlistened)?;
     pgwire::serve(listener, Arc::new(frontend)).map_err(unlistened)
 }
 

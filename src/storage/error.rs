@@ -44,6 +44,18 @@ impl StorageError {
         Self::Io { action, path, source: source.into() }
     }
 
+    /// The way out, where there is one to tell.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            full if full.is_full() => "free space there, then try again",
+            Self::Io { .. } => {
+                "see whether the storage is there and answers, and whether the credentials are right"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
     /// Whether the cause is that the place is full.
     pub fn is_full(&self) -> bool {
         let mut cause: Option<&(dyn Error + 'static)> = Some(self);

@@ -1,6 +1,6 @@
 //! Stores over the network: how they are reached, and how large objects go there.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,11 +21,35 @@ use crate::crash_point;
 const ENDPOINT_VARIABLE: &str = "RW_S3_ENDPOINT";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For one try of one request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// For all tries of one request.
+/// For all tries of one request, at least.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(100);
-const RETRIES_MAX: usize = 5;
+
+/// How patient this process is with stores over the network, from when it is set.
+static PATIENCE: OnceLock<Patience> = OnceLock::new();
+
+/// How long one try of a request may take, and how many more there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    pub attempt: Duration,
+    pub retries: usize,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { attempt: Duration::from_secs(30), retries: 5 }
+    }
+}
+
+impl Patience {
+    /// Makes this the patience of the process. Only the first call counts.
+    pub fn set(self) {
+        PATIENCE.get_or_init(|| self);
+    }
+
+    fn get() -> Self {
+        PATIENCE.get().copied().unwrap_or_default()
+    }
+}
 
 /// An object that grows beyond this goes in parts of this size.
 const PART_BYTES: usize = 8 << 20;
@@ -38,7 +62,7 @@ pub fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
         .with_client_options(options())
         .with_retry(retry())
         .with_bucket_name(bucket);
-    if let Some(endpoint) = endpoint() {
+    if let Some(endpoint) = endpoint()? {
         let plain = endpoint.starts_with("http://");
         builder = builder.with_endpoint(endpoint).with_allow_http(plain);
     }
@@ -81,23 +105,35 @@ pub fn azblob(container: &str) -> Result<Arc<dyn ObjectStore>> {
 }
 
 fn options() -> ClientOptions {
-    ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT)
+    let attempt = Patience::get().attempt;
+    ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT.min(attempt)).with_timeout(attempt)
 }
 
 fn retry() -> RetryConfig {
+    let Patience { attempt, retries } = Patience::get();
+    let all = attempt.saturating_mul(u32::try_from(retries).unwrap_or(u32::MAX).saturating_add(1));
     RetryConfig {
         backoff: BackoffConfig::default(),
-        max_retries: RETRIES_MAX,
-        retry_timeout: RETRY_TIMEOUT,
+        max_retries: retries,
+        retry_timeout: if PATIENCE.get().is_some() { all } else { RETRY_TIMEOUT },
     }
 }
 
-fn endpoint() -> Option<String> {
-    let endpoint = std::env::var(ENDPOINT_VARIABLE).ok()?.trim().to_owned();
-    match endpoint.as_str() {
-        "" => None,
-        full if full.contains("://") => Some(endpoint),
-        bare => Some(format!("http://{bare}")),
+fn endpoint() -> Result<Option<String>> {
+    let given = std::env::var(ENDPOINT_VARIABLE).unwrap_or_default();
+    let given = given.trim();
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let full = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
+    let has_host = url::Url::parse(&full).is_ok_and(|url| url.host().is_some());
+    match has_host && (full.starts_with("http://") || full.starts_with("https://")) {
+        true => Ok(Some(full)),
+        false => Err(object_store::Error::Generic {
+            store: "S3",
+            source: format!("{ENDPOINT_VARIABLE} names no server: it is to be http://host:port")
+                .into(),
+        }),
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use self::server::{S3, SECRET};
 use crate::harness::{
-    Server, lose_meta_store, meta_store, restore, run, server_flags, sql, sql_error, tempdir,
-    try_start, wait_until,
+    Server, lose_meta_store, meta_store, restore, run, run_in, server_flags, sql, sql_error,
+    tempdir, try_start, wait_until,
 };
 
 /// Rows enough for objects of several parts are not needed; for several blocks they are.
@@ -49,6 +49,12 @@ async fn a_cluster_on_s3_survives_a_kill_and_the_loss_of_its_meta_store() {
         ("--hummock-storage-url", &data),
         ("--sql-endpoint", &meta_store(dir.path()).display().to_string()),
     ];
+    // A store that does not answer is waited for as long as is said, and not for minutes.
+    s3.signal("STOP");
+    let patience = ["--read-attempt-timeout-ms", "300", "--read-retry-attempts", "1"];
+    let said = restore(dir.path(), 1, &flags, &patience).await.refused();
+    assert!(said.contains("backup/manifest.json") && said.contains("HINT: see whether"), "{said}");
+    s3.signal("CONT");
     let said = restore(dir.path(), 1, &flags, &["--validate-integrity"]).await.ok();
     assert!(said.contains("command succeeded") && !said.contains(SECRET), "{said}");
     let server = start(dir.path(), &s3, &[]).await;
@@ -103,6 +109,19 @@ async fn the_environment_says_where_an_s3_url_is() {
     sql(&server, FILL).await;
     assert_eq!(sql(&server, "BACKUP").await, "1");
     assert!(sql(&server, SUM).await.starts_with("60000|"));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_names_no_server_is_refused() {
+    for endpoint in ["http://", "not a url", "ftp://127.0.0.1:1"] {
+        let dir = tempdir();
+        let flags = server_flags(dir.path());
+        let flags = flags.iter().map(String::as_str);
+        let args: Vec<&str> = flags.chain(["--state-store", "hummock+s3://data"]).collect();
+        let variables = [("RW_S3_ENDPOINT", endpoint)];
+        let said = run_in(&variables, env!("CARGO_BIN_EXE_tidemark"), &args, "").await.refused();
+        assert!(said.contains("RW_S3_ENDPOINT names no server"), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ async fn a_second_server_on_the_same_store_is_refused_and_the_first_goes_on() {
     sql(&server, "CREATE TABLE t (a int)").await;
     let said = try_start(dir.path(), &[]).await.refused();
     assert!(said.contains("is in use by another process"), "{said}");
-    assert!(said.contains("HINT: Stop the other server"), "{said}");
+    assert!(said.contains("HINT: stop the server that uses it"), "{said}");
     sql(&server, "INSERT INTO t VALUES (1)").await;
     assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "1");
 }

@@ -18,7 +18,7 @@ use crate::frontend::planner::Planner;
 use crate::frontend::session::Session;
 use crate::frontend::system_catalog;
 use crate::meta::command::Role;
-use crate::meta::workers::{RUNNING, WorkerNode};
+use crate::meta::workers::WorkerNode;
 use crate::params::PARAMS;
 
 /// Rows of text under these headings; the first column is what a filter looks at.
@@ -74,7 +74,7 @@ impl Frontend {
             ("Id", number(&|node| node.id)),
             ("Addr", text(&|node| node.info.addr.clone())),
             ("Type", text(&|node| node.info.role.worker_type().to_owned())),
-            ("State", text(&|_| RUNNING.to_owned())),
+            ("State", text(&|node| node.state().to_owned())),
             ("Parallelism", number(&|node| node.info.parallelism)),
             ("Is Streaming", Arc::new(BooleanArray::from(vec![false; nodes.len()]))),
             (

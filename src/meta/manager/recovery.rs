@@ -72,9 +72,8 @@ impl OpenError {
             Self::OtherPlace { name, .. } => Some(format!(
                 "Start with the {name} the meta store was made for, or with another meta store."
             )),
-            Self::Store(StoreError::InUse { .. }) => {
-                Some("Stop the other server, or start with another --store-directory.".to_owned())
-            }
+            Self::Store(error) => error.hint(),
+            Self::Storage(error) | Self::Hummock(HummockError::Storage(error)) => error.hint(),
             Self::State(StateError::Format { .. }) => {
                 Some("Use a build that is at least as new as the one that wrote it.".to_owned())
             }
@@ -99,7 +98,6 @@ pub async fn open(
         prove(&state_store, &data_directory, new.allow_unfenced).await?;
     }
     let (state, mut lease, checkpointed) = if pairs.is_empty() {
-        check_no_snapshots(&params.backup_location()).await?;
         create(&*store, &state_store, &data_directory, params, &*clock).await?
     } else {
         recover(&*store, &pairs, &state_store, &data_directory).await?
@@ -206,6 +204,7 @@ async fn create(
 ) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
     let cluster_id = uuid::Uuid::new_v4().to_string();
     Lease::check_free(state_store, data_directory).await?;
+    check_no_snapshots(&params.backup_location()).await?;
     let epoch = Epoch::ZERO.next(clock.now_ms());
     let mut state = State::new(cluster_id, params, epoch);
     let public =

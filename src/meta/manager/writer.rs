@@ -295,7 +295,8 @@ impl Writer {
                     warn!(%error, "no more writes");
                 }
                 self.halt(error.to_string());
-                MetaError::new(ErrorKind::Deposed, error.to_string())
+                let deposed = MetaError::new(ErrorKind::Deposed, error.to_string());
+                MetaError { hint: error.hint(), ..deposed }
             }
             other => MetaError::storage(&other),
         }

@@ -81,6 +81,23 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The way out, where there is one to tell.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::InUse { .. } => {
+                "stop the server that uses it, or start with another --store-directory"
+            }
+            Self::Io { .. } => {
+                "see whether the meta store is there and answers, whether its disk has room, and whether \
+                 the credentials and certificates are right"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
 /// An ordered key-value store. Reads see every transaction that was acknowledged before them.
 #[async_trait]
 pub trait MetaStore: Send + Sync + fmt::Debug {

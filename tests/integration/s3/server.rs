@@ -50,6 +50,11 @@ impl S3 {
         self.url_with(SECRET, bucket)
     }
 
+    /// Sends a signal, by its name without `SIG`.
+    pub fn signal(&self, signal: &str) {
+        crate::harness::send_signal(self.child.id(), signal);
+    }
+
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.addr)
     }

@@ -9,7 +9,7 @@ use crate::frontend::system_catalog::cell::{Cell, Row};
 use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation};
 use crate::frontend::system_catalog::types::SystemType;
 use crate::meta::command::Role;
-use crate::meta::workers::{RUNNING, WorkerNode};
+use crate::meta::workers::WorkerNode;
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
     name: "rw_worker_nodes",
@@ -43,7 +43,7 @@ fn row(node: &WorkerNode) -> Row {
         Cell::from(host),
         Cell::from(port),
         Cell::from(info.role.worker_type()),
-        Cell::from(RUNNING),
+        Cell::from(node.state()),
         Cell::from(u64::from(info.parallelism)),
         Cell::from(false),
         Cell::from(info.role == Role::Frontend),
