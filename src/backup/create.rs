@@ -21,7 +21,7 @@ pub async fn create_snapshot(
     created_at: String,
     id: SnapshotId,
 ) -> Result<ManifestEntry, BackupError> {
-    let info = SnapshotInfo::of(state, id, remarks, created_at);
+    let info = describe(state, id, remarks, created_at).await;
     check_cluster(location, &info).await?;
     write_and_list(location, state, info).await
 }
@@ -36,7 +36,8 @@ pub async fn create_snapshot_with_copies(
     id: SnapshotId,
     data: &OpenLocation,
 ) -> Result<ManifestEntry, BackupError> {
-    let info = SnapshotInfo { copy_data: true, ..SnapshotInfo::of(state, id, remarks, created_at) };
+    let info = describe(state, id, remarks, created_at).await;
+    let info = SnapshotInfo { copy_data: true, ..info };
     check_cluster(location, &info).await?;
     let copies = location.copies();
     let plan = CopyPlan::new(&state.version, &Listing::of(&copies).await?, &copies.to_string())?;
@@ -45,6 +46,18 @@ pub async fn create_snapshot_with_copies(
     let listed = Listing::of(&copies).await?;
     verify::sizes(&state.version, &listed, Subset::ALL, &|_, _| {})?;
     write_and_list(location, state, info).await
+}
+
+/// Looks at every file, where nobody waits for it.
+async fn describe(
+    state: &State,
+    id: SnapshotId,
+    remarks: Option<String>,
+    created_at: String,
+) -> SnapshotInfo {
+    let state = state.clone();
+    let describe = move || SnapshotInfo::of(&state, id, remarks, created_at);
+    tokio::task::spawn_blocking(describe).await.expect("what is described is in memory")
 }
 
 async fn check_cluster(location: &OpenLocation, info: &SnapshotInfo) -> Result<(), BackupError> {

@@ -15,7 +15,7 @@ use tidemark::id::{ObjectId, SstId};
 use tidemark::meta::keys;
 use tidemark::meta::state::{NextIds, State, decode_value, json_pair, put};
 use tidemark::meta::store::{MetaStore as _, Operation, Pair, SqliteStore, Txn};
-use tidemark::storage::{Storage, StorageLocation, sha256_hex};
+use tidemark::storage::{Checksum, Storage, StorageLocation};
 use tidemark::{config, layout};
 
 use crate::{Fallible, meta_store};
@@ -89,7 +89,7 @@ fn table_name(n: u64) -> String {
 /// A table that gets files, with the columns that each has.
 struct Filled {
     id: ObjectId,
-    columns: Vec<SstColumn>,
+    columns: Arc<[SstColumn]>,
 }
 
 fn tables(state: &State) -> Fallible<Vec<Filled>> {
@@ -119,7 +119,6 @@ async fn version(pairs: &[Pair], storage: &Storage) -> Fallible<Version> {
 /// A file that holds the `nth` stretch of the keys of its table.
 fn file(id: SstId, table: &Filled, nth: u64, born: Epoch, newest: Epoch) -> FileEntry {
     let key = |id: u64| (id ^ 1 << 63).to_be_bytes();
-    let sha256 = sha256_hex(&id.0.to_le_bytes());
     let noise = id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     let sst = SstInfo {
         id,
@@ -127,8 +126,8 @@ fn file(id: SstId, table: &Filled, nth: u64, born: Epoch, newest: Epoch) -> File
         rows: ROWS,
         size_bytes: FILE_BYTES_MIN + noise % FILE_BYTES_SPREAD,
         row_group_rows: vec![ROWS_PER_GROUP; ROW_GROUPS],
-        sha256,
-        columns: table.columns.clone(),
+        sha256: Checksum::of(&id.0.to_le_bytes()),
+        columns: Arc::clone(&table.columns),
         keys: KeyRange::of(&key(nth * ROWS), &key((nth + 1) * ROWS - 1)),
         inline: None,
     };
