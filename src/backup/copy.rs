@@ -81,7 +81,7 @@ async fn copy_file(
     from: &OpenLocation,
     to: &OpenLocation,
 ) -> Result<(), BackupError> {
-    let expected = Expected { size_bytes: sst.size_bytes, sha256: &sst.sha256 };
+    let expected = Expected { size_bytes: sst.size_bytes, sha256: sst.sha256 };
     let source = layout::sst(&from.directory, sst.id);
     let target = layout::sst(&to.directory, sst.id);
     match from.storage.copy_to(&source, &to.storage, &target, expected).await {

@@ -24,9 +24,11 @@ pub struct NewSnapshot {
 }
 
 impl NewSnapshot {
-    fn info(&self, state: &State, copy_data: bool) -> SnapshotInfo {
-        let (remarks, created_at) = (self.remarks.clone(), self.created_at.clone());
-        SnapshotInfo { copy_data, ..SnapshotInfo::of(state, self.id, remarks, created_at) }
+    /// Looks at every file, where nobody waits for it.
+    async fn describe(&self, state: &State) -> SnapshotInfo {
+        let (new, state) = (self.clone(), state.clone());
+        let describe = move || SnapshotInfo::of(&state, new.id, new.remarks, new.created_at);
+        tokio::task::spawn_blocking(describe).await.expect("what is described is in memory")
     }
 }
 
@@ -37,7 +39,7 @@ pub async fn create_snapshot(
     state: &State,
     new: &NewSnapshot,
 ) -> Result<ManifestEntry, BackupError> {
-    let info = new.info(state, false);
+    let info = new.describe(state).await;
     check_cluster(location, &info).await?;
     write_and_list(location, state, info, &new.holder).await
 }
@@ -50,7 +52,7 @@ pub async fn create_snapshot_with_copies(
     new: &NewSnapshot,
     data: &OpenLocation,
 ) -> Result<ManifestEntry, BackupError> {
-    let info = new.info(state, true);
+    let info = SnapshotInfo { copy_data: true, ..new.describe(state).await };
     check_cluster(location, &info).await?;
     let copies = location.copies();
     let plan = CopyPlan::new(&state.version, &Listing::of(&copies).await?, &copies.to_string())?;

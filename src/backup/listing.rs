@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::{BackupError, OpenLocation};
@@ -35,18 +36,21 @@ impl Listing {
     pub async fn of(place: &OpenLocation) -> Result<Self, BackupError> {
         let directory = layout::directory(&place.directory);
         let mut listing = Self::default();
-        for object in place.storage.list(&directory).await? {
-            let (path, size_bytes) = (object.location, object.size);
-            if let Some(sst) = layout::parse_sst_in(&place.directory, &path) {
-                let modified_ms = object.last_modified.timestamp_millis();
-                let modified_ms = u64::try_from(modified_ms).unwrap_or_default();
-                listing.files.insert(sst, ListedFile { size_bytes, modified_ms });
-            } else if let Some(version_id) = layout::parse_checkpoint(&place.directory, &path) {
-                listing.checkpoints.push(ListedCheckpoint { version_id, path, size_bytes });
-            }
-        }
+        let see = |object: ObjectMeta| listing.add(&place.directory, object);
+        place.storage.for_each(&directory, see).await?;
         listing.checkpoints.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.version_id));
         Ok(listing)
+    }
+
+    fn add(&mut self, directory: &str, object: ObjectMeta) {
+        let (path, size_bytes) = (object.location, object.size);
+        if let Some(sst) = layout::parse_sst_in(directory, &path) {
+            let modified_ms = object.last_modified.timestamp_millis();
+            let modified_ms = u64::try_from(modified_ms).unwrap_or_default();
+            self.files.insert(sst, ListedFile { size_bytes, modified_ms });
+        } else if let Some(version_id) = layout::parse_checkpoint(directory, &path) {
+            self.checkpoints.push(ListedCheckpoint { version_id, path, size_bytes });
+        }
     }
 
     /// The numbers that the names of the objects use up.

@@ -19,7 +19,7 @@ use crate::layout;
 use crate::meta::state::{NextIds, State};
 use crate::params::{DATA_DIRECTORY, Params, STATE_STORE};
 use crate::storage::Storage;
-use crate::storage::checksum::sha256_hex;
+use crate::storage::checksum::Checksum;
 
 pub const CLUSTER_ID: &str = "5ac8f7e2-0000-4000-8000-000000000001";
 pub const DATA_DIR: &str = "hummock_001";
@@ -98,8 +98,8 @@ fn sst((id, rows, content): (u64, u32, &str)) -> Arc<SstInfo> {
         rows: u64::from(rows),
         size_bytes: content.len() as u64,
         row_group_rows: vec![rows],
-        sha256: sha256_hex(content.as_bytes()),
-        columns: vec![],
+        sha256: Checksum::of(content.as_bytes()),
+        columns: Arc::default(),
         keys: None,
         inline: None,
     })

@@ -83,6 +83,11 @@ impl ServerProcess {
         Ok(Self { child, stdin, log, sql_addr, meta_addr })
     }
 
+    /// The process's id, until it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// A new session.
     pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         let (client, connection) = tokio_postgres::Config::new()
@@ -155,7 +160,7 @@ pub async fn risectl(
 }
 
 /// `program` without the settings that this process's environment may hold, and not outliving it.
-fn command(program: &Path) -> Command {
+pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RW_") {

@@ -28,7 +28,7 @@ use super::HummockError;
 use super::sst::{INLINE_ROWS_MAX, InlineRows, KeyRange, Keys, SstInfo, SstWriter, file_columns};
 use crate::catalog::Table;
 use crate::id::{ObjectId, SstId};
-use crate::storage::Storage;
+use crate::storage::{Checksum, Storage};
 
 const ARRIVAL_COLUMN: &str = "\u{1}arrival";
 
@@ -190,10 +190,10 @@ async fn inline(
         rows: u64::from(count),
         size_bytes: rows.bytes().len() as u64,
         row_group_rows: vec![count],
-        sha256: crate::storage::sha256_hex(rows.bytes()),
+        sha256: Checksum::of(rows.bytes()),
         columns: file_columns(table),
         keys,
-        inline: Some(rows),
+        inline: Some(Box::new(rows)),
     }))
 }
 

@@ -60,7 +60,7 @@ impl MetaNode {
         // Everything acknowledged so far, up to now and not only up to the last write.
         let committed = self.manager.flush().await?;
         let state = self.manager.state();
-        let snapshot = covered_history(&state, committed.epoch);
+        let snapshot = covered_history(&state, committed.epoch).await?;
         let created_at = crate::epoch::rfc3339(self.manager.clock().now_ms());
         let BackupOptions { remarks, copy_data } = options;
         let holder = self.places.holder.clone();
@@ -179,13 +179,18 @@ impl MetaNode {
     }
 }
 
-/// What a snapshot taken at `epoch` holds: the history since the retention time before it.
-fn covered_history(state: &State, epoch: Epoch) -> State {
+/// What a snapshot taken at `epoch` holds: the history since the retention time before it. Much may
+/// have to be left out; nobody waits for it.
+async fn covered_history(state: &State, epoch: Epoch) -> Result<State, MetaError> {
     let since = epoch.minus_ms(state.params.retention_ms()).max(state.version.safe_epoch);
     let mut covered = state.clone();
-    covered.version = Arc::new(state.version.retain_since(since));
-    covered.catalog = Arc::new(state.catalog.retain_since(since));
-    covered
+    let cover = move || {
+        covered.version = Arc::new(covered.version.retain_since(since));
+        covered.catalog = Arc::new(covered.catalog.retain_since(since));
+        covered
+    };
+    let covered = tokio::task::spawn_blocking(cover).await;
+    covered.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))
 }
 
 fn default_value(spec: &'static ParamSpec, params: &Params) -> Result<String, ParamError> {

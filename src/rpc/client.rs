@@ -1,11 +1,14 @@
 //! The other roles' side of the RPC, and the replica of the metadata it feeds.
 
+use std::io::BufReader;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Response, Status};
 use tracing::warn;
@@ -22,8 +25,9 @@ use super::proto::{
 use super::service::MESSAGE_BYTES_MAX;
 use crate::backup::manifest::ManifestEntry;
 use crate::backup::verify::{self, Verified};
+use crate::hummock::HummockError;
 use crate::hummock::vacuum::{Holder, Plan};
-use crate::hummock::version::encoding;
+use crate::hummock::version::{Version, encoding};
 use crate::id::{ObjectId, SnapshotId, SstId};
 use crate::meta::command::{
     BackupOptions, CatalogCommand, ClaimedTask, Committed, Compaction, Pins, Write,
@@ -34,13 +38,13 @@ use crate::meta::maintenance::SnapshotUsage;
 use crate::meta::state::{Change, State};
 use crate::meta::store::Pair;
 use crate::meta::workers::{PinnedVersion, WorkerNode};
-use crate::storage::StorageLocation;
+use crate::storage::{ChunkReader, StorageLocation};
 
 /// What requests are addressed to; connections find the meta role by other means.
 const META_URI: &str = "http://meta";
 /// What may be on its way in each direction of a connection without a socket.
 const LOCAL_BUFFER_BYTES: usize = 256 << 10;
-/// How long to wait for the first metadata.
+/// How long the meta role may be silent before the first metadata is whole.
 const FIRST_STATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a silent connection is asked whether somebody is there, and how long that may take.
 const PING_PAUSE: Duration = Duration::from_secs(2);
@@ -330,19 +334,23 @@ impl MetaClient {
         &self,
         replica: &watch::Sender<Option<Arc<State>>>,
         followed: &(dyn Fn() + Send + Sync),
+        heard: &AtomicU64,
     ) -> Result<(), String> {
         let answer = self.grpc.clone().follow(WorkerRequest { worker: self.worker.clone() }).await;
         let mut stream = answer.map_err(|e| e.message().to_owned())?.into_inner();
         followed();
-        let (mut pairs, mut version) = (Vec::new(), Vec::new());
+        let (mut pairs, mut version) = (Vec::new(), None);
         let mut state: Option<Arc<State>> = None;
         while let Some(message) = stream.message().await.map_err(|e| e.message().to_owned())? {
+            heard.fetch_add(1, Ordering::Relaxed);
             match message.part {
                 Some(Part::Pairs(part)) => pairs = decode_pairs(&part)?,
-                Some(Part::Version(piece)) => version.extend_from_slice(&piece),
+                Some(Part::Version(piece)) => {
+                    version.get_or_insert_with(Arriving::start).add(piece).await;
+                }
                 Some(Part::Complete(_)) => {
-                    let bytes = std::mem::take(&mut version);
-                    let version = encoding::decode(bytes.as_slice()).map_err(|e| e.to_string())?;
+                    let whole = version.take().ok_or("the state came without its version")?;
+                    let version = whole.complete().await?;
                     let whole = State::decode(&pairs, version).map_err(|e| e.to_string())?;
                     state = Some(Arc::new(whole));
                 }
@@ -358,6 +366,30 @@ impl MetaClient {
             }
         }
         Err("the meta role closed the stream".to_owned())
+    }
+}
+
+/// A version that comes in pieces, and is decoded meanwhile.
+struct Arriving {
+    pieces: mpsc::Sender<Bytes>,
+    decoded: JoinHandle<Result<Version, HummockError>>,
+}
+
+impl Arriving {
+    fn start() -> Self {
+        let (pieces, reader) = ChunkReader::of_chunks();
+        let decode = move || encoding::decode(BufReader::new(reader));
+        Self { pieces, decoded: tokio::task::spawn_blocking(decode) }
+    }
+
+    async fn add(&mut self, piece: Vec<u8>) {
+        // A decoder that takes no more has failed, and says why when all is there.
+        drop(self.pieces.send(piece.into()).await);
+    }
+
+    async fn complete(self) -> Result<Version, String> {
+        drop(self.pieces);
+        self.decoded.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
     }
 }
 
@@ -405,13 +437,15 @@ impl Replica {
         let addr = client.addr.clone();
         let is_followed = Arc::new(AtomicBool::new(true));
         let known = Arc::clone(&is_followed);
+        let heard = Arc::new(AtomicU64::new(0));
+        let hearing = Arc::clone(&heard);
         let follower = tokio::spawn(async move {
             let taken_up = || {
                 known.store(true, Ordering::Relaxed);
                 followed();
             };
             loop {
-                if let Err(reason) = client.follow(&sender, &taken_up).await
+                if let Err(reason) = client.follow(&sender, &taken_up, &hearing).await
                     && known.swap(false, Ordering::Relaxed)
                 {
                     warn!(%reason, "lost the meta role; following it again");
@@ -419,9 +453,19 @@ impl Replica {
                 tokio::time::sleep(FOLLOW_PAUSE).await;
             }
         });
-        let first =
-            tokio::time::timeout(FIRST_STATE_TIMEOUT, state.wait_for(Option::is_some)).await;
-        if !first.is_ok_and(|state| state.is_ok()) {
+        let mut heard_before = 0;
+        let is_there = loop {
+            let first = state.wait_for(Option::is_some);
+            if let Ok(first) = tokio::time::timeout(FIRST_STATE_TIMEOUT, first).await {
+                break first.is_ok();
+            }
+            let heard = heard.load(Ordering::Relaxed);
+            if heard == heard_before {
+                break false;
+            }
+            heard_before = heard;
+        };
+        if !is_there {
             follower.abort();
             let reason = "it sent no metadata".to_owned();
             return Err(RpcError::Unreachable { addr, reason });

@@ -1,5 +1,6 @@
 //! The meta role's side of the RPC.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,8 +41,6 @@ const PING_PAUSE: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what is asked already may take when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
-/// Size of the pieces in which the version is sent.
-const PIECE_BYTES: usize = 1 << 20;
 
 /// A running RPC server.
 #[derive(Debug)]
@@ -85,11 +84,7 @@ impl Served {
 }
 
 /// Serves the meta role on a bound listener, and to clients in this process through `local`.
-pub fn serve(
-    listener: TcpListener,
-    local: &LocalMeta,
-    node: Arc<MetaNode>,
-) -> std::io::Result<Served> {
+pub fn serve(listener: TcpListener, local: &LocalMeta, node: Arc<MetaNode>) -> io::Result<Served> {
     let addr = listener.local_addr()?;
     let followers = CancellationToken::new();
     let service = MetaServer::new(Service { node, followers: followers.clone() })
@@ -97,7 +92,7 @@ pub fn serve(
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (connect, connections) = mpsc::channel(1);
     local.set(Some(connect));
-    let connections = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
+    let connections = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
     let local_server = tonic::transport::Server::builder().add_service(service.clone());
     let closed = followers.clone().cancelled_owned();
     let local_task = tokio::spawn(local_server.serve_with_incoming_shutdown(connections, closed));
@@ -134,10 +129,8 @@ impl Meta for Service {
             self.node.workers.register(&worker, state.version.id, state.next.sst, now_ms);
         }
         let sending = async move {
-            for part in bootstrap(&state)? {
-                to_follower.send(Ok(Followed { part: Some(part) })).await.ok()?;
-            }
-            drop(state);
+            let to = to_follower.clone();
+            tokio::task::spawn_blocking(move || send_whole(&state, to)).await.ok()??;
             loop {
                 let change = match changes.recv().await {
                     Ok(change) => change,
@@ -341,16 +334,40 @@ fn respond<T: serde::Serialize>(outcome: Result<T, MetaError>) -> Result<Respons
 }
 
 /// The messages that carry a whole state.
-fn bootstrap(state: &State) -> Option<Vec<Part>> {
+/// Sends the state, its version as it is encoded.
+fn send_whole(state: &State, to: ToFollower) -> Option<()> {
     let pairs: Vec<(String, Vec<u8>)> = state
         .encode_without_version()
         .into_iter()
         .map(|pair| (pair.key, pair.value.to_vec()))
         .collect();
-    let mut version = Vec::new();
-    encoding::encode(&state.version, &mut version).ok()?;
-    let mut parts = vec![Part::Pairs(serde_json::to_vec(&pairs).ok()?)];
-    parts.extend(version.chunks(PIECE_BYTES).map(|piece| Part::Version(piece.to_vec())));
-    parts.push(Part::Complete(true));
-    Some(parts)
+    let mut pieces = Pieces(to);
+    pieces.send(Part::Pairs(serde_json::to_vec(&pairs).ok()?)).ok()?;
+    encoding::encode(&state.version, &mut pieces).ok()?;
+    pieces.send(Part::Complete(true)).ok()
+}
+
+type ToFollower = mpsc::Sender<Result<Followed, Status>>;
+
+/// Sends what is written, a message for each write.
+struct Pieces(ToFollower);
+
+impl Pieces {
+    fn send(&self, part: Part) -> io::Result<()> {
+        let sent = self.0.blocking_send(Ok(Followed { part: Some(part) }));
+        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the follower is gone"))
+    }
+}
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !bytes.is_empty() {
+            self.send(Part::Version(bytes.to_vec()))?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -1,9 +1,92 @@
 //! SHA-256 as we write it down: lowercase hex.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
+
+/// A checksum that there are many of: written down in hex, and kept as the bytes it is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checksum(Option<[u8; 32]>);
+
+impl Checksum {
+    /// The checksum of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Some(Sha256::digest(bytes).into()))
+    }
+
+    /// Of these 64 digits, or of none where it is not known.
+    fn parse(hex: &str) -> Option<Self> {
+        if hex.is_empty() {
+            return Some(Self(None));
+        }
+        let digits: &[u8; 64] = hex.as_bytes().try_into().ok()?;
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = value_of(pair[0])? << 4 | value_of(pair[1])?;
+        }
+        Some(Self(Some(bytes)))
+    }
+}
+
+fn value_of(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+impl From<[u8; 32]> for Checksum {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(Some(bytes))
+    }
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |bytes| f.write_str(&hex(&bytes)))
+    }
+}
+
+impl fmt::Debug for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Checksum {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Some(bytes) = self.0 else { return to.serialize_str("") };
+        let mut digits = [0; 64];
+        for (two, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            two.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        to.serialize_str(str::from_utf8(&digits).expect("digits are text"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Checksum {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Hex;
+        impl de::Visitor<'_> for Hex {
+            type Value = Checksum;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a SHA-256 in lowercase hex")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Checksum, E> {
+                Checksum::parse(text)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        from.deserialize_str(Hex)
+    }
+}
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// The checksum of `bytes`, in hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
@@ -65,5 +148,23 @@ impl<W: Write> Write for Summed<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_written_in_hex_and_reads_back() {
+        for checksum in [Checksum::of(b"some bytes"), Checksum::default()] {
+            let text = serde_json::to_string(&checksum).unwrap();
+            assert_eq!(text, format!("\"{checksum}\""));
+            assert_eq!(serde_json::from_str::<Checksum>(&text).unwrap(), checksum);
+        }
+        assert_eq!(Checksum::of(b"some bytes").to_string(), sha256_hex(b"some bytes"));
+        for wrong in ["0".repeat(63), "0".repeat(65), "G".repeat(64), "é".repeat(32)] {
+            assert!(serde_json::from_str::<Checksum>(&format!("\"{wrong}\"")).is_err(), "{wrong}");
+        }
     }
 }

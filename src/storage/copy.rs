@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 
-use super::checksum::Summed;
+use super::checksum::{Checksum, Summed};
 use super::{Storage, StorageError};
 
 /// What is read at once.
@@ -13,10 +13,9 @@ const PIECE_BYTES: u64 = 4 << 20;
 
 /// What an object must be.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
+pub struct Expected {
     pub size_bytes: u64,
-    /// In hex.
-    pub sha256: &'a str,
+    pub sha256: Checksum,
 }
 
 impl Storage {
@@ -31,7 +30,7 @@ impl Storage {
         from: &Path,
         target: &Self,
         to: &Path,
-        expected: Expected<'_>,
+        expected: Expected,
     ) -> Result<(), StorageError> {
         // A file system's own copy is a link, which shares the fate of the file.
         if self.local.is_none() && self.url.is_same_place(&target.url) {
@@ -47,7 +46,7 @@ impl Storage {
             writer.write(piece).await?;
             start = end;
         }
-        match summed.finish().2 == expected.sha256 {
+        match summed.finish().2 == expected.sha256.to_string() {
             true => writer.finish().await,
             false => Err(StorageError::Mangled { path: self.name_of(from) }),
         }
@@ -57,7 +56,7 @@ impl Storage {
         &self,
         from: &Path,
         to: &Path,
-        expected: Expected<'_>,
+        expected: Expected,
     ) -> Result<(), StorageError> {
         self.check_writable(to)?;
         self.store.copy(from, to).await.map_err(|e| self.error("copy", from, e))?;

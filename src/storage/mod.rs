@@ -16,7 +16,7 @@ mod stream;
 mod writer;
 
 pub use cached::{CacheSettings, CachedStore, DiskCache};
-pub use checksum::{hex, sha256_hex};
+pub use checksum::{Checksum, hex, sha256_hex};
 pub use copy::Expected;
 pub use error::StorageError;
 pub use location::StorageLocation;
@@ -231,10 +231,27 @@ impl Storage {
 
     /// The objects under a directory, at any depth, in no order.
     pub async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, StorageError> {
-        let listed: Result<Vec<_>, _> = self.store.list(Some(prefix)).try_collect().await;
-        let mut objects = listed.map_err(|e| self.error("list", prefix, e))?;
-        objects.retain(|o| o.location.filename().is_some_and(|name| !name.starts_with('.')));
+        let mut objects = vec![];
+        self.for_each(prefix, |object| objects.push(object)).await?;
         Ok(objects)
+    }
+
+    /// Tells `see` of the objects under a directory, at any depth, in no order, one after another: there
+    /// may be too many to hold.
+    pub async fn for_each(
+        &self,
+        prefix: &Path,
+        mut see: impl FnMut(ObjectMeta),
+    ) -> Result<(), StorageError> {
+        let mut listed = self.store.list(Some(prefix));
+        while let Some(object) =
+            listed.try_next().await.map_err(|e| self.error("list", prefix, e))?
+        {
+            if object.location.filename().is_some_and(|name| !name.starts_with('.')) {
+                see(object);
+            }
+        }
+        Ok(())
     }
 
     /// Makes an object durable that was written through [`Storage::object_store`].

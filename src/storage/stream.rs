@@ -27,6 +27,14 @@ pub struct ChunkWriter {
     buffer: BytesMut,
 }
 
+impl ChunkReader {
+    /// A reader of the chunks that are sent.
+    pub fn of_chunks() -> (mpsc::Sender<Bytes>, Self) {
+        let (sender, chunks) = mpsc::channel(CHUNKS_WAITING_MAX);
+        (sender, Self { chunks, current: Bytes::new() })
+    }
+}
+
 impl Storage {
     /// Writes a new object from what `encode` writes on a thread of its own.
     ///
@@ -73,8 +81,7 @@ impl Storage {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (sender, chunks) = mpsc::channel(CHUNKS_WAITING_MAX);
-        let reader = ChunkReader { chunks, current: Bytes::new() };
+        let (sender, reader) = ChunkReader::of_chunks();
         let decoder = tokio::task::spawn_blocking(move || decode(reader));
         let mut start = range.start;
         while start < range.end {

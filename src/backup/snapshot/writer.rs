@@ -101,11 +101,30 @@ fn write_section<W: Write>(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<Section> {
     let offset = out.bytes();
-    let mut raw = Summed::new(zstd::Encoder::new(Summed::new(out), ZSTD_LEVEL)?);
+    let encoder = zstd::Encoder::new(Summed::new(out), ZSTD_LEVEL)?;
+    let mut raw = Counted { inner: encoder, bytes: 0 };
     write(&mut raw)?;
-    let (encoder, raw_bytes, _) = raw.finish();
-    let (_, stored_bytes, sha256) = encoder.finish()?.finish();
+    let (_, stored_bytes, sha256) = raw.inner.finish()?.finish();
+    let raw_bytes = raw.bytes;
     Ok(Section { name: name.to_owned(), offset, stored_bytes, raw_bytes, entries, sha256 })
+}
+
+/// Passes bytes on and counts them.
+struct Counted<W> {
+    inner: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 fn encode_pairs(pairs: &[&Pair], raw: &mut dyn Write) -> io::Result<()> {

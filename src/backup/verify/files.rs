@@ -90,7 +90,8 @@ async fn is_as_written(
     });
     let file = place.storage.name_of(&path);
     let found = read.await?.map_err(|error| BackupError::damaged(&file, error.to_string()))?;
-    Ok((found != sst.sha256).then(|| format!("{} (does not match its checksum)", sst.id)))
+    Ok((found != sst.sha256.to_string())
+        .then(|| format!("{} (does not match its checksum)", sst.id)))
 }
 
 fn report(missing: Vec<String>, damaged: Vec<String>) -> Result<(), BackupError> {

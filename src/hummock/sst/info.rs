@@ -1,10 +1,13 @@
 //! What the metadata says of a data file.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{InlineRows, KeyRange};
 use crate::id::{ColumnId, ObjectId, SstId};
+use crate::storage::Checksum;
 
 /// A Parquet file of one table. Never changes after it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,16 +18,16 @@ pub struct SstInfo {
     pub size_bytes: u64,
     /// Rows of each row group, in order: an access plan must know them before the file is opened.
     pub row_group_rows: Vec<u32>,
-    /// SHA-256 of the whole object, or of the inline bytes, in hex.
-    pub sha256: String,
-    /// The columns it holds, in file order.
-    pub columns: Vec<SstColumn>,
+    /// SHA-256 of the whole object, or of the inline bytes.
+    pub sha256: Checksum,
+    /// The columns it holds, in file order; files of one table share the list.
+    pub columns: Arc<[SstColumn]>,
     /// The least and the greatest primary key; `None` where they are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeyRange>,
     /// The rows themselves, where they are too few for an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inline: Option<InlineRows>,
+    pub inline: Option<Box<InlineRows>>,
 }
 
 impl SstInfo {

@@ -77,14 +77,13 @@ impl SstWriter {
         let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or_default();
         let object = self.parquet.into_inner();
         let size_bytes = object.bytes;
-        let sha256 = storage::hex(&object.hash.finalize());
         Ok(SstInfo {
             id: self.id,
             table_id: self.table_id,
             rows,
             size_bytes,
             row_group_rows,
-            sha256,
+            sha256: <[u8; 32]>::from(object.hash.finalize()).into(),
             columns: file_columns(&self.table),
             keys: self.keys.range(),
             inline: None,
@@ -93,7 +92,7 @@ impl SstWriter {
 }
 
 /// What the metadata says of the columns of a file written now.
-pub fn file_columns(table: &Table) -> Vec<SstColumn> {
+pub fn file_columns(table: &Table) -> Arc<[SstColumn]> {
     let columns = table.columns.iter();
     columns.map(|column| SstColumn { id: column.id, name: column.name.clone() }).collect()
 }

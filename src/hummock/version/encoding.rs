@@ -9,15 +9,19 @@
 //! reads `tests/fixtures/version-v1.jsonl`; `UPDATE_FIXTURES=1` writes it anew.
 
 use std::io::{self, BufRead, Write};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{FileEntry, Version};
 use crate::epoch::Epoch;
 use crate::hummock::HummockError;
+use crate::hummock::sst::SstColumn;
 use crate::id::VersionId;
 
 const FORMAT: u32 = 1;
+/// Lines are handed on when they have piled up to this.
+const LINES_BYTES: usize = 64 << 10;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -28,7 +32,7 @@ struct Header {
     files: usize,
 }
 
-/// Writes `version` to `out`.
+/// Writes `version` to `out`, in pieces of many lines.
 pub fn encode(version: &Version, mut out: impl Write) -> io::Result<()> {
     let header = Header {
         format: FORMAT,
@@ -37,8 +41,16 @@ pub fn encode(version: &Version, mut out: impl Write) -> io::Result<()> {
         max_committed_epoch: version.max_committed_epoch,
         files: version.file_count(),
     };
-    write_line(&mut out, &header)?;
-    version.all_files().try_for_each(|file| write_line(&mut out, &**file))
+    let mut lines = Vec::with_capacity(2 * LINES_BYTES);
+    push_line(&mut lines, &header)?;
+    for file in version.all_files() {
+        push_line(&mut lines, &**file)?;
+        if lines.len() >= LINES_BYTES {
+            out.write_all(&lines)?;
+            lines.clear();
+        }
+    }
+    out.write_all(&lines)
 }
 
 /// Reads a version and checks all that must hold of one.
@@ -53,7 +65,9 @@ pub fn decode(mut from: impl BufRead) -> Result<Version, HummockError> {
     let mut version = Version { id: header.id, ..Version::empty(header.safe_epoch) };
     version.max_committed_epoch = header.max_committed_epoch;
     let mut last = None;
-    while let Some(file) = read_line::<FileEntry>(&mut from, &mut line)? {
+    let mut columns = Arc::default();
+    while let Some(mut file) = read_line::<FileEntry>(&mut from, &mut line)? {
+        share_columns(&mut file, &mut columns);
         let place = Some((file.sst.table_id, file.sst.id));
         if place <= last {
             return Err(HummockError::Corrupt(format!("file {} is out of order", file.sst.id)));
@@ -69,9 +83,20 @@ pub fn decode(mut from: impl BufRead) -> Result<Version, HummockError> {
     Ok(version)
 }
 
-fn write_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, value)?;
-    out.write_all(b"\n")
+fn push_line(lines: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *lines, value)?;
+    lines.push(b'\n');
+    Ok(())
+}
+
+/// Files of a table mostly have the same columns: those that follow one another share one list.
+fn share_columns(file: &mut FileEntry, last: &mut Arc<[SstColumn]>) {
+    let sst = Arc::get_mut(&mut file.sst).expect("nobody else has what was just read");
+    if sst.columns == *last {
+        sst.columns = Arc::clone(last);
+    } else {
+        *last = Arc::clone(&sst.columns);
+    }
 }
 
 /// The value of the next line; `None` at the end.
@@ -91,8 +116,6 @@ fn read_line<T: serde::de::DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use datafusion::arrow::array::{
         ArrayRef, AsArray as _, Int64Array, RecordBatch, StringViewArray,
     };
@@ -100,10 +123,11 @@ mod tests {
 
     use super::*;
     use crate::epoch::Lifetime;
-    use crate::hummock::sst::{InlineRows, KeyRange, SstColumn, SstInfo};
+    use crate::hummock::sst::{InlineRows, KeyRange, SstInfo};
     use crate::hummock::version::Stamps;
     use crate::hummock::version::tests::churned;
     use crate::id::{ColumnId, ObjectId, SstId};
+    use crate::storage::Checksum;
 
     fn text_of(version: &Version) -> String {
         let mut bytes = Vec::new();
@@ -157,12 +181,12 @@ mod tests {
             rows: 2,
             size_bytes: rows.bytes().len() as u64,
             row_group_rows: vec![2],
-            sha256: crate::storage::sha256_hex(rows.bytes()),
+            sha256: Checksum::of(rows.bytes()),
             columns: [(1, "k"), (2, "v")]
                 .map(|(id, name)| SstColumn { id: ColumnId(id), name: name.to_owned() })
                 .into(),
             keys: KeyRange::of(&[0x80, 0, 1], &[0x80, 0, 2]),
-            inline: Some(rows),
+            inline: Some(Box::new(rows)),
         };
         let mut version = Version::empty(Epoch::from_u64(1 << 16));
         version.max_committed_epoch = Epoch::from_u64(5 << 16);

@@ -102,10 +102,16 @@ impl TableFiles {
         found
     }
 
-    fn by_id(&self) -> std::vec::IntoIter<&Arc<FileEntry>> {
-        let mut all: Vec<_> = self.open.values().chain(self.ended.values()).collect();
-        all.sort_by_key(|file| file.sst.id);
-        all.into_iter()
+    /// All files. The open ones are in order already, and may be many.
+    fn by_id(&self) -> impl Iterator<Item = &Arc<FileEntry>> {
+        let mut ended: Vec<_> = self.ended.values().collect();
+        ended.sort_unstable_by_key(|file| file.sst.id);
+        let (mut open, mut ended) = (self.open.values().peekable(), ended.into_iter().peekable());
+        std::iter::from_fn(move || match (open.peek(), ended.peek()) {
+            (Some(living), Some(dead)) if dead.sst.id < living.sst.id => ended.next(),
+            (Some(_), _) => open.next(),
+            (None, _) => ended.next(),
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::epoch::Epoch;
 
@@ -15,48 +15,71 @@ pub struct Stamp {
     pub positions: Arc<RoaringBitmap>,
 }
 
-/// The stamps of a file, in order of epoch; the positions of two never overlap.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Stamps {
+/// The stamps of a file, in order of epoch; the positions of two never overlap. Most files have none,
+/// and they are small for that.
+#[derive(Clone, Debug, Default)]
+pub struct Stamps(Option<Box<Set>>);
+
+/// The stamps of a file that has some.
+#[derive(Clone, Debug, Default)]
+struct Set {
     list: Vec<Stamp>,
     /// All positions, joined when first asked for: what the newest epochs see.
-    #[serde(skip)]
     joined: OnceLock<Arc<RoaringBitmap>>,
 }
 
 impl PartialEq for Stamps {
     fn eq(&self, other: &Self) -> bool {
-        self.list == other.list
+        self.list() == other.list()
+    }
+}
+
+impl Serialize for Stamps {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.list().serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stamps {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let list = Vec::<Stamp>::deserialize(from)?;
+        let has_some = !list.is_empty();
+        Ok(Self(has_some.then(|| Box::new(Set { list, joined: OnceLock::new() }))))
     }
 }
 
 impl Stamps {
+    fn list(&self) -> &[Stamp] {
+        self.0.as_ref().map_or(&[], |set| &set.list)
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.0.is_none()
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Stamp> {
-        self.list.iter()
+        self.list().iter()
     }
 
     /// Adds the newest.
     pub fn push(&mut self, stamp: Stamp) {
-        if let Some(mut joined) = self.joined.take() {
+        let set = self.0.get_or_insert_default();
+        if let Some(mut joined) = set.joined.take() {
             *Arc::make_mut(&mut joined) |= &*stamp.positions;
-            self.joined = OnceLock::from(joined);
+            set.joined = OnceLock::from(joined);
         }
-        self.list.push(stamp);
+        set.list.push(stamp);
     }
 
     /// Positions dead at `epoch`. `None` where there are none.
     pub fn dead_at(&self, epoch: Epoch) -> Option<Arc<RoaringBitmap>> {
-        let due = self.list.partition_point(|stamp| stamp.epoch <= epoch);
-        match &self.list[..due] {
+        let set = self.0.as_ref()?;
+        let due = set.list.partition_point(|stamp| stamp.epoch <= epoch);
+        match &set.list[..due] {
             [] => None,
             [only] => Some(Arc::clone(&only.positions)),
-            all if due == self.list.len() => {
-                Some(Arc::clone(self.joined.get_or_init(|| Arc::new(join(all)))))
+            all if due == set.list.len() => {
+                Some(Arc::clone(set.joined.get_or_init(|| Arc::new(join(all)))))
             }
             several => Some(Arc::new(join(several))),
         }
@@ -64,17 +87,18 @@ impl Stamps {
 
     /// Positions that died after `epoch`.
     pub fn died_since(&self, epoch: Epoch) -> RoaringBitmap {
-        join(&self.list[self.list.partition_point(|stamp| stamp.epoch <= epoch)..])
+        let list = self.list();
+        join(&list[list.partition_point(|stamp| stamp.epoch <= epoch)..])
     }
 
     /// How many rows died.
     pub fn rows(&self) -> u64 {
-        self.list.iter().map(|stamp| stamp.positions.len()).sum()
+        self.iter().map(|stamp| stamp.positions.len()).sum()
     }
 
     /// Whether one of these rows is dead by some stamp.
     pub fn meet(&self, positions: &RoaringBitmap) -> bool {
-        self.list.iter().any(|stamp| !stamp.positions.is_disjoint(positions))
+        self.iter().any(|stamp| !stamp.positions.is_disjoint(positions))
     }
 }
 

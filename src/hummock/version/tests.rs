@@ -5,6 +5,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use super::*;
+use crate::storage::Checksum;
 
 fn epoch(n: u64) -> Epoch {
     Epoch::from_u64(n << 16)
@@ -19,8 +20,8 @@ pub(crate) fn sst(id: u64, rows: u32) -> Arc<SstInfo> {
         rows: u64::from(rows),
         size_bytes: 100,
         row_group_rows: vec![rows],
-        sha256: String::new(),
-        columns: vec![],
+        sha256: Checksum::default(),
+        columns: Arc::default(),
         keys: None,
         inline: None,
     })

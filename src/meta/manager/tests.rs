@@ -16,6 +16,7 @@ use crate::meta::keys;
 use crate::meta::state::decode_value;
 use crate::meta::store::{MemoryStore, MetaStore};
 use crate::params::{self, Params};
+use crate::storage::Checksum;
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -108,8 +109,8 @@ impl Cluster {
             rows: u64::from(rows),
             size_bytes: 1,
             row_group_rows: vec![rows],
-            sha256: String::new(),
-            columns: vec![],
+            sha256: Checksum::default(),
+            columns: Arc::default(),
             keys: None,
             inline: None,
         })];

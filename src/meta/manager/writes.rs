@@ -155,6 +155,7 @@ mod tests {
     use crate::catalog::{Catalog, CatalogChange, Relation, RelationBody, Table};
     use crate::epoch::Lifetime;
     use crate::id::{ColumnId, VersionId};
+    use crate::storage::Checksum;
 
     const TABLE: ObjectId = ObjectId(7);
 
@@ -186,8 +187,8 @@ mod tests {
             rows: 10,
             size_bytes: 1,
             row_group_rows: vec![10],
-            sha256: String::new(),
-            columns: vec![],
+            sha256: Checksum::default(),
+            columns: Arc::default(),
             keys: None,
             inline: None,
         })

@@ -1,11 +1,12 @@
 //! The side-by-side benchmark: Tidemark beside other engines, in one run on one machine.
 //!
-//! `scripts/bench [tpch|churn|rows] [--scale 1] [--runs 3] [--json FILE]` starts a server in a process
+//! `scripts/bench [tpch|churn|rows|sizes] [--scale 1] [--runs 3] [--json FILE]` starts a server in a process
 //! of its own. `tpch`, the default, loads the tables through `COPY` and runs each of the 22 queries
 //! three ways: now, at a `QUERY_EPOCH`, and in plain DataFusion on the same files, taking turns, so that
 //! a busy machine slows all three alike; the best of the runs counts, and the results are compared. At
 //! the end `BACKUP` and restore are timed. `churn` scans tables that were changed a lot, `rows` writes
-//! and reads single rows, both beside PostgreSQL, DuckDB and delta-rs.
+//! and reads single rows, both beside PostgreSQL, DuckDB and delta-rs. `sizes` backs up and restores
+//! metadata of up to a million data files.
 
 mod churn;
 mod peers;
@@ -14,6 +15,9 @@ mod report;
 mod results;
 mod rows;
 mod served;
+mod sizes;
+mod synthetic;
+mod usage;
 
 use std::error::Error;
 use std::io::{self, Write as _};
@@ -42,6 +46,7 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 const QUERIES: usize = 22;
 const CHURN_ROWS: u64 = 2_000_000;
 const KEYED_ROWS: u64 = 10_000_000;
+const FILES: u64 = 1_000_000;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -52,6 +57,8 @@ enum Suite {
     Churn,
     /// Single rows
     Rows,
+    /// Backup and restore by the number of data files
+    Sizes,
 }
 
 /// Tidemark beside other engines.
@@ -63,6 +70,9 @@ struct Args {
     /// [default: 2000000 and 10000000]
     #[arg(long)]
     rows: Option<u64>,
+    /// The most data files of `sizes`
+    #[arg(long, default_value_t = FILES)]
+    files: u64,
     /// TPC-H scale factor
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
@@ -121,6 +131,9 @@ async fn run(args: &Args) -> Fallible<bool> {
             churn::run(rows, args.runs, &machine, scratch.path()).await
         }
         Suite::Rows => rows::run(args.rows.unwrap_or(KEYED_ROWS), &machine, scratch.path()).await,
+        Suite::Sizes => {
+            sizes::run(args.files, &machine, scratch.path(), args.json.as_deref()).await
+        }
     }
 }
 

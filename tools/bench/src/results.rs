@@ -44,7 +44,11 @@ impl Results {
     }
 
     pub fn first_cell(&self) -> Option<&str> {
-        self.0.first()?.first()?.as_deref()
+        self.cell(0, 0)
+    }
+
+    pub fn cell(&self, row: usize, column: usize) -> Option<&str> {
+        self.0.get(row)?.get(column)?.as_deref()
     }
 
     /// Whether the rows are the same; those that an `ORDER BY` leaves open may come in any order.
