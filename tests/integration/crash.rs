@@ -10,10 +10,12 @@ use std::path::Path;
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
+use crate::etcd_server::Etcd;
 use crate::harness::{
-    Server, files_below, meta_store, restore, restore_in, risectl, said, server_command, sql,
-    tempdir, try_start,
+    Server, files_below, meta_store, restore, restore_in, risectl, run_in, said, server_command,
+    sql, tempdir, try_start,
 };
+use crate::s3::server::S3;
 
 /// Nothing but the operation writes.
 const QUIET: [&str; 4] = ["--compaction", "false", "--vacuum-interval-sec", "0"];
@@ -22,9 +24,49 @@ const POINTS_MAX: u32 = 100;
 /// What `abort` ends a process with.
 const SIGABRT: i32 = 6;
 
+/// Where the cluster keeps what it has.
+enum Stores {
+    /// SQLite and files.
+    Embedded,
+    Remote {
+        etcd: Etcd,
+        s3: S3,
+    },
+}
+
+impl Stores {
+    fn remote(dir: &Path) -> Self {
+        Self::Remote { etcd: Etcd::start(&dir.join("etcd")), s3: S3::start(dir) }
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let Self::Remote { etcd, s3 } = self else { return vec![] };
+        let (state_store, backup) = (format!("hummock+{}", s3.url("data")), s3.url("backup"));
+        let flags = [
+            ("--meta-store-type", "etcd"),
+            ("--etcd-endpoints", &etcd.endpoint()),
+            ("--state-store", &state_store),
+            ("--backup-storage-url", &backup),
+        ];
+        flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()]).collect()
+    }
+
+    /// Lets another lead at once: the lease of one that died takes seconds to run out.
+    async fn forget_leader(&self) {
+        if let Self::Remote { etcd, .. } = self {
+            client_of(etcd).await.delete("tidemark/leader", None).await.unwrap();
+        }
+    }
+}
+
+async fn client_of(etcd: &Etcd) -> etcd_client::Client {
+    etcd_client::Client::connect([etcd.endpoint()], None).await.unwrap()
+}
+
 /// A directory with a server that may die at one point, and what was acknowledged there.
 struct Victim {
     dir: TempDir,
+    stores: Stores,
     server: Server,
     client: Client,
     /// Rows of `log` that were acknowledged.
@@ -36,9 +78,11 @@ struct Victim {
 }
 
 /// Starts a server that dies at a point, counted from when `armed` is there.
-async fn start(dir: &Path, point: u32) -> Server {
+async fn start(dir: &Path, stores: &Stores, point: u32) -> Server {
     drop(std::fs::remove_file(dir.join("armed")));
+    stores.forget_leader().await;
     let mut command = server_command(dir, &QUIET);
+    command.args(stores.flags());
     command.env("TIDEMARK_CRASH_AT", point.to_string());
     command.env("TIDEMARK_CRASH_ARMED_BY", dir.join("armed"));
     Server::spawn(command, dir).await
@@ -52,11 +96,20 @@ fn crashes_in(log: &str) -> Vec<String> {
 
 impl Victim {
     async fn start() -> Self {
+        Self::start_on(tempdir(), Stores::Embedded).await
+    }
+
+    async fn start_remote() -> Self {
         let dir = tempdir();
-        let server = start(dir.path(), 1).await;
+        let stores = Stores::remote(dir.path());
+        Self::start_on(dir, stores).await
+    }
+
+    async fn start_on(dir: TempDir, stores: Stores) -> Self {
+        let server = start(dir.path(), &stores, 1).await;
         let client = server.connect().await;
         client.batch_execute("CREATE TABLE log (n bigint)").await.unwrap();
-        Self { dir, server, client, rows: 0, snapshots: vec![], crashes: vec![] }
+        Self { dir, stores, server, client, rows: 0, snapshots: vec![], crashes: vec![] }
     }
 
     async fn number(&self, query: &str) -> i64 {
@@ -92,7 +145,7 @@ impl Victim {
 
     /// Starts the server again, to die at the point given, and checks what must hold after any crash.
     async fn restart(&mut self, point: u32) {
-        self.server = start(self.dir.path(), point).await;
+        self.server = start(self.dir.path(), &self.stores, point).await;
         self.client = self.server.connect().await;
         self.crashes = crashes_in(&self.server.log());
         let rows = "SELECT count(*) FROM log";
@@ -125,9 +178,8 @@ impl Victim {
     }
 }
 
-#[tokio::test]
-async fn a_backup_is_listed_and_whole_or_not_at_all() {
-    let mut victim = Victim::start().await;
+/// Dies at every write of `BACKUP`.
+async fn die_in_backups(victim: &mut Victim) {
     for point in 1..POINTS_MAX {
         victim.acknowledge_a_row().await;
         if victim.run("BACKUP").await {
@@ -141,6 +193,15 @@ async fn a_backup_is_listed_and_whole_or_not_at_all() {
         // It was listed, only nobody was told.
         victim.snapshots = ids;
     }
+    let ids = victim.ids().await;
+    let id = victim.back_up().await;
+    assert!(ids.iter().all(|old| *old < id), "{id} after {ids:?}");
+}
+
+#[tokio::test]
+async fn a_backup_is_listed_and_whole_or_not_at_all() {
+    let mut victim = Victim::start().await;
+    die_in_backups(&mut victim).await;
     victim.died_at(&[
         "before commit to",
         "after commit to",
@@ -150,14 +211,17 @@ async fn a_backup_is_listed_and_whole_or_not_at_all() {
         "before replace",
         "after replace",
     ]);
-    let ids = victim.ids().await;
-    let id = victim.back_up().await;
-    assert!(ids.iter().all(|old| *old < id), "{id} after {ids:?}");
 }
 
 #[tokio::test]
-async fn a_snapshot_is_deleted_or_whole() {
-    let mut victim = Victim::start().await;
+async fn a_backup_to_s3_is_listed_and_whole_or_not_at_all() {
+    let mut victim = Victim::start_remote().await;
+    die_in_backups(&mut victim).await;
+    victim.died_at(&["before commit", "after commit", "before put", "after put", "after replace"]);
+}
+
+/// Dies at every write of `DELETE META SNAPSHOTS`.
+async fn die_in_deletions(victim: &mut Victim) {
     let kept = victim.back_up().await;
     for point in 1..POINTS_MAX {
         victim.acknowledge_a_row().await;
@@ -179,8 +243,17 @@ async fn a_snapshot_is_deleted_or_whole() {
 }
 
 #[tokio::test]
-async fn a_parameter_has_its_old_value_or_its_new_one() {
-    let mut victim = Victim::start().await;
+async fn a_snapshot_is_deleted_or_whole() {
+    die_in_deletions(&mut Victim::start().await).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_on_s3_is_deleted_or_whole() {
+    die_in_deletions(&mut Victim::start_remote().await).await;
+}
+
+/// Dies at every write of `ALTER SYSTEM`.
+async fn die_in_changes(victim: &mut Victim) {
     let show = "SELECT setting::bigint FROM pg_settings WHERE name = 'time_travel_retention_ms'";
     let mut old = 600_000;
     for point in 1..POINTS_MAX {
@@ -195,7 +268,17 @@ async fn a_parameter_has_its_old_value_or_its_new_one() {
         assert!(now == old || now == new, "{now} is neither {old} nor {new}");
         old = now;
     }
-    victim.died_at(&["before commit to", "after commit to"]);
+    victim.died_at(&["before commit", "after commit"]);
+}
+
+#[tokio::test]
+async fn a_parameter_has_its_old_value_or_its_new_one() {
+    die_in_changes(&mut Victim::start().await).await;
+}
+
+#[tokio::test]
+async fn a_parameter_in_etcd_has_its_old_value_or_its_new_one() {
+    die_in_changes(&mut Victim::start_remote().await).await;
 }
 
 #[tokio::test]
@@ -286,6 +369,59 @@ async fn a_restore_happens_whole_or_can_be_run_again() {
         assert!(crashes.iter().any(|crash| crash.contains(point)), "{point}: {crashes:#?}");
     }
     assert!(meta_store(dir.path()).is_file());
+}
+
+#[tokio::test]
+async fn a_restore_from_s3_into_etcd_happens_whole_or_can_be_run_again() {
+    let dir = tempdir();
+    let stores = Stores::remote(dir.path());
+    let server = start(dir.path(), &stores, u32::MAX).await;
+    // Enough for a value of several parts, and for a journal.
+    let tables =
+        (0..160).map(|n| format!("CREATE TABLE t{n} (k int); INSERT INTO t{n} VALUES ({n});"));
+    sql(&server, &tables.collect::<String>()).await;
+    sql(&server, "BACKUP").await;
+    assert!(server.stop().await.success());
+    let Stores::Remote { etcd, s3 } = &stores else { unreachable!("they are remote") };
+    let (endpoint, data, backup) = (etcd.endpoint(), s3.url("data"), s3.url("backup"));
+    let flags = [
+        "meta",
+        "restore-meta",
+        "--meta-store-type",
+        "etcd",
+        "--etcd-endpoints",
+        &endpoint,
+        "--meta-snapshot-id",
+        "1",
+        "--backup-storage-url",
+        &backup,
+        "--hummock-storage-url",
+        &data,
+    ];
+    let program = env!("CARGO_BIN_EXE_risectl");
+    let mut crashes = vec![];
+    for point in 1..POINTS_MAX {
+        let everything = Some(etcd_client::DeleteOptions::new().with_prefix());
+        client_of(etcd).await.delete("tidemark/", everything).await.unwrap();
+        let at = point.to_string();
+        let died = run_in(&[("TIDEMARK_CRASH_AT", &at)], program, &flags, "").await;
+        if died.code == Some(0) {
+            break;
+        }
+        assert_eq!(died.code, None, "{}", died.stderr);
+        crashes.extend(crashes_in(&died.stderr));
+        let again = run_in(&[], program, &flags, "").await;
+        match again.code {
+            Some(0) => {}
+            _ => assert!(again.refused().contains("is not empty"), "{:?}", crashes.last()),
+        }
+        let server = start(dir.path(), &stores, u32::MAX).await;
+        assert_eq!(sql(&server, "SELECT (SELECT k FROM t7) + (SELECT k FROM t159)").await, "166");
+        assert!(server.stop().await.success());
+    }
+    for point in ["before put", "after put", "before commit", "after commit"] {
+        assert!(crashes.iter().any(|crash| crash.contains(point)), "{point}: {crashes:#?}");
+    }
 }
 
 #[tokio::test]

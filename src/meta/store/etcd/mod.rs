@@ -49,6 +49,7 @@ use self::keys::{
 };
 use self::leadership::Leadership;
 use super::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
+use crate::crash_point;
 
 /// Pairs of one page of a listing.
 const PAGE_PAIRS: i64 = 1000;
@@ -130,7 +131,10 @@ impl EtcdStore {
 
     async fn txn(&self, action: &'static str, txn: EtcdTxn) -> Result<TxnResponse, CallError> {
         let mut kv = self.kv.clone();
-        call(&self.name, action, kv.txn(txn)).await
+        let point = crash_point::begin(action, &self.name);
+        let answer = call(&self.name, action, kv.txn(txn)).await?;
+        point.end();
+        Ok(answer)
     }
 
     /// Asks what changes nothing, and so asks again where one member of etcd does not answer.
@@ -272,7 +276,9 @@ impl EtcdStore {
         for part in bytes.chunks(journal::PART_BYTES) {
             let mut kv = self.kv.clone();
             let put = kv.put(part_key(&name, count), part, None);
+            let point = crash_point::begin("write a part in", &self.name);
             call(&self.name, "write a value", put).await.map_err(CallError::into_store)?;
+            point.end();
             count += 1;
         }
         Ok(Parts { name, count })
