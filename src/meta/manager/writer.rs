@@ -259,7 +259,7 @@ impl Writer {
         match self.store.get(&proof.key).await {
             Ok(Some(found)) if found == proof.value => Ok(()),
             Ok(Some(found)) if proof.key != keys::REVISION || found == value => {
-                Err(MetaError::storage(&failure))
+                Err(MetaError { hint: failure.hint(), ..MetaError::storage(&failure) })
             }
             outcome => {
                 error!(?outcome, "the outcome of a commit is not known; no more writes");
@@ -298,7 +298,7 @@ impl Writer {
                 let deposed = MetaError::new(ErrorKind::Deposed, error.to_string());
                 MetaError { hint: error.hint(), ..deposed }
             }
-            other => MetaError::storage(&other),
+            other => MetaError { hint: other.hint(), ..MetaError::storage(&other) },
         }
     }
 
