@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, broadcast};
 
 use super::command::{Pins, SnapshotKey, WorkerInfo};
 use super::compaction::Claims;
 use super::error::{ErrorKind, MetaError};
 use super::maintenance::{KnownSnapshots, MaintenanceSettings};
 use super::manager::Manager;
+use super::state::{Change, State};
 use super::workers::{WorkerNode, Workers};
 use crate::hummock::SstIdPool;
 use crate::hummock::compaction::Executor;
@@ -59,6 +60,16 @@ impl MetaNode {
             compacting: Mutex::new(()),
             pinning: Mutex::new(()),
         })
+    }
+
+    /// The newest state and every change after it, for a worker, if it has a name.
+    pub fn follow(&self, worker: &str) -> (Arc<State>, broadcast::Receiver<Arc<Change>>) {
+        let (state, changes) = self.manager.follow();
+        if !worker.is_empty() {
+            let now_ms = self.manager.clock().now_ms();
+            self.workers.register(worker, state.version.id, state.next.sst, now_ms);
+        }
+        (state, changes)
     }
 
     /// The processes of the cluster, this one first.
