@@ -1,6 +1,6 @@
 //! What lies in a data directory. One listing answers every question about it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -13,7 +13,7 @@ use crate::layout;
 /// The data files and checkpoints of a directory, as they were when it was listed.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    pub files: HashMap<SstId, ListedFile>,
+    pub files: BTreeMap<SstId, ListedFile>,
     /// The newest version first.
     pub checkpoints: Vec<ListedCheckpoint>,
 }
@@ -55,7 +55,7 @@ impl Listing {
 
     /// The numbers that the names of the objects use up.
     pub fn reserved(&self) -> Reserved {
-        let sst = self.files.keys().map(|id| SstId(id.0.saturating_add(1))).max();
+        let sst = self.files.last_key_value().map(|(id, _)| SstId(id.0.saturating_add(1)));
         let version = self.checkpoints.first().map(|checkpoint| checkpoint.version_id);
         Reserved {
             sst: sst.unwrap_or_default(),

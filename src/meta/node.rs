@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use futures::future::join_all;
+use tokio::sync::{Mutex, broadcast};
 
-use super::command::{Pins, SnapshotKey, WorkerInfo};
+use super::command::{Committed, Pins, SnapshotKey, WorkerInfo, Write};
 use super::compaction::Claims;
 use super::error::{ErrorKind, MetaError};
 use super::maintenance::{KnownSnapshots, MaintenanceSettings};
 use super::manager::Manager;
 use super::places::Places;
+use super::state::{Change, State};
 use super::workers::{WorkerNode, Workers};
 use crate::hummock::SstIdPool;
 use crate::hummock::compaction::Executor;
@@ -62,6 +64,32 @@ impl MetaNode {
             compacting: Mutex::new(()),
             pinning: Mutex::new(()),
         })
+    }
+
+    /// The newest state and every change after it, for a worker, if it has a name.
+    pub fn follow(&self, worker: &str) -> (Arc<State>, broadcast::Receiver<Arc<Change>>) {
+        let (state, changes) = self.manager.follow();
+        if !worker.is_empty() {
+            let now_ms = self.manager.clock().now_ms();
+            self.workers.register(worker, state.version.id, state.next.sst, now_ms);
+        }
+        (state, changes)
+    }
+
+    /// Commits staged writes of a worker, each for itself; the outcomes come in their order.
+    pub async fn write_all(
+        &self,
+        worker: &str,
+        writes: Vec<Write>,
+    ) -> Vec<Result<Committed, MetaError>> {
+        let now_ms = self.manager.clock().now_ms();
+        let commits = writes.into_iter().map(|write| async {
+            let born = write.tables.iter().flat_map(|table| &table.born);
+            self.workers.check_staged(worker, born.map(|sst| sst.id), now_ms)?;
+            self.manager.write(write).await
+        });
+        // All of them are asked for before the first is waited for: they share a commit.
+        join_all(commits).await
     }
 
     /// The processes of the cluster, this one first.

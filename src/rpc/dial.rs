@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::meta::MetaNode;
 
 /// How long one server may take to answer a call.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -23,7 +26,16 @@ pub struct Dial {
 
 /// The meta role of this process, while it has it.
 #[derive(Clone, Debug, Default)]
-pub struct LocalMeta(Arc<Mutex<Option<mpsc::Sender<DuplexStream>>>>);
+pub struct LocalMeta(Arc<Mutex<Option<Present>>>);
+
+/// The meta role, as long as this process has it.
+#[derive(Clone, Debug)]
+pub(super) struct Present {
+    pub connections: mpsc::Sender<DuplexStream>,
+    pub node: Arc<MetaNode>,
+    /// Sends followers away.
+    pub leaving: CancellationToken,
+}
 
 /// No connection was made, and so nothing was asked.
 #[derive(Debug)]
@@ -74,17 +86,20 @@ async fn connect_to(addr: &str) -> io::Result<TcpStream> {
 }
 
 impl LocalMeta {
-    pub(super) fn set(&self, server: Option<mpsc::Sender<DuplexStream>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = server;
+    pub(super) fn set(&self, present: Option<Present>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = present;
+    }
+
+    pub(super) fn present(&self) -> Option<Present> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A connection without a socket.
     pub(super) async fn connect(&self, buffer_bytes: usize) -> Result<DuplexStream, NotConnected> {
         let away = |_| NotConnected(io::Error::other("it is not in this process at present"));
-        let server = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let server = server.ok_or(()).map_err(away)?;
+        let present = self.present().ok_or(()).map_err(away)?;
         let (near, far) = tokio::io::duplex(buffer_bytes);
-        server.send(far).await.map_err(|_| away(()))?;
+        present.connections.send(far).await.map_err(|_| away(()))?;
         Ok(near)
     }
 }

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -17,7 +16,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::convert::{from_json, to_json, to_status};
-use super::dial::LocalMeta;
+use super::dial::{LocalMeta, Present};
 use super::proto::followed::Part;
 use super::proto::meta_server::{Meta, MetaServer};
 use super::proto::{
@@ -87,15 +86,16 @@ impl Served {
 pub fn serve(listener: TcpListener, local: &LocalMeta, node: Arc<MetaNode>) -> io::Result<Served> {
     let addr = listener.local_addr()?;
     let followers = CancellationToken::new();
+    let (connections, connected) = mpsc::channel(1);
+    let leaving = followers.clone();
+    local.set(Some(Present { connections, node: Arc::clone(&node), leaving }));
     let service = MetaServer::new(Service { node, followers: followers.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let (connect, connections) = mpsc::channel(1);
-    local.set(Some(connect));
-    let connections = ReceiverStream::new(connections).map(Ok::<_, io::Error>);
+    let connected = ReceiverStream::new(connected).map(Ok::<_, io::Error>);
     let local_server = tonic::transport::Server::builder().add_service(service.clone());
     let closed = followers.clone().cancelled_owned();
-    let local_task = tokio::spawn(local_server.serve_with_incoming_shutdown(connections, closed));
+    let local_task = tokio::spawn(local_server.serve_with_incoming_shutdown(connected, closed));
     let server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(PING_PAUSE))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
@@ -122,12 +122,7 @@ impl Meta for Service {
         request: Request<WorkerRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
         let (to_follower, stream) = mpsc::channel(64);
-        let (state, mut changes) = self.node.manager.follow();
-        let worker = request.into_inner().worker;
-        if !worker.is_empty() {
-            let now_ms = self.node.manager.clock().now_ms();
-            self.node.workers.register(&worker, state.version.id, state.next.sst, now_ms);
-        }
+        let (state, mut changes) = self.node.follow(&request.into_inner().worker);
         let sending = async move {
             let to = to_follower.clone();
             tokio::task::spawn_blocking(move || send_whole(&state, to)).await.ok()??;
@@ -147,13 +142,7 @@ impl Meta for Service {
     async fn write(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
         let Json { json, worker } = request.into_inner();
         let writes: Vec<Write> = from_json(&json)?;
-        let commits = writes.into_iter().map(|write| async {
-            let born = write.tables.iter().flat_map(|table| &table.born);
-            self.check_staged(&worker, born.map(|sst| sst.id))?;
-            self.node.manager.write(write).await
-        });
-        // All of them are asked for before the first is waited for: they share a commit.
-        respond(Ok(join_all(commits).await))
+        respond(Ok(self.node.write_all(&worker, writes).await))
     }
 
     async fn change_catalog(&self, request: Request<Json>) -> Result<Response<Json>, Status> {

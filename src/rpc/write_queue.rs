@@ -69,7 +69,7 @@ async fn hand_on(client: MetaClient, mut waiting: mpsc::Receiver<Waiting>) {
         if writes.is_empty() {
             continue;
         }
-        let outcomes = match client.write_all(&writes).await {
+        let outcomes = match client.write_all(writes).await {
             Ok(outcomes) => outcomes.into_iter().map(|o| o.map_err(RpcError::from)).collect(),
             Err(error) => vec![Err(error); waiting.len()],
         };

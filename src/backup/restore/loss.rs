@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use roaring::RoaringTreemap;
 use serde::Serialize;
 
 use super::show;
@@ -13,7 +14,7 @@ use crate::backup::{BackupError, OpenLocation};
 use crate::epoch::{Epoch, rfc3339};
 use crate::hummock::checkpoint;
 use crate::hummock::version::Version;
-use crate::id::{ObjectId, SstId};
+use crate::id::ObjectId;
 use crate::meta::state::State;
 
 /// Checkpoints that are tried, the newest first.
@@ -169,9 +170,8 @@ fn tables(
 }
 
 fn unnamed_files(version: &Version, listed: &Listing) -> UnnamedFiles {
-    let named: std::collections::HashSet<SstId> =
-        objects_of(version).map(|file| file.sst.id).collect();
-    let unnamed = listed.files.iter().filter(|(sst, _)| !named.contains(sst));
+    let named: RoaringTreemap = objects_of(version).map(|file| file.sst.id.0).collect();
+    let unnamed = listed.files.iter().filter(|(sst, _)| !named.contains(sst.0));
     let mut found = UnnamedFiles::default();
     let mut last_ms = 0;
     for (_, file) in unnamed {

@@ -32,11 +32,11 @@ pub fn sizes(
     subset: Subset,
     progress: Progress<'_>,
 ) -> Result<(), BackupError> {
-    let files = chosen(version, subset);
-    let total = files.len() as u64;
+    let files = || objects_of(version).filter(|file| subset.holds(file.sst.id));
+    let total = files().count() as u64;
     let (mut missing, mut damaged) = (vec![], vec![]);
-    for (done, sst) in (1..).zip(&files) {
-        let SstInfo { id, size_bytes, .. } = &**sst;
+    for (done, file) in (1..).zip(files()) {
+        let SstInfo { id, size_bytes, .. } = &*file.sst;
         match listed.files.get(id) {
             None => missing.push(id.to_string()),
             Some(found) if found.size_bytes != *size_bytes => {

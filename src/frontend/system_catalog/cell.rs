@@ -159,8 +159,8 @@ impl From<String> for Cell {
     }
 }
 
-impl From<&bytes::Bytes> for Cell {
-    fn from(value: &bytes::Bytes) -> Self {
+impl From<&[u8]> for Cell {
+    fn from(value: &[u8]) -> Self {
         Self::Bytes(value.to_vec())
     }
 }

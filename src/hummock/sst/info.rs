@@ -32,14 +32,14 @@ pub struct SstInfo {
 
 impl SstInfo {
     /// The key of all its rows, where it is known that they have but one.
-    pub fn only_key(&self) -> Option<&Bytes> {
-        self.keys.as_ref().filter(|range| range.min == range.max).map(|range| &range.min)
+    pub fn only_key(&self) -> Option<&[u8]> {
+        self.keys.as_ref().filter(|range| range.min() == range.max()).map(KeyRange::min)
     }
 
     /// Whether one of `keys`, which are sorted, may be in it.
     pub fn may_hold_any(&self, keys: &[Bytes]) -> bool {
         self.keys.as_ref().is_none_or(|range| {
-            let first = keys.partition_point(|key| *key < range.min);
+            let first = keys.partition_point(|key| **key < *range.min());
             keys.get(first).is_some_and(|key| range.may_hold(key))
         })
     }

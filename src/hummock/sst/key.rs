@@ -12,7 +12,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
@@ -25,30 +24,66 @@ use crate::catalog::Table;
 /// Bytes kept of an end of a range: a longer key is cut, and the range a little too wide.
 const END_BYTES_MAX: usize = 48;
 
-/// Keys from `min` to `max`, both included.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Keys from `min` to `max`, both included. There are many: the two lie together.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRange {
-    #[serde(serialize_with = "to_base64", deserialize_with = "of_base64")]
-    pub min: Bytes,
-    #[serde(serialize_with = "to_base64", deserialize_with = "of_base64")]
-    pub max: Bytes,
+    ends: Box<[u8]>,
+    /// Where `min` ends and `max` begins.
+    middle: usize,
 }
 
 impl KeyRange {
     /// The range from `min` to `max`, whatever their length.
     pub fn of(min: &[u8], max: &[u8]) -> Option<Self> {
-        let min = Bytes::copy_from_slice(&min[..min.len().min(END_BYTES_MAX)]);
-        let max = if max.len() <= END_BYTES_MAX { max.to_vec() } else { cut_upwards(max)? };
-        Some(Self { min, max: max.into() })
+        let min = &min[..min.len().min(END_BYTES_MAX)];
+        if max.len() <= END_BYTES_MAX {
+            return Some(Self::exactly(min, max));
+        }
+        Some(Self::exactly(min, &cut_upwards(max)?))
+    }
+
+    fn exactly(min: &[u8], max: &[u8]) -> Self {
+        Self { ends: [min, max].concat().into(), middle: min.len() }
+    }
+
+    pub fn min(&self) -> &[u8] {
+        &self.ends[..self.middle]
+    }
+
+    pub fn max(&self) -> &[u8] {
+        &self.ends[self.middle..]
     }
 
     /// Whether some key may be in both ranges.
     pub fn meets(&self, other: &Self) -> bool {
-        self.min <= other.max && other.min <= self.max
+        self.min() <= other.max() && other.min() <= self.max()
     }
 
     pub fn may_hold(&self, key: &[u8]) -> bool {
-        *self.min <= *key && *key <= *self.max
+        self.min() <= key && key <= self.max()
+    }
+}
+
+/// How a range is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "KeyRange")]
+struct Ends {
+    min: String,
+    max: String,
+}
+
+impl Serialize for KeyRange {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let [min, max] = [self.min(), self.max()].map(|end| STANDARD_NO_PAD.encode(end));
+        Ends { min, max }.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyRange {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Ends { min, max } = Ends::deserialize(from)?;
+        let decode = |end| STANDARD_NO_PAD.decode(end).map_err(de::Error::custom);
+        Ok(Self::exactly(&decode(min)?, &decode(max)?))
     }
 }
 
@@ -181,15 +216,6 @@ fn float_bytes(number: f64) -> [u8; 8] {
     let bits = number.to_bits();
     let sorted = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
     sorted.to_be_bytes()
-}
-
-fn to_base64<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&STANDARD_NO_PAD.encode(bytes))
-}
-
-fn of_base64<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
-    let text = String::deserialize(from)?;
-    STANDARD_NO_PAD.decode(text).map(Bytes::from).map_err(de::Error::custom)
 }
 
 #[cfg(test)]

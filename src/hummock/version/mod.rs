@@ -54,7 +54,9 @@ struct TableFiles {
 impl TableFiles {
     fn insert_open(&mut self, file: Arc<FileEntry>) {
         match file.sst.only_key() {
-            Some(key) => drop(self.points.insert((key.clone(), file.sst.id))),
+            Some(key) => {
+                drop(self.points.insert((Bytes::copy_from_slice(key), file.sst.id)));
+            }
             None => drop(self.spans.insert(file.sst.id)),
         }
         self.open.insert(file.sst.id, file);
@@ -63,7 +65,7 @@ impl TableFiles {
     fn remove_open(&mut self, sst: SstId) -> Option<Arc<FileEntry>> {
         let file = self.open.remove(&sst)?;
         match file.sst.only_key() {
-            Some(key) => drop(self.points.remove(&(key.clone(), sst))),
+            Some(key) => drop(self.points.remove(&(Bytes::copy_from_slice(key), sst))),
             None => drop(self.spans.remove(&sst)),
         }
         Some(file)

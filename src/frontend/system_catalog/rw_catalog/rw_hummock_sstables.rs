@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::frontend::system_catalog::SystemContext;
 use crate::frontend::system_catalog::relation::{SystemRelation, relation};
+use crate::hummock::sst::KeyRange;
 use crate::hummock::version::FileEntry;
 use crate::{layout, params};
 
@@ -24,8 +25,8 @@ pub(super) const RELATION: SystemRelation = relation!(
         rows: Int8 = listed.file.sst.rows,
         dead_rows: Int8 = listed.file.stamps.rows(),
         size_bytes: Int8 = listed.file.sst.size_bytes,
-        key_range_left: Bytea = listed.file.sst.keys.as_ref().map(|keys| &keys.min),
-        key_range_right: Bytea = listed.file.sst.keys.as_ref().map(|keys| &keys.max),
+        key_range_left: Bytea = listed.file.sst.keys.as_ref().map(KeyRange::min),
+        key_range_right: Bytea = listed.file.sst.keys.as_ref().map(KeyRange::max),
     }
 );
 
