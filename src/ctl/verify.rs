@@ -6,7 +6,7 @@ use clap::Args;
 use super::meta::Cluster;
 use super::output::{Table, progress_bar, show};
 use super::{CtlError, say};
-use crate::backup::verify::{self, Check, Level, Subset, Verdict, Verified};
+use crate::backup::verify::{self, Check, DataAt, Level, Subset, Verdict, Verified};
 use crate::backup::{BackupError, OpenLocation};
 use crate::config;
 use crate::epoch::{Clock as _, SystemClock, rfc3339};
@@ -94,7 +94,8 @@ async fn offline(args: &VerifyArgs, url: &str) -> Result<Vec<Verified>, CtlError
     let progress = |done, total| show(&bar, done, total);
     let looked = async {
         let location = OpenLocation::open_existing(&place)?;
-        verify::verify(&location, &args.request(), data.as_ref(), now, &progress).await
+        let data = data.as_ref().map_or(DataAt::Named, DataAt::Place);
+        verify::verify(&location, &args.request(), data, now, &progress).await
     };
     let looked = looked.await;
     bar.finish_and_clear();

@@ -10,7 +10,7 @@ use super::command::{BackupOptions, Committed};
 use super::error::{ErrorKind, MetaError};
 use super::places::open_new;
 use super::state::State;
-use crate::backup::verify::{self, Verified};
+use crate::backup::verify::{self, DataAt, Verified};
 use crate::backup::{self, BackupError, ManifestEntry, NewSnapshot, OpenLocation};
 use crate::epoch::Epoch;
 use crate::id::SnapshotId;
@@ -95,7 +95,8 @@ impl MetaNode {
         }
         let data = state.params.data_location();
         let now = || crate::epoch::rfc3339(self.manager.clock().now_ms());
-        let verified = verify::verify(&location, request, Some(&data), now, &|_, _| {}).await;
+        let data = DataAt::PlaceOrNamed(&data);
+        let verified = verify::verify(&location, request, data, now, &|_, _| {}).await;
         verified.map_err(|e| backup_error(&e))
     }
 

@@ -63,6 +63,16 @@ pub struct Request {
     pub check: Check,
 }
 
+/// Where the data files are looked for; in the copies too, where there are some.
+#[derive(Clone, Copy, Debug)]
+pub enum DataAt<'a> {
+    /// In the place the snapshot names, where it has no copies.
+    Named,
+    Place(&'a StorageLocation),
+    /// In the place that the snapshot names, if they are not in this one: it can be restored then.
+    PlaceOrNamed(&'a StorageLocation),
+}
+
 /// A snapshot that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
@@ -220,7 +230,7 @@ impl From<BackupError> for Trouble {
 pub async fn verify(
     location: &OpenLocation,
     request: &Request,
-    data: Option<&StorageLocation>,
+    data: DataAt<'_>,
     now: impl Fn() -> String,
     progress: Progress<'_>,
 ) -> Result<Vec<Verified>, BackupError> {
@@ -239,9 +249,7 @@ pub async fn verify(
     Ok(verified)
 }
 
-/// Checks a listed snapshot and writes down in the manifest what came of it. The data files are looked
-/// for in `data`, and where there are copies there too; without `data` in the copies or, where there
-/// are none, in the place the snapshot names.
+/// Checks a listed snapshot and writes down in the manifest what came of it.
 ///
 /// # Errors
 /// [`BackupError::NotFound`] when it is not listed, and what keeps the manifest from being read.
@@ -249,7 +257,7 @@ async fn verify_snapshot(
     location: &OpenLocation,
     id: SnapshotId,
     check: Check,
-    data: Option<&StorageLocation>,
+    data: DataAt<'_>,
     verified_at: String,
     progress: Progress<'_>,
 ) -> Result<Verification, BackupError> {
@@ -278,7 +286,7 @@ async fn examine(
     location: &OpenLocation,
     entry: &ManifestEntry,
     check: Check,
-    data: Option<&StorageLocation>,
+    data: DataAt<'_>,
     progress: Progress<'_>,
 ) -> Result<(), Trouble> {
     if check.level == Level::List {
@@ -288,14 +296,39 @@ async fn examine(
     if check.level == Level::Meta {
         return Ok(());
     }
-    for place in places(location, entry, &state, data) {
-        // A place that is not there says nothing of the files that should be in it.
-        let place = OpenLocation::open_existing(&place).map_err(Trouble::Unable)?;
-        let listed = Listing::of(&place).await?;
-        sizes(&state.version, &listed, check.subset, progress)?;
-        if check.level == Level::Checksum {
-            checksums(&state.version, &place, check.subset, progress).await?;
-        }
+    let named = state.params.data_location();
+    let copies = entry.info.copy_data.then(|| location.copies().place());
+    match data {
+        DataAt::Named if copies.is_some() => {}
+        DataAt::Named => look_in(&named, &state, check, progress).await?,
+        DataAt::Place(place) => look_in(place, &state, check, progress).await?,
+        DataAt::PlaceOrNamed(place) => match look_in(place, &state, check, progress).await {
+            // Of a cluster that was restored elsewhere, with the files of another snapshot.
+            Err(Trouble::Damaged(_)) if *place != named => {
+                look_in(&named, &state, check, progress).await?;
+            }
+            looked => looked?,
+        },
+    }
+    match copies {
+        Some(copies) => look_in(&copies, &state, check, progress).await,
+        None => Ok(()),
+    }
+}
+
+/// Whether the data files are in a place.
+async fn look_in(
+    place: &StorageLocation,
+    state: &State,
+    check: Check,
+    progress: Progress<'_>,
+) -> Result<(), Trouble> {
+    // A place that is not there says nothing of the files that should be in it.
+    let place = OpenLocation::open_existing(place).map_err(Trouble::Unable)?;
+    let listed = Listing::of(&place).await?;
+    sizes(&state.version, &listed, check.subset, progress)?;
+    if check.level == Level::Checksum {
+        checksums(&state.version, &place, check.subset, progress).await?;
     }
     Ok(())
 }
@@ -337,21 +370,6 @@ pub async fn read_whole(
     let state = State::decode(&pairs, version)?;
     state.version.check()?;
     Ok(Whole { pairs, state })
-}
-
-/// Where the data files must be.
-fn places(
-    location: &OpenLocation,
-    entry: &ManifestEntry,
-    state: &State,
-    data: Option<&StorageLocation>,
-) -> Vec<StorageLocation> {
-    let copies = entry.info.copy_data.then(|| location.copies().place());
-    match (data, copies) {
-        (Some(data), copies) => [data.clone()].into_iter().chain(copies).collect(),
-        (None, Some(copies)) => vec![copies],
-        (None, None) => vec![state.params.data_location()],
-    }
 }
 
 #[cfg(test)]

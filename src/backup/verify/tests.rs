@@ -30,7 +30,7 @@ async fn verify_part(
     data: &StorageLocation,
 ) -> Verification {
     let (id, check, at) = (SnapshotId(1), Check { level, subset }, NOW.to_owned());
-    verify_snapshot(backup, id, check, Some(data), at, QUIET).await.unwrap()
+    verify_snapshot(backup, id, check, DataAt::Place(data), at, QUIET).await.unwrap()
 }
 
 #[tokio::test]
@@ -102,11 +102,30 @@ async fn a_place_that_is_not_there_is_not_verified() {
 }
 
 #[tokio::test]
+async fn what_is_where_the_snapshot_says_can_be_restored() {
+    let (backup, data) = world().await;
+    let elsewhere = StorageLocation::new(backup.storage.url().to_string(), "elsewhere");
+    let check = Check { level: Level::Checksum, subset: Subset::ALL };
+    let look = async |at| {
+        let found = verify_snapshot(&backup, SnapshotId(1), check, at, NOW.to_owned(), QUIET).await;
+        found.unwrap().result
+    };
+    assert_eq!(look(DataAt::Place(&elsewhere)).await, Verdict::Damaged);
+    assert_eq!(look(DataAt::PlaceOrNamed(&elsewhere)).await, Verdict::Ok);
+    assert_eq!(look(DataAt::Named).await, Verdict::Ok);
+    backup.storage.delete(&layout::sst(DATA_DIR, SstId(5))).await.unwrap();
+    for at in [DataAt::PlaceOrNamed(&elsewhere), DataAt::PlaceOrNamed(&data), DataAt::Named] {
+        assert_eq!(look(at).await, Verdict::Damaged);
+    }
+}
+
+#[tokio::test]
 async fn a_snapshot_that_is_not_listed_is_an_error() {
     let (backup, data) = world().await;
     let check = Check { level: Level::List, subset: Subset::ALL };
     let at = NOW.to_owned();
-    let found = verify_snapshot(&backup, SnapshotId(9), check, Some(&data), at, QUIET).await;
+    let found =
+        verify_snapshot(&backup, SnapshotId(9), check, DataAt::Place(&data), at, QUIET).await;
     assert!(matches!(found, Err(BackupError::NotFound { .. })), "{found:?}");
 }
 
