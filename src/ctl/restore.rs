@@ -11,7 +11,7 @@ use crate::backup::restore::{self, Overwrite, Plan, Request};
 use crate::config::{self, EtcdArgs, MetaStoreSetting, MetaStoreType};
 use crate::epoch::{Clock as _, SystemClock};
 use crate::id::SnapshotId;
-use crate::storage::{Patience, StorageLocation};
+use crate::storage::{RemotePatience, StorageLocation};
 use crate::storage_url;
 
 #[derive(Args)]
@@ -146,10 +146,10 @@ impl RestoreArgs {
         if self.read_attempt_timeout_ms.is_none() && self.read_retry_attempts.is_none() {
             return;
         }
-        let usual = Patience::default();
+        let usual = RemotePatience::default();
         let attempt = self.read_attempt_timeout_ms.map_or(usual.attempt, Duration::from_millis);
         let retries = self.read_retry_attempts.map_or(usual.retries, |n| n as usize);
-        Patience { attempt, retries }.set();
+        RemotePatience { attempt, retries }.set();
     }
 
     fn request(&self) -> Request {

@@ -21,7 +21,7 @@ pub use copy::Expected;
 pub use error::StorageError;
 pub use location::StorageLocation;
 pub use probe::{Capability, Probed};
-pub use remote::Patience;
+pub use remote::RemotePatience;
 use remote::Upload;
 pub use stream::{ChunkReader, ChunkWriter};
 pub use writer::Writer;

@@ -25,22 +25,22 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// How patient this process is with stores over the network, from when it is set.
-static PATIENCE: OnceLock<Patience> = OnceLock::new();
+static PATIENCE: OnceLock<RemotePatience> = OnceLock::new();
 
 /// How long one try of a request may take, and how many more there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct RemotePatience {
     pub attempt: Duration,
     pub retries: usize,
 }
 
-impl Default for Patience {
+impl Default for RemotePatience {
     fn default() -> Self {
         Self { attempt: Duration::from_secs(30), retries: 5 }
     }
 }
 
-impl Patience {
+impl RemotePatience {
     /// Makes this the patience of the process. Only the first call counts.
     pub fn set(self) {
         PATIENCE.get_or_init(|| self);
@@ -105,12 +105,12 @@ pub fn azblob(container: &str) -> Result<Arc<dyn ObjectStore>> {
 }
 
 fn options() -> ClientOptions {
-    let attempt = Patience::get().attempt;
+    let attempt = RemotePatience::get().attempt;
     ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT.min(attempt)).with_timeout(attempt)
 }
 
 fn retry() -> RetryConfig {
-    let Patience { attempt, retries } = Patience::get();
+    let RemotePatience { attempt, retries } = RemotePatience::get();
     let all = attempt.saturating_mul(u32::try_from(retries).unwrap_or(u32::MAX).saturating_add(1));
     RetryConfig {
         backoff: BackoffConfig::default(),
