@@ -21,17 +21,16 @@ pub(super) struct Places {
     pub holder: String,
     /// Places whose manifest it holds.
     held: Mutex<BTreeSet<StorageLocation>>,
-    /// Places where a change of the manifest may still arrive: they are to be held anew.
+    /// Places where a change of the manifest may still arrive that this server or the one before has sent.
+    /// Holding them keeps it out.
     unsure: Mutex<BTreeSet<StorageLocation>>,
 }
 
-impl Default for Places {
-    fn default() -> Self {
-        Self {
-            holder: uuid::Uuid::new_v4().to_string(),
-            held: Mutex::default(),
-            unsure: Mutex::default(),
-        }
+impl Places {
+    /// Those of a server that begins when snapshots are in `current`.
+    pub(super) fn beginning_in(current: StorageLocation) -> Self {
+        let holder = uuid::Uuid::new_v4().to_string();
+        Self { holder, held: Mutex::default(), unsure: Mutex::new(BTreeSet::from([current])) }
     }
 }
 

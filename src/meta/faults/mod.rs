@@ -158,7 +158,7 @@ impl Chaos {
     /// The deed happens some time from now.
     pub fn later(&self, deed: BoxFuture<'static, ()>) {
         let mut dice = self.dice();
-        let delay_ms = 1 + dice.random.below(40_000);
+        let delay_ms = 1_000 + dice.random.below(40_000);
         let due_ms = self.clock.now_ms() + delay_ms;
         dice.late.push(Late { due_ms, deed });
     }

@@ -12,8 +12,7 @@ use crate::params;
 
 /// Faults in a thousand calls, one of them for each program.
 const RATES: [u64; 3] = [10, 40, 120];
-/// Rates at which only few things go wrong leave the most done, and the others the least.
-const STEPS_MAX: u64 = 14;
+const STEPS_MAX: u64 = 20;
 /// Tries of a start.
 const STARTS: usize = 3;
 
@@ -38,7 +37,7 @@ pub async fn run(seed: u64, lies: bool) -> Result<(), String> {
 }
 
 async fn steps(world: &mut World, random: &mut Random) -> Result<(), String> {
-    for _ in 0..4 + random.below(STEPS_MAX) {
+    for _ in 0..4 + random.below(STEPS_MAX - 4) {
         world.chaos.set(true);
         Box::pin(step(world, random)).await?;
         looked_at(world).await?;
@@ -59,7 +58,7 @@ async fn looked_at(world: &mut World) -> Result<(), String> {
 /// A server that cannot write any more must never again.
 fn drop_halted(world: &mut World) {
     if let Some(node) = world.node.take_if(|node| !node.manager.is_writable()) {
-        world.old.push(node);
+        world.old.push((node, Arc::clone(&world.meta)));
     }
 }
 
@@ -100,7 +99,7 @@ async fn must_do(world: &mut World, node: &Arc<MetaNode>, ask: &Ask) -> Result<(
 
 async fn step(world: &mut World, random: &mut Random) -> Result<(), String> {
     let Some(node) = world.node.clone() else {
-        if let Some(before) = world.before.clone()
+        if let Some((before, _)) = world.before.clone()
             && random.one_in(2)
         {
             asked_before(world, random, &before).await?;
@@ -133,7 +132,7 @@ async fn step(world: &mut World, random: &mut Random) -> Result<(), String> {
         }
         18 | 19 => {
             let Some(old) = random.pick(&world.old) else { return Ok(()) };
-            let ask = any(world, random, &old);
+            let ask = any(world, random, &old.0);
             world.chaos.note("    of a server that was deposed".to_owned());
             world.ask_old(&old, &ask).await
         }
@@ -143,9 +142,9 @@ async fn step(world: &mut World, random: &mut Random) -> Result<(), String> {
 
 /// Something that a server may be asked.
 fn any(world: &mut World, random: &mut Random, node: &MetaNode) -> Ask {
-    match random.below(14) {
+    match random.below(15) {
         0..=4 => Ask::Insert { files: 1 + u32::from(random.one_in(2)) },
-        5 => Ask::Delete { rows: rows(world, random) },
+        5 => delete(world, random),
         6 | 7 => Ask::Backup { copy_data: false },
         8 => Ask::Backup { copy_data: true },
         9 => {
@@ -164,12 +163,13 @@ fn any(world: &mut World, random: &mut Random, node: &MetaNode) -> Ask {
             let value = random.pick(&PLACES).expect("there are some").to_owned();
             Ask::Alter { name: params::BACKUP_STORAGE_DIRECTORY, value }
         }
+        12 => Ask::Verify,
         _ => Ask::Vacuum,
     }
 }
 
-/// Rows to delete, which nobody else will ever try to.
-fn rows(world: &mut World, random: &mut Random) -> Vec<(SstId, u32)> {
+/// Deletes rows that nobody else will ever try to delete.
+fn delete(world: &mut World, random: &mut Random) -> Ask {
     let mut rows: Vec<(SstId, u32)> = vec![];
     for _ in 0..=random.below(2) {
         let others = world.model.untouched.iter().filter(|row| rows.iter().all(|r| r.0 != row.0));
@@ -177,7 +177,7 @@ fn rows(world: &mut World, random: &mut Random) -> Vec<(SstId, u32)> {
         rows.extend(random.pick(&others));
     }
     world.model.untouched.retain(|row| !rows.contains(row));
-    rows
+    if rows.is_empty() { Ask::Flush } else { Ask::Delete { rows } }
 }
 
 /// The snapshots of the place where a server has them.
@@ -199,7 +199,7 @@ async fn together(
     let other = match random.below(5) {
         0 => Ask::Insert { files: 2 },
         1 => Ask::Backup { copy_data: random.one_in(2) },
-        2 => Ask::Delete { rows: rows(world, random) },
+        2 => delete(world, random),
         3 => Ask::DeleteSnapshots { ids: listed(world, node) },
         _ => Ask::Vacuum,
     };
@@ -281,7 +281,7 @@ async fn restore(world: &mut World, random: &mut Random) -> Result<(), String> {
     }
     world.chaos.set(true);
     for _ in 0..random.below(3) {
-        if let Some(before) = world.before.clone() {
+        if let Some((before, _)) = world.before.clone() {
             asked_before(world, random, &before).await?;
         }
     }

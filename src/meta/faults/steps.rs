@@ -7,10 +7,10 @@ use roaring::RoaringBitmap;
 
 use super::check::{judge, judge_text};
 use super::meta_store::{FaultyMeta, Shared};
-use super::world::{DATA_DIR, Fact, Happened, ROWS, Snapshot, World, relation};
+use super::world::{DATA_DIR, Fact, Happened, ROWS, Server, Snapshot, World, relation};
 use crate::backup::ManifestEntry;
 use crate::backup::restore::{self, Overwrite};
-use crate::backup::verify::{self, Whole};
+use crate::backup::verify::{self, Check, Level, Subset, Verdict, Verified, Whole};
 use crate::epoch::Clock as _;
 use crate::hummock::sst::SstInfo;
 use crate::hummock::write::SstIds as _;
@@ -39,6 +39,7 @@ pub enum Ask {
     DeleteSnapshots { ids: Vec<SnapshotId> },
     Alter { name: &'static str, value: String },
     Vacuum,
+    Verify,
     Flush,
 }
 
@@ -67,6 +68,7 @@ pub enum Told {
         outcome: Result<Committed, MetaError>,
     },
     Vacuum(Result<usize, MetaError>),
+    Verify(Result<Vec<Verified>, MetaError>),
     Flush(Result<Committed, MetaError>),
 }
 
@@ -80,6 +82,7 @@ impl Told {
             Self::Backup { outcome, .. } => outcome.as_ref().err(),
             Self::DeleteSnapshots { outcome, .. } => outcome.as_ref().err(),
             Self::Vacuum(outcome) => outcome.as_ref().err(),
+            Self::Verify(outcome) => outcome.as_ref().err(),
         }
     }
 }
@@ -93,7 +96,9 @@ impl World {
         let told = told.map_err(|_| format!("{ask:?} hangs"))?;
         let taken_ms = self.clock.now_ms() - begun_ms;
         let limit_ms = match ask {
-            Ask::Backup { .. } | Ask::Vacuum | Ask::DeleteSnapshots { .. } => JOB_MS_MAX,
+            Ask::Backup { .. } | Ask::Vacuum | Ask::DeleteSnapshots { .. } | Ask::Verify => {
+                JOB_MS_MAX
+            }
             Ask::Alter { name, .. } if *name != params::TIME_TRAVEL_RETENTION_MS => JOB_MS_MAX,
             // With an object of its own.
             _ => COMMIT_MS_MAX,
@@ -140,6 +145,11 @@ impl World {
             }
             Ask::Vacuum => {
                 Told::Vacuum(node.vacuum(Some(0), false).await.map(|plan| plan.garbage.len()))
+            }
+            Ask::Verify => {
+                let check = Check { level: Level::Objects, subset: Subset::ALL };
+                let request = verify::Request { ids: None, check };
+                Told::Verify(node.verify_snapshots(&request).await)
             }
             Ask::Flush => Told::Flush(node.manager.flush().await),
         }
@@ -232,7 +242,14 @@ impl World {
                 return self.committed(outcome.ok());
             }
             Told::Flush(outcome) => return self.committed(outcome.ok()),
-            Told::Vacuum(_) | Told::Nothing(_) => {}
+            Told::Verify(Ok(verified)) => {
+                let mut damaged = verified.iter();
+                let damaged = damaged.find(|v| v.verification.result == Verdict::Damaged);
+                if let Some(Verified { snapshot_id, verification }) = damaged {
+                    return Err(format!("snapshot {snapshot_id} is said to be {verification}"));
+                }
+            }
+            Told::Vacuum(_) | Told::Verify(Err(_)) | Told::Nothing(_) => {}
         }
         Ok(())
     }
@@ -244,9 +261,19 @@ impl World {
     }
 
     /// A server that must not do anything any more is asked all the same.
-    pub async fn ask_old(&mut self, node: &MetaNode, ask: &Ask) -> Result<(), String> {
+    pub async fn ask_old(&mut self, old: &Server, ask: &Ask) -> Result<(), String> {
+        let (node, meta) = old;
+        if !Arc::ptr_eq(meta, &self.meta) {
+            // It is alone with its meta store until it looks at the lease, as it does once a second.
+            self.chaos.set(false);
+            if node.manager.standing().await.is_ok() {
+                return Err("a server of an earlier life has the data directory".to_owned());
+            }
+            self.chaos.set(true);
+        }
         let told = self.ask(node, ask).await?;
-        if told.error().is_none() && !matches!(told, Told::Nothing(None)) {
+        let looks = matches!(told, Told::Nothing(None) | Told::Verify(_));
+        if told.error().is_none() && !looks {
             return Err(format!("a server that was deposed did {ask:?}"));
         }
         self.learn_told(told)
@@ -297,8 +324,8 @@ impl World {
         for (name, values) in &mut self.model.params {
             *values = vec![state.params.value(name).to_owned()];
         }
-        self.meta = target;
-        self.before = self.node.take();
+        let before = std::mem::replace(&mut self.meta, target);
+        self.before = self.node.take().map(|node| (node, before));
         self.chaos.note(format!("    snapshot {id} in {place} is restored"));
         Ok(true)
     }

@@ -102,6 +102,9 @@ pub struct Model {
     pub untouched: Vec<(SstId, u32)>,
 }
 
+/// A server, and the meta store it has.
+pub type Server = (Arc<MetaNode>, Arc<Shared>);
+
 pub struct World {
     pub chaos: Arc<Chaos>,
     pub clock: Arc<ManualClock>,
@@ -111,9 +114,9 @@ pub struct World {
     /// The server that was started last, if it could be.
     pub node: Option<Arc<MetaNode>>,
     /// Servers that must do nothing any more.
-    pub old: Vec<Arc<MetaNode>>,
+    pub old: Vec<Server>,
     /// A server of the life before, which goes on until the next has begun.
-    pub before: Option<Arc<MetaNode>>,
+    pub before: Option<Server>,
     pub model: Model,
     stores: Vec<String>,
 }
@@ -209,8 +212,8 @@ impl World {
 
     /// The node that was there before, and is not asked for anything good any more.
     pub fn replace_node(&mut self, node: Arc<MetaNode>) {
-        let before = self.before.take();
-        self.old.extend(self.node.replace(node).into_iter().chain(before));
+        let deposed = self.node.replace(node).map(|node| (node, Arc::clone(&self.meta)));
+        self.old.extend(deposed.into_iter().chain(self.before.take()));
         // A few are enough.
         let surplus = self.old.len().saturating_sub(3);
         self.old.drain(..surplus);
