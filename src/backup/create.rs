@@ -104,9 +104,23 @@ async fn settle_unlisted(
                 tracing::warn!(%error, %path, "an unlisted meta snapshot stays behind");
             }
         }
-        Err(_) => tracing::warn!(snapshot = %id, "a meta snapshot may stay behind unlisted"),
+        Err(_) => return Err(BackupError::unsure(location.to_string(), error)),
     }
     Err(error)
+}
+
+/// The manifest did not drop these snapshots, all of which it listed, or did and could not say so.
+/// Returns it if it did.
+async fn settle_listed(
+    location: &OpenLocation,
+    ids: &[SnapshotId],
+    error: BackupError,
+) -> Result<Manifest, BackupError> {
+    match Manifest::settle(location).await {
+        Ok(manifest) if ids.iter().all(|id| manifest.entry(*id).is_none()) => Ok(manifest),
+        Ok(_) => Err(error),
+        Err(_) => Err(BackupError::unsure(location.to_string(), error)),
+    }
 }
 
 /// The data files a snapshot names, with their sizes. Inline rows are in the snapshot itself.
@@ -121,7 +135,8 @@ pub async fn files_of(
     Ok(files.map(|file| (file.sst.id, file.sst.size_bytes)).collect())
 }
 
-/// Deletes these snapshots: all of them or, if one is not there, none.
+/// Deletes these snapshots: all of them or, if one is not there, none. They are gone when nothing lists
+/// them; an object that cannot be deleted then stays behind.
 pub async fn delete_snapshots(
     location: &OpenLocation,
     ids: &[SnapshotId],
@@ -131,9 +146,17 @@ pub async fn delete_snapshots(
         return Ok(());
     }
     let before = Manifest::read(location).await?;
-    let after = Manifest::remove(location, ids, holder).await?;
+    let after = match Manifest::remove(location, ids, holder).await {
+        Err(error) if ids.iter().all(|id| before.entry(*id).is_some()) => {
+            settle_listed(location, ids, error).await?
+        }
+        removed => removed?,
+    };
     for id in ids.iter().copied().collect::<BTreeSet<_>>() {
-        location.storage.delete(&layout::snapshot(&location.directory, id)).await?;
+        let path = layout::snapshot(&location.directory, id);
+        if let Err(error) = location.storage.delete(&path).await {
+            tracing::warn!(%error, %path, "an unlisted meta snapshot stays behind");
+        }
     }
     let had_copies = ids.iter().filter_map(|id| before.entry(*id)).any(|e| e.info.copy_data);
     if had_copies && let Err(error) = delete_unnamed_copies(location, &after).await {

@@ -35,6 +35,13 @@ pub enum BackupError {
     },
     #[error("{file} is changed by others again and again")]
     Contended { file: String },
+    /// It may have been done.
+    #[error("it is not known whether this was done in {place}")]
+    Unsure {
+        place: String,
+        #[source]
+        source: Box<BackupError>,
+    },
     #[error("Meta storage is not empty before being restored")]
     NotEmpty { store: String },
     #[error("storage_url mismatch: {snapshot} {given}")]
@@ -93,6 +100,7 @@ impl BackupError {
             }
             Self::Damaged { .. } => "bring the file back from a copy, or use another snapshot",
             Self::Format { .. } => "use a newer release",
+            Self::Unsure { .. } => "look whether it was, before you do it again",
             Self::Contended { .. } => "try again, and look for other servers that use this place",
             Self::ObjectsMissing { .. } | Self::ObjectsDamaged { .. } => {
                 "bring the objects back from a copy of the data directory, or use another snapshot"
@@ -105,6 +113,11 @@ impl BackupError {
             }
         };
         Some(hint.to_owned())
+    }
+
+    /// What was done in `place` failed with `error`, and may have been done all the same.
+    pub(super) fn unsure(place: impl Into<String>, error: Self) -> Self {
+        Self::Unsure { place: place.into(), source: Box::new(error) }
     }
 
     pub(super) fn damaged(file: &str, what: impl Into<String>) -> Self {

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::Epoch;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::layout;
-use crate::storage::{Storage, StorageError, StorageLocation, Tag};
+use crate::storage::{Storage, StorageError, StorageLocation, Tag, within};
 
 const FORMAT: u32 = 1;
 
@@ -416,9 +416,9 @@ async fn in_time<T>(
     path: &Path,
     work: impl Future<Output = Result<T, StorageError>>,
 ) -> Result<T, StorageError> {
-    match tokio::time::timeout(PATIENCE, work).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
+    match within(PATIENCE, work).await {
+        Some(outcome) => outcome,
+        None => {
             let name = storage.name_of(path);
             let late = format!("no answer within {} seconds", PATIENCE.as_secs());
             Err(StorageError::io("reach", name, late))

@@ -71,7 +71,7 @@ impl MetaNode {
         } else {
             backup::create_snapshot(&location, &snapshot, &new).await
         };
-        let entry = entry.map_err(|e| backup_error(&e))?;
+        let entry = entry.map_err(|e| self.change_error(&e))?;
         info!(snapshot = %entry.id, bytes = entry.size_bytes, "backup");
         Ok(entry)
     }
@@ -110,7 +110,7 @@ impl MetaNode {
         self.keep_for_readers(&location, &entries).await?;
         self.manager.standing().await?;
         let deleted = backup::delete_snapshots(&location, ids, &self.places.holder).await;
-        deleted.map_err(|e| backup_error(&e))
+        deleted.map_err(|e| self.change_error(&e))
     }
 
     /// Changes a parameter; `None` is its default.
@@ -213,6 +213,7 @@ pub(super) fn backup_error(error: &BackupError) -> MetaError {
         }
         BackupError::HeldByOther { .. } => meta.kind = ErrorKind::Deposed,
         BackupError::Damaged { .. } => meta.kind = ErrorKind::Damaged,
+        BackupError::Unsure { .. } => meta.kind = ErrorKind::Unknown,
         _ => {}
     }
     meta.hint = error.hint();

@@ -245,6 +245,7 @@ impl MetaNode {
         let current = self.manager.state().params.backup_location();
         let locations = self.locations().await?;
         for location in &locations {
+            self.settle(location).await?;
             for (entry, files) in self.files_of_location(location).await? {
                 let id = entry.info.id;
                 let name = if *location == current {

@@ -7,6 +7,8 @@ mod backup;
 pub mod command;
 pub mod compaction;
 pub mod error;
+#[cfg(test)]
+mod faults;
 pub mod keys;
 pub mod maintenance;
 pub mod manager;

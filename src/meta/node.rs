@@ -50,6 +50,7 @@ impl MetaNode {
         let sst_ids = sst_ids.await?;
         let executor = Executor::new(manager.state_store(), settings.compaction_memory_bytes);
         let executor = executor.map_err(|e| MetaError::storage(&e))?;
+        let places = Places::beginning_in(manager.state().params.backup_location());
         Ok(Self {
             manager,
             info,
@@ -59,7 +60,7 @@ impl MetaNode {
             sst_ids,
             claims: Claims::default(),
             known: std::sync::Mutex::default(),
-            places: Places::default(),
+            places,
             job: Mutex::new(()),
             compacting: Mutex::new(()),
             pinning: Mutex::new(()),

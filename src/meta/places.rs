@@ -21,11 +21,16 @@ pub(super) struct Places {
     pub holder: String,
     /// Places whose manifest it holds.
     held: Mutex<BTreeSet<StorageLocation>>,
+    /// Places where a change of the manifest may still arrive that this server or the one before has sent.
+    /// Holding them keeps it out.
+    unsure: Mutex<BTreeSet<StorageLocation>>,
 }
 
-impl Default for Places {
-    fn default() -> Self {
-        Self { holder: uuid::Uuid::new_v4().to_string(), held: Mutex::default() }
+impl Places {
+    /// Those of a server that begins when snapshots are in `current`.
+    pub(super) fn beginning_in(current: StorageLocation) -> Self {
+        let holder = uuid::Uuid::new_v4().to_string();
+        Self { holder, held: Mutex::default(), unsure: Mutex::new(BTreeSet::from([current])) }
     }
 }
 
@@ -68,7 +73,29 @@ impl MetaNode {
         let noted = KnownLocation { location: location.clone(), has_manifest: true };
         self.manager.note_location(noted).await?;
         self.places.held.lock().unwrap_or_else(PoisonError::into_inner).insert(location.clone());
+        self.places.unsure.lock().unwrap_or_else(PoisonError::into_inner).remove(location);
         Ok(opened)
+    }
+
+    /// What a change of the current place failed with. Where it may still happen, the place has to be held
+    /// anew, which keeps it out.
+    pub(super) fn change_error(&self, error: &BackupError) -> MetaError {
+        if matches!(error, BackupError::Unsure { .. }) {
+            let location = self.manager.state().params.backup_location();
+            self.places.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&location);
+            self.places.unsure.lock().unwrap_or_else(PoisonError::into_inner).insert(location);
+        }
+        backup_error(error)
+    }
+
+    /// Makes sure that nothing arrives any more in a place that was sent there before.
+    pub(super) async fn settle(&self, location: &StorageLocation) -> Result<(), MetaError> {
+        let unsure = &self.places.unsure;
+        let unsure = unsure.lock().unwrap_or_else(PoisonError::into_inner).contains(location);
+        if unsure {
+            self.hold(location).await?;
+        }
+        Ok(())
     }
 
     /// Becomes the holder of the current place when this server begins to lead. What keeps it from that is

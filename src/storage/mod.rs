@@ -10,6 +10,7 @@ mod copy;
 mod durable;
 mod error;
 mod location;
+mod patience;
 mod probe;
 mod remote;
 mod stream;
@@ -20,6 +21,9 @@ pub use checksum::{Checksum, hex, sha256_hex};
 pub use copy::Expected;
 pub use error::StorageError;
 pub use location::StorageLocation;
+#[cfg(test)]
+pub use patience::Patience;
+pub use patience::within;
 pub use probe::{Capability, Probed};
 pub use remote::RemotePatience;
 use remote::Upload;
@@ -46,7 +50,8 @@ use crate::crash_point;
 use crate::storage_url::{StorageUrl, mask};
 
 /// Every memory store of this process, by name.
-static MEMORY: LazyLock<Mutex<HashMap<String, Arc<InMemory>>>> = LazyLock::new(Mutex::default);
+static MEMORY: LazyLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> =
+    LazyLock::new(Mutex::default);
 
 /// A place for objects. Cloning shares it.
 #[derive(Clone)]
@@ -98,13 +103,24 @@ impl Storage {
 
     fn open_memory(name: &str) -> Self {
         let mut stores = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
-        let store = Arc::clone(stores.entry(name.to_owned()).or_default());
+        let store = stores.entry(name.to_owned()).or_insert_with(|| Arc::new(InMemory::new()));
+        let store = Arc::clone(store);
         Self {
             url: StorageUrl::Memory { name: name.to_owned() },
             store,
             local: None,
             read_only: false,
         }
+    }
+
+    /// Puts `store` behind `memory://name`, or nothing.
+    #[cfg(test)]
+    pub fn set_memory(name: &str, store: Option<Arc<dyn ObjectStore>>) {
+        let mut stores = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+        match store {
+            Some(store) => stores.insert(name.to_owned(), store),
+            None => stores.remove(name),
+        };
     }
 
     fn open_remote(

@@ -271,7 +271,7 @@ async fn settle_unfilled(
                 tracing::warn!(%error, %path, "a checkpoint nothing names stays behind");
             }
         }
-        Err(_) => tracing::warn!(path = checkpoint.path, "a checkpoint may stay behind"),
+        Err(_) => return Err(BackupError::unsure(target.name(), error.into())),
     }
     Err(match error {
         StoreError::NotEmpty { store } => BackupError::NotEmpty { store },

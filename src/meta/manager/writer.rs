@@ -19,7 +19,7 @@ use crate::meta::keys;
 use crate::meta::state::{Change, State, json_pair, put};
 use crate::meta::store::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::metrics;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 
 /// Deltas after which a new checkpoint of the version is written, at the earliest.
 const DELTAS_PER_CHECKPOINT: u64 = 1000;
@@ -114,7 +114,10 @@ impl Writer {
             }
             Request::ForgetLocation(location, reply) => {
                 let outcome = self.lease.forget_backup_location(&location).await;
-                let outcome = outcome.map_err(|error| self.lease_error(error));
+                let outcome = outcome.map_err(|error| match error {
+                    LeaseError::Storage(error @ StorageError::Io { .. }) => unknown(&error),
+                    error => self.lease_error(error),
+                });
                 answer(reply, outcome);
             }
         }
@@ -265,9 +268,7 @@ impl Writer {
                 error!(?outcome, "the outcome of a commit is not known; no more writes");
                 self.halt(format!("the outcome of a commit is not known ({failure})"));
                 self.published.unsure.send_replace(true);
-                let message = format!("it is not known whether this was done: {}", chain(&failure));
-                Err(MetaError::new(ErrorKind::Unknown, message)
-                    .hint("Look whether it was, before you do it again."))
+                Err(unknown(&failure))
             }
         }
     }
@@ -385,6 +386,12 @@ impl Writer {
             Err(error) => warn!(%error, "could not adopt a checkpoint; it is tried again"),
         }
     }
+}
+
+/// What failed so may have been done.
+fn unknown(failure: &(dyn std::error::Error + 'static)) -> MetaError {
+    let message = format!("it is not known whether this was done: {}", chain(failure));
+    MetaError::new(ErrorKind::Unknown, message).hint("Look whether it was, before you do it again.")
 }
 
 /// A caller that went away is no error: its request was served all the same.

@@ -1,0 +1,348 @@
+//! What a program can ask a server for, each with what the model is told of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use roaring::RoaringBitmap;
+
+use super::check::{judge, judge_text};
+use super::meta_store::{FaultyMeta, Shared};
+use super::world::{DATA_DIR, Fact, Happened, ROWS, Server, Snapshot, World, relation};
+use crate::backup::ManifestEntry;
+use crate::backup::restore::{self, Overwrite};
+use crate::backup::verify::{self, Check, Level, Subset, Verdict, Verified, Whole};
+use crate::epoch::Clock as _;
+use crate::hummock::sst::SstInfo;
+use crate::hummock::write::SstIds as _;
+use crate::id::{SnapshotId, SstId};
+use crate::layout;
+use crate::meta::MetaNode;
+use crate::meta::command::{BackupOptions, Committed, DeadRows, TableWrite, Write};
+use crate::meta::error::{MetaError, chain};
+use crate::params;
+use crate::storage::{StorageLocation, sha256_hex};
+
+/// What a commit may take, in virtual time: it waits for the lease and for the meta store, each with an
+/// end, and a few times.
+const COMMIT_MS_MAX: u64 = 180_000;
+/// What a job may take: many calls, each of which may take as long as a client of a store waits.
+const JOB_MS_MAX: u64 = 3_600_000;
+/// In real time, after which something waits for what never comes.
+const HANGS: Duration = Duration::from_secs(120);
+
+/// What a server is asked for.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    Insert { files: u32 },
+    Delete { rows: Vec<(SstId, u32)> },
+    Backup { copy_data: bool },
+    DeleteSnapshots { ids: Vec<SnapshotId> },
+    Alter { name: &'static str, value: String },
+    Vacuum,
+    Verify,
+    Flush,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Told {
+    Write {
+        fact: Fact,
+        outcome: Result<Committed, MetaError>,
+    },
+    /// A statement that failed before it asked for a commit.
+    Nothing(Option<MetaError>),
+    Backup {
+        place: String,
+        before: Vec<usize>,
+        outcome: Result<ManifestEntry, MetaError>,
+    },
+    DeleteSnapshots {
+        place: String,
+        ids: Vec<SnapshotId>,
+        outcome: Result<(), MetaError>,
+    },
+    Alter {
+        name: &'static str,
+        value: String,
+        outcome: Result<Committed, MetaError>,
+    },
+    Vacuum(Result<usize, MetaError>),
+    Verify(Result<Vec<Verified>, MetaError>),
+    Flush(Result<Committed, MetaError>),
+}
+
+impl Told {
+    pub fn error(&self) -> Option<&MetaError> {
+        match self {
+            Self::Write { outcome, .. } | Self::Alter { outcome, .. } | Self::Flush(outcome) => {
+                outcome.as_ref().err()
+            }
+            Self::Nothing(error) => error.as_ref(),
+            Self::Backup { outcome, .. } => outcome.as_ref().err(),
+            Self::DeleteSnapshots { outcome, .. } => outcome.as_ref().err(),
+            Self::Vacuum(outcome) => outcome.as_ref().err(),
+            Self::Verify(outcome) => outcome.as_ref().err(),
+        }
+    }
+}
+
+impl World {
+    /// Asks, and makes sure that the answer comes in time and is a good one.
+    pub async fn ask(&self, node: &MetaNode, ask: &Ask) -> Result<Told, String> {
+        let begun_ms = self.clock.now_ms();
+        let asked = Box::pin(self.do_ask(node, ask));
+        let told = tokio::time::timeout(HANGS, asked).await;
+        let told = told.map_err(|_| format!("{ask:?} hangs"))?;
+        let taken_ms = self.clock.now_ms() - begun_ms;
+        let limit_ms = match ask {
+            Ask::Backup { .. } | Ask::Vacuum | Ask::DeleteSnapshots { .. } | Ask::Verify => {
+                JOB_MS_MAX
+            }
+            Ask::Alter { name, .. } if *name != params::TIME_TRAVEL_RETENTION_MS => JOB_MS_MAX,
+            // With an object of its own.
+            _ => COMMIT_MS_MAX,
+        };
+        if taken_ms > limit_ms {
+            return Err(format!("{ask:?} took {taken_ms} ms"));
+        }
+        self.chaos.note(match told.error() {
+            None => format!("    {ask:?}: done"),
+            Some(error) => format!("    {ask:?}: {:?}: {error}", error.kind),
+        });
+        told.error().map_or(Ok(()), judge)?;
+        Ok(told)
+    }
+
+    async fn do_ask(&self, node: &MetaNode, ask: &Ask) -> Told {
+        match ask {
+            Ask::Insert { files } => self.insert(node, *files).await,
+            Ask::Delete { rows } => {
+                let mut write = TableWrite::to(&relation(node));
+                let dead = |(sst, row): &(SstId, u32)| DeadRows {
+                    sst_id: *sst,
+                    positions: Arc::new(RoaringBitmap::from_iter([*row])),
+                };
+                write.dead_rows = rows.iter().map(dead).collect();
+                commit(node, write, vec![], rows.clone()).await
+            }
+            Ask::Backup { copy_data } => {
+                let place = Self::current_place(node);
+                let facts = self.model.facts.iter().enumerate();
+                let before = facts.filter(|(_, fact)| fact.happened == Happened::Yes);
+                let before = before.map(|(at, _)| at).collect();
+                let options = BackupOptions { remarks: None, copy_data: *copy_data };
+                Told::Backup { place, before, outcome: node.backup(options).await }
+            }
+            Ask::DeleteSnapshots { ids } => {
+                let (place, ids) = (Self::current_place(node), ids.clone());
+                let outcome = node.delete_snapshots(&ids).await;
+                Told::DeleteSnapshots { place, ids, outcome }
+            }
+            Ask::Alter { name, value } => {
+                let outcome = node.alter_system(name, Some(value)).await;
+                Told::Alter { name, value: value.clone(), outcome }
+            }
+            Ask::Vacuum => {
+                Told::Vacuum(node.vacuum(Some(0), false).await.map(|plan| plan.garbage.len()))
+            }
+            Ask::Verify => {
+                let check = Check { level: Level::Objects, subset: Subset::ALL };
+                let request = verify::Request { ids: None, check };
+                Told::Verify(node.verify_snapshots(&request).await)
+            }
+            Ask::Flush => Told::Flush(node.manager.flush().await),
+        }
+    }
+
+    /// Stages files as a statement does, and commits them.
+    async fn insert(&self, node: &MetaNode, files: u32) -> Told {
+        let staging = node.sst_ids.staging();
+        let mut write = TableWrite::to(&relation(node));
+        for _ in 0..files {
+            // What reserves ids has its own say when it fails.
+            let Ok(id) = staging.next().await else { return Told::Nothing(None) };
+            let content = format!("the rows of file {id}, which nobody reads as such");
+            let path = layout::sst(DATA_DIR, id);
+            let put = node.manager.state_store().put_new(&path, content.clone().into()).await;
+            if let Err(error) = put {
+                return Told::Nothing(Some(MetaError::storage(&error)));
+            }
+            write.born.push(Arc::new(SstInfo {
+                id,
+                table_id: write.table_id,
+                rows: u64::from(ROWS),
+                size_bytes: content.len() as u64,
+                row_group_rows: vec![ROWS],
+                sha256: sha256_hex(content.as_bytes()),
+                columns: vec![],
+                keys: None,
+                inline: None,
+            }));
+        }
+        let born = write.born.iter().map(|sst| sst.id).collect();
+        let told = commit(node, write, born, vec![]).await;
+        drop(staging);
+        told
+    }
+
+    /// Takes over what was told.
+    pub fn learn_told(&mut self, told: Told) -> Result<(), String> {
+        let model = &mut self.model;
+        match told {
+            Told::Write { mut fact, outcome } => {
+                for sst in &fact.born {
+                    if !model.used.insert(*sst) {
+                        return Err(format!("file id {sst} is used twice"));
+                    }
+                }
+                if outcome.is_ok() {
+                    let rows = fact.born.iter().flat_map(|sst| (0..ROWS).map(|row| (*sst, row)));
+                    model.untouched.extend(rows);
+                }
+                model.untouched.retain(|row| !fact.dead.contains(row));
+                fact.happened = Happened::by(&outcome);
+                model.facts.push(fact);
+                return self.committed(outcome.ok());
+            }
+            Told::Backup { place, before, outcome } => {
+                match Happened::by(&outcome) {
+                    Happened::Maybe => *model.maybe_taken.entry(place.clone()).or_default() += 1,
+                    Happened::Yes | Happened::No => {}
+                }
+                if let Ok(entry) = outcome {
+                    let taken = Snapshot { listed: Happened::Yes, holds: Some(before) };
+                    let id = entry.info.id;
+                    if model.snapshots.insert((place, id), taken).is_some() {
+                        return Err(format!("snapshot id {id} is used twice"));
+                    }
+                }
+            }
+            Told::DeleteSnapshots { place, ids, outcome } => {
+                for id in ids {
+                    let Some(known) = model.snapshots.get_mut(&(place.clone(), id)) else {
+                        continue;
+                    };
+                    match Happened::by(&outcome) {
+                        Happened::Yes => known.listed = Happened::No,
+                        Happened::Maybe if known.listed == Happened::Yes => {
+                            known.listed = Happened::Maybe;
+                        }
+                        Happened::Maybe | Happened::No => {}
+                    }
+                }
+            }
+            Told::Alter { name, value, outcome } => {
+                let values = model.params.entry(name).or_default();
+                match Happened::by(&outcome) {
+                    Happened::Yes => *values = vec![value],
+                    Happened::Maybe => values.push(value),
+                    Happened::No => {}
+                }
+                return self.committed(outcome.ok());
+            }
+            Told::Flush(outcome) => return self.committed(outcome.ok()),
+            Told::Verify(Ok(verified)) => {
+                let mut damaged = verified.iter();
+                let damaged = damaged.find(|v| v.verification.result == Verdict::Damaged);
+                if let Some(Verified { snapshot_id, verification }) = damaged {
+                    return Err(format!("snapshot {snapshot_id} is said to be {verification}"));
+                }
+            }
+            Told::Vacuum(_) | Told::Verify(Err(_)) | Told::Nothing(_) => {}
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self, committed: Option<Committed>) -> Result<(), String> {
+        let Some(Committed { epoch, .. }) = committed else { return Ok(()) };
+        self.model.newest = self.model.newest.max(epoch);
+        Ok(())
+    }
+
+    /// A server that must not do anything any more is asked all the same.
+    pub async fn ask_old(&mut self, old: &Server, ask: &Ask) -> Result<(), String> {
+        let (node, meta) = old;
+        if !Arc::ptr_eq(meta, &self.meta) {
+            // It is alone with its meta store until it looks at the lease, as it does once a second.
+            self.chaos.set(false);
+            if node.manager.standing().await.is_ok() {
+                return Err("a server of an earlier life has the data directory".to_owned());
+            }
+            self.chaos.set(true);
+        }
+        let told = self.ask(node, ask).await?;
+        let looks = matches!(told, Told::Nothing(None) | Told::Verify(_));
+        if told.error().is_none() && !looks {
+            return Err(format!("a server that was deposed did {ask:?}"));
+        }
+        self.learn_told(told)
+    }
+
+    /// Restores a listed snapshot into an empty store, which is the meta store from then on.
+    ///
+    /// Returns whether it was restored.
+    pub async fn restore(&mut self, place: &str, id: SnapshotId) -> Result<bool, String> {
+        let target = Shared::new(self.fenced);
+        let client = FaultyMeta::lead(&target, &self.chaos);
+        let request = restore::Request {
+            snapshot_id: id,
+            backup: StorageLocation::new(self.params.value(params::BACKUP_STORAGE_URL), place),
+            hummock: self.params.data_location(),
+            validate_integrity: id.0.is_multiple_of(2),
+            now_ms: self.clock.now_ms(),
+            overwrite: Overwrite::default(),
+            copy_data: false,
+            dry_run: false,
+        };
+        let restored = async {
+            let plan = restore::plan(request, &*client).await?;
+            plan.check_target()?;
+            restore::copy(&plan, &|_, _| {}).await?;
+            restore::verify(&plan, &|_, _| {}).await?;
+            restore::apply(&plan, &*client).await
+        };
+        let restored = tokio::time::timeout(HANGS, Box::pin(restored)).await;
+        let restored = restored.map_err(|_| format!("a restore of {id} hangs"))?;
+        if let Err(error) = restored {
+            let text = chain(&error);
+            self.chaos.note(format!("    restore of {id}: {text}"));
+            judge_text(&text, true)?;
+            return Ok(false);
+        }
+        self.chaos.set(false);
+        let location = self.place(place)?;
+        let manifest = crate::backup::Manifest::read(&location).await.map_err(|e| chain(&e))?;
+        let entry = manifest.entry(id).ok_or("the restored snapshot is not listed")?;
+        let Whole { state, .. } =
+            verify::read_whole(&location, entry).await.map_err(|e| chain(&e))?;
+        for fact in &mut self.model.facts {
+            let found = fact.found_in(&state.version)?;
+            fact.happened = if found { Happened::Yes } else { Happened::No };
+        }
+        self.model.untouched.retain(|(sst, _)| state.version.find(*sst).is_some());
+        for (name, values) in &mut self.model.params {
+            *values = vec![state.params.value(name).to_owned()];
+        }
+        let before = std::mem::replace(&mut self.meta, target);
+        self.before = self.node.take().map(|node| (node, before));
+        self.chaos.note(format!("    snapshot {id} in {place} is restored"));
+        Ok(true)
+    }
+}
+
+/// Commits a write.
+async fn commit(
+    node: &MetaNode,
+    table: TableWrite,
+    born: Vec<SstId>,
+    dead: Vec<(SstId, u32)>,
+) -> Told {
+    let what = match born.is_empty() {
+        true => format!("a delete of {dead:?}"),
+        false => format!("an insert of {born:?}"),
+    };
+    let base_epoch = node.manager.state().version.max_committed_epoch;
+    let outcome = node.manager.write(Write { base_epoch, tables: vec![table] }).await;
+    Told::Write { fact: Fact { what, born, dead, happened: Happened::No }, outcome }
+}
