@@ -12,6 +12,9 @@ use crate::id::{SnapshotId, SstId};
 use crate::layout;
 use crate::meta::state::State;
 
+/// Copies deleted between two looks at whether the manifest is still held.
+const DELETES_PER_CHECK: usize = 100;
+
 /// What a snapshot that is taken is to be known by.
 #[derive(Clone, Debug)]
 pub struct NewSnapshot {
@@ -176,8 +179,14 @@ async fn delete_unnamed_copies(
         named.extend(files_of(location, entry).await?.into_iter().map(|(sst, _)| sst));
     }
     let copies = location.copies();
-    for sst in Listing::of(&copies).await?.files.into_keys().filter(|sst| !named.contains(sst)) {
-        copies.storage.delete(&layout::sst(&copies.directory, sst)).await?;
+    let listed = Listing::of(&copies).await?.files;
+    let unnamed: Vec<SstId> = listed.into_keys().filter(|sst| !named.contains(sst)).collect();
+    for some in unnamed.chunks(DELETES_PER_CHECK) {
+        // Another server that leads by now may count on what is there.
+        Manifest::read(location).await?.check_holder(location, &manifest.holder)?;
+        for sst in some {
+            copies.storage.delete(&layout::sst(&copies.directory, *sst)).await?;
+        }
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ pub enum BackupError {
     UnknownSnapshots { unknown: Vec<SnapshotId>, location: String, known: Vec<SnapshotId> },
     #[error("meta snapshot {id} already exists in {location}")]
     Exists { id: SnapshotId, location: String },
-    #[error("{location} holds meta snapshots of another cluster with id \"{cluster_id}\"")]
+    #[error("{location} is the backup directory of another cluster with id \"{cluster_id}\"")]
     OtherCluster { location: String, cluster_id: String },
     #[error("{location} has no manifest of meta snapshots")]
     NoManifest { location: String },
@@ -88,15 +88,19 @@ impl BackupError {
             }
             Self::Lease(error) => return error.hint(),
             Self::Exists { .. } => "take the snapshot again: it gets the next id",
-            Self::OtherCluster { .. } => "give each cluster a backup_storage_directory of its own",
+            Self::OtherCluster { .. } => {
+                "give each cluster a backup_storage_directory of its own, and set it before \
+                 backup_storage_url where both change; if that cluster is gone, and its snapshots are not \
+                 needed, delete manifest.json there"
+            }
             Self::NoManifest { .. } => {
                 "see whether the right storage is mounted and whether this is the right directory; a \
                  cluster whose snapshots are lost goes on in another backup_storage_directory, and risectl \
                  meta forget-backup-location gives this one up"
             }
             Self::HeldByOther { .. } => {
-                "give one of the two a backup_storage_directory of its own, or stop the other and restart \
-                 this one"
+                "give one of the two a backup_storage_directory of its own; ALTER SYSTEM SET \
+                 backup_storage_directory to what it is takes the snapshots back"
             }
             Self::Damaged { .. } => "bring the file back from a copy, or use another snapshot",
             Self::Format { .. } => "use a newer release",

@@ -198,7 +198,12 @@ impl Manifest {
         }
     }
 
-    fn check_holder(&self, location: &OpenLocation, holder: &str) -> Result<(), BackupError> {
+    /// Whether the snapshots are this server's to change.
+    pub(super) fn check_holder(
+        &self,
+        location: &OpenLocation,
+        holder: &str,
+    ) -> Result<(), BackupError> {
         match self.holder == holder {
             true => Ok(()),
             false => Err(BackupError::HeldByOther { location: location.to_string() }),

@@ -7,6 +7,7 @@
 //! | `format` | 1 |
 //! | `cluster_id` | the cluster whose data this is; no other may start here |
 //! | `generation` | rises whenever a server takes the directory; the one before is deposed |
+//! | `leader` | when its server began to lead, as its meta store counts; absent where that has no leaders |
 //! | `reserved` | exclusive upper bounds: every number below may have been used, none above |
 //! | `incarnation` | which life of the cluster has it: `{"number":…,"id":…}`; absent in the first |
 //! | `begun_at` | what was reserved when this life first took the directory; absent in the first |
@@ -47,6 +48,10 @@ pub struct LeaseRecord {
     pub format: u32,
     pub cluster_id: String,
     pub generation: u64,
+    /// What [`crate::meta::store::MetaStore::lead`] returned: of two servers of one life, the one that led
+    /// first never takes the directory from the other.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub leader: u64,
     pub reserved: Reserved,
     #[serde(default, skip_serializing_if = "Incarnation::is_first")]
     pub incarnation: Incarnation,
@@ -75,6 +80,11 @@ pub struct Incarnation {
     pub number: u64,
     /// Tells apart two lives that were begun from the same one.
     pub id: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Incarnation {
@@ -217,6 +227,7 @@ impl Lease {
         data_dir: &str,
         cluster_id: &str,
         incarnation: &Incarnation,
+        leader: u64,
     ) -> Result<Self, LeaseError> {
         let path = layout::lease(data_dir);
         loop {
@@ -224,16 +235,20 @@ impl Lease {
             let (record, expected) = match found {
                 None => {
                     let incarnation = incarnation.clone();
-                    (LeaseRecord { incarnation, ..LeaseRecord::first(cluster_id) }, None)
+                    (LeaseRecord { incarnation, leader, ..LeaseRecord::first(cluster_id) }, None)
                 }
                 Some((held, tag)) if held.cluster_id == cluster_id => {
                     let begins_life = held.incarnation != *incarnation;
                     if begins_life && incarnation.number <= held.incarnation.number {
                         return Err(LeaseError::Superseded { number: held.incarnation.number });
                     }
+                    if !begins_life && leader < held.leader {
+                        return Err(LeaseError::Deposed { generation: held.generation });
+                    }
                     let begun_at = if begins_life { held.reserved } else { held.begun_at };
                     let (generation, incarnation) = (held.generation + 1, incarnation.clone());
-                    (LeaseRecord { generation, incarnation, begun_at, ..held }, Some(tag))
+                    let record = LeaseRecord { generation, leader, incarnation, begun_at, ..held };
+                    (record, Some(tag))
                 }
                 Some((LeaseRecord { cluster_id, .. }, _)) => {
                     return Err(LeaseError::OtherCluster { cluster_id });
@@ -291,8 +306,12 @@ impl Lease {
             return Ok(());
         }
         self.edit(|record| {
-            record.backup_locations.retain(|known| known.location != noted.location);
-            record.backup_locations.insert(noted.clone());
+            // The same place under other credentials: the newest hold.
+            let same = |known: &KnownLocation| known.location.is_same_place(&noted.location);
+            let had_manifest = record.backup_locations.iter().any(|k| same(k) && k.has_manifest);
+            record.backup_locations.retain(|known| !same(known));
+            let has_manifest = noted.has_manifest || had_manifest;
+            record.backup_locations.insert(KnownLocation { has_manifest, ..noted.clone() });
         })
         .await
     }
@@ -303,7 +322,7 @@ impl Lease {
         location: &StorageLocation,
     ) -> Result<(), LeaseError> {
         self.edit(|record| {
-            record.backup_locations.retain(|known| known.location != *location);
+            record.backup_locations.retain(|known| !known.location.is_same_place(location));
         })
         .await
     }
@@ -373,6 +392,7 @@ impl LeaseRecord {
             format: FORMAT,
             cluster_id: cluster_id.to_owned(),
             generation: 1,
+            leader: 0,
             reserved: Reserved::default(),
             incarnation: Incarnation::default(),
             begun_at: Reserved::default(),
@@ -440,22 +460,22 @@ mod tests {
     #[tokio::test]
     async fn a_second_cluster_does_not_get_the_directory() {
         let storage = Storage::in_memory();
-        Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
-        let error = Lease::take(&storage, "data", "two", &FIRST).await.unwrap_err();
+        Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
+        let error = Lease::take(&storage, "data", "two", &FIRST, 0).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "data directory is already used by another cluster with id \"one\""
         );
         assert!(error.hint().is_some());
-        Lease::take(&storage, "other", "two", &FIRST).await.unwrap();
+        Lease::take(&storage, "other", "two", &FIRST, 0).await.unwrap();
     }
 
     #[tokio::test]
     async fn whoever_takes_it_deposes_the_one_before() {
         let storage = Storage::in_memory();
-        let mut first = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
+        let mut first = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
         first.reserve(needed(5, 0)).await.unwrap();
-        let mut second = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
+        let mut second = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
         assert_eq!((first.generation(), second.generation()), (1, 2));
         assert_eq!(second.reserved(), first.reserved());
         assert!(second.begun_at().is_nothing());
@@ -468,9 +488,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_led_earlier_does_not_take_it_from_who_leads() {
+        let storage = Storage::in_memory();
+        let take = async |life, leader| Lease::take(&storage, "data", "one", life, leader).await;
+        let mut leads = take(&FIRST, 20).await.unwrap();
+        let error = take(&FIRST, 10).await.unwrap_err();
+        assert!(matches!(error, LeaseError::Deposed { generation: 1 }), "{error:?}");
+        leads.check().await.unwrap();
+        take(&FIRST, 20).await.unwrap();
+        // A restore begins anew, on a meta store that counts otherwise.
+        take(&FIRST.next(), 3).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn reservations_go_a_block_further_and_never_back() {
         let storage = Storage::in_memory();
-        let mut lease = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
+        let mut lease = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
         lease.reserve(needed(5, 0)).await.unwrap();
         let reserved = lease.reserved();
         assert_eq!(reserved.sst, SstId(10_005));
@@ -488,7 +521,7 @@ mod tests {
     #[tokio::test]
     async fn of_two_that_start_at_once_one_is_left() {
         let storage = Storage::in_memory();
-        let takes = (0..6).map(|_| Lease::take(&storage, "data", "one", &FIRST));
+        let takes = (0..6).map(|_| Lease::take(&storage, "data", "one", &FIRST, 0));
         let mut leases: Vec<_> =
             futures::future::join_all(takes).await.into_iter().map(Result::unwrap).collect();
         let mut held = 0;
@@ -501,22 +534,22 @@ mod tests {
     #[tokio::test]
     async fn an_earlier_life_never_gets_the_directory_back() {
         let storage = Storage::in_memory();
-        let mut old = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
+        let mut old = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
         old.reserve(needed(7, 0)).await.unwrap();
         let (one, other) = (FIRST.next(), FIRST.next());
-        let mut restored = Lease::take(&storage, "data", "one", &one).await.unwrap();
+        let mut restored = Lease::take(&storage, "data", "one", &one, 0).await.unwrap();
         assert_eq!(restored.begun_at(), old.reserved());
         let error = old.check().await.unwrap_err();
         assert!(error.to_string().contains("restored into another meta store"), "{error}");
         for life in [&FIRST, &other] {
-            let error = Lease::take(&storage, "data", "one", life).await.unwrap_err();
+            let error = Lease::take(&storage, "data", "one", life, 0).await.unwrap_err();
             assert!(matches!(error, LeaseError::Superseded { number: 1 }), "{error:?}");
         }
         restored.check().await.unwrap();
         restored.reserve(needed(70, 0)).await.unwrap();
-        let again = Lease::take(&storage, "data", "one", &one).await.unwrap();
+        let again = Lease::take(&storage, "data", "one", &one, 0).await.unwrap();
         assert_eq!(again.begun_at(), old.reserved());
-        Lease::take(&storage, "data", "one", &one.next()).await.unwrap();
+        Lease::take(&storage, "data", "one", &one.next(), 0).await.unwrap();
     }
 
     #[tokio::test]
@@ -553,6 +586,7 @@ mod tests {
         storage.put_new(&layout::lease("data"), written.into()).await.unwrap();
         assert_eq!(read(&storage, "data").await.unwrap(), Some(record.clone()));
         let record = LeaseRecord {
+            leader: 77,
             incarnation: Incarnation { number: 2, id: "a life".to_owned() },
             begun_at: needed(10_005, 10_000),
             backup_locations: [known("s3://backups", "backup", true)].into(),
@@ -567,7 +601,7 @@ mod tests {
     #[tokio::test]
     async fn places_of_snapshots_are_known_until_they_are_forgotten() {
         let storage = Storage::in_memory();
-        let mut lease = Lease::take(&storage, "data", "one", &FIRST).await.unwrap();
+        let mut lease = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
         let location = StorageLocation::new("memory", "backup");
         let known = |has_manifest| KnownLocation { location: location.clone(), has_manifest };
         for (noted, expected) in [(false, false), (true, true), (false, true)] {
@@ -583,7 +617,7 @@ mod tests {
         let storage = Storage::in_memory();
         let newer = LeaseRecord { format: 2, ..LeaseRecord::first("one") };
         storage.put_new(&layout::lease("data"), newer.to_bytes()).await.unwrap();
-        let error = Lease::take(&storage, "data", "one", &FIRST).await.unwrap_err();
+        let error = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap_err();
         assert!(error.to_string().contains("format 2"), "{error}");
     }
 }

@@ -22,13 +22,13 @@ impl MetaNode {
     /// Gives up the snapshots of a place: what only they hold may be deleted.
     pub async fn forget_location(&self, location: StorageLocation) -> Result<(), MetaError> {
         let _job = self.job.lock().await;
-        if location == self.manager.state().params.backup_location() {
+        if location.is_same_place(&self.manager.state().params.backup_location()) {
             let message = format!("{location} is the current backup location");
             return Err(MetaError::new(ErrorKind::InvalidParameter, message)
                 .hint("Move it with ALTER SYSTEM SET backup_storage_url or _directory first."));
         }
         let known = self.manager.standing().await?.backup_locations;
-        if !known.iter().any(|known| known.location == location) {
+        if !known.iter().any(|known| known.location.is_same_place(&location)) {
             let message = format!("{location} is no backup location of this cluster");
             return Err(MetaError::new(ErrorKind::InvalidParameter, message)
                 .hint("risectl meta list-backup-locations lists them."));
@@ -132,6 +132,12 @@ impl MetaNode {
             Some(value) => spec.parse(value).map_err(|e| param_error(&e))?,
             None => default_value(spec, &params).map_err(|e| param_error(&e))?,
         };
+        if moves && params.value(spec.name) == value {
+            // Said again, it takes back what another server has taken over.
+            let current = params.backup_location();
+            self.places.let_go(&current);
+            self.hold(&current).await?;
+        }
         let notices = if moves && params.value(spec.name) != value {
             let mut moved = Params::clone(&params);
             moved.set(spec.name, &value);
@@ -164,7 +170,9 @@ impl MetaNode {
             MetaError { kind: ErrorKind::InvalidParameter, ..MetaError::storage(&e) }
                 .hint("The backup storage must be writable. Nothing was changed.")
         })?;
-        self.hold(&moved.backup_location()).await?;
+        let location = moved.backup_location();
+        self.places.let_go(&location);
+        self.hold(&location).await?;
         // The old place may be what is broken: not being able to count must not keep the user there.
         let listed = self.list_snapshots().await;
         let hidden = listed.map_or(0, |snapshots| snapshots.len());

@@ -76,6 +76,19 @@ pub(super) struct KnownSnapshots {
     deleted: BTreeSet<SnapshotKey>,
 }
 
+impl KnownSnapshots {
+    /// Forgets the snapshots that are not listed any more, but for those that are read.
+    fn keep(&mut self, listed: &BTreeSet<SnapshotKey>) {
+        let before = self.files.len();
+        self.files.retain(|key, _| listed.contains(key) || self.deleted.contains(key));
+        if self.files.len() < before {
+            let named =
+                self.files.values().fold(RoaringTreemap::new(), |all, files| all | &**files);
+            self.sizes.retain(|sst, _| named.contains(sst.0));
+        }
+    }
+}
+
 impl MetaNode {
     /// Forgets and vacuums at intervals. Never returns.
     pub async fn vacuum_forever(self: Arc<Self>) {
@@ -244,10 +257,12 @@ impl MetaNode {
         let mut snapshots = vec![];
         let current = self.manager.state().params.backup_location();
         let locations = self.locations().await?;
+        let mut listed = BTreeSet::new();
         for location in &locations {
             self.settle(location).await?;
             for (entry, files) in self.files_of_location(location).await? {
                 let id = entry.info.id;
+                listed.insert(key_of(&entry));
                 let name = if *location == current {
                     id.to_string()
                 } else {
@@ -257,6 +272,7 @@ impl MetaNode {
             }
         }
         snapshots.extend(self.deleted_and_read(now_ms));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&listed);
         // The state after the snapshots: what one of them lost meanwhile, the version still had.
         let state = self.manager.state();
         let reader = match self.may_be_unheard_of(now_ms) {

@@ -2,9 +2,9 @@
 //! of the manifest there; and a manifest that was there once must be there whenever one is asked for.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::MetaNode;
 use super::backup::backup_error;
@@ -19,25 +19,40 @@ use crate::storage::StorageLocation;
 pub(super) struct Places {
     /// What it calls itself as the holder of a manifest.
     pub holder: String,
-    /// Places whose manifest it holds.
-    held: Mutex<BTreeSet<StorageLocation>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Places whose manifest this server holds.
+    held: BTreeSet<StorageLocation>,
     /// Places where a change of the manifest may still arrive that this server or the one before has sent.
     /// Holding them keeps it out.
-    unsure: Mutex<BTreeSet<StorageLocation>>,
+    unsure: BTreeSet<StorageLocation>,
+    /// Places of which the lease says that they have a manifest.
+    noted: BTreeSet<StorageLocation>,
 }
 
 impl Places {
     /// Those of a server that begins when snapshots are in `current`.
-    pub(super) fn beginning_in(current: StorageLocation) -> Self {
-        let holder = uuid::Uuid::new_v4().to_string();
-        Self { holder, held: Mutex::default(), unsure: Mutex::new(BTreeSet::from([current])) }
+    pub fn beginning_in(current: StorageLocation) -> Self {
+        let known = Known { unsure: BTreeSet::from([current]), ..Known::default() };
+        Self { holder: uuid::Uuid::new_v4().to_string(), known: Mutex::new(known) }
     }
-}
 
-impl Places {
-    /// Holds a place no more that was given up.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds a place no more: it was given up, or is to be claimed anew.
     pub fn let_go(&self, location: &StorageLocation) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(location);
+        let mut known = self.known();
+        known.held.remove(location);
+        known.noted.remove(location);
+    }
+
+    fn is_held(&self, location: &StorageLocation) -> bool {
+        self.known().held.contains(location)
     }
 }
 
@@ -52,16 +67,24 @@ impl MetaNode {
     /// # Errors
     /// What [`Claim::prepare`] finds, [`ErrorKind::Deposed`], and what the storage answers.
     pub(super) async fn hold(&self, location: &StorageLocation) -> Result<OpenLocation, MetaError> {
-        if self.is_held(location) {
-            return open(location.clone(), OpenLocation::open_existing).await;
-        }
-        let had_manifest = self.had_manifest(location).await?;
+        let had_manifest = self.places.is_held(location) || self.had_manifest(location).await?;
+        self.hold_if(location, had_manifest).await
+    }
+
+    async fn hold_if(
+        &self,
+        location: &StorageLocation,
+        must_exist: bool,
+    ) -> Result<OpenLocation, MetaError> {
         // A root that is missing is made, but never where there were snapshots: it may not be mounted.
-        let how = if had_manifest { OpenLocation::open_existing } else { OpenLocation::open };
+        let how = if must_exist { OpenLocation::open_existing } else { OpenLocation::open };
         let opened = open(location.clone(), how).await?;
+        if self.places.is_held(location) {
+            return Ok(opened);
+        }
         let cluster_id = self.manager.state().cluster_id.clone();
         loop {
-            let claim = Claim::prepare(&opened, &cluster_id, had_manifest).await;
+            let claim = Claim::prepare(&opened, &cluster_id, must_exist).await;
             let claim = claim.map_err(|e| backup_error(&e))?;
             // After the manifest was read: should another server lead by now, it has not claimed it, or
             // the manifest is not the same any more.
@@ -70,11 +93,19 @@ impl MetaNode {
                 break;
             }
         }
+        self.note(location).await?;
+        let mut known = self.places.known();
+        known.held.insert(location.clone());
+        known.unsure.remove(location);
+        Ok(opened)
+    }
+
+    /// Keeps in the lease that a place has a manifest.
+    async fn note(&self, location: &StorageLocation) -> Result<(), MetaError> {
         let noted = KnownLocation { location: location.clone(), has_manifest: true };
         self.manager.note_location(noted).await?;
-        self.places.held.lock().unwrap_or_else(PoisonError::into_inner).insert(location.clone());
-        self.places.unsure.lock().unwrap_or_else(PoisonError::into_inner).remove(location);
-        Ok(opened)
+        self.places.known().noted.insert(location.clone());
+        Ok(())
     }
 
     /// What a change of the current place failed with. Where it may still happen, the place has to be held
@@ -82,20 +113,29 @@ impl MetaNode {
     pub(super) fn change_error(&self, error: &BackupError) -> MetaError {
         if matches!(error, BackupError::Unsure { .. }) {
             let location = self.manager.state().params.backup_location();
-            self.places.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&location);
-            self.places.unsure.lock().unwrap_or_else(PoisonError::into_inner).insert(location);
+            self.places.let_go(&location);
+            self.places.known().unsure.insert(location);
         }
         backup_error(error)
     }
 
-    /// Makes sure that nothing arrives any more in a place that was sent there before.
+    /// Makes sure that nothing arrives any more in a place that was sent there before by this server, or by
+    /// one that led before it. Where nothing is known to be on its way, a place that can only be read will
+    /// do.
     pub(super) async fn settle(&self, location: &StorageLocation) -> Result<(), MetaError> {
-        let unsure = &self.places.unsure;
-        let unsure = unsure.lock().unwrap_or_else(PoisonError::into_inner).contains(location);
-        if unsure {
-            self.hold(location).await?;
+        if self.places.is_held(location) {
+            return Ok(());
         }
-        Ok(())
+        let unsure = self.places.known().unsure.contains(location);
+        match unsure {
+            true => self.hold(location).await.map(|_| ()),
+            false => {
+                if let Err(error) = self.hold_if(location, true).await {
+                    debug!(%error, %location, "not held");
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Becomes the holder of the current place when this server begins to lead. What keeps it from that is
@@ -107,10 +147,6 @@ impl MetaNode {
         }
     }
 
-    fn is_held(&self, location: &StorageLocation) -> bool {
-        self.places.held.lock().unwrap_or_else(PoisonError::into_inner).contains(location)
-    }
-
     /// The snapshots of the current place, in order of creation. Read from there each time.
     pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, MetaError> {
         let location = self.manager.state().params.backup_location();
@@ -119,7 +155,7 @@ impl MetaNode {
 
     async fn had_manifest(&self, location: &StorageLocation) -> Result<bool, MetaError> {
         let known = self.manager.standing().await?.backup_locations;
-        Ok(known.iter().any(|known| known.location == *location && known.has_manifest))
+        Ok(known.iter().any(|known| known.has_manifest && known.location.is_same_place(location)))
     }
 
     /// The snapshots of a place, and the place. Nothing is made there.
@@ -143,6 +179,10 @@ impl MetaNode {
         };
         let accepted = manifest.accepts(&opened, &self.manager.state().cluster_id);
         accepted.map_err(|e| backup_error(&e))?;
+        let is_noted = self.places.known().noted.contains(location);
+        if !is_noted && let Err(error) = self.note(location).await {
+            debug!(%error, %location, "not noted");
+        }
         Ok((opened, manifest.snapshot_metadata))
     }
 }

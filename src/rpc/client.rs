@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -357,14 +358,15 @@ impl MetaClient {
         replica: &watch::Sender<Option<Arc<State>>>,
         followed: &(dyn Fn() + Send + Sync),
     ) {
-        let (mut state, mut changes) = node.follow(&self.worker);
+        let (state, mut changes) = node.follow(&self.worker);
+        let published = node.manager.published();
         drop(node);
         followed();
-        replica.send_replace(Some(Arc::clone(&state)));
+        replica.send_replace(Some(state));
         let follow = async {
-            while let Ok(change) = changes.recv().await {
-                state = Arc::new(state.apply(&change));
-                replica.send_replace(Some(Arc::clone(&state)));
+            // Who lags behind takes the newest all the same.
+            while !matches!(changes.recv().await, Err(RecvError::Closed)) {
+                replica.send_replace(Some(published.state()));
             }
         };
         leaving.run_until_cancelled(follow).await;

@@ -29,11 +29,21 @@ impl Bound {
 }
 
 async fn bind(addr: &str) -> io::Result<Bound> {
-    let mut found = lookup_host(addr).await?;
-    let first = found.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let socket = if first.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let mut failure = io::ErrorKind::AddrNotAvailable.into();
+    for addr in lookup_host(addr).await? {
+        match bind_to(addr) {
+            Ok(bound) => return Ok(bound),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn bind_to(addr: SocketAddr) -> io::Result<Bound> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of a server that was there before may still be winding down.
     socket.set_reuseaddr(true)?;
-    socket.bind(first)?;
+    socket.bind(addr)?;
     let addr = socket.local_addr()?;
     Ok(Bound { socket, addr })
 }

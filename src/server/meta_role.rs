@@ -125,8 +125,10 @@ impl Candidate {
         let params = initial_params(stores)?;
         let store = stores.meta_store.open().await?;
         let name = self.settings.advertise_addr.clone().unwrap_or_else(|| self.addr.to_string());
-        store.lead(&name).await?;
-        match self.serve(&store, params, bound, name).await {
+        let allow_unfenced = stores.allow_unfenced;
+        let leader = store.lead(&name).await?;
+        let new = NewCluster { params, allow_unfenced, leader };
+        match self.serve(&store, new, bound, name).await {
             Ok(term) => Ok(term),
             Err(error) => {
                 store.resign().await;
@@ -138,13 +140,11 @@ impl Candidate {
     async fn serve(
         &self,
         store: &Arc<dyn MetaStore>,
-        params: Params,
+        new: NewCluster,
         bound: Bound,
         name: String,
     ) -> Result<Term, StartError> {
         let clock = Arc::new(SystemClock);
-        let allow_unfenced = self.settings.stores.allow_unfenced;
-        let new = NewCluster { params, allow_unfenced };
         let manager = manager::open(Arc::clone(store), new, clock).await?;
         let info = worker_info(Role::Meta, name);
         let node = MetaNode::start(manager, self.settings.maintenance, info).await?;

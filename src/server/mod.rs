@@ -115,7 +115,7 @@ impl StartError {
     }
 }
 
-/// Starts the roles of `settings`. Nothing is touched unless all addresses can be had.
+/// Starts the roles of `settings`. Nothing is touched where another listens on one of the addresses.
 pub async fn start(settings: Settings) -> Result<Server, StartError> {
     Box::pin(start_roles(settings)).await
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Storage, StorageError};
-use crate::storage_url::{StorageUrl, mask, without_hummock};
+use crate::storage_url::{StorageUrl, is_same_place, mask, without_hummock};
 
 /// A storage URL and a directory in it, as a user wrote them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,6 +17,12 @@ pub struct StorageLocation {
 impl StorageLocation {
     pub fn new(url: impl Into<String>, directory: impl Into<String>) -> Self {
         Self { url: url.into(), directory: directory.into() }
+    }
+
+    /// Whether both name the same directory, with whatever credentials.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let [own, theirs] = [self, other].map(|place| place.directory.trim_matches('/'));
+        own == theirs && is_same_place(&self.url, &other.url)
     }
 
     /// Opens the storage; a root directory that is missing is made.

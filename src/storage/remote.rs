@@ -115,7 +115,8 @@ fn retry() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: retries,
-        retry_timeout: if PATIENCE.get().is_some() { all } else { RETRY_TIMEOUT },
+        // What was asked for bounds it already; pauses between the tries come on top.
+        retry_timeout: all.max(RETRY_TIMEOUT),
     }
 }
 

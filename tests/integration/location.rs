@@ -125,12 +125,12 @@ async fn a_second_cluster_gets_nothing_from_the_snapshots_of_the_first() {
     sql(&first, "CREATE TABLE t (a int); INSERT INTO t VALUES (1); BACKUP").await;
     let url = format!("fs://{}", one.path().join("store/state_store").display());
     let said = try_start(two.path(), &["--backup-storage-url", &url]).await.refused();
-    assert!(said.contains("meta snapshots of another cluster"), "{said}");
+    assert!(said.contains("is the backup directory of another cluster"), "{said}");
     assert!(said.contains("HINT: Restore one of them"), "{said}");
     let second = Server::start(two.path()).await;
     let alter = format!("ALTER SYSTEM SET backup_storage_url = '{url}'");
     let said = sql_error(&second, &alter).await;
-    assert!(said.contains("meta snapshots of another cluster"), "{said}");
+    assert!(said.contains("is the backup directory of another cluster"), "{said}");
     assert_eq!(sql(&second, "SELECT count(*) FROM rw_meta_snapshot").await, "0");
     sql(&second, "ALTER SYSTEM SET backup_storage_directory = 'second'").await;
     sql(&second, &alter).await;

@@ -123,7 +123,7 @@ async fn a_restore_brings_everything_back() {
 async fn ids_go_on_above_all_that_may_have_been_used() {
     let world = World::new().await;
     world.take(5).await;
-    let mut lease = Lease::take(&world.storage, DATA_DIR, CLUSTER_ID, &FIRST).await.unwrap();
+    let mut lease = Lease::take(&world.storage, DATA_DIR, CLUSTER_ID, &FIRST, 0).await.unwrap();
     let needed = Reserved {
         object: ObjectId(1000),
         sst: SstId(70_000),
@@ -228,7 +228,7 @@ async fn data_files_that_are_gone_or_damaged_are_named() {
 #[tokio::test]
 async fn a_data_directory_of_another_cluster_is_refused() {
     let world = World::new().await;
-    Lease::take(&world.storage, DATA_DIR, "another", &FIRST).await.unwrap();
+    Lease::take(&world.storage, DATA_DIR, "another", &FIRST, 0).await.unwrap();
     world.refuses(world.request(1), "another cluster with id \"another\"").await;
 }
 
@@ -314,7 +314,7 @@ async fn an_overwritten_endpoint_is_where_the_restored_cluster_lives() {
 async fn an_overwritten_endpoint_of_another_cluster_is_refused() {
     let world = World::new().await;
     let elsewhere = copied_by_hand(&world).await;
-    Lease::take(&elsewhere, DATA_DIR, "another", &FIRST).await.unwrap();
+    Lease::take(&elsewhere, DATA_DIR, "another", &FIRST, 0).await.unwrap();
     world.refuses(moved(&world, &elsewhere), "another cluster with id \"another\"").await;
 }
 

@@ -174,8 +174,8 @@ impl World {
                 rows: u64::from(ROWS),
                 size_bytes: content.len() as u64,
                 row_group_rows: vec![ROWS],
-                sha256: sha256_hex(content.as_bytes()),
-                columns: vec![],
+                sha256: Checksum::of(content.as_bytes()),
+                columns: Arc::default(),
                 keys: None,
                 inline: None,
             }));

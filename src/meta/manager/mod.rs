@@ -100,7 +100,7 @@ pub struct Manager {
 /// The state everybody reads, and the stream of changes to it. Under one lock, so that a follower
 /// misses nothing between the state it starts from and its first change.
 #[derive(Debug)]
-struct Published {
+pub struct Published {
     state: Mutex<Arc<State>>,
     changes: broadcast::Sender<Arc<Change>>,
     forgotten: Mutex<Forgotten>,
@@ -122,7 +122,7 @@ impl Published {
         }
     }
 
-    fn state(&self) -> Arc<State> {
+    pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -148,6 +148,11 @@ impl Manager {
     /// The newest committed state.
     pub fn state(&self) -> Arc<State> {
         self.published.state()
+    }
+
+    /// What everybody reads; whoever has it does not keep the manager alive.
+    pub fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published)
     }
 
     /// The newest state and every change after it.

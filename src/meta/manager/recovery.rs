@@ -23,17 +23,19 @@ use crate::params::{self, Params};
 use crate::storage::{Capability, Storage, StorageError, StorageLocation};
 use crate::storage_url::{self, StorageUrl, StorageUrlError};
 
-/// What a cluster that does not exist yet starts with.
+/// What a cluster that does not exist yet starts with, and how any is opened.
 #[derive(Clone, Debug)]
 pub struct NewCluster {
     pub params: Params,
     /// Whether a store will do that does not honour conditional writes.
     pub allow_unfenced: bool,
+    /// What [`MetaStore::lead`] returned.
+    pub leader: u64,
 }
 
 impl NewCluster {
     pub fn new(params: Params) -> Self {
-        Self { params, allow_unfenced: false }
+        Self { params, allow_unfenced: false, leader: 0 }
     }
 }
 
@@ -98,9 +100,9 @@ pub async fn open(
         prove(&state_store, &data_directory, new.allow_unfenced).await?;
     }
     let (state, mut lease, checkpointed) = if pairs.is_empty() {
-        create(&*store, &state_store, &data_directory, params, &*clock).await?
+        create(&*store, &state_store, &data_directory, params, &*clock, new.leader).await?
     } else {
-        recover(&*store, &pairs, &state_store, &data_directory).await?
+        recover(&*store, &pairs, &state_store, &data_directory, new.leader).await?
     };
     let location = state.params.backup_location();
     lease.note_backup_location(KnownLocation { location, has_manifest: false }).await?;
@@ -201,6 +203,7 @@ async fn create(
     data_directory: &str,
     params: Params,
     clock: &dyn Clock,
+    leader: u64,
 ) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
     let cluster_id = uuid::Uuid::new_v4().to_string();
     Lease::check_free(state_store, data_directory).await?;
@@ -216,8 +219,8 @@ async fn create(
     pairs.push(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint));
     store.fill(pairs).await?;
     // Last, so that a crash before leaves no directory that belongs to a cluster nobody has.
-    let lease =
-        Lease::take(state_store, data_directory, &state.cluster_id, &state.incarnation).await?;
+    let (id, life) = (&state.cluster_id, &state.incarnation);
+    let lease = Lease::take(state_store, data_directory, id, life, leader).await?;
     info!(cluster = %state.cluster_id, "new cluster");
     let version = state.version.id;
     Ok((Arc::new(state), lease, version))
@@ -228,6 +231,7 @@ async fn recover(
     pairs: &[Pair],
     state_store: &Storage,
     data_directory: &str,
+    leader: u64,
 ) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
     let pointer = pairs.iter().find(|pair| pair.key == keys::VERSION_CHECKPOINT);
     let pointer = pointer.ok_or(StateError::Missing(keys::VERSION_CHECKPOINT))?;
@@ -248,8 +252,8 @@ async fn recover(
     }
     version.check()?;
     let state = State { version: Arc::new(version), ..state };
-    let lease =
-        Lease::take(state_store, data_directory, &state.cluster_id, &state.incarnation).await?;
+    let (id, life) = (&state.cluster_id, &state.incarnation);
+    let lease = Lease::take(state_store, data_directory, id, life, leader).await?;
     let (state, checkpoint) =
         above(lease.begun_at(), state, checkpoint, store, pairs, state_store, data_directory)
             .await?;

@@ -325,9 +325,14 @@ impl Writer {
         match &self.halted {
             None => Ok(()),
             Some(why) => {
-                Err(MetaError::new(ErrorKind::Deposed, format!("writes are stopped: {why}")).hint(
-                    "Stop one of the two servers: a data directory has one writer. Reads go on.",
-                ))
+                let hint = match *self.published.unsure.borrow() {
+                    true => "Restart the server: it finds out then what was done. Reads go on.",
+                    false => {
+                        "Stop one of the two servers: a data directory has one writer. Reads go on."
+                    }
+                };
+                let stopped = format!("writes are stopped: {why}");
+                Err(MetaError::new(ErrorKind::Deposed, stopped).hint(hint))
             }
         }
     }

@@ -119,10 +119,11 @@ pub trait MetaStore: Send + Sync + fmt::Debug {
     /// [`StoreError::NotEmpty`] when it holds anything, and then nothing changes.
     async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError>;
 
-    /// Waits until this process is the only one that may write here, under this name. A store that
-    /// only one process can open has nothing to wait for.
-    async fn lead(&self, _name: &str) -> Result<(), StoreError> {
-        Ok(())
+    /// Waits until this process is the only one that may write here, under this name. Returns a number
+    /// greater than that of every process that led before. A store that only one process can open has
+    /// nothing to wait for, and no such numbers: zero.
+    async fn lead(&self, _name: &str) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
     /// Gives the right to write back, so that another process need not wait for it to run out.

@@ -503,8 +503,10 @@ impl MetaStore for EtcdStore {
         self.commit_if(Condition::Empty, puts.collect()).await
     }
 
-    async fn lead(&self, name: &str) -> Result<(), StoreError> {
-        self.become_leader(name).await
+    async fn lead(&self, name: &str) -> Result<u64, StoreError> {
+        self.become_leader(name).await?;
+        let revision = self.leadership.borrow().compared(&self.name)?;
+        Ok(u64::try_from(revision).unwrap_or_default())
     }
 
     async fn resign(&self) {
