@@ -20,7 +20,7 @@ use crate::meta::MetaNode;
 use crate::meta::command::{BackupOptions, Committed, DeadRows, TableWrite, Write};
 use crate::meta::error::{MetaError, chain};
 use crate::params;
-use crate::storage::{StorageLocation, sha256_hex};
+use crate::storage::{Checksum, StorageLocation};
 
 /// What a commit may take, in virtual time: it waits for the lease and for the meta store, each with an
 /// end, and a few times.

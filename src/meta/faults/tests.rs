@@ -12,6 +12,8 @@ use crate::meta::MetaNode;
 use crate::meta::command::{BackupOptions, TableWrite, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::keys;
+use crate::meta::state::{json_pair, put};
+use crate::meta::store::{MetaStore as _, Txn};
 use crate::params;
 use crate::storage::StorageLocation;
 
@@ -238,6 +240,18 @@ async fn a_commit_whose_answer_is_lost_is_known_or_ends_the_writes() {
     let error = asked(&mut world, &node, insert()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Deposed, "{error}");
     world.check().await.unwrap();
+}
+
+/// Two servers on one store without a leader: both count the same revisions.
+#[tokio::test]
+async fn a_commit_of_another_server_is_not_taken_for_ones_own() {
+    let (mut world, node) = quiet().await;
+    let next = node.manager.state().revision + 1;
+    let operations = vec![put(json_pair(keys::REVISION.to_owned(), &next))];
+    world.meta.store.commit(Txn { preconditions: vec![], operations }).await.unwrap();
+    world.chaos.script("commit", keys::REVISION, Fate::Before);
+    let error = asked(&mut world, &node, Ask::Insert { files: 1 }).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unknown, "{error}");
 }
 
 #[tokio::test]

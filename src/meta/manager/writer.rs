@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
@@ -230,24 +231,19 @@ impl Writer {
             .map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
         let operations = change.operations(&before, &after);
         let timer = metrics::COMMIT_SECONDS.start_timer();
-        let proof = json_pair(keys::REVISION.to_owned(), &after.revision);
-        self.persist(operations, before.revision, proof).await?;
+        self.persist(operations, before.revision).await?;
         timer.observe_duration();
         self.state = Arc::clone(&after);
         self.published.publish(Arc::clone(&after), Arc::new(change));
         Ok(self.committed(&after))
     }
 
-    /// Commits to the store. When the store fails, finds out whether it happened all the same: `proof` is
-    /// a pair that the operations write, and that was not there before.
-    async fn persist(
-        &mut self,
-        operations: Vec<Operation>,
-        before: u64,
-        proof: Pair,
-    ) -> Result<(), MetaError> {
+    /// Commits to the store. When the store fails, finds out whether it happened all the same: then
+    /// everything is there that the operations put, some of which was not there before.
+    async fn persist(&mut self, operations: Vec<Operation>, before: u64) -> Result<(), MetaError> {
         let Pair { key, value } = json_pair(keys::REVISION.to_owned(), &before);
         let expected = Precondition::Equals { key, value: value.clone() };
+        let puts: Vec<Pair> = operations.iter().filter_map(put_by).collect();
         let txn = Txn { preconditions: vec![expected], operations };
         let Err(failure) = self.store.commit(txn).await else { return Ok(()) };
         if let StoreError::Deposed { reason, .. } = &failure {
@@ -259,9 +255,9 @@ impl Writer {
             self.halt(why.to_owned());
             return Err(MetaError::new(ErrorKind::Deposed, why));
         }
-        match self.store.get(&proof.key).await {
-            Ok(Some(found)) if found == proof.value => Ok(()),
-            Ok(Some(found)) if proof.key != keys::REVISION || found == value => {
+        match self.has_happened(&puts, &value).await {
+            Ok(Some(true)) => Ok(()),
+            Ok(Some(false)) => {
                 Err(MetaError { hint: failure.hint(), ..MetaError::storage(&failure) })
             }
             outcome => {
@@ -271,6 +267,24 @@ impl Writer {
                 Err(unknown(&failure))
             }
         }
+    }
+
+    /// Whether a transaction happened that puts these pairs on top of the revision `before`. Not known when
+    /// neither is there: a revision of the same number may be another server's.
+    async fn has_happened(
+        &self,
+        puts: &[Pair],
+        before: &Bytes,
+    ) -> Result<Option<bool>, StoreError> {
+        let mut all = true;
+        for pair in puts {
+            all = all && self.store.get(&pair.key).await?.as_ref() == Some(&pair.value);
+        }
+        if all {
+            return Ok(Some(true));
+        }
+        let found = self.store.get(keys::REVISION).await?;
+        Ok((found.as_ref() == Some(before)).then_some(false))
     }
 
     /// Makes sure that nothing this change uses can be used again after a restore.
@@ -381,15 +395,22 @@ impl Writer {
         let covered = (first..=checkpoint.version_id.0)
             .map(|id| Operation::Delete { key: keys::version_delta(VersionId(id)) });
         let mut operations: Vec<_> = covered.collect();
-        let proof = json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint);
-        operations.push(put(proof.clone()));
-        match self.persist(operations, self.state.revision, proof).await {
+        operations.push(put(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint)));
+        match self.persist(operations, self.state.revision).await {
             Ok(()) => {
                 info!(version = %checkpoint.version_id, "checkpoint");
                 self.checkpointed = checkpoint.version_id;
             }
             Err(error) => warn!(%error, "could not adopt a checkpoint; it is tried again"),
         }
+    }
+}
+
+/// The pair that an operation puts, if it is one that does.
+fn put_by(operation: &Operation) -> Option<Pair> {
+    match operation {
+        Operation::Put { key, value } => Some(Pair { key: key.clone(), value: value.clone() }),
+        Operation::Delete { .. } => None,
     }
 }
 
