@@ -322,7 +322,6 @@ fn respond<T: serde::Serialize>(outcome: Result<T, MetaError>) -> Result<Respons
     to_json(&outcome.map_err(|e| to_status(&e))?).map(Response::new)
 }
 
-/// The messages that carry a whole state.
 /// Sends the state, its version as it is encoded.
 fn send_whole(state: &State, to: ToFollower) -> Option<()> {
     let pairs: Vec<(String, Vec<u8>)> = state

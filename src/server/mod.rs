@@ -1,5 +1,4 @@
-//! A server: the roles of this process, started and stopped. Roles talk to each other as if they were in
-//! processes of their own.
+//! A server: the roles of this process, started and stopped.
 
 mod bound;
 mod meta_role;

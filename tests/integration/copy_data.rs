@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::harness::{
-    Server, data_files, files_below, lose_meta_store, restore, risectl, run, sql, tempdir,
+    Server, data_files, files_below, lose_meta_store, restore, risectl, run, sql, sql_error,
+    tempdir,
 };
 
 const LARGE: &str = "CREATE TABLE large AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)";
@@ -117,4 +118,37 @@ async fn copies_alone_are_verified_where_no_data_is_named() {
     let ended = run(program, &args, "").await;
     assert!(ended.stdout.contains("damaged: referenced objects not found"), "{}", ended.stdout);
     assert!(ended.refused().contains("1 of the meta snapshots are damaged"));
+}
+
+#[tokio::test]
+async fn a_restored_copy_takes_the_snapshots_over_and_they_can_be_taken_back() {
+    let dir = tempdir();
+    let first = Server::start(dir.path()).await;
+    sql(&first, LARGE).await;
+    sql(&first, "BACKUP").await;
+    let elsewhere = format!("fs://{}", dir.path().join("elsewhere").display());
+    let other = tempdir();
+    let meta = other.path().join("meta.db").display().to_string();
+    let flags = [("--hummock-storage-url", elsewhere.as_str()), ("--sql-endpoint", &meta)];
+    let said = restore(dir.path(), 1, &flags, &["--copy-data"]).await.ok();
+    assert!(said.contains("give this one --overwrite-backup-storage-directory"), "{said}");
+    let state_store = format!("hummock+{elsewhere}");
+    let flags = ["--meta-store-type", "sqlite", "--sql-endpoint", &meta];
+    let flags = [&flags[..], &["--state-store", &state_store]].concat();
+    let second = Server::start_with(other.path(), &flags).await;
+    sql(&second, "BACKUP").await;
+    for statement in ["BACKUP", "DELETE META SNAPSHOT 1"] {
+        let said = sql_error(&first, statement).await;
+        assert!(said.contains("55000") && said.contains("taken over"), "{said}");
+        assert!(said.contains("HINT:  give one of the two"), "{said}");
+    }
+    sql(&second, "ALTER SYSTEM SET backup_storage_directory = 'second'").await;
+    sql(&first, "ALTER SYSTEM SET backup_storage_directory = 'backup'").await;
+    let listed = "SELECT count(*) FROM rw_meta_snapshot";
+    sql(&first, "BACKUP").await;
+    sql(&second, "BACKUP").await;
+    assert_eq!(
+        (sql(&first, listed).await, sql(&second, listed).await),
+        ("3".to_owned(), "1".to_owned())
+    );
 }

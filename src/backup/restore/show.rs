@@ -45,6 +45,11 @@ impl fmt::Display for Plan {
         for (name, value) in &self.overwritten {
             row("parameter", format!("{name} becomes {}", mask(value)))?;
         }
+        if self.shares_backups() {
+            let shared = "it takes over the snapshots there. Should the old cluster go on, give this one \
+                          --overwrite-backup-storage-directory";
+            row("backup location", shared.to_owned())?;
+        }
         row("target", self.target.to_string())?;
         let (ids, version) = (&self.ids, self.version.id);
         row(
@@ -58,6 +63,13 @@ impl fmt::Display for Plan {
 }
 
 impl Plan {
+    /// Whether the data goes to another place, and the snapshots stay where those of the old cluster are.
+    fn shares_backups(&self) -> bool {
+        let overwrite = &self.request.overwrite;
+        let moves = overwrite.hummock || self.request.copy_data;
+        moves && overwrite.backup_url.is_none() && overwrite.backup_directory.is_none()
+    }
+
     fn show_copy(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(Copy { from, files }) = &self.copy else { return Ok(()) };
         let (count, size) = (files.missing.len(), bytes(files.missing_bytes));

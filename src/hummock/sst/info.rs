@@ -20,7 +20,7 @@ pub struct SstInfo {
     pub row_group_rows: Vec<u32>,
     /// SHA-256 of the whole object, or of the inline bytes.
     pub sha256: Checksum,
-    /// The columns it holds, in file order; files of one table share the list.
+    /// The columns it holds, in file order. Files that were read together share the list.
     pub columns: Arc<[SstColumn]>,
     /// The least and the greatest primary key; `None` where they are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
