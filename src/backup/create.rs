@@ -138,9 +138,7 @@ pub async fn files_of(
 ) -> Result<Vec<(SstId, u64)>, BackupError> {
     let path = layout::snapshot(&location.directory, entry.info.id);
     let reader = snapshot::SnapshotReader::open(&location.storage, &path, Some(entry)).await?;
-    let version = reader.version().await?;
-    let files = verify::objects_of(&version);
-    Ok(files.map(|file| (file.sst.id, file.sst.size_bytes)).collect())
+    reader.objects().await
 }
 
 /// Deletes these snapshots: all of them or, if one is not there, none. They are gone when nothing lists

@@ -13,6 +13,7 @@ use super::{
 use crate::backup::BackupError;
 use crate::backup::manifest::{ManifestEntry, SnapshotInfo};
 use crate::hummock::version::{Version, encoding};
+use crate::id::SstId;
 use crate::meta::state::State;
 use crate::meta::store::Pair;
 use crate::storage::checksum::Summed;
@@ -84,17 +85,25 @@ impl SnapshotReader {
 
     /// The version, checked.
     pub async fn version(&self) -> Result<Version, BackupError> {
-        let damaged = |what: &str| BackupError::damaged(&self.file, what);
-        let mut sections = self.footer.sections.iter();
-        let section = sections.find(|section| section.name == VERSION_SECTION);
-        let section = section.ok_or_else(|| damaged("it has no section \"version\""))?;
-        let version = self.read_section(section, decode_version).await?;
+        let version = self.read_section(self.version_section()?, decode_version).await?;
         let info = self.info();
         let said = (info.hummock_version_id, info.safe_epoch, info.max_committed_epoch);
         if said != (version.id, version.safe_epoch, version.max_committed_epoch) {
-            return Err(damaged("its version is not the one its footer says"));
+            let what = "its version is not the one its footer says";
+            return Err(BackupError::damaged(&self.file, what));
         }
         Ok(version)
+    }
+
+    /// The data files that the version names, with their sizes. Inline rows are in the snapshot itself.
+    pub async fn objects(&self) -> Result<Vec<(SstId, u64)>, BackupError> {
+        self.read_section(self.version_section()?, decode_objects).await
+    }
+
+    fn version_section(&self) -> Result<&Section, BackupError> {
+        let mut sections = self.footer.sections.iter();
+        let section = sections.find(|section| section.name == VERSION_SECTION);
+        section.ok_or_else(|| BackupError::damaged(&self.file, "it has no section \"version\""))
     }
 
     /// All metadata.
@@ -269,6 +278,21 @@ fn decode_raw<T>(
         Ok(0) => Ok(decoded),
         Ok(_) => Err("is longer than the footer says".to_owned()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What a whole version would say of its objects, without holding it.
+fn decode_objects(section: &Section, raw: &mut dyn BufRead) -> Result<Vec<(SstId, u64)>, String> {
+    let mut reader = encoding::Reader::open(raw).map_err(|e| e.to_string())?;
+    let mut objects = Vec::new();
+    while let Some(file) = reader.next_file().map_err(|e| e.to_string())? {
+        if file.sst.is_object() {
+            objects.push((file.sst.id, file.sst.size_bytes));
+        }
+    }
+    match reader.count() as u64 == section.entries {
+        true => Ok(objects),
+        false => Err("has not as many entries as the footer says".to_owned()),
     }
 }
 

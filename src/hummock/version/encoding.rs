@@ -17,7 +17,7 @@ use super::{FileEntry, Version};
 use crate::epoch::Epoch;
 use crate::hummock::HummockError;
 use crate::hummock::sst::SstColumn;
-use crate::id::VersionId;
+use crate::id::{ObjectId, SstId, VersionId};
 
 const FORMAT: u32 = 1;
 /// Lines are handed on when they have piled up to this.
@@ -54,33 +54,65 @@ pub fn encode(version: &Version, mut out: impl Write) -> io::Result<()> {
 }
 
 /// Reads a version and checks all that must hold of one.
-pub fn decode(mut from: impl BufRead) -> Result<Version, HummockError> {
-    let mut line = Vec::new();
-    let header: Header = read_line(&mut from, &mut line)?
-        .ok_or_else(|| HummockError::Corrupt("a version without a first line".to_owned()))?;
-    if header.format != FORMAT {
-        let found = header.format;
-        return Err(HummockError::Format { what: "version", found, read: FORMAT });
-    }
-    let mut version = Version { id: header.id, ..Version::empty(header.safe_epoch) };
-    version.max_committed_epoch = header.max_committed_epoch;
-    let mut last = None;
+pub fn decode(from: impl BufRead) -> Result<Version, HummockError> {
+    let mut reader = Reader::open(from)?;
+    let Header { id, safe_epoch, max_committed_epoch, .. } = reader.header;
+    let mut version = Version { id, max_committed_epoch, ..Version::empty(safe_epoch) };
     let mut columns = Arc::default();
-    while let Some(mut file) = read_line::<FileEntry>(&mut from, &mut line)? {
+    while let Some(mut file) = reader.next_file()? {
         share_columns(&mut file, &mut columns);
-        let place = Some((file.sst.table_id, file.sst.id));
-        if place <= last {
-            return Err(HummockError::Corrupt(format!("file {} is out of order", file.sst.id)));
-        }
-        last = place;
         version.insert(file);
-    }
-    if version.file_count() != header.files {
-        let (found, expected) = (version.file_count(), header.files);
-        return Err(HummockError::Corrupt(format!("{found} files where {expected} were written")));
     }
     version.check()?;
     Ok(version)
+}
+
+/// Reads a version file by file, for those who need not hold it.
+pub struct Reader<R> {
+    from: R,
+    line: Vec<u8>,
+    header: Header,
+    last: Option<(ObjectId, SstId)>,
+    count: usize,
+}
+
+impl<R: BufRead> Reader<R> {
+    pub fn open(mut from: R) -> Result<Self, HummockError> {
+        let mut line = Vec::new();
+        let header: Header = read_line(&mut from, &mut line)?
+            .ok_or_else(|| HummockError::Corrupt("a version without a first line".to_owned()))?;
+        if header.format != FORMAT {
+            let found = header.format;
+            return Err(HummockError::Format { what: "version", found, read: FORMAT });
+        }
+        Ok(Self { from, line, header, last: None, count: 0 })
+    }
+
+    /// The next file; `None` when there were as many as were written.
+    pub fn next_file(&mut self) -> Result<Option<FileEntry>, HummockError> {
+        let Some(file) = read_line::<FileEntry>(&mut self.from, &mut self.line)? else {
+            let (found, expected) = (self.count, self.header.files);
+            return match found == expected {
+                true => Ok(None),
+                false => {
+                    let what = format!("{found} files where {expected} were written");
+                    Err(HummockError::Corrupt(what))
+                }
+            };
+        };
+        let place = Some((file.sst.table_id, file.sst.id));
+        if place <= self.last {
+            return Err(HummockError::Corrupt(format!("file {} is out of order", file.sst.id)));
+        }
+        self.last = place;
+        self.count += 1;
+        Ok(Some(file))
+    }
+
+    /// How many files there were so far.
+    pub fn count(&self) -> usize {
+        self.count
+    }
 }
 
 fn push_line(lines: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
@@ -126,7 +158,7 @@ mod tests {
     use crate::hummock::sst::{InlineRows, KeyRange, SstInfo};
     use crate::hummock::version::Stamps;
     use crate::hummock::version::tests::churned;
-    use crate::id::{ColumnId, ObjectId, SstId};
+    use crate::id::ColumnId;
     use crate::storage::Checksum;
 
     fn text_of(version: &Version) -> String {
