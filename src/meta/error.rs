@@ -66,6 +66,12 @@ impl MetaError {
         self
     }
 
+    /// What failed so may have been done.
+    pub fn unknown(failure: &(dyn std::error::Error + 'static)) -> Self {
+        let message = format!("it is not known whether this was done: {}", chain(failure));
+        Self::new(ErrorKind::Unknown, message).hint("Look whether it was, before you do it again.")
+    }
+
     /// A failure of the storage below, with its whole chain of causes.
     pub fn storage(error: &(dyn std::error::Error + 'static)) -> Self {
         let kind = if is_disk_full(error) { ErrorKind::DiskFull } else { ErrorKind::Storage };

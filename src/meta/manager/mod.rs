@@ -25,10 +25,10 @@ use super::error::{ErrorKind, MetaError};
 use super::state::{Change, State};
 use crate::epoch::{Clock, Epoch};
 use crate::hummock::checkpoint::Checkpoint;
-use crate::hummock::lease::{KnownLocation, LeaseError, LeaseWatch};
+use crate::hummock::lease::{KnownLocation, LeaseError, LeaseKeeper, LeaseWatch, Reserved};
 use crate::hummock::vacuum::Forgotten;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
-use crate::storage::{Storage, StorageLocation};
+use crate::storage::{Storage, StorageError, StorageLocation};
 
 /// Requests that wait before senders do.
 const QUEUE_LENGTH: usize = 1024;
@@ -74,9 +74,6 @@ enum Request {
     Checkpointed(Reply<VersionId>),
     /// What a look at the lease found. Never answered well.
     LeaseFailed(LeaseError, Reply<Infallible>),
-    /// Keeps in the data directory where snapshots may be.
-    NoteLocation(KnownLocation, Reply<()>),
-    ForgetLocation(StorageLocation, Reply<()>),
 }
 
 /// What vacuum must know, at a moment when this server held the data directory.
@@ -94,7 +91,7 @@ pub struct Manager {
     published: Arc<Published>,
     clock: Arc<dyn Clock>,
     state_store: Storage,
-    lease: LeaseWatch,
+    lease: Arc<LeaseKeeper>,
 }
 
 /// The state everybody reads, and the stream of changes to it. Under one lock, so that a follower
@@ -204,9 +201,17 @@ impl Manager {
     pub async fn standing(&self) -> Result<Standing, MetaError> {
         // Looked at here, so that no commit waits for it.
         let checkpointed = self.ask(Request::Checkpointed).await?;
-        match self.lease.look().await {
+        match self.lease.watch().look().await {
             Ok(record) => Ok(Standing { backup_locations: record.backup_locations, checkpointed }),
-            Err(error) => match self.ask(|reply| Request::LeaseFailed(error, reply)).await? {},
+            Err(error) => Err(self.lease_failed(error).await),
+        }
+    }
+
+    /// What a failure of the lease is to a caller. Whoever lost the data directory writes no more.
+    async fn lease_failed(&self, error: LeaseError) -> MetaError {
+        match self.ask(|reply| Request::LeaseFailed(error, reply)).await {
+            Ok(never) => match never {},
+            Err(error) => error,
         }
     }
 
@@ -226,11 +231,20 @@ impl Manager {
     }
 
     pub async fn note_location(&self, known: KnownLocation) -> Result<(), MetaError> {
-        self.ask(|reply| Request::NoteLocation(known, reply)).await
+        match self.lease.note_backup_location(known).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.lease_failed(error).await),
+        }
     }
 
     pub async fn forget_location(&self, location: StorageLocation) -> Result<(), MetaError> {
-        self.ask(|reply| Request::ForgetLocation(location, reply)).await
+        match self.lease.forget_backup_location(&location).await {
+            Ok(()) => Ok(()),
+            Err(LeaseError::Storage(error @ StorageError::Io { .. })) => {
+                Err(MetaError::unknown(&error))
+            }
+            Err(error) => Err(self.lease_failed(error).await),
+        }
     }
 
     pub async fn write(&self, write: Write) -> Result<Committed, MetaError> {
@@ -261,6 +275,12 @@ impl Manager {
     }
 
     pub async fn reserve_snapshot(&self, least: SnapshotId) -> Result<SnapshotId, MetaError> {
+        // In the lease first, where no commit waits for it.
+        let next = SnapshotId(self.state().next.snapshot.max(least).0.saturating_add(1));
+        let needed = Reserved { snapshot: next, ..Reserved::default() };
+        if let Err(error) = self.lease.reserve(needed).await {
+            return Err(self.lease_failed(error).await);
+        }
         self.ask(|reply| Request::ReserveSnapshot { least, reply }).await
     }
 

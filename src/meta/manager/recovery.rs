@@ -13,7 +13,7 @@ use crate::catalog::{CatalogChange, PUBLIC, Schema};
 use crate::epoch::{Clock, Epoch, Lifetime};
 use crate::hummock::HummockError;
 use crate::hummock::checkpoint::{self, Checkpoint};
-use crate::hummock::lease::{KnownLocation, Lease, LeaseError, Reserved};
+use crate::hummock::lease::{KnownLocation, Lease, LeaseError, LeaseKeeper, Reserved};
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::{ObjectId, VersionId};
 use crate::meta::keys;
@@ -108,13 +108,13 @@ pub async fn open(
     lease.note_backup_location(KnownLocation { location, has_manifest: false }).await?;
     let published = Arc::new(Published::new(Arc::clone(&state)));
     let (requests, queue) = mpsc::channel::<Request>(QUEUE_LENGTH);
-    let watch = lease.watch();
-    tokio::spawn(Manager::watch_lease(watch.clone(), requests.downgrade()));
+    tokio::spawn(Manager::watch_lease(lease.watch(), requests.downgrade()));
+    let lease = Arc::new(LeaseKeeper::new(lease));
     let writer = Writer {
         store,
         state_store: state_store.clone(),
         data_directory,
-        lease,
+        lease: Arc::clone(&lease),
         recent_keys: RecentKeys::since(state.version.max_committed_epoch),
         clock: Arc::clone(&clock),
         state,
@@ -125,7 +125,7 @@ pub async fn open(
         requests: requests.downgrade(),
     };
     tokio::spawn(writer.run(queue));
-    Ok(Manager { requests, published, clock, state_store, lease: watch })
+    Ok(Manager { requests, published, clock, state_store, lease })
 }
 
 /// Makes sure that the store can do what is needed of it. One that does not honour conditional writes lets

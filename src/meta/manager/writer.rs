@@ -12,15 +12,15 @@ use super::writes::{self, Group};
 use super::{Published, Reply, Request};
 use crate::epoch::{Clock, Epoch};
 use crate::hummock::checkpoint::{self, Checkpoint};
-use crate::hummock::lease::{Lease, LeaseError, Reserved};
+use crate::hummock::lease::{LeaseError, LeaseKeeper, Reserved};
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::meta::command::{CatalogCommand, Committed, Compaction, Write};
-use crate::meta::error::{ErrorKind, MetaError, chain};
+use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::keys;
 use crate::meta::state::{Change, State, json_pair, put};
 use crate::meta::store::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::metrics;
-use crate::storage::{Storage, StorageError};
+use crate::storage::Storage;
 
 /// Deltas after which a new checkpoint of the version is written, at the earliest.
 const DELTAS_PER_CHECKPOINT: u64 = 1000;
@@ -32,7 +32,7 @@ pub(super) struct Writer {
     pub store: Arc<dyn MetaStore>,
     pub state_store: Storage,
     pub data_directory: String,
-    pub lease: Lease,
+    pub lease: Arc<LeaseKeeper>,
     pub recent_keys: RecentKeys,
     pub clock: Arc<dyn Clock>,
     pub state: Arc<State>,
@@ -108,19 +108,6 @@ impl Writer {
                 answer(reply, self.refuse_if_halted().map(|()| self.checkpointed));
             }
             Request::LeaseFailed(error, reply) => answer(reply, Err(self.lease_error(error))),
-            Request::NoteLocation(known, reply) => {
-                let outcome = self.lease.note_backup_location(known).await;
-                let outcome = outcome.map_err(|error| self.lease_error(error));
-                answer(reply, outcome);
-            }
-            Request::ForgetLocation(location, reply) => {
-                let outcome = self.lease.forget_backup_location(&location).await;
-                let outcome = outcome.map_err(|error| match error {
-                    LeaseError::Storage(error @ StorageError::Io { .. }) => unknown(&error),
-                    error => self.lease_error(error),
-                });
-                answer(reply, outcome);
-            }
         }
     }
 
@@ -264,7 +251,7 @@ impl Writer {
                 error!(?outcome, "the outcome of a commit is not known; no more writes");
                 self.halt(format!("the outcome of a commit is not known ({failure})"));
                 self.published.unsure.send_replace(true);
-                Err(unknown(&failure))
+                Err(MetaError::unknown(&failure))
             }
         }
     }
@@ -412,12 +399,6 @@ fn put_by(operation: &Operation) -> Option<Pair> {
         Operation::Put { key, value } => Some(Pair { key: key.clone(), value: value.clone() }),
         Operation::Delete { .. } => None,
     }
-}
-
-/// What failed so may have been done.
-fn unknown(failure: &(dyn std::error::Error + 'static)) -> MetaError {
-    let message = format!("it is not known whether this was done: {}", chain(failure));
-    MetaError::new(ErrorKind::Unknown, message).hint("Look whether it was, before you do it again.")
 }
 
 /// A caller that went away is no error: its request was served all the same.

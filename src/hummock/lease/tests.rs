@@ -1,0 +1,198 @@
+//! One cluster has a directory, one life of it, one server; and no number is used twice.
+
+use super::*;
+
+static FIRST: Incarnation = Incarnation { number: 0, id: String::new() };
+
+fn needed(sst: u64, epoch_ms: u64) -> Reserved {
+    let epoch = Epoch::from_unix_ms(1_700_000_000_000 + epoch_ms);
+    Reserved { sst: SstId(sst), epoch, ..Reserved::default() }
+}
+
+#[tokio::test]
+async fn a_second_cluster_does_not_get_the_directory() {
+    let storage = Storage::in_memory();
+    Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
+    let error = Lease::take(&storage, "data", "two", &FIRST, 0).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "data directory is already used by another cluster with id \"one\""
+    );
+    assert!(error.hint().is_some());
+    Lease::take(&storage, "other", "two", &FIRST, 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_takes_it_deposes_the_one_before() {
+    let storage = Storage::in_memory();
+    let mut first = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
+    first.reserve(needed(5, 0)).await.unwrap();
+    let mut second = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
+    assert_eq!((first.generation(), second.generation()), (1, 2));
+    assert_eq!(second.reserved(), first.reserved());
+    assert!(second.begun_at().is_nothing());
+    first.reserve(needed(5, 0)).await.unwrap(); // reserved before: nothing to ask
+    let error = first.reserve(needed(100_000, 0)).await.unwrap_err();
+    assert_eq!(error.to_string(), "this server lost the data directory to generation 2");
+    assert!(first.check().await.is_err());
+    second.reserve(needed(100_000, 0)).await.unwrap();
+    second.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_led_earlier_does_not_take_it_from_who_leads() {
+    let storage = Storage::in_memory();
+    let take = async |life, leader| Lease::take(&storage, "data", "one", life, leader).await;
+    let mut leads = take(&FIRST, 20).await.unwrap();
+    let error = take(&FIRST, 10).await.unwrap_err();
+    assert!(matches!(error, LeaseError::Deposed { generation: 1 }), "{error:?}");
+    leads.check().await.unwrap();
+    take(&FIRST, 20).await.unwrap();
+    // A restore begins anew, on a meta store that counts otherwise.
+    take(&FIRST.next(), 3).await.unwrap();
+}
+
+#[tokio::test]
+async fn reservations_go_a_block_further_and_never_back() {
+    let storage = Storage::in_memory();
+    let mut lease = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
+    lease.reserve(needed(5, 0)).await.unwrap();
+    let reserved = lease.reserved();
+    assert_eq!(reserved.sst, SstId(10_005));
+    assert_eq!(reserved.epoch, needed(0, 10_000).epoch);
+    assert_eq!(reserved.object, ObjectId(0));
+    lease.reserve(needed(10_005, 9_999)).await.unwrap();
+    assert_eq!(lease.reserved(), reserved);
+    lease.reserve(needed(1, 10_001)).await.unwrap();
+    assert_eq!(lease.reserved().sst, reserved.sst);
+    assert!(lease.reserved().epoch > reserved.epoch);
+    let written = read(&storage, "data").await.unwrap().unwrap();
+    assert_eq!(written.reserved, lease.reserved());
+}
+
+#[tokio::test]
+async fn of_two_that_start_at_once_one_is_left() {
+    let storage = Storage::in_memory();
+    let takes = (0..6).map(|_| Lease::take(&storage, "data", "one", &FIRST, 0));
+    let mut leases: Vec<_> =
+        futures::future::join_all(takes).await.into_iter().map(Result::unwrap).collect();
+    let mut held = 0;
+    for lease in &mut leases {
+        held += usize::from(lease.check().await.is_ok());
+    }
+    assert_eq!(held, 1);
+}
+
+#[tokio::test]
+async fn an_earlier_life_never_gets_the_directory_back() {
+    let storage = Storage::in_memory();
+    let mut old = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
+    old.reserve(needed(7, 0)).await.unwrap();
+    let (one, other) = (FIRST.next(), FIRST.next());
+    let mut restored = Lease::take(&storage, "data", "one", &one, 0).await.unwrap();
+    assert_eq!(restored.begun_at(), old.reserved());
+    let error = old.check().await.unwrap_err();
+    assert!(error.to_string().contains("restored into another meta store"), "{error}");
+    for life in [&FIRST, &other] {
+        let error = Lease::take(&storage, "data", "one", life, 0).await.unwrap_err();
+        assert!(matches!(error, LeaseError::Superseded { number: 1 }), "{error:?}");
+    }
+    restored.check().await.unwrap();
+    restored.reserve(needed(70, 0)).await.unwrap();
+    let again = Lease::take(&storage, "data", "one", &one, 0).await.unwrap();
+    assert_eq!(again.begun_at(), old.reserved());
+    Lease::take(&storage, "data", "one", &one.next(), 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn format_1_reads_forever() {
+    let record = LeaseRecord {
+        generation: 3,
+        reserved: needed(10_005, 10_000),
+        ..LeaseRecord::first("5ac8f7e2-0000-4000-8000-000000000001")
+    };
+    let written = crate::fixtures::read_or_update("lease-v1.json", || record.to_bytes());
+    let storage = Storage::in_memory();
+    storage.put_new(&layout::lease("data"), written.into()).await.unwrap();
+    assert_eq!(read(&storage, "data").await.unwrap(), Some(record));
+    assert_eq!(read(&storage, "none").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn format_1_with_backup_locations_reads_forever() {
+    let known = |url: &str, directory: &str, has_manifest| KnownLocation {
+        location: StorageLocation::new(url, directory),
+        has_manifest,
+    };
+    let locations = [
+        known("fs:///var/lib/tidemark/state_store", "backup", false),
+        known("memory", "elsewhere", false),
+    ];
+    let record = LeaseRecord {
+        backup_locations: locations.into(),
+        ..LeaseRecord::first("5ac8f7e2-0000-4000-8000-000000000001")
+    };
+    let name = "lease-v1-locations.json";
+    let written = crate::fixtures::read_or_update(name, || record.to_bytes());
+    let storage = Storage::in_memory();
+    storage.put_new(&layout::lease("data"), written.into()).await.unwrap();
+    assert_eq!(read(&storage, "data").await.unwrap(), Some(record.clone()));
+    let record = LeaseRecord {
+        leader: 77,
+        incarnation: Incarnation { number: 2, id: "a life".to_owned() },
+        begun_at: needed(10_005, 10_000),
+        backup_locations: [known("s3://backups", "backup", true)].into(),
+        ..record
+    };
+    let name = "lease-v1-life.json";
+    let written = crate::fixtures::read_or_update(name, || record.to_bytes());
+    storage.put_new(&layout::lease("life"), written.into()).await.unwrap();
+    assert_eq!(read(&storage, "life").await.unwrap(), Some(record));
+}
+
+#[tokio::test]
+async fn places_of_snapshots_are_known_until_they_are_forgotten() {
+    let storage = Storage::in_memory();
+    let mut lease = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
+    let location = StorageLocation::new("memory", "backup");
+    let known = |has_manifest| KnownLocation { location: location.clone(), has_manifest };
+    for (noted, expected) in [(false, false), (true, true), (false, true)] {
+        lease.note_backup_location(known(noted)).await.unwrap();
+        assert_eq!(*lease.backup_locations(), [known(expected)].into());
+    }
+    lease.forget_backup_location(&location).await.unwrap();
+    assert!(read(&storage, "data").await.unwrap().unwrap().backup_locations.is_empty());
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused() {
+    let storage = Storage::in_memory();
+    let newer = LeaseRecord { format: 2, ..LeaseRecord::first("one") };
+    storage.put_new(&layout::lease("data"), newer.to_bytes()).await.unwrap();
+    let error = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap_err();
+    assert!(error.to_string().contains("format 2"), "{error}");
+}
+
+#[tokio::test]
+async fn numbers_are_reserved_before_they_are_needed() {
+    let storage = Storage::in_memory();
+    let keeper = LeaseKeeper::new(Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap());
+    let stored = async || read(&storage, "data").await.unwrap().unwrap().reserved;
+    keeper.reserve(needed(5, 0)).await.unwrap();
+    let first = stored().await;
+    // Enough are left.
+    keeper.reserve(needed(5_004, 4_000)).await.unwrap();
+    tokio::task::yield_now().await;
+    assert_eq!(stored().await, first);
+    // Few are left: whoever asks does not wait, and finds more the next time.
+    keeper.reserve(needed(5_006, 4_000)).await.unwrap();
+    while stored().await == first {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stored().await.sst, SstId(5_006 + 5_000 + 10_000));
+    let other = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
+    keeper.reserve(needed(20_006, 0)).await.unwrap();
+    let error = keeper.reserve(needed(20_007, 0)).await.unwrap_err();
+    assert!(matches!(error, LeaseError::Deposed { .. }), "{error:?}");
+    assert_eq!(stored().await, other.reserved());
+}
