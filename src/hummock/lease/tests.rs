@@ -179,6 +179,11 @@ async fn numbers_are_reserved_before_they_are_needed() {
     let keeper = LeaseKeeper::new(Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap());
     let stored = async || read(&storage, "data").await.unwrap().unwrap().reserved;
     keeper.reserve(needed(5, 0)).await.unwrap();
+    // Of the others there are none yet.
+    keeper.reserve(needed(5, 0)).await.unwrap();
+    while stored().await.version == VersionId(0) {
+        tokio::task::yield_now().await;
+    }
     let first = stored().await;
     // Enough are left.
     keeper.reserve(needed(5_004, 4_000)).await.unwrap();
