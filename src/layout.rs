@@ -7,7 +7,7 @@
 //! | `lease.json` | the data directory |
 //! | `<id>.snapshot` | a backup directory |
 //! | `manifest.json` | a backup directory |
-//! | `data/<id>.data` | a backup directory: copies of data files |
+//! | `data/<id>.data`, `data/<life>/<id>.data` | a backup directory: copies of data files |
 //!
 //! Names that begin with a dot are locks and probes of [`crate::storage`]; no listing shows them.
 
@@ -63,8 +63,11 @@ pub fn manifest(backup_dir: &str) -> Path {
 }
 
 /// Where the copies of data files are that snapshots with copies name: a data directory like any other.
-pub fn copies(backup_dir: &str) -> String {
-    directory(backup_dir).join("data").to_string()
+/// Lives of a cluster may give different files one number, so each has a directory of its own; the first
+/// life has no name.
+pub fn copies(backup_dir: &str, life: &str) -> String {
+    let all = directory(backup_dir).join("data");
+    if life.is_empty() { all.to_string() } else { all.join(life).to_string() }
 }
 
 /// A directory as configured, as a path of objects.

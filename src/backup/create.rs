@@ -62,7 +62,7 @@ pub async fn create_snapshot_with_copies(
 ) -> Result<ManifestEntry, BackupError> {
     let info = SnapshotInfo { copy_data: true, ..new.describe(state).await };
     check_cluster(location, &info).await?;
-    let copies = location.copies();
+    let copies = location.copies(&info.life);
     let plan = CopyPlan::new(&state.version, &Listing::of(&copies).await?, &copies.to_string())?;
     copy_files(&plan, data, &copies, &|_, _| {}).await?;
     // Once more: what another server deletes here meanwhile must not be missed only at a restore.
@@ -164,24 +164,28 @@ pub async fn delete_snapshots(
             tracing::warn!(%error, %path, "an unlisted meta snapshot stays behind");
         }
     }
-    let had_copies = ids.iter().filter_map(|id| before.entry(*id)).any(|e| e.info.copy_data);
-    if had_copies && let Err(error) = delete_unnamed_copies(location, &after).await {
-        tracing::warn!(%error, %location, "copies of data files stay until a snapshot is deleted");
+    let deleted = ids.iter().filter_map(|id| before.entry(*id)).filter(|e| e.info.copy_data);
+    for life in deleted.map(|entry| &entry.info.life).collect::<BTreeSet<_>>() {
+        if let Err(error) = delete_unnamed_copies(location, &after, life).await {
+            tracing::warn!(%error, %location, "copies of data files stay until a snapshot is deleted");
+        }
     }
     Ok(())
 }
 
-/// Deletes the copies that no listed snapshot with copies names: those of deleted snapshots, and what a
-/// backup that failed had copied.
+/// Deletes the copies of a life that no listed snapshot with copies names: those of deleted snapshots, and
+/// what a backup that failed had copied.
 async fn delete_unnamed_copies(
     location: &OpenLocation,
     manifest: &Manifest,
+    life: &str,
 ) -> Result<(), BackupError> {
     let mut named = HashSet::new();
-    for entry in manifest.snapshot_metadata.iter().filter(|entry| entry.info.copy_data) {
+    let of_life = |entry: &&ManifestEntry| entry.info.copy_data && entry.info.life == life;
+    for entry in manifest.snapshot_metadata.iter().filter(of_life) {
         named.extend(files_of(location, entry).await?.into_iter().map(|(sst, _)| sst));
     }
-    let copies = location.copies();
+    let copies = location.copies(life);
     let listed = Listing::of(&copies).await?.files;
     let unnamed: Vec<SstId> = listed.into_keys().filter(|sst| !named.contains(sst)).collect();
     for some in unnamed.chunks(DELETES_PER_CHECK) {

@@ -21,6 +21,8 @@ pub enum BackupError {
     OtherCluster { location: String, cluster_id: String },
     #[error("{location} has no manifest of meta snapshots")]
     NoManifest { location: String },
+    #[error("the manifest of {location} is an older one, {found}, where {seen} was seen before")]
+    OldManifest { location: String, found: u64, seen: u64 },
     #[error("another server has taken over the meta snapshots in {location}")]
     HeldByOther { location: String },
     #[error("{file} is damaged: {what}")]
@@ -97,6 +99,10 @@ impl BackupError {
                 "see whether the right storage is mounted and whether this is the right directory; a \
                  cluster whose snapshots are lost goes on in another backup_storage_directory, and risectl \
                  meta forget-backup-location gives this one up"
+            }
+            Self::OldManifest { .. } => {
+                "bring the newest manifest.json back; a cluster that has lost it goes on in another \
+                 backup_storage_directory, and risectl meta forget-backup-location gives this one up"
             }
             Self::HeldByOther { .. } => {
                 "give one of the two a backup_storage_directory of its own; ALTER SYSTEM SET \

@@ -96,6 +96,9 @@ pub struct SnapshotInfo {
     /// The backup directory has copies of the data files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub copy_data: bool,
+    /// Id of the life of the cluster that took it; empty for the first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub life: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +140,7 @@ impl SnapshotInfo {
             sst_count: super::verify::objects_of(version).count() as u64,
             data_bytes: super::verify::objects_of(version).map(|file| file.sst.size_bytes).sum(),
             copy_data: false,
+            life: state.incarnation.id.clone(),
         }
     }
 }
@@ -195,6 +199,17 @@ impl Manifest {
                 location: location.to_string(),
                 cluster_id: other.to_owned(),
             }),
+        }
+    }
+
+    /// Refuses a manifest that has forgotten snapshots: one with the id `seen` was there.
+    pub fn check_not_older(&self, location: &OpenLocation, seen: u64) -> Result<(), BackupError> {
+        match self.manifest_id >= seen {
+            true => Ok(()),
+            false => {
+                let (location, found) = (location.to_string(), self.manifest_id);
+                Err(BackupError::OldManifest { location, found, seen })
+            }
         }
     }
 
@@ -299,30 +314,37 @@ impl Claim {
     ///
     /// # Errors
     /// [`BackupError::OtherCluster`] when it is another's; [`BackupError::NoManifest`] when there is none
-    /// and `must_exist`.
+    /// and [`BackupError::OldManifest`] when it is older, where one of id `seen` was seen.
     pub async fn prepare(
         location: &OpenLocation,
         cluster_id: &str,
-        must_exist: bool,
+        seen: u64,
     ) -> Result<Self, BackupError> {
         let (mut manifest, tag) = match read_tagged(location).await? {
             Some((manifest, tag)) => (manifest, Some(tag)),
-            None if must_exist => {
+            None if seen > 0 => {
                 return Err(BackupError::NoManifest { location: location.to_string() });
             }
             None => (Manifest::default(), None),
         };
         manifest.accepts(location, cluster_id)?;
+        manifest.check_not_older(location, seen)?;
         cluster_id.clone_into(&mut manifest.cluster_id);
         Ok(Self { location: location.clone(), manifest, tag })
     }
 
-    /// Makes `holder` the holder. False when the manifest was changed since: prepare another claim.
-    pub async fn take(mut self, holder: &str) -> Result<bool, BackupError> {
+    /// Who is the holder.
+    pub fn holder(&self) -> &str {
+        &self.manifest.holder
+    }
+
+    /// Makes `holder` the holder, and returns the id of the manifest by then. `None` when the manifest was
+    /// changed since: prepare another claim.
+    pub async fn take(mut self, holder: &str) -> Result<Option<u64>, BackupError> {
         holder.clone_into(&mut self.manifest.holder);
         match swap(&self.location, self.manifest, self.tag.as_ref()).await {
-            Ok(_) => Ok(true),
-            Err(BackupError::Storage(StorageError::Changed { .. })) => Ok(false),
+            Ok(manifest) => Ok(Some(manifest.manifest_id)),
+            Err(BackupError::Storage(StorageError::Changed { .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -468,7 +490,7 @@ mod tests {
             add(&location, &entry(1)).await.map(|_| ()),
             Manifest::remove(&location, &ids(&[1]), HOLDER).await.map(|_| ()),
             Manifest::read(&location).await.map(|_| ()),
-            Claim::prepare(&location, sample::CLUSTER_ID, true).await.map(|_| ()),
+            Claim::prepare(&location, sample::CLUSTER_ID, 1).await.map(|_| ()),
         ] {
             let error = lost.unwrap_err();
             assert!(matches!(error, BackupError::NoManifest { .. }), "{error:?}");
@@ -482,9 +504,11 @@ mod tests {
     async fn who_was_deposed_changes_nothing_any_more() {
         let location = sample::backup_place().await;
         add(&location, &entry(1)).await.unwrap();
-        let late = Claim::prepare(&location, sample::CLUSTER_ID, true).await.unwrap();
+        let error = Claim::prepare(&location, sample::CLUSTER_ID, 3).await.unwrap_err();
+        assert!(matches!(error, BackupError::OldManifest { found: 2, seen: 3, .. }), "{error:?}");
+        let late = Claim::prepare(&location, sample::CLUSTER_ID, 2).await.unwrap();
         sample::claim(&location, "another").await;
-        assert!(!late.take(HOLDER).await.unwrap(), "the manifest is another one by now");
+        assert_eq!(late.take(HOLDER).await.unwrap(), None, "the manifest is another one by now");
         for refused in
             [add(&location, &entry(2)).await, Manifest::remove(&location, &ids(&[1]), HOLDER).await]
         {
@@ -523,7 +547,7 @@ mod tests {
         other.info.cluster_id = "another".to_owned();
         let error = add(&location, &other).await.unwrap_err();
         assert!(matches!(error, BackupError::OtherCluster { .. }), "{error:?}");
-        let error = Claim::prepare(&location, "another", false).await.unwrap_err();
+        let error = Claim::prepare(&location, "another", 0).await.unwrap_err();
         assert!(matches!(error, BackupError::OtherCluster { .. }), "{error:?}");
     }
 

@@ -55,10 +55,10 @@ impl OpenLocation {
         Ok(Self { storage, directory: location.directory.clone() })
     }
 
-    /// Where the copies of data files are that snapshots of this place name.
+    /// Where the copies of data files are that snapshots name that a life of the cluster takes here.
     #[must_use]
-    pub fn copies(&self) -> Self {
-        let (storage, directory) = (self.storage.clone(), layout::copies(&self.directory));
+    pub fn copies(&self, life: &str) -> Self {
+        let (storage, directory) = (self.storage.clone(), layout::copies(&self.directory, life));
         Self { storage, directory }
     }
 

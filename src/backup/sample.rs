@@ -78,8 +78,8 @@ pub async fn backup_place() -> OpenLocation {
 }
 
 pub async fn claim(location: &OpenLocation, holder: &str) {
-    let claim = Claim::prepare(location, CLUSTER_ID, false).await.unwrap();
-    assert!(claim.take(holder).await.unwrap());
+    let claim = Claim::prepare(location, CLUSTER_ID, 0).await.unwrap();
+    assert!(claim.take(holder).await.unwrap().is_some());
 }
 
 pub fn new_snapshot(id: u64, remarks: Option<&str>) -> NewSnapshot {

@@ -52,6 +52,8 @@ impl MetaNode {
     async fn take_snapshot(&self, options: BackupOptions) -> Result<ManifestEntry, MetaError> {
         let _job = self.job.lock().await;
         let location = self.hold_current().await?;
+        let place = self.manager.state().params.backup_location();
+        self.listed_in(&place).await?;
         let state = self.manager.state();
         let least = backup::next_snapshot_id(&location, state.next.snapshot)
             .await
@@ -72,6 +74,7 @@ impl MetaNode {
             backup::create_snapshot(&location, &snapshot, &new).await
         };
         let entry = entry.map_err(|e| self.change_error(&e))?;
+        self.note_newest(&place).await;
         info!(snapshot = %entry.id, bytes = entry.size_bytes, "backup");
         Ok(entry)
     }
@@ -110,7 +113,9 @@ impl MetaNode {
         self.keep_for_readers(&location, &entries).await?;
         self.manager.standing().await?;
         let deleted = backup::delete_snapshots(&location, ids, &self.places.holder).await;
-        deleted.map_err(|e| self.change_error(&e))
+        deleted.map_err(|e| self.change_error(&e))?;
+        self.note_newest(&self.manager.state().params.backup_location()).await;
+        Ok(())
     }
 
     /// Changes a parameter; `None` is its default.
@@ -220,7 +225,9 @@ pub(super) fn backup_error(error: &BackupError) -> MetaError {
             meta.kind = ErrorKind::UndefinedSnapshot;
         }
         BackupError::HeldByOther { .. } => meta.kind = ErrorKind::Deposed,
-        BackupError::Damaged { .. } => meta.kind = ErrorKind::Damaged,
+        BackupError::Damaged { .. } | BackupError::OldManifest { .. } => {
+            meta.kind = ErrorKind::Damaged;
+        }
         BackupError::Unsure { .. } => meta.kind = ErrorKind::Unknown,
         _ => {}
     }

@@ -337,8 +337,9 @@ impl MetaNode {
     ) -> Result<Vec<(ManifestEntry, Arc<RoaringTreemap>)>, MetaError> {
         let unreadable = |error: MetaError| {
             error.hint(format!(
-                "Snapshots in {location} hold data files. Make it readable, or give its snapshots up \
-                 with risectl meta forget-backup-location."
+                "Snapshots in {location} hold data files. Make it readable, or give its snapshots up: move \
+                 the backups away from there if it is the current place, then risectl meta \
+                 forget-backup-location."
             ))
         };
         let (opened, listed) = self.listed_in(location).await.map_err(unreadable)?;

@@ -50,7 +50,7 @@ impl MetaNode {
         let sst_ids = sst_ids.await?;
         let executor = Executor::new(manager.state_store(), settings.compaction_memory_bytes);
         let executor = executor.map_err(|e| MetaError::storage(&e))?;
-        let places = Places::beginning_in(manager.state().params.backup_location());
+        let places = Places::beginning_with(&manager.state());
         Ok(Self {
             manager,
             info,

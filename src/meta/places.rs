@@ -1,7 +1,7 @@
 //! Where meta snapshots are, as the meta role finds them. Before it changes a place it becomes the holder
 //! of the manifest there; and a manifest that was there once must be there whenever one is asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{debug, warn};
@@ -9,15 +9,16 @@ use tracing::{debug, warn};
 use super::MetaNode;
 use super::backup::backup_error;
 use super::error::{ErrorKind, MetaError};
+use super::state::State;
 use crate::backup::{BackupError, Claim, Manifest, ManifestEntry, OpenLocation};
-use crate::hummock::lease::KnownLocation;
+use crate::hummock::lease::{Incarnation, KnownLocation};
 use crate::params::Params;
 use crate::storage::StorageLocation;
 
 /// What this server knows of the places, and is in them.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// What it calls itself as the holder of a manifest.
+    /// What it calls itself as the holder of a manifest: `<number of its life>/<id of its life>/<random>`.
     pub holder: String,
     known: Mutex<Known>,
 }
@@ -29,15 +30,32 @@ struct Known {
     /// Places where a change of the manifest may still arrive that this server or the one before has sent.
     /// Holding them keeps it out.
     unsure: BTreeSet<StorageLocation>,
-    /// Places of which the lease says that they have a manifest.
-    noted: BTreeSet<StorageLocation>,
+    /// The newest manifest that was seen in each, as the lease says; zero where there was none.
+    seen: BTreeMap<StorageLocation, u64>,
 }
 
 impl Places {
-    /// Those of a server that begins when snapshots are in `current`.
-    pub fn beginning_in(current: StorageLocation) -> Self {
+    /// Those of a server that begins to lead with this state.
+    pub fn beginning_with(state: &State) -> Self {
+        let current = state.params.backup_location();
         let known = Known { unsure: BTreeSet::from([current]), ..Known::default() };
-        Self { holder: uuid::Uuid::new_v4().to_string(), known: Mutex::new(known) }
+        let Incarnation { number, id } = &state.incarnation;
+        let holder = format!("{number}/{id}/{}", uuid::Uuid::new_v4());
+        Self { holder, known: Mutex::new(known) }
+    }
+
+    /// Whether `other` was a server of this life of the cluster, or of one before: it is deposed. One that
+    /// was restored beside this one, or from it, has a data directory of its own.
+    fn follows(&self, other: &str) -> bool {
+        let life = |holder: &str| {
+            let (number, rest) = holder.split_once('/')?;
+            let (id, _) = rest.split_once('/')?;
+            Some((number.parse::<u64>().ok()?, id.to_owned()))
+        };
+        match (life(&self.holder), life(other)) {
+            (Some((own, id)), Some((number, other))) => number < own || id == other,
+            _ => true,
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -48,7 +66,7 @@ impl Places {
     pub fn let_go(&self, location: &StorageLocation) {
         let mut known = self.known();
         known.held.remove(location);
-        known.noted.remove(location);
+        known.seen.remove(location);
     }
 
     fn is_held(&self, location: &StorageLocation) -> bool {
@@ -67,45 +85,73 @@ impl MetaNode {
     /// # Errors
     /// What [`Claim::prepare`] finds, [`ErrorKind::Deposed`], and what the storage answers.
     pub(super) async fn hold(&self, location: &StorageLocation) -> Result<OpenLocation, MetaError> {
-        let had_manifest = self.places.is_held(location) || self.had_manifest(location).await?;
-        self.hold_if(location, had_manifest).await
-    }
-
-    async fn hold_if(
-        &self,
-        location: &StorageLocation,
-        must_exist: bool,
-    ) -> Result<OpenLocation, MetaError> {
+        let seen = self.seen_in(location).await?;
         // A root that is missing is made, but never where there were snapshots: it may not be mounted.
-        let how = if must_exist { OpenLocation::open_existing } else { OpenLocation::open };
+        let how = if seen > 0 { OpenLocation::open_existing } else { OpenLocation::open };
         let opened = open(location.clone(), how).await?;
-        if self.places.is_held(location) {
-            return Ok(opened);
+        if !self.places.is_held(location) {
+            self.claim_manifest(location, &opened, seen, |_| true).await?;
         }
-        let cluster_id = self.manager.state().cluster_id.clone();
-        loop {
-            let claim = Claim::prepare(&opened, &cluster_id, must_exist).await;
-            let claim = claim.map_err(|e| backup_error(&e))?;
-            // After the manifest was read: should another server lead by now, it has not claimed it, or
-            // the manifest is not the same any more.
-            self.manager.standing().await?;
-            if claim.take(&self.places.holder).await.map_err(|e| backup_error(&e))? {
-                break;
-            }
-        }
-        self.note(location).await?;
-        let mut known = self.places.known();
-        known.held.insert(location.clone());
-        known.unsure.remove(location);
         Ok(opened)
     }
 
-    /// Keeps in the lease that a place has a manifest.
-    async fn note(&self, location: &StorageLocation) -> Result<(), MetaError> {
-        let noted = KnownLocation { location: location.clone(), has_manifest: true };
-        self.manager.note_location(noted).await?;
-        self.places.known().noted.insert(location.clone());
+    /// Claims a manifest, unless its holder is not to be followed.
+    async fn claim_manifest(
+        &self,
+        location: &StorageLocation,
+        opened: &OpenLocation,
+        seen: u64,
+        follows: impl Fn(&str) -> bool,
+    ) -> Result<(), MetaError> {
+        let cluster_id = self.manager.state().cluster_id.clone();
+        let manifest_id = loop {
+            let claim = Claim::prepare(opened, &cluster_id, seen).await;
+            let claim = claim.map_err(|e| backup_error(&e))?;
+            if !follows(claim.holder()) {
+                return Ok(());
+            }
+            // After the manifest was read: should another server lead by now, it has not claimed it, or
+            // the manifest is not the same any more.
+            self.manager.standing().await?;
+            let taken = claim.take(&self.places.holder).await.map_err(|e| backup_error(&e))?;
+            if let Some(manifest_id) = taken {
+                break manifest_id;
+            }
+        };
+        self.note(location, manifest_id).await?;
+        let mut known = self.places.known();
+        known.held.insert(location.clone());
+        known.unsure.remove(location);
         Ok(())
+    }
+
+    /// The newest manifest that was seen in a place, zero where there was none.
+    async fn seen_in(&self, location: &StorageLocation) -> Result<u64, MetaError> {
+        let seen = self.places.known().seen.get(location).copied();
+        if let Some(seen) = seen {
+            return Ok(seen);
+        }
+        let known = self.manager.standing().await?.backup_locations;
+        let same = known.iter().filter(|known| known.location.is_same_place(location));
+        let seen = same.map(|known| known.manifest_id).max().unwrap_or_default();
+        Ok(*self.places.known().seen.entry(location.clone()).or_insert(seen))
+    }
+
+    /// Keeps in the lease that a place has a manifest.
+    async fn note(&self, location: &StorageLocation, manifest_id: u64) -> Result<(), MetaError> {
+        let noted = KnownLocation { location: location.clone(), manifest_id };
+        self.manager.note_location(noted).await?;
+        let mut known = self.places.known();
+        let seen = known.seen.entry(location.clone()).or_default();
+        *seen = manifest_id.max(*seen);
+        Ok(())
+    }
+
+    /// Keeps which manifest a change of this server has made. Where that fails, the next listing does it.
+    pub(super) async fn note_newest(&self, location: &StorageLocation) {
+        if let Err(error) = self.listed_in(location).await {
+            debug!(%error, %location, "not noted");
+        }
     }
 
     /// What a change of the current place failed with. Where it may still happen, the place has to be held
@@ -127,15 +173,18 @@ impl MetaNode {
             return Ok(());
         }
         let unsure = self.places.known().unsure.contains(location);
-        match unsure {
-            true => self.hold(location).await.map(|_| ()),
-            false => {
-                if let Err(error) = self.hold_if(location, true).await {
-                    debug!(%error, %location, "not held");
-                }
-                Ok(())
-            }
+        if unsure {
+            return self.hold(location).await.map(|_| ());
         }
+        let seen = self.seen_in(location).await?.max(1);
+        let claimed = async {
+            let opened = open(location.clone(), OpenLocation::open_existing).await?;
+            self.claim_manifest(location, &opened, seen, |holder| self.places.follows(holder)).await
+        };
+        if let Err(error) = claimed.await {
+            debug!(%error, %location, "not held");
+        }
+        Ok(())
     }
 
     /// Becomes the holder of the current place when this server begins to lead. What keeps it from that is
@@ -153,11 +202,6 @@ impl MetaNode {
         Ok(self.listed_in(&location).await?.1)
     }
 
-    async fn had_manifest(&self, location: &StorageLocation) -> Result<bool, MetaError> {
-        let known = self.manager.standing().await?.backup_locations;
-        Ok(known.iter().any(|known| known.has_manifest && known.location.is_same_place(location)))
-    }
-
     /// The snapshots of a place, and the place. Nothing is made there.
     ///
     /// # Errors
@@ -166,21 +210,23 @@ impl MetaNode {
         &self,
         location: &StorageLocation,
     ) -> Result<(OpenLocation, Vec<ManifestEntry>), MetaError> {
+        // Before the manifest is read: it is no older than what was seen until then.
+        let seen = self.seen_in(location).await?;
         let opened = open(location.clone(), OpenLocation::open_existing).await?;
-        let manifest = Manifest::find(&opened).await.map_err(|e| backup_error(&e))?;
-        let Some(manifest) = manifest else {
-            return match self.had_manifest(location).await? {
-                true => {
-                    let location = opened.to_string();
-                    Err(backup_error(&BackupError::NoManifest { location }))
-                }
-                false => Ok((opened, vec![])),
-            };
+        let manifest = match Manifest::find(&opened).await.map_err(|e| backup_error(&e))? {
+            Some(manifest) => manifest,
+            None if seen == 0 => return Ok((opened, vec![])),
+            None => {
+                let location = opened.to_string();
+                return Err(backup_error(&BackupError::NoManifest { location }));
+            }
         };
         let accepted = manifest.accepts(&opened, &self.manager.state().cluster_id);
         accepted.map_err(|e| backup_error(&e))?;
-        let is_noted = self.places.known().noted.contains(location);
-        if !is_noted && let Err(error) = self.note(location).await {
+        manifest.check_not_older(&opened, seen).map_err(|e| backup_error(&e))?;
+        if manifest.manifest_id > seen
+            && let Err(error) = self.note(location, manifest.manifest_id).await
+        {
             debug!(%error, %location, "not noted");
         }
         Ok((opened, manifest.snapshot_metadata))

@@ -152,3 +152,52 @@ async fn a_restored_copy_takes_the_snapshots_over_and_they_can_be_taken_back() {
         ("3".to_owned(), "1".to_owned())
     );
 }
+
+#[tokio::test]
+async fn copies_of_two_lives_are_told_apart() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    sql(&server, "CREATE TABLE t (a int, b text); BACKUP").await;
+    assert!(server.stop().await.success());
+    let backup = format!("fs://{}", dir.path().join("store/state_store").display());
+    let mut lives = vec![];
+    for life in ["x", "y"] {
+        let own = dir.path().join(life);
+        let (meta, data) =
+            (own.join("meta.db").display().to_string(), format!("fs://{}", own.display()));
+        std::fs::create_dir(&own).unwrap();
+        let flags = [("--hummock-storage-url", data.as_str()), ("--sql-endpoint", &meta)];
+        restore(dir.path(), 1, &flags, &["--copy-data"]).await.ok();
+        let state_store = format!("hummock+{data}");
+        let flags = ["--meta-store-type", "sqlite", "--sql-endpoint", &meta];
+        let flags = [&flags[..], &["--state-store", &state_store]].concat();
+        let server = Server::start_with(&own, &flags).await;
+        sql(&server, "ALTER SYSTEM SET backup_storage_directory = 'backup'").await;
+        // Files of the same number and size, and of other content.
+        let fill =
+            format!("INSERT INTO t SELECT g, '{life}' FROM generate_series(1, 1000) AS g(g)");
+        sql(&server, &fill).await;
+        let id = sql(&server, "BACKUP WITH (copy_data = true)").await;
+        assert!(server.stop().await.success());
+        std::fs::remove_dir_all(&own).unwrap();
+        lives.push((life, id));
+    }
+    for (life, id) in lives {
+        let verify = ["meta", "verify-meta-snapshot", &id, "--level", "checksum"];
+        let args = [&verify[..], &["--backup-storage-url", &backup]].concat();
+        run(env!("CARGO_BIN_EXE_risectl"), &args, "").await.ok();
+        let own = tempdir();
+        let meta = own.path().join("meta.db").display().to_string();
+        let data = format!("fs://{}", own.path().display());
+        let flags = [("--hummock-storage-url", data.as_str()), ("--sql-endpoint", &meta)];
+        restore(dir.path(), id.parse().unwrap(), &flags, &["--copy-data"]).await.ok();
+        let state_store = format!("hummock+{data}");
+        let flags = ["--meta-store-type", "sqlite", "--sql-endpoint", &meta];
+        let flags = [&flags[..], &["--state-store", &state_store]].concat();
+        let server = Server::start_with(own.path(), &flags).await;
+        assert_eq!(
+            sql(&server, "SELECT count(*), min(b), max(b) FROM t").await,
+            format!("1000|{life}|{life}")
+        );
+    }
+}

@@ -137,3 +137,35 @@ async fn a_second_cluster_gets_nothing_from_the_snapshots_of_the_first() {
     assert_eq!(sql(&second, "BACKUP").await, "1");
     assert_eq!(sql(&first, "SELECT meta_snapshot_id FROM rw_meta_snapshot").await, "1");
 }
+
+#[tokio::test]
+async fn an_older_manifest_that_was_put_back_is_not_believed() {
+    let dir = tempdir();
+    let server = Server::start_with(dir.path(), &["--min-sst-retention-time-sec", "0"]).await;
+    sql(&server, "ALTER SYSTEM SET time_travel_retention_ms = 0; BACKUP").await;
+    let manifest = dir.path().join("store/state_store/backup/manifest.json");
+    let old = std::fs::read(&manifest).unwrap();
+    sql(&server, "CREATE TABLE t AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)").await;
+    sql(&server, "BACKUP; DROP TABLE t").await;
+    let epoch = "SELECT max(max_committed_epoch) FROM rw_meta_snapshot";
+    let epoch = sql(&server, epoch).await;
+    let new = std::fs::read(&manifest).unwrap();
+    std::fs::write(&manifest, &old).unwrap();
+    let refused = async |server: &Server| {
+        for statement in ["BACKUP", "SELECT * FROM rw_meta_snapshot", "DELETE META SNAPSHOT 1"] {
+            let said = sql_error(server, statement).await;
+            assert!(said.contains("XX001") && said.contains("is an older one"), "{said}");
+        }
+        let addr = format!("http://{}", server.meta);
+        let args = ["hummock", "trigger-full-gc", "-s", "0", "--meta-addr", &addr];
+        assert!(run(RISECTL, &args, "").await.refused().contains("is an older one"));
+    };
+    refused(&server).await;
+    assert!(server.stop().await.success());
+    let server = Server::start(dir.path()).await;
+    refused(&server).await;
+    std::fs::write(&manifest, &new).unwrap();
+    let then = format!("SET QUERY_EPOCH = {epoch}; SELECT count(*) FROM t");
+    assert_eq!(sql(&server, &then).await, "1000");
+    assert_eq!(sql(&server, "BACKUP").await, "3");
+}

@@ -177,7 +177,7 @@ async fn open_source(
     state: &State,
 ) -> Result<(OpenLocation, Listing), BackupError> {
     let place = match entry.info.copy_data {
-        true => backup.copies(),
+        true => backup.copies(&entry.info.life),
         false => OpenLocation::open_existing(&state.params.data_location())?,
     };
     let listed = Listing::of(&place).await?;

@@ -297,7 +297,7 @@ async fn examine(
         return Ok(());
     }
     let named = state.params.data_location();
-    let copies = entry.info.copy_data.then(|| location.copies().place());
+    let copies = entry.info.copy_data.then(|| location.copies(&entry.info.life).place());
     match data {
         DataAt::Named if copies.is_some() => {}
         DataAt::Named => look_in(&named, &state, check, progress).await?,

@@ -64,6 +64,7 @@ impl MetaAnswers for OneSnapshot {
             sst_count: 0,
             data_bytes: 0,
             copy_data: false,
+            life: String::new(),
         };
         Ok(vec![ManifestEntry { info, size_bytes: 42, sha256: String::new(), verification: None }])
     }

@@ -11,7 +11,7 @@
 //! | `reserved` | exclusive upper bounds: every number below may have been used, none above |
 //! | `incarnation` | which life of the cluster has it: `{"number":…,"id":…}`; absent in the first |
 //! | `begun_at` | what was reserved when this life first took the directory; absent in the first |
-//! | `backup_locations` | where snapshots of this data may be: `[{"url":…,"directory":…}]`, with `"has_manifest":true` where there was a manifest at one time |
+//! | `backup_locations` | where snapshots of this data may be: `[{"url":…,"directory":…}]`, with `"manifest_id"`, that of the newest manifest seen there, where there was one |
 //!
 //! A restore begins a new life. From when its server first takes the directory, no server of an earlier
 //! life starts here any more: it would write beside it, and delete its files. Whatever the life before may
@@ -72,9 +72,10 @@ pub struct LeaseRecord {
 pub struct KnownLocation {
     #[serde(flatten)]
     pub location: StorageLocation,
-    /// Whether there was a manifest at one time. Where it is gone, so may a mounted file system be.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub has_manifest: bool,
+    /// That of the newest manifest seen there; zero where there was none. Where it is gone, so may a
+    /// mounted file system be; and an older one has forgotten snapshots.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub manifest_id: u64,
 }
 
 /// A life of a cluster. Each restore begins one.
@@ -313,10 +314,10 @@ impl Lease {
         self.edit(|record| record.reserved = record.reserved.extended_to(needed)).await
     }
 
-    /// Notes where snapshots may be that name files of this directory, and whether there is a manifest.
+    /// Notes where snapshots may be that name files of this directory, and the manifest seen there.
     pub async fn note_backup_location(&mut self, noted: KnownLocation) -> Result<(), LeaseError> {
         let is_known = |known: &KnownLocation| {
-            known.location == noted.location && known.has_manifest >= noted.has_manifest
+            known.location == noted.location && known.manifest_id >= noted.manifest_id
         };
         if self.record.backup_locations.iter().any(is_known) {
             return Ok(());
@@ -324,10 +325,10 @@ impl Lease {
         self.edit(|record| {
             // The same place under other credentials: the newest hold.
             let same = |known: &KnownLocation| known.location.is_same_place(&noted.location);
-            let had_manifest = record.backup_locations.iter().any(|k| same(k) && k.has_manifest);
+            let seen = record.backup_locations.iter().filter(|k| same(k)).map(|k| k.manifest_id);
+            let manifest_id = seen.fold(noted.manifest_id, u64::max);
             record.backup_locations.retain(|known| !same(known));
-            let has_manifest = noted.has_manifest || had_manifest;
-            record.backup_locations.insert(KnownLocation { has_manifest, ..noted.clone() });
+            record.backup_locations.insert(KnownLocation { manifest_id, ..noted.clone() });
         })
         .await
     }

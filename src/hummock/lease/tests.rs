@@ -120,14 +120,12 @@ async fn format_1_reads_forever() {
 
 #[tokio::test]
 async fn format_1_with_backup_locations_reads_forever() {
-    let known = |url: &str, directory: &str, has_manifest| KnownLocation {
+    let known = |url: &str, directory: &str, manifest_id| KnownLocation {
         location: StorageLocation::new(url, directory),
-        has_manifest,
+        manifest_id,
     };
-    let locations = [
-        known("fs:///var/lib/tidemark/state_store", "backup", false),
-        known("memory", "elsewhere", false),
-    ];
+    let locations =
+        [known("fs:///var/lib/tidemark/state_store", "backup", 0), known("memory", "elsewhere", 0)];
     let record = LeaseRecord {
         backup_locations: locations.into(),
         ..LeaseRecord::first("5ac8f7e2-0000-4000-8000-000000000001")
@@ -141,7 +139,7 @@ async fn format_1_with_backup_locations_reads_forever() {
         leader: 77,
         incarnation: Incarnation { number: 2, id: "a life".to_owned() },
         begun_at: needed(10_005, 10_000),
-        backup_locations: [known("s3://backups", "backup", true)].into(),
+        backup_locations: [known("s3://backups", "backup", 9)].into(),
         ..record
     };
     let name = "lease-v1-life.json";
@@ -155,8 +153,8 @@ async fn places_of_snapshots_are_known_until_they_are_forgotten() {
     let storage = Storage::in_memory();
     let mut lease = Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap();
     let location = StorageLocation::new("memory", "backup");
-    let known = |has_manifest| KnownLocation { location: location.clone(), has_manifest };
-    for (noted, expected) in [(false, false), (true, true), (false, true)] {
+    let known = |manifest_id| KnownLocation { location: location.clone(), manifest_id };
+    for (noted, expected) in [(0, 0), (3, 3), (0, 3), (2, 3), (4, 4)] {
         lease.note_backup_location(known(noted)).await.unwrap();
         assert_eq!(*lease.backup_locations(), [known(expected)].into());
     }

@@ -145,7 +145,8 @@ impl World {
         let version = &whole.state.version;
         verify::sizes(version, data, Subset::ALL, &|_, _| {}).map_err(|e| chain(&e))?;
         if entry.info.copy_data {
-            let copies = Listing::of(&location.copies()).await.map_err(|e| chain(&e))?;
+            let copies =
+                Listing::of(&location.copies(&entry.info.life)).await.map_err(|e| chain(&e))?;
             let sizes = verify::sizes(version, &copies, Subset::ALL, &|_, _| {});
             sizes.map_err(|e| format!("of the copies {}", chain(&e)))?;
         }

@@ -105,7 +105,7 @@ pub async fn open(
         recover(&*store, &pairs, &state_store, &data_directory, new.leader).await?
     };
     let location = state.params.backup_location();
-    lease.note_backup_location(KnownLocation { location, has_manifest: false }).await?;
+    lease.note_backup_location(KnownLocation { location, manifest_id: 0 }).await?;
     let published = Arc::new(Published::new(Arc::clone(&state)));
     let (requests, queue) = mpsc::channel::<Request>(QUEUE_LENGTH);
     tokio::spawn(Manager::watch_lease(lease.watch(), requests.downgrade()));

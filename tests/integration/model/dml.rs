@@ -115,7 +115,8 @@ impl Engine {
         }
     }
 
-    /// Whether a table's files or definition are other ones than they were at `epoch`.
+    /// Whether a table's files or definition are other ones than they were at `epoch`, or were meanwhile: a
+    /// row may have come and gone.
     fn touched_since(&self, name: &str, epoch: Epoch) -> bool {
         let state = self.state();
         let of = |epoch| {
@@ -124,7 +125,10 @@ impl Engine {
             let files = files.into_iter().map(|file| (file.sst.id, file.dead));
             Some((relation.lifetime.born, files.collect::<Vec<_>>()))
         };
-        of(epoch) != of(self.epoch())
+        let id = state.catalog.at(epoch).relation("public", name).map(|relation| relation.id);
+        let mut files = state.version.all_files();
+        let came = files.any(|f| Some(f.sst.table_id) == id && f.lifetime.born > epoch);
+        came || of(epoch) != of(self.epoch())
     }
 
     /// What a step does to the table it names, in the world its statement sees.
