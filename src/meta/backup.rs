@@ -51,9 +51,9 @@ impl MetaNode {
 
     async fn take_snapshot(&self, options: BackupOptions) -> Result<ManifestEntry, MetaError> {
         let _job = self.job.lock().await;
-        let location = self.hold_current().await?;
         let place = self.manager.state().params.backup_location();
-        self.listed_in(&place).await?;
+        self.hold(&place).await?;
+        let (location, _) = self.listed_in(&place).await?;
         let state = self.manager.state();
         let least = backup::next_snapshot_id(&location, state.next.snapshot)
             .await
@@ -106,15 +106,16 @@ impl MetaNode {
     /// Deletes all of `ids`, or none when one is unknown.
     pub async fn delete_snapshots(&self, ids: &[SnapshotId]) -> Result<(), MetaError> {
         let _job = self.job.lock().await;
-        let location = self.hold_current().await?;
+        let place = self.manager.state().params.backup_location();
+        self.hold(&place).await?;
         let _pinning = self.pinning.lock().await;
-        let mut entries = self.list_snapshots().await?;
+        let (location, mut entries) = self.listed_in(&place).await?;
         entries.retain(|entry| ids.contains(&entry.info.id));
         self.keep_for_readers(&location, &entries).await?;
         self.manager.standing().await?;
         let deleted = backup::delete_snapshots(&location, ids, &self.places.holder).await;
         deleted.map_err(|e| self.change_error(&e))?;
-        self.note_newest(&self.manager.state().params.backup_location()).await;
+        self.note_newest(&place).await;
         Ok(())
     }
 
@@ -139,9 +140,7 @@ impl MetaNode {
         };
         if moves && params.value(spec.name) == value {
             // Said again, it takes back what another server has taken over.
-            let current = params.backup_location();
-            self.places.let_go(&current);
-            self.hold(&current).await?;
+            self.hold_anew(&params.backup_location()).await?;
         }
         let notices = if moves && params.value(spec.name) != value {
             let mut moved = Params::clone(&params);
@@ -175,9 +174,7 @@ impl MetaNode {
             MetaError { kind: ErrorKind::InvalidParameter, ..MetaError::storage(&e) }
                 .hint("The backup storage must be writable. Nothing was changed.")
         })?;
-        let location = moved.backup_location();
-        self.places.let_go(&location);
-        self.hold(&location).await?;
+        self.hold_anew(&moved.backup_location()).await?;
         // The old place may be what is broken: not being able to count must not keep the user there.
         let listed = self.list_snapshots().await;
         let hidden = listed.map_or(0, |snapshots| snapshots.len());

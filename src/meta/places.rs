@@ -95,6 +95,12 @@ impl MetaNode {
         Ok(opened)
     }
 
+    /// The same, though another server may have claimed it since this one did.
+    pub(super) async fn hold_anew(&self, location: &StorageLocation) -> Result<(), MetaError> {
+        self.places.let_go(location);
+        self.hold(location).await.map(|_| ())
+    }
+
     /// Claims a manifest, unless its holder is not to be followed.
     async fn claim_manifest(
         &self,

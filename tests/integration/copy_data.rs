@@ -132,10 +132,7 @@ async fn a_restored_copy_takes_the_snapshots_over_and_they_can_be_taken_back() {
     let flags = [("--hummock-storage-url", elsewhere.as_str()), ("--sql-endpoint", &meta)];
     let said = restore(dir.path(), 1, &flags, &["--copy-data"]).await.ok();
     assert!(said.contains("give this one --overwrite-backup-storage-directory"), "{said}");
-    let state_store = format!("hummock+{elsewhere}");
-    let flags = ["--meta-store-type", "sqlite", "--sql-endpoint", &meta];
-    let flags = [&flags[..], &["--state-store", &state_store]].concat();
-    let second = Server::start_with(other.path(), &flags).await;
+    let second = Server::start_on(other.path(), &meta, &elsewhere).await;
     sql(&second, "BACKUP").await;
     for statement in ["BACKUP", "DELETE META SNAPSHOT 1"] {
         let said = sql_error(&first, statement).await;
@@ -168,10 +165,7 @@ async fn copies_of_two_lives_are_told_apart() {
         std::fs::create_dir(&own).unwrap();
         let flags = [("--hummock-storage-url", data.as_str()), ("--sql-endpoint", &meta)];
         restore(dir.path(), 1, &flags, &["--copy-data"]).await.ok();
-        let state_store = format!("hummock+{data}");
-        let flags = ["--meta-store-type", "sqlite", "--sql-endpoint", &meta];
-        let flags = [&flags[..], &["--state-store", &state_store]].concat();
-        let server = Server::start_with(&own, &flags).await;
+        let server = Server::start_on(&own, &meta, &data).await;
         sql(&server, "ALTER SYSTEM SET backup_storage_directory = 'backup'").await;
         // Files of the same number and size, and of other content.
         let fill =
@@ -191,10 +185,7 @@ async fn copies_of_two_lives_are_told_apart() {
         let data = format!("fs://{}", own.path().display());
         let flags = [("--hummock-storage-url", data.as_str()), ("--sql-endpoint", &meta)];
         restore(dir.path(), id.parse().unwrap(), &flags, &["--copy-data"]).await.ok();
-        let state_store = format!("hummock+{data}");
-        let flags = ["--meta-store-type", "sqlite", "--sql-endpoint", &meta];
-        let flags = [&flags[..], &["--state-store", &state_store]].concat();
-        let server = Server::start_with(own.path(), &flags).await;
+        let server = Server::start_on(own.path(), &meta, &data).await;
         assert_eq!(
             sql(&server, "SELECT count(*), min(b), max(b) FROM t").await,
             format!("1000|{life}|{life}")

@@ -45,6 +45,13 @@ impl Server {
         Self::spawn(server_command(dir, flags), dir).await
     }
 
+    /// Starts one on an SQLite file and the data at `url`.
+    pub async fn start_on(dir: &Path, meta_store: &str, url: &str) -> Self {
+        let state_store = format!("hummock+{url}");
+        let flags = ["--meta-store-type", "sqlite", "--sql-endpoint", meta_store];
+        Self::start_with(dir, &[&flags[..], &["--state-store", &state_store]].concat()).await
+    }
+
     /// Runs a command that becomes a server; its flags must include [`server_flags`].
     pub async fn spawn(command: std::process::Command, dir: &Path) -> Self {
         Self::launch(command, dir).ready().await
@@ -254,9 +261,18 @@ pub fn said(error: &tokio_postgres::Error) -> String {
 
 /// Runs `risectl meta …` against a server.
 pub async fn risectl(server: &Server, args: &[&str]) -> Ended {
+    ask(server, "meta", args).await
+}
+
+/// Runs `risectl hummock …` against a server.
+pub async fn hummock(server: &Server, args: &[&str]) -> Ended {
+    ask(server, "hummock", args).await
+}
+
+async fn ask(server: &Server, what: &str, args: &[&str]) -> Ended {
     let addr = format!("http://{}", server.meta);
     let args: Vec<&str> =
-        ["meta"].iter().chain(args).chain(&["--meta-addr", &addr]).copied().collect();
+        [what].iter().chain(args).chain(&["--meta-addr", &addr]).copied().collect();
     run(env!("CARGO_BIN_EXE_risectl"), &args, "").await
 }
 

@@ -1,6 +1,6 @@
 //! Moving the place of the backups with `ALTER SYSTEM`.
 
-use crate::harness::{Server, psql, risectl, run, sql, sql_error, tempdir, try_start};
+use crate::harness::{Server, hummock, psql, risectl, run, sql, sql_error, tempdir, try_start};
 
 const RISECTL: &str = env!("CARGO_BIN_EXE_risectl");
 
@@ -77,9 +77,7 @@ async fn a_place_that_is_out_of_sight_is_not_empty() {
         let said = sql_error(&server, statement).await;
         assert!(said.contains("has no manifest") && said.contains("HINT:  see whether"), "{said}");
     }
-    let args = ["hummock", "trigger-full-gc", "-s", "0", "--meta-addr"];
-    let addr = format!("http://{}", server.meta);
-    let said = run(RISECTL, &[&args[..], &[&addr]].concat(), "").await.refused();
+    let said = hummock(&server, &["trigger-full-gc", "-s", "0"]).await.refused();
     assert!(said.contains("has no manifest") && said.contains("forget-backup-location"), "{said}");
     let url = format!("fs://{}", dir.path().join("store/state_store").display());
     let offline = ["meta", "verify-meta-snapshot", "--all", "--backup-storage-url", &url];
@@ -156,9 +154,8 @@ async fn an_older_manifest_that_was_put_back_is_not_believed() {
             let said = sql_error(server, statement).await;
             assert!(said.contains("XX001") && said.contains("is an older one"), "{said}");
         }
-        let addr = format!("http://{}", server.meta);
-        let args = ["hummock", "trigger-full-gc", "-s", "0", "--meta-addr", &addr];
-        assert!(run(RISECTL, &args, "").await.refused().contains("is an older one"));
+        let said = hummock(server, &["trigger-full-gc", "-s", "0"]).await.refused();
+        assert!(said.contains("is an older one"), "{said}");
     };
     refused(&server).await;
     assert!(server.stop().await.success());

@@ -2,14 +2,7 @@
 
 use std::path::Path;
 
-use crate::harness::{Ended, Server, files_below, psql, run, sql, tempdir};
-
-async fn hummock(server: &Server, args: &[&str]) -> Ended {
-    let addr = format!("http://{}", server.meta);
-    let args: Vec<&str> =
-        ["hummock"].iter().chain(args).chain(&["--meta-addr", &addr]).copied().collect();
-    run(env!("CARGO_BIN_EXE_risectl"), &args, "").await
-}
+use crate::harness::{Server, files_below, hummock, psql, run, sql, tempdir};
 
 async fn full_gc(server: &Server) -> String {
     hummock(server, &["trigger-full-gc", "-s", "0"]).await.ok()

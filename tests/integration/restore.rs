@@ -246,16 +246,8 @@ async fn a_restore_runs_into_a_new_file_elsewhere_and_says_how_to_start() {
     let said =
         restore(dir.path(), 2, &[("--sql-endpoint", other.to_str().unwrap())], &[]).await.ok();
     assert!(said.contains("--sql-endpoint") && said.contains("meta.db"), "{said}");
-    let state = format!("hummock+fs://{}", dir.path().join("store/state_store").display());
-    let flags = [
-        "--meta-store-type",
-        "sqlite",
-        "--sql-endpoint",
-        other.to_str().unwrap(),
-        "--state-store",
-        &state,
-    ];
-    let server = Server::start_with(dir.path(), &flags).await;
+    let state = format!("fs://{}", dir.path().join("store/state_store").display());
+    let server = Server::start_on(dir.path(), other.to_str().unwrap(), &state).await;
     assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "3");
 }
 
@@ -266,17 +258,9 @@ async fn the_old_cluster_is_deposed_by_the_restored_one() {
     sql(&server, "CREATE TABLE t (a int); INSERT INTO t VALUES (1); BACKUP;").await;
     let other = dir.path().join("other/meta.db");
     restore(dir.path(), 1, &[("--sql-endpoint", other.to_str().unwrap())], &[]).await.ok();
-    let state = format!("hummock+fs://{}", dir.path().join("store/state_store").display());
-    let flags = [
-        "--meta-store-type",
-        "sqlite",
-        "--sql-endpoint",
-        other.to_str().unwrap(),
-        "--state-store",
-        &state,
-    ];
+    let state = format!("fs://{}", dir.path().join("store/state_store").display());
     let restored_dir = tempdir();
-    let restored = Server::start_with(restored_dir.path(), &flags).await;
+    let restored = Server::start_on(restored_dir.path(), other.to_str().unwrap(), &state).await;
     for statement in ["DELETE META SNAPSHOT 1", "BACKUP"] {
         let said = sql_error(&server, statement).await;
         assert!(said.contains("55000") && said.contains("HINT"), "{said}");

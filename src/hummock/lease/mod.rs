@@ -344,10 +344,6 @@ impl Lease {
         .await
     }
 
-    pub fn backup_locations(&self) -> &BTreeSet<KnownLocation> {
-        &self.record.backup_locations
-    }
-
     pub fn watch(&self) -> LeaseWatch {
         self.watch.clone()
     }

@@ -156,7 +156,7 @@ async fn places_of_snapshots_are_known_until_they_are_forgotten() {
     let known = |manifest_id| KnownLocation { location: location.clone(), manifest_id };
     for (noted, expected) in [(0, 0), (3, 3), (0, 3), (2, 3), (4, 4)] {
         lease.note_backup_location(known(noted)).await.unwrap();
-        assert_eq!(*lease.backup_locations(), [known(expected)].into());
+        assert_eq!(lease.record.backup_locations, [known(expected)].into());
     }
     lease.forget_backup_location(&location).await.unwrap();
     assert!(read(&storage, "data").await.unwrap().unwrap().backup_locations.is_empty());
