@@ -37,7 +37,7 @@ pub const USER: &str = "root";
 /// What all connections share.
 #[derive(Debug)]
 pub struct Frontend {
-    pub meta: MetaClient,
+    pub meta: Arc<MetaClient>,
     writes: WriteQueue,
     pub replica: Replica,
     engine: Arc<engine::Engine>,
@@ -65,7 +65,7 @@ impl Frontend {
         };
         let engine = engine::Engine::new(storage, store, DATABASE, resources)?;
         Ok(Self {
-            meta: worker.client.clone(),
+            meta: Arc::new(worker.client.clone()),
             replica: worker.replica.clone(),
             sst_ids: Arc::clone(&worker.sst_ids),
             pins: Arc::clone(&worker.pins),

@@ -24,6 +24,8 @@ pub mod write;
 
 pub use sst_ids::{SstIdPool, Staging, Unfinished};
 
+use datafusion::parquet::errors::ParquetError;
+
 use crate::storage::StorageError;
 
 /// Why the store could not be read or written.
@@ -47,9 +49,22 @@ pub enum HummockError {
     #[error(transparent)]
     Rows(#[from] datafusion::error::DataFusionError),
     #[error("could not write a data file")]
-    Parquet(#[from] datafusion::parquet::errors::ParquetError),
+    Parquet(#[source] ParquetError),
     #[error("could not encode rows")]
     Arrow(#[from] datafusion::arrow::error::ArrowError),
     #[error("could not reserve a file id")]
     Ids(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<ParquetError> for HummockError {
+    /// What the storage said to the writer passes through.
+    fn from(error: ParquetError) -> Self {
+        match error {
+            ParquetError::External(source) => match source.downcast::<StorageError>() {
+                Ok(storage) => Self::Storage(*storage),
+                Err(other) => Self::Parquet(ParquetError::External(other)),
+            },
+            other => Self::Parquet(other),
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::storage::StorageError;
+
 /// Why a command was refused or failed. Nothing was changed, unless it is [`ErrorKind::Unknown`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -72,40 +74,40 @@ impl MetaError {
         Self::new(ErrorKind::Unknown, message).hint("Look whether it was, before you do it again.")
     }
 
-    /// A failure of the storage below, with its whole chain of causes.
+    /// A failure of the storage below, with its whole chain of causes, and the way out that one of them
+    /// knows.
     pub fn storage(error: &(dyn std::error::Error + 'static)) -> Self {
         let kind = if is_disk_full(error) { ErrorKind::DiskFull } else { ErrorKind::Storage };
-        Self::new(kind, chain(error))
+        let hint = causes(error).find_map(|cause| cause.downcast_ref::<StorageError>()?.hint());
+        Self { hint, ..Self::new(kind, chain(error)) }
     }
 }
 
 /// An error and its causes on one line, without saying anything twice.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
+    for cause in causes(error).skip(1) {
         let more = cause.to_string();
         if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
-        source = cause.source();
     }
     text
 }
 
+/// The error itself, then what caused it, and so on.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
 fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull) {
-            return true;
-        }
+    causes(error).any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
         let sqlite =
-            error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
-        if sqlite == Some(rusqlite::ErrorCode::DiskFull) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+            cause.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+        io.is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull)
+            || sqlite == Some(rusqlite::ErrorCode::DiskFull)
+    })
 }

@@ -13,8 +13,8 @@ use super::manager::Manager;
 use super::places::Places;
 use super::state::{Change, State};
 use super::workers::{WorkerNode, Workers};
-use crate::hummock::SstIdPool;
 use crate::hummock::compaction::Executor;
+use crate::hummock::{SstIdPool, Staging};
 
 /// The meta role as RPC sees it: the manager, and the jobs around it.
 #[derive(Debug)]
@@ -83,14 +83,22 @@ impl MetaNode {
         worker: &str,
         writes: Vec<Write>,
     ) -> Vec<Result<Committed, MetaError>> {
-        let now_ms = self.manager.clock().now_ms();
-        let commits = writes.into_iter().map(|write| async {
-            let born = write.tables.iter().flat_map(|table| &table.born);
-            self.workers.check_staged(worker, born.map(|sst| sst.id), now_ms)?;
-            self.manager.write(write).await
-        });
+        let commits = writes.into_iter().map(|write| self.write(worker, write, vec![]));
         // All of them are asked for before the first is waited for: they share a commit.
         join_all(commits).await
+    }
+
+    /// Commits a staged write of a worker; `staged` as of [`Manager::write`].
+    pub async fn write(
+        &self,
+        worker: &str,
+        write: Write,
+        staged: Vec<Arc<Staging>>,
+    ) -> Result<Committed, MetaError> {
+        let born = write.tables.iter().flat_map(|table| &table.born);
+        let now_ms = self.manager.clock().now_ms();
+        self.workers.check_staged(worker, born.map(|sst| sst.id), now_ms)?;
+        self.manager.write(write, staged).await
     }
 
     /// The processes of the cluster, this one first.

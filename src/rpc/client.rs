@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -30,12 +29,14 @@ use crate::hummock::HummockError;
 use crate::hummock::vacuum::{Holder, Plan};
 use crate::hummock::version::{Version, encoding};
 use crate::id::{ObjectId, SnapshotId, SstId};
+use crate::meta::MetaNode;
 use crate::meta::command::{
     BackupOptions, CatalogCommand, ClaimedTask, Committed, Compaction, Pins, Write,
 };
 use crate::meta::compaction::CompactionReport;
 use crate::meta::error::MetaError;
 use crate::meta::maintenance::SnapshotUsage;
+use crate::meta::manager::{Published, SharedState};
 use crate::meta::state::{Change, State};
 use crate::meta::store::Pair;
 use crate::meta::workers::{PinnedVersion, WorkerNode};
@@ -153,15 +154,16 @@ impl MetaClient {
         &self.addr
     }
 
+    /// The meta role of this process, while it has it.
+    pub(super) fn present(&self) -> Option<Arc<MetaNode>> {
+        Some(self.local.as_ref()?.present()?.node)
+    }
+
     /// Commits staged writes, each for itself; the outcomes come in their order.
     pub async fn write_all(
         &self,
         writes: Vec<Write>,
     ) -> Result<Vec<Result<Committed, MetaError>>, RpcError> {
-        // What is asked most often, and waited for: no message need be made of it within a process.
-        if let Some(Present { node, .. }) = self.local.as_ref().and_then(LocalMeta::present) {
-            return Ok(node.write_all(&self.worker, writes).await);
-        }
         let request = self.signed(to_json(&writes).map_err(|e| self.error(&e))?);
         let outcomes: Vec<_> = self.json(self.grpc.clone().write(request).await)?;
         if outcomes.len() == writes.len() {
@@ -340,7 +342,7 @@ impl MetaClient {
     /// Takes over a whole state, then applies each change, until there are no more.
     async fn follow(
         &self,
-        replica: &watch::Sender<Option<Arc<State>>>,
+        replica: &Arc<SharedState>,
         followed: &(dyn Fn() + Send + Sync),
         heard: &AtomicU64,
     ) -> Result<(), String> {
@@ -355,26 +357,20 @@ impl MetaClient {
     async fn share(
         &self,
         Present { node, leaving, .. }: Present,
-        replica: &watch::Sender<Option<Arc<State>>>,
+        replica: &Arc<SharedState>,
         followed: &(dyn Fn() + Send + Sync),
     ) {
-        let (state, mut changes) = node.follow(&self.worker);
-        let published = node.manager.published();
+        drop(node.follow(&self.worker));
+        let shared = Sharing { published: node.manager.published(), replica };
         drop(node);
         followed();
-        replica.send_replace(Some(state));
-        let follow = async {
-            // Who lags behind takes the newest all the same.
-            while !matches!(changes.recv().await, Err(RecvError::Closed)) {
-                replica.send_replace(Some(published.state()));
-            }
-        };
-        leaving.run_until_cancelled(follow).await;
+        shared.published.share(replica);
+        leaving.cancelled().await;
     }
 
     async fn receive(
         &self,
-        replica: &watch::Sender<Option<Arc<State>>>,
+        replica: &SharedState,
         followed: &(dyn Fn() + Send + Sync),
         heard: &AtomicU64,
     ) -> Result<(), String> {
@@ -408,6 +404,18 @@ impl MetaClient {
             }
         }
         Ok(())
+    }
+}
+
+/// Ends what [`Published::share`] begins, also when the follower is dropped.
+struct Sharing<'a> {
+    published: Arc<Published>,
+    replica: &'a Arc<SharedState>,
+}
+
+impl Drop for Sharing<'_> {
+    fn drop(&mut self) {
+        self.published.unshare(self.replica);
     }
 }
 
@@ -475,7 +483,8 @@ impl Replica {
         client: MetaClient,
         followed: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, RpcError> {
-        let (sender, mut state) = watch::channel(None);
+        let sender = Arc::new(SharedState::new(None));
+        let mut state = sender.subscribe();
         let addr = client.addr.clone();
         let is_followed = Arc::new(AtomicBool::new(true));
         let known = Arc::clone(&is_followed);

@@ -19,20 +19,20 @@ struct Waiting {
     answer: oneshot::Sender<Result<Committed, RpcError>>,
 }
 
-/// Hands writes on, one call at a time: what comes while one is under way goes with the next.
+/// Hands writes on, one call at a time: what comes while one is under way goes with the next. A meta role
+/// of this process gets each at once, and makes groups of them itself.
 #[derive(Clone, Debug)]
 pub struct WriteQueue {
-    addr: String,
+    client: MetaClient,
     waiting: mpsc::Sender<Waiting>,
 }
 
 impl WriteQueue {
     /// Ends with the last handle.
     pub fn start(client: MetaClient) -> Self {
-        let addr = client.addr().to_owned();
         let (sender, waiting) = mpsc::channel(WRITES_MAX);
-        tokio::spawn(hand_on(client, waiting));
-        Self { addr, waiting: sender }
+        tokio::spawn(hand_on(client.clone(), waiting));
+        Self { client, waiting: sender }
     }
 
     /// Commits staged rows.
@@ -41,15 +41,18 @@ impl WriteQueue {
         write: Write,
         staged: Vec<Arc<Staging>>,
     ) -> Result<Committed, RpcError> {
+        if let Some(node) = self.client.present() {
+            return Ok(node.write(self.client.worker(), write, staged).await?);
+        }
         let (answer, answered) = oneshot::channel();
         let gone = || RpcError::Unreachable {
-            addr: self.addr.clone(),
+            addr: self.client.addr().to_owned(),
             reason: "the server is stopping".to_owned(),
         };
         let waiting = Waiting { write, staged, answer };
         self.waiting.send(waiting).await.map_err(|_| gone())?;
         answered.await.map_err(|_| RpcError::Lost {
-            addr: self.addr.clone(),
+            addr: self.client.addr().to_owned(),
             reason: "the server is stopping".to_owned(),
         })?
     }

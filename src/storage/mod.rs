@@ -270,6 +270,15 @@ impl Storage {
         Ok(())
     }
 
+    /// Whether there is an object under a directory, at any depth.
+    ///
+    /// # Errors
+    /// Where the bucket does not exist: a read of one object does not tell that from a missing object.
+    pub async fn holds_any(&self, prefix: &Path) -> Result<bool, StorageError> {
+        let first = self.store.list(Some(prefix)).try_next().await;
+        Ok(first.map_err(|e| self.error("list", prefix, e))?.is_some())
+    }
+
     /// Makes an object durable that was written through [`Storage::object_store`].
     pub async fn sync(&self, path: &Path) -> Result<(), StorageError> {
         let Some(file) = self.file_of(path)? else { return Ok(()) };

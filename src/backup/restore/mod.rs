@@ -31,6 +31,7 @@ use crate::hummock::checkpoint::{self, Checkpoint};
 use crate::hummock::lease::Incarnation;
 use crate::hummock::version::Version;
 use crate::id::SnapshotId;
+use crate::layout;
 use crate::meta::keys;
 use crate::meta::state::{NextIds, State, json_pair};
 use crate::meta::store::{MetaStore, Pair, StoreError};
@@ -91,7 +92,7 @@ pub struct Copy {
 /// empty is part of the plan: [`Plan::check_target`] refuses it.
 pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, BackupError> {
     let backup = OpenLocation::open_existing(&request.backup)?;
-    let manifest = Manifest::find(&backup).await?.unwrap_or_default();
+    let manifest = find_manifest(&backup).await?;
     let (entry, newest) = find_entry(&manifest, &backup, request.snapshot_id)?;
     let Whole { pairs, state } = verify::read_whole(&backup, &entry).await?;
     let target = Target::of(target).await?;
@@ -154,6 +155,15 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
         pairs,
         listed,
     })
+}
+
+/// The manifest, or an empty one. A misspelt bucket is an error of its own.
+async fn find_manifest(backup: &OpenLocation) -> Result<Manifest, BackupError> {
+    if let Some(manifest) = Manifest::find(backup).await? {
+        return Ok(manifest);
+    }
+    backup.storage.holds_any(&layout::directory(&backup.directory)).await?;
+    Ok(Manifest::default())
 }
 
 /// The data directory, if it is there yet: files may still have to be copied to it.

@@ -24,6 +24,7 @@ pub use describe::Described;
 pub use types::of_parameter as parameter_type;
 pub use writes::KeyedWrites;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
@@ -37,7 +38,7 @@ use super::pgwire::sqlstate::SqlState;
 use super::planner::Planner;
 pub use super::planner::{Parameters, Rows};
 use super::session::Session;
-use super::system_catalog::SystemContext;
+use super::system_catalog::{MetaAnswers, SystemContext};
 use crate::metrics;
 
 /// What a statement came to.
@@ -156,19 +157,19 @@ impl Frontend {
         let info = session.info(&search_path);
         let system = SystemContext {
             view: view.clone(),
-            meta: std::sync::Arc::new(self.meta.clone()),
+            meta: Arc::clone(&self.meta) as Arc<dyn MetaAnswers>,
             database: info.database.clone(),
             user: info.user.clone(),
-            settings: std::sync::Arc::clone(&info.settings),
+            settings: Arc::clone(&info.settings),
         };
         Planner {
-            engine: std::sync::Arc::clone(&self.engine),
+            engine: Arc::clone(&self.engine),
             view,
             system,
             session: info,
             search_path,
-            locals: std::sync::Arc::default(),
-            pending: session.transaction.as_ref().map(|t| std::sync::Arc::clone(&t.pending)),
+            locals: Arc::default(),
+            pending: session.transaction.as_ref().map(|t| Arc::clone(&t.pending)),
         }
     }
 

@@ -28,8 +28,9 @@ use crate::storage;
 const ROW_GROUP_ROWS: usize = 1 << 20;
 /// Values that take more are written as they are: whoever reads one row reads the dictionary too.
 const DICTIONARY_BYTES: usize = 256 << 10;
-/// Share of keys that a row group's filter takes for its own though they are not.
-const FALSE_HITS: f64 = 0.005;
+/// Share of keys that a row group's filter takes for its own though they are not. Each costs a read of the
+/// file, some hundred times what it takes to ask the filter.
+const FALSE_HITS: f64 = 0.001;
 
 /// A data file being written. Dropped unfinished, it leaves no object behind.
 pub struct SstWriter {

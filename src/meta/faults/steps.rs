@@ -343,6 +343,6 @@ async fn commit(
         false => format!("an insert of {born:?}"),
     };
     let base_epoch = node.manager.state().version.max_committed_epoch;
-    let outcome = node.manager.write(Write { base_epoch, tables: vec![table] }).await;
+    let outcome = node.manager.write(Write { base_epoch, tables: vec![table] }, vec![]).await;
     Told::Write { fact: Fact { what, born, dead, happened: Happened::No }, outcome }
 }

@@ -116,7 +116,7 @@ async fn backup_on_its_way() -> (World, Arc<MetaNode>) {
     let mut write = TableWrite::to(&relation(&node));
     write.truncate = true;
     let base_epoch = node.manager.state().version.max_committed_epoch;
-    node.manager.write(Write { base_epoch, tables: vec![write] }).await.unwrap();
+    node.manager.write(Write { base_epoch, tables: vec![write] }, vec![]).await.unwrap();
     world.model.facts.clear();
     world.clock.advance_ms(599_500);
     world.chaos.script("put", MANIFEST, Fate::Later);

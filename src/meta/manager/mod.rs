@@ -15,7 +15,7 @@ pub use recovery::{NewCluster, OpenError, open};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -24,6 +24,7 @@ use super::command::{CatalogCommand, Committed, Compaction, Write};
 use super::error::{ErrorKind, MetaError};
 use super::state::{Change, State};
 use crate::epoch::{Clock, Epoch};
+use crate::hummock::Staging;
 use crate::hummock::checkpoint::Checkpoint;
 use crate::hummock::lease::{KnownLocation, LeaseError, LeaseKeeper, LeaseWatch, Reserved};
 use crate::hummock::vacuum::Forgotten;
@@ -37,13 +38,17 @@ const LEASE_PAUSE: Duration = Duration::from_secs(1);
 /// Changes a slow follower may lag behind before it has to start anew.
 const FOLLOW_LENGTH: usize = 4096;
 
+/// The state as a replica of it knows it: none at first.
+pub type SharedState = watch::Sender<Option<Arc<State>>>;
+
 /// Answers a request.
 type Reply<T> = oneshot::Sender<Result<T, MetaError>>;
 
 /// What the writing task can be asked.
 #[derive(Debug)]
 enum Request {
-    Write(Write, Reply<Committed>),
+    /// What is staged is held until the answer, even when nobody waits for it any more.
+    Write(Write, Vec<Arc<Staging>>, Reply<Committed>),
     Catalog(CatalogCommand, Reply<Committed>),
     SetParam {
         name: String,
@@ -100,6 +105,8 @@ pub struct Manager {
 pub struct Published {
     state: Mutex<Arc<State>>,
     changes: broadcast::Sender<Arc<Change>>,
+    /// Replicas of this process: they have a state before its commit is answered.
+    shared: Mutex<Vec<Arc<SharedState>>>,
     forgotten: Mutex<Forgotten>,
     /// Whether it is not known what the store holds: whoever opens it again will know.
     unsure: watch::Sender<bool>,
@@ -113,6 +120,7 @@ impl Published {
         Self {
             state: Mutex::new(state),
             changes: broadcast::channel(FOLLOW_LENGTH).0,
+            shared: Mutex::default(),
             forgotten,
             unsure: watch::Sender::new(false),
             halted: AtomicBool::new(false),
@@ -130,9 +138,27 @@ impl Published {
             forgotten.record(state.version.id, files);
         }
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for replica in &*self.shared() {
+            replica.send_replace(Some(Arc::clone(&state)));
+        }
         *current = state;
         // No follower is no error.
         drop(self.changes.send(change));
+    }
+
+    /// Gives a replica of this process the newest state, and each one after it.
+    pub fn share(&self, replica: &Arc<SharedState>) {
+        let current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared().push(Arc::clone(replica));
+        replica.send_replace(Some(Arc::clone(&current)));
+    }
+
+    pub fn unshare(&self, replica: &Arc<SharedState>) {
+        self.shared().retain(|shared| !Arc::ptr_eq(shared, replica));
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Vec<Arc<SharedState>>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn follow(&self) -> (Arc<State>, broadcast::Receiver<Arc<Change>>) {
@@ -247,8 +273,14 @@ impl Manager {
         }
     }
 
-    pub async fn write(&self, write: Write) -> Result<Committed, MetaError> {
-        self.ask(|reply| Request::Write(write, reply)).await
+    /// Commits staged writes. What holds their files is let go once that is settled, also when the caller
+    /// has gone away meanwhile.
+    pub async fn write(
+        &self,
+        write: Write,
+        staged: Vec<Arc<Staging>>,
+    ) -> Result<Committed, MetaError> {
+        self.ask(|reply| Request::Write(write, staged, reply)).await
     }
 
     pub async fn change_catalog(&self, command: CatalogCommand) -> Result<Committed, MetaError> {

@@ -97,7 +97,7 @@ impl Cluster {
 
     async fn commit(&self, table: TableWrite) -> Result<Committed, MetaError> {
         let base_epoch = self.manager.state().version.max_committed_epoch;
-        self.manager.write(Write { base_epoch, tables: vec![table] }).await
+        self.manager.write(Write { base_epoch, tables: vec![table] }, vec![]).await
     }
 
     async fn insert(&self, name: &str, rows: u32) -> SstId {

@@ -11,6 +11,7 @@ use super::recent_keys::RecentKeys;
 use super::writes::{self, Group};
 use super::{Published, Reply, Request};
 use crate::epoch::{Clock, Epoch};
+use crate::hummock::Staging;
 use crate::hummock::checkpoint::{self, Checkpoint};
 use crate::hummock::lease::{LeaseError, LeaseKeeper, Reserved};
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
@@ -52,7 +53,7 @@ impl Writer {
             let mut writes = Vec::new();
             for request in waiting.drain(..) {
                 match request {
-                    Request::Write(write, reply) => writes.push((write, reply)),
+                    Request::Write(write, staged, reply) => writes.push((write, staged, reply)),
                     other => {
                         self.commit_writes(std::mem::take(&mut writes)).await;
                         self.serve(other).await;
@@ -66,7 +67,9 @@ impl Writer {
 
     async fn serve(&mut self, request: Request) {
         match request {
-            Request::Write(write, reply) => self.commit_writes(vec![(write, reply)]).await,
+            Request::Write(write, staged, reply) => {
+                self.commit_writes(vec![(write, staged, reply)]).await;
+            }
             Request::Catalog(command, reply) => {
                 let outcome = self.change_catalog(command).await;
                 answer(reply, outcome);
@@ -112,16 +115,20 @@ impl Writer {
     }
 
     /// One epoch for all writes that do not conflict.
-    async fn commit_writes(&mut self, writes: Vec<(Write, Reply<Committed>)>) {
+    async fn commit_writes(&mut self, writes: Vec<(Write, Vec<Arc<Staging>>, Reply<Committed>)>) {
         if writes.is_empty() {
             return;
         }
         let catalog = self.state.catalog.at(Epoch::from_u64(u64::MAX));
         let mut group = Group::default();
         let mut accepted = Vec::with_capacity(writes.len());
-        for (write, reply) in writes {
+        for (write, staged, reply) in writes {
+            // Who was cancelled meanwhile has written nothing.
+            if reply.is_closed() {
+                continue;
+            }
             match group.add(&write, &catalog, &self.state.version, &self.recent_keys) {
-                Ok(()) => accepted.push(reply),
+                Ok(()) => accepted.push((staged, reply)),
                 Err(error) => answer(reply, Err(error)),
             }
         }
@@ -135,8 +142,9 @@ impl Writer {
                 self.recent_keys.record(table, committed.epoch, keys);
             }
         }
-        for reply in accepted {
+        for (staged, reply) in accepted {
             answer(reply, outcome.clone());
+            drop(staged);
         }
     }
 

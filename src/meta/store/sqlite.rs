@@ -60,8 +60,7 @@ impl SqliteStore {
             let mut database = database.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut database)
         };
-        // Handing a commit to another thread and back costs a fifth of it, so the thread stays and its
-        // other tasks go; a runtime of one thread has no other to take them.
+        // A runtime of one thread has no other to take its tasks meanwhile.
         if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
             return tokio::task::block_in_place(work);
         }
@@ -86,8 +85,10 @@ impl MetaStore for SqliteStore {
         self.run(move |database| database.list(&prefix)).await
     }
 
+    /// Holds the thread: giving its other tasks to another one first, or the work to a thread of its own,
+    /// costs more than a small commit does. Commits come one after another, so one thread is held at most.
     async fn commit(&self, txn: Txn) -> Result<(), StoreError> {
-        self.run(move |database| database.commit(&txn)).await
+        self.database.lock().unwrap_or_else(PoisonError::into_inner).commit(&txn)
     }
 
     async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError> {

@@ -100,7 +100,7 @@ impl Engine {
             return;
         }
         let base_epoch = transaction.view.epoch;
-        match self.node.manager.write(Write { base_epoch, tables }).await {
+        match self.node.manager.write(Write { base_epoch, tables }, vec![]).await {
             Ok(committed) => {
                 history.change(committed.epoch, |world| transaction.apply(world));
             }
@@ -230,8 +230,9 @@ impl Engine {
             return;
         }
         let base_epoch = self.epoch();
-        let twice = [write.clone(), write]
-            .map(|write| self.node.manager.write(Write { base_epoch, tables: vec![write] }));
+        let twice = [write.clone(), write].map(|write| {
+            self.node.manager.write(Write { base_epoch, tables: vec![write] }, vec![])
+        });
         let [first, second] = twice;
         let (first, second) = tokio::join!(first, second);
         let epoch = first.expect("the first of two writes is taken").epoch;
@@ -242,7 +243,7 @@ impl Engine {
 
     async fn write(&self, write: TableWrite) -> Result<Epoch, MetaError> {
         let write = Write { base_epoch: self.epoch(), tables: vec![write] };
-        self.node.manager.write(write).await.map(|committed| committed.epoch)
+        self.node.manager.write(write, vec![]).await.map(|committed| committed.epoch)
     }
 
     async fn stage(
