@@ -57,31 +57,40 @@ impl fmt::Debug for Target<'_> {
     }
 }
 
-/// Writes all rows of `rows`, which have the table's schema, and returns the files and how many rows
-/// came in (rows with a key that came again included).
+/// What was written.
+#[derive(Debug)]
+pub struct Written {
+    pub files: Vec<Arc<SstInfo>>,
+    /// How many rows came, those with a key that came again included.
+    pub arrived: u64,
+    /// All that was written, sorted by key, where it is at most [`INLINE_ROWS_MAX`] rows.
+    pub few: Option<RecordBatch>,
+}
+
+/// Writes all rows of `rows`, which have the table's schema.
 pub async fn write_rows(
     target: &Target<'_>,
     table_id: ObjectId,
     table: &Arc<Table>,
     rows: SendableRecordBatchStream,
     context: &Arc<TaskContext>,
-) -> Result<(Vec<Arc<SstInfo>>, u64), HummockError> {
+) -> Result<Written, HummockError> {
     let arrived = Arc::new(Mutex::new(0));
     let mut rows = counted(rows, Arc::clone(&arrived));
     let keyed = !table.primary_key.is_empty();
-    let files = match first_rows(target, &mut rows).await? {
+    let (files, few) = match first_rows(target, &mut rows).await? {
         First::All(batch) => {
             let batch = if keyed { sorted_by_key(table, &batch)? } else { batch };
-            write_few(target, table_id, table, batch).await?
+            (write_few(target, table_id, table, batch.clone()).await?, Some(batch))
         }
         First::Some(batches) => {
             let rows = rows_after(batches, rows);
             let rows = if keyed { by_key(table, rows, context)? } else { rows };
-            write_all(target, table_id, table, rows).await?
+            (write_all(target, table_id, table, rows).await?, None)
         }
     };
     let arrived = *arrived.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok((files, arrived))
+    Ok(Written { files, arrived, few: few.filter(|rows| rows.num_rows() <= INLINE_ROWS_MAX) })
 }
 
 /// Writes rows that come in order of the table's primary key, each key once.

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 
 use super::MetaNode;
@@ -178,27 +177,6 @@ impl CompactionReport {
 }
 
 impl MetaNode {
-    /// Keeps track of the tables that may have work. Never returns.
-    pub async fn note_changes_forever(self: Arc<Self>) {
-        let (state, mut changes) = self.manager.follow();
-        self.claims.tables().changed.extend(state.version.table_ids());
-        drop(state);
-        loop {
-            match changes.recv().await {
-                Ok(change) => {
-                    let changed = &mut self.claims.tables().changed;
-                    changed.extend(change.delta.born.iter().map(|sst| sst.table_id));
-                    changed.extend(change.delta.stamps.iter().map(|stamp| stamp.table_id));
-                }
-                Err(RecvError::Closed) => return,
-                Err(RecvError::Lagged(_)) => {
-                    let state = self.manager.state();
-                    self.claims.tables().changed.extend(state.version.table_ids());
-                }
-            }
-        }
-    }
-
     /// Compacts tables as they change. Never returns.
     pub async fn compact_forever(self: Arc<Self>) {
         loop {
@@ -223,9 +201,11 @@ impl MetaNode {
     /// for another: each works on one at a time, and may not have heard of the one it had.
     fn claim(&self, worker: &str) -> Option<Task> {
         let now_ms = self.manager.clock().now_ms();
+        let mut tables = self.claims.tables();
+        // Before the state, which then has what changed them.
+        tables.changed.extend(self.manager.take_changed());
         let state = self.manager.state();
         let limits = self.limits(&state);
-        let mut tables = self.claims.tables();
         let lives = |by: &str| by == THIS_SERVER || self.workers.lives(by, now_ms);
         tables.claimed.retain(|_, by| by != worker && lives(by));
         let candidates: Vec<ObjectId> =

@@ -49,6 +49,14 @@ async fn a_cluster_on_s3_survives_a_kill_and_the_loss_of_its_meta_store() {
         ("--hummock-storage-url", &data),
         ("--sql-endpoint", &meta_store(dir.path()).display().to_string()),
     ];
+    // A misspelt bucket is no place without snapshots.
+    let misspelt = s3.url("bakup");
+    let flags_misspelt = flags.map(|(flag, value)| match flag {
+        "--backup-storage-url" => (flag, misspelt.as_str()),
+        _ => (flag, value),
+    });
+    let said = restore(dir.path(), 1, &flags_misspelt, &[]).await.refused();
+    assert!(said.contains("NoSuchBucket") && said.contains("HINT: see whether"), "{said}");
     // A store that does not answer is waited for as long as is said, and not for minutes.
     s3.signal("STOP");
     let patience = ["--read-attempt-timeout-ms", "300", "--read-retry-attempts", "1"];

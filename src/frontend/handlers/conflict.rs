@@ -25,10 +25,11 @@ use sqlparser::ast::{
     VisitorMut,
 };
 
+use super::Parameters;
 use super::insert::{self, InsertTarget};
+use super::keys::{self, FewKeys};
 use super::returning::Returning;
 use super::writes::Staged;
-use super::{Parameters, keys};
 use crate::catalog::Table;
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -123,7 +124,7 @@ impl Frontend {
             let stream = futures::stream::iter([Ok(new)]);
             let stream = Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream));
             let staged = self.stage(planner, relation.id, table, stream).await?;
-            let few = keys::few_keys(table, &staged.files)?;
+            let few = FewKeys::of(table, staged.few.as_ref());
             write.keys = keys::written_keys(table, few.as_ref());
             write.born.extend(staged.files.iter().cloned());
             stagings.push(staged);

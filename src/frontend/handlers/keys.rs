@@ -21,16 +21,12 @@ use crate::catalog::{Relation, Table};
 use crate::frontend::error::SqlError;
 use crate::frontend::planner::Planner;
 use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN, SoughtKeys};
-use crate::hummock::sst::schema::table_schema;
 use crate::hummock::sst::{Keys, SstInfo};
 use crate::hummock::version::LiveFile;
 use crate::id::ObjectId;
 use crate::meta::command::{DeadRows, WrittenKeys};
 
-/// Keys looked for one by one, at most.
-const FEW: usize = 256;
-
-/// The keys of staged rows, where they are few enough to be held.
+/// The keys of staged rows, where they are few enough to be looked for one by one.
 pub struct FewKeys {
     rows: RecordBatch,
     /// Sorted.
@@ -69,30 +65,16 @@ pub async fn overwritten(
     join(planner, table, live, files).await
 }
 
-/// The keys of files whose rows lie inline. Objects hold too many.
-pub fn few_keys(table: &Table, files: &[Arc<SstInfo>]) -> Result<Option<FewKeys>, SqlError> {
-    if table.primary_key.is_empty() {
-        return Ok(None);
-    }
-    let [only] = files else { return Ok(None) };
-    let Some(inline) = only.inline.as_ref().filter(|_| only.rows <= FEW as u64) else {
-        return Ok(None);
-    };
-    let stored = inline.rows().map_err(datafusion::error::DataFusionError::from)?;
-    let schema = table_schema(table);
-    let columns = stored.columns().iter().zip(schema.fields());
-    let columns = columns.map(|(column, field)| cast(column, field.data_type()));
-    let rows = columns
-        .collect::<Result<Vec<_>, _>>()
-        .and_then(|columns| RecordBatch::try_new(Arc::clone(&schema), columns));
-    let rows = rows.map_err(datafusion::error::DataFusionError::from)?;
-    let Some(keys) = Keys::of(table, &rows) else { return Ok(None) };
-    let keys = (0..rows.num_rows()).map(|row| keys.row(row).map(Bytes::from));
-    let keys: Option<Vec<Bytes>> = keys.collect();
-    Ok(keys.map(|mut keys| {
+impl FewKeys {
+    /// The keys of rows of the table, each there once. `None` where the rows are not held, or have none.
+    pub fn of(table: &Table, rows: Option<&RecordBatch>) -> Option<Self> {
+        let rows = rows.filter(|_| !table.primary_key.is_empty())?;
+        let keys = Keys::of(table, rows)?;
+        let keys = (0..rows.num_rows()).map(|row| keys.row(row).map(Bytes::from));
+        let mut keys = keys.collect::<Option<Vec<Bytes>>>()?;
         keys.sort_unstable();
-        FewKeys { rows, keys }
-    }))
+        Some(Self { rows: rows.clone(), keys })
+    }
 }
 
 async fn look_up(

@@ -87,7 +87,7 @@ fn literal(cell: &Expr, column_type: &ColumnType, parameters: &Parameters) -> Op
         Expr::Value(value) => match &value.value {
             Value::Null => Some(ScalarValue::Null),
             Value::Boolean(value) => Some(ScalarValue::from(*value)),
-            Value::SingleQuotedString(text) => Some(ScalarValue::from(text.as_str())),
+            Value::SingleQuotedString(text) => Some(ScalarValue::Utf8View(Some(text.clone()))),
             Value::Number(digits, false) => number(digits.clone(), column_type),
             Value::Placeholder(name) => parameter(name, parameters),
             _ => None,
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(of("1e3", ColumnType::Double), None);
         assert_eq!(of("1 + 1", ColumnType::BigInt), None);
         assert_eq!(of("now()", ColumnType::Text), None);
-        assert_eq!(of("'a'", ColumnType::Text), Some(ScalarValue::from("a")));
+        assert_eq!(of("'a'", ColumnType::Text), Some(ScalarValue::Utf8View(Some("a".into()))));
     }
 
     #[test]

@@ -9,10 +9,11 @@ use futures::TryStreamExt as _;
 use sqlparser::ast::{AssignmentTarget, Expr, Query, SelectItem, Update, UpdateTableFromKind};
 
 use super::delete::{Target, quoted};
+use super::keys::{self, FewKeys};
 use super::returning::Returning;
 use super::rows::Conform;
 use super::writes::{PLACE_COLUMNS, Places, Staged};
-use super::{Outcome, Parameters, Reply, insert, keys};
+use super::{Outcome, Parameters, Reply, insert};
 use crate::catalog::{Relation, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -71,7 +72,7 @@ impl Frontend {
         if count > 0 {
             let mut write = TableWrite::to(&relation);
             if changes_key(&table, update)? {
-                let few = keys::few_keys(&table, &staged.files)?;
+                let few = FewKeys::of(&table, staged.few.as_ref());
                 let files = &staged.files;
                 let taken = keys::overwritten(planner, &relation, &table, files, few.as_ref());
                 check_unique(&relation, &table, files, &places, &taken.await?)?;

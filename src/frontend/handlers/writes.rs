@@ -11,7 +11,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt as _;
 use roaring::RoaringBitmap;
 
-use super::keys;
+use super::keys::{self, FewKeys};
 use crate::catalog::{Relation, Table};
 use crate::epoch::Epoch;
 use crate::frontend::Frontend;
@@ -21,7 +21,7 @@ use crate::frontend::planner::Planner;
 use crate::frontend::read_view::ReadView;
 use crate::hummock::sst::INLINE_BYTES_TOTAL;
 use crate::hummock::sst::SstInfo;
-use crate::hummock::write::{self, Target};
+use crate::hummock::write::{self, Target, Written};
 use crate::hummock::{HummockError, Staging};
 use crate::id::{ObjectId, SstId};
 use crate::meta::command::{DeadRows, TableWrite, Write, WrittenKeys};
@@ -109,6 +109,8 @@ pub struct Staged {
     pub files: Vec<Arc<SstInfo>>,
     /// How many rows came, those with a key that came again included.
     pub rows: u64,
+    /// The rows themselves, each key once, where they are few.
+    pub few: Option<RecordBatch>,
     ids: Arc<Staging>,
 }
 
@@ -138,8 +140,8 @@ impl Frontend {
             inline: planner.view.version.inline_bytes < INLINE_BYTES_TOTAL,
         };
         let staged = write::write_rows(&target, table_id, table, rows, &self.engine.tasks).await;
-        let (files, rows) = staged.map_err(hummock_error)?;
-        Ok(Staged { files, rows, ids: Arc::new(ids) })
+        let Written { files, arrived, few } = staged.map_err(hummock_error)?;
+        Ok(Staged { files, rows: arrived, few, ids: Arc::new(ids) })
     }
 
     /// Commits staged rows: rows of the table that have one of their keys die in the same epoch.
@@ -157,7 +159,7 @@ impl Frontend {
             return Err(SqlError::internal("a view takes no rows"));
         };
         let keyed = !table.primary_key.is_empty();
-        let few = keys::few_keys(table, files)?;
+        let few = FewKeys::of(table, staged.few.as_ref());
         let keys = keys::written_keys(table, few.as_ref());
         let turn = self.keyed_writes.turn(relation.id);
         // Who writes a few keys meets nobody most of the time, and then shares a commit with others.

@@ -1,6 +1,6 @@
 //! Rows that are too few for an object of their own: they lie in the metadata, until compaction.
 //!
-//! The bytes are a zstd frame (level 1) of an Arrow IPC stream of one batch, whose columns are those
+//! The bytes are a zstd frame of an Arrow IPC stream of one batch, whose columns are those
 //! of the file, in order, without names; strings and bytes are in their plain forms (`Utf8`, `Binary`).
 
 use std::cell::RefCell;
@@ -31,6 +31,10 @@ pub const INLINE_FILES_PER_TABLE: usize = 256;
 pub const INLINE_BYTES_PER_TABLE: u64 = 1 << 20;
 
 const ZSTD_LEVEL: i32 = 1;
+/// Rows that take less than this are compressed without the tables of an entropy coder: making those takes
+/// longer than all the rest, and saves a few dozen bytes.
+const FEW_BYTES: usize = 1 << 10;
+const ZSTD_LEVEL_FEW: i32 = -1;
 /// What rows may take before they are compressed: every reader of the version holds them so.
 const INLINE_RAW_BYTES_MAX: usize = 256 << 10;
 /// What a frame may say it holds: many times what is ever written.
@@ -71,8 +75,12 @@ impl InlineRows {
         if raw.len() > INLINE_RAW_BYTES_MAX {
             return Ok(None);
         }
-        let make = || Compressor::new(ZSTD_LEVEL);
-        let bytes = with_kept(&COMPRESSOR, make, |compressor| compressor.compress(&raw))?;
+        let level = if raw.len() < FEW_BYTES { ZSTD_LEVEL_FEW } else { ZSTD_LEVEL };
+        let make = || Compressor::new(level);
+        let bytes = with_kept(&COMPRESSOR, make, |compressor| {
+            compressor.set_compression_level(level)?;
+            compressor.compress(&raw)
+        })?;
         if bytes.len() > INLINE_BYTES_MAX {
             return Ok(None);
         }
@@ -99,6 +107,13 @@ impl InlineRows {
 
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The same rows, to be decoded when somebody reads them: a single row takes several times as much
+    /// memory decoded.
+    #[must_use]
+    pub fn encoded(&self) -> Self {
+        Self { bytes: self.bytes.clone(), decoded: Arc::default() }
     }
 }
 
@@ -134,5 +149,32 @@ impl<'de> Deserialize<'de> for InlineRows {
         let text = String::deserialize(from)?;
         let bytes = STANDARD_NO_PAD.decode(text).map_err(de::Error::custom)?;
         Ok(Self { bytes: bytes.into(), decoded: Arc::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Int64Array, StringArray, StringViewArray};
+
+    use super::*;
+
+    fn batch(rows: i64, text: impl Fn(Vec<String>) -> ArrayRef) -> RecordBatch {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+        let texts = text((0..rows).map(|row| format!("row {row}, as text")).collect());
+        RecordBatch::try_from_iter([("k", numbers), ("v", texts)]).unwrap()
+    }
+
+    #[test]
+    fn few_rows_and_many_are_read_back_as_they_were() {
+        for rows in [1, 20, 256] {
+            let given = batch(rows, |texts| Arc::new(StringViewArray::from_iter_values(texts)));
+            let plain = batch(rows, |texts| Arc::new(StringArray::from_iter_values(texts)));
+            let inline = InlineRows::encode(&given).unwrap().unwrap();
+            for read in [inline.rows().unwrap(), inline.encoded().rows().unwrap()] {
+                assert_eq!(read.columns(), plain.columns());
+            }
+        }
+        let many = batch(257, |texts| Arc::new(StringArray::from_iter_values(texts)));
+        assert!(InlineRows::encode(&many).unwrap().is_none());
     }
 }

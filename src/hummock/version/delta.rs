@@ -97,6 +97,11 @@ impl Version {
         let mut file = files.remove_open(sst).expect("a delta names only open files");
         let ended = Arc::make_mut(&mut file);
         ended.lifetime = ended.lifetime.ended_at(epoch);
+        // Only the past reads it from now on, and there may be many such.
+        if let Some(rows) = &ended.sst.inline {
+            let inline = Some(Box::new(rows.encoded()));
+            ended.sst = Arc::new(SstInfo { inline, ..SstInfo::clone(&ended.sst) });
+        }
         files.ended.insert((epoch, sst), file);
         self.deaths.insert((epoch, table, sst));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::INJECTED;
-use super::world::{DATA_DIR, Happened, PLACES, World};
+use super::world::{DATA_DIR, Happened, Model, PLACES, World, has_table};
 use crate::backup::listing::Listing;
 use crate::backup::verify::{self, Subset};
 use crate::backup::{Manifest, ManifestEntry, OpenLocation};
@@ -66,6 +66,13 @@ impl World {
             let published = node.manager.state();
             self.check_facts(&published.version, "the server")?;
         }
+        for (name, there) in &self.model.tables {
+            match (has_table(&stored, name), there) {
+                (false, Happened::Yes) => return Err(format!("table {name} is not there")),
+                (true, Happened::No) => return Err(format!("table {name} is there")),
+                _ => {}
+            }
+        }
         for (name, values) in &self.model.params {
             let value = stored.params.value(name);
             if !values.iter().any(|known| known == value) {
@@ -86,7 +93,7 @@ impl World {
 
     fn check_facts(&self, version: &Version, place: &str) -> Result<(), String> {
         for fact in &self.model.facts {
-            match (fact.found_in(version)?, fact.happened) {
+            match (fact.found_in(version, &self.model.moved)?, fact.happened) {
                 (false, Happened::Yes) => {
                     return Err(format!("{}, acknowledged, is not in {place}", fact.what));
                 }
@@ -151,24 +158,30 @@ impl World {
             sizes.map_err(|e| format!("of the copies {}", chain(&e)))?;
         }
         let key = (location.directory.clone(), entry.info.id);
-        let holds = self.model.snapshots.get(&key).and_then(|snapshot| snapshot.holds.as_ref());
-        for fact in holds.into_iter().flatten().map(|fact| &self.model.facts[*fact]) {
-            if !fact.found_in(version)? {
+        let known = self.model.snapshots.get(&key);
+        let Some(holds) = known.and_then(|snapshot| snapshot.holds.as_ref()) else { return Ok(()) };
+        for fact in holds.facts.iter().map(|fact| &self.model.facts[*fact]) {
+            if !fact.found_in(version, &self.model.moved)? {
                 return Err(format!("it lacks {}", fact.what));
             }
         }
-        Ok(())
+        match holds.tables.iter().find(|name| !has_table(&whole.state, name)) {
+            Some(name) => Err(format!("it lacks table {name}")),
+            None => Ok(()),
+        }
     }
 
     /// Takes over what is found: nothing can change it any more but a new request.
     fn learn(&mut self, stored: &State) {
-        for fact in &mut self.model.facts {
-            if fact.happened == Happened::Maybe {
-                let found = fact.found_in(&stored.version) == Ok(true);
-                fact.happened = if found { Happened::Yes } else { Happened::No };
-            }
+        let Model { facts, moved, tables, params, .. } = &mut self.model;
+        for fact in facts.iter_mut().filter(|fact| fact.happened == Happened::Maybe) {
+            let found = fact.found_in(&stored.version, moved) == Ok(true);
+            fact.happened = Happened::found(found);
         }
-        for (name, values) in &mut self.model.params {
+        for (name, there) in tables {
+            *there = Happened::found(has_table(stored, name));
+        }
+        for (name, values) in params {
             *values = vec![stored.params.value(name).to_owned()];
         }
     }
@@ -182,8 +195,7 @@ impl World {
         }
         for ((in_place, id), snapshot) in &mut self.model.snapshots {
             if in_place == place && snapshot.listed == Happened::Maybe {
-                let found = listed.contains(id);
-                snapshot.listed = if found { Happened::Yes } else { Happened::No };
+                snapshot.listed = Happened::found(listed.contains(id));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Random;
 use super::check::judge_text;
 use super::steps::{Ask, Told};
-use super::world::{Happened, PLACES, World};
+use super::world::{Happened, Holds, PLACES, World};
 use crate::id::{SnapshotId, SstId};
 use crate::meta::MetaNode;
 use crate::params;
@@ -142,7 +142,10 @@ async fn step(world: &mut World, random: &mut Random) -> Result<(), String> {
 
 /// Something that a server may be asked.
 fn any(world: &mut World, random: &mut Random, node: &MetaNode) -> Ask {
-    match random.below(15) {
+    match random.below(19) {
+        15 => compact(world, random),
+        16 => Ask::CreateTable { name: format!("t{}", world.model.tables.len()) },
+        17 => drop_table(world, random),
         0..=4 => Ask::Insert { files: 1 + u32::from(random.one_in(2)) },
         5 => delete(world, random),
         6 | 7 => Ask::Backup { copy_data: false },
@@ -180,6 +183,19 @@ fn delete(world: &mut World, random: &mut Random) -> Ask {
     if rows.is_empty() { Ask::Flush } else { Ask::Delete { rows } }
 }
 
+/// Another file takes the place of one.
+fn compact(world: &World, random: &mut Random) -> Ask {
+    let born = world.model.facts.iter().filter(|fact| fact.happened == Happened::Yes);
+    let born: Vec<SstId> = born.flat_map(|fact| fact.born.iter().copied()).collect();
+    random.pick(&born).map_or(Ask::Flush, |from| Ask::Compact { from })
+}
+
+fn drop_table(world: &World, random: &mut Random) -> Ask {
+    let tables = world.model.tables.iter().filter(|(_, there)| **there == Happened::Yes);
+    let tables: Vec<String> = tables.map(|(name, _)| name.clone()).collect();
+    random.pick(&tables).map_or(Ask::Flush, |name| Ask::DropTable { name })
+}
+
 /// The snapshots of the place where a server has them.
 fn listed(world: &World, node: &MetaNode) -> Vec<SnapshotId> {
     let place = World::current_place(node);
@@ -195,7 +211,10 @@ async fn together(
     random: &mut Random,
     node: &Arc<MetaNode>,
 ) -> Result<(), String> {
-    let insert = Ask::Insert { files: 1 };
+    let first = match random.one_in(3) {
+        true => compact(world, random),
+        false => Ask::Insert { files: 1 },
+    };
     let other = match random.below(5) {
         0 => Ask::Insert { files: 2 },
         1 => Ask::Backup { copy_data: random.one_in(2) },
@@ -203,7 +222,7 @@ async fn together(
         3 => Ask::DeleteSnapshots { ids: listed(world, node) },
         _ => Ask::Vacuum,
     };
-    let (one, two) = tokio::join!(world.ask(node, &insert), world.ask(node, &other));
+    let (one, two) = tokio::join!(world.ask(node, &first), world.ask(node, &other));
     let (one, two): (Told, Told) = (one?, two?);
     world.learn_told(one)?;
     world.learn_told(two)
@@ -312,7 +331,7 @@ async fn asked_before(
     world.chaos.note("    of the life before".to_owned());
     let mut told = world.ask(before, &ask).await?;
     if let Told::Backup { before, .. } = &mut told {
-        before.clear();
+        **before = Holds::default();
     }
     let writes = matches!(told, Told::Write { .. });
     world.learn_told(told)?;

@@ -7,17 +7,23 @@ use roaring::RoaringBitmap;
 
 use super::check::{judge, judge_text};
 use super::meta_store::{FaultyMeta, Shared};
-use super::world::{DATA_DIR, Fact, Happened, ROWS, Server, Snapshot, World, relation};
+use super::world::{
+    DATA_DIR, Fact, Happened, Holds, Model, ROWS, Server, Snapshot, World, create_table, has_table,
+    relation,
+};
 use crate::backup::ManifestEntry;
 use crate::backup::restore::{self, Overwrite};
 use crate::backup::verify::{self, Check, Level, Subset, Verdict, Verified, Whole};
 use crate::epoch::Clock as _;
+use crate::hummock::Staging;
 use crate::hummock::sst::SstInfo;
 use crate::hummock::write::SstIds as _;
-use crate::id::{SnapshotId, SstId};
+use crate::id::{ObjectId, SnapshotId, SstId};
 use crate::layout;
 use crate::meta::MetaNode;
-use crate::meta::command::{BackupOptions, Committed, DeadRows, TableWrite, Write};
+use crate::meta::command::{
+    BackupOptions, CatalogCommand, Committed, Compaction, DeadRows, RelationKind, TableWrite, Write,
+};
 use crate::meta::error::{MetaError, chain};
 use crate::params;
 use crate::storage::{Checksum, StorageLocation};
@@ -33,11 +39,32 @@ const HANGS: Duration = Duration::from_secs(120);
 /// What a server is asked for.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    Insert { files: u32 },
-    Delete { rows: Vec<(SstId, u32)> },
-    Backup { copy_data: bool },
-    DeleteSnapshots { ids: Vec<SnapshotId> },
-    Alter { name: &'static str, value: String },
+    Insert {
+        files: u32,
+    },
+    Delete {
+        rows: Vec<(SstId, u32)>,
+    },
+    /// Puts another file in the place of this one, or of the one that took its place.
+    Compact {
+        from: SstId,
+    },
+    CreateTable {
+        name: String,
+    },
+    DropTable {
+        name: String,
+    },
+    Backup {
+        copy_data: bool,
+    },
+    DeleteSnapshots {
+        ids: Vec<SnapshotId>,
+    },
+    Alter {
+        name: &'static str,
+        value: String,
+    },
     Vacuum,
     Verify,
     Flush,
@@ -50,11 +77,22 @@ pub enum Told {
         fact: Fact,
         outcome: Result<Committed, MetaError>,
     },
+    Compact {
+        from: SstId,
+        to: SstId,
+        outcome: Result<Committed, MetaError>,
+    },
+    Catalog {
+        name: String,
+        /// Whether the table is there if it was done.
+        made: bool,
+        outcome: Result<Committed, MetaError>,
+    },
     /// A statement that failed before it asked for a commit.
     Nothing(Option<MetaError>),
     Backup {
         place: String,
-        before: Vec<usize>,
+        before: Box<Holds>,
         outcome: Result<ManifestEntry, MetaError>,
     },
     DeleteSnapshots {
@@ -75,9 +113,11 @@ pub enum Told {
 impl Told {
     pub fn error(&self) -> Option<&MetaError> {
         match self {
-            Self::Write { outcome, .. } | Self::Alter { outcome, .. } | Self::Flush(outcome) => {
-                outcome.as_ref().err()
-            }
+            Self::Write { outcome, .. }
+            | Self::Compact { outcome, .. }
+            | Self::Catalog { outcome, .. }
+            | Self::Alter { outcome, .. }
+            | Self::Flush(outcome) => outcome.as_ref().err(),
             Self::Nothing(error) => error.as_ref(),
             Self::Backup { outcome, .. } => outcome.as_ref().err(),
             Self::DeleteSnapshots { outcome, .. } => outcome.as_ref().err(),
@@ -119,18 +159,35 @@ impl World {
             Ask::Insert { files } => self.insert(node, *files).await,
             Ask::Delete { rows } => {
                 let mut write = TableWrite::to(&relation(node));
+                let version = &node.manager.state().version;
                 let dead = |(sst, row): &(SstId, u32)| DeadRows {
-                    sst_id: *sst,
+                    sst_id: self.model.moved.now(version, *sst),
                     positions: Arc::new(RoaringBitmap::from_iter([*row])),
                 };
                 write.dead_rows = rows.iter().map(dead).collect();
                 commit(node, write, vec![], rows.clone()).await
             }
+            Ask::Compact { from } => self.compact(node, *from).await,
+            Ask::CreateTable { name } => {
+                let (name, made) = (name.clone(), true);
+                let outcome = create_table(node, &name).await;
+                Told::Catalog { name, made, outcome }
+            }
+            Ask::DropTable { name } => {
+                let (name, made) = (name.clone(), false);
+                let drop = CatalogCommand::DropRelation {
+                    kind: RelationKind::Table,
+                    schema: "public".to_owned(),
+                    name: name.clone(),
+                    if_exists: false,
+                    cascade: false,
+                };
+                let outcome = node.manager.change_catalog(drop).await;
+                Told::Catalog { name, made, outcome }
+            }
             Ask::Backup { copy_data } => {
                 let place = Self::current_place(node);
-                let facts = self.model.facts.iter().enumerate();
-                let before = facts.filter(|(_, fact)| fact.happened == Happened::Yes);
-                let before = before.map(|(at, _)| at).collect();
+                let before = Box::new(self.model.holds());
                 let options = BackupOptions { remarks: None, copy_data: *copy_data };
                 Told::Backup { place, before, outcome: node.backup(options).await }
             }
@@ -160,30 +217,41 @@ impl World {
         let staging = node.sst_ids.staging();
         let mut write = TableWrite::to(&relation(node));
         for _ in 0..files {
-            // What reserves ids has its own say when it fails.
-            let Ok(id) = staging.next().await else { return Told::Nothing(None) };
-            let content = format!("the rows of file {id}, which nobody reads as such");
-            let path = layout::sst(DATA_DIR, id);
-            let put = node.manager.state_store().put_new(&path, content.clone().into()).await;
-            if let Err(error) = put {
-                return Told::Nothing(Some(MetaError::storage(&error)));
+            match staged(node, &staging, write.table_id).await {
+                Ok(sst) => write.born.push(sst),
+                Err(told) => return told,
             }
-            write.born.push(Arc::new(SstInfo {
-                id,
-                table_id: write.table_id,
-                rows: u64::from(ROWS),
-                size_bytes: content.len() as u64,
-                row_group_rows: vec![ROWS],
-                sha256: Checksum::of(content.as_bytes()),
-                columns: Arc::default(),
-                keys: None,
-                inline: None,
-            }));
         }
         let born = write.born.iter().map(|sst| sst.id).collect();
         let told = commit(node, write, born, vec![]).await;
         drop(staging);
         told
+    }
+
+    /// Does what a compaction of one file does, but for its rows: nobody reads them.
+    async fn compact(&self, node: &MetaNode, from: SstId) -> Told {
+        let (state, table_id) = (node.manager.state(), relation(node).id);
+        let from = self.model.moved.now(&state.version, from);
+        let Some(file) = state.version.open_file(table_id, from) else {
+            return Told::Nothing(None);
+        };
+        let staging = node.sst_ids.staging();
+        let born = match staged(node, &staging, table_id).await {
+            Ok(sst) => sst,
+            Err(told) => return told,
+        };
+        let (to, base_epoch) = (born.id, state.version.max_committed_epoch);
+        let dead = file.stamps.dead_at(base_epoch);
+        let dead_rows = dead.map(|positions| DeadRows { sst_id: to, positions });
+        let compaction = Compaction {
+            table_id,
+            inputs: vec![from],
+            born: vec![born],
+            dead_rows: dead_rows.into_iter().collect(),
+            base_epoch,
+        };
+        let outcome = node.manager.compact(compaction).await;
+        Told::Compact { from, to, outcome }
     }
 
     /// Takes over what was told.
@@ -205,13 +273,33 @@ impl World {
                 model.facts.push(fact);
                 return self.committed(outcome.ok());
             }
+            Told::Compact { from, to, outcome } => {
+                if !model.used.insert(to) {
+                    return Err(format!("file id {to} is used twice"));
+                }
+                model.moved.note(from, to);
+                let (what, happened) =
+                    (format!("a compaction of {from} into {to}"), Happened::by(&outcome));
+                model.facts.push(Fact { what, born: vec![to], dead: vec![], happened });
+                return self.committed(outcome.ok());
+            }
+            Told::Catalog { name, made, outcome } => {
+                let known = model.tables.entry(name).or_insert(Happened::No);
+                match Happened::by(&outcome) {
+                    Happened::Yes if made => *known = Happened::Yes,
+                    Happened::Yes => *known = Happened::No,
+                    Happened::Maybe => *known = Happened::Maybe,
+                    Happened::No => {}
+                }
+                return self.committed(outcome.ok());
+            }
             Told::Backup { place, before, outcome } => {
                 match Happened::by(&outcome) {
                     Happened::Maybe => *model.maybe_taken.entry(place.clone()).or_default() += 1,
                     Happened::Yes | Happened::No => {}
                 }
                 if let Ok(entry) = outcome {
-                    let taken = Snapshot { listed: Happened::Yes, holds: Some(before) };
+                    let taken = Snapshot { listed: Happened::Yes, holds: Some(*before) };
                     let id = entry.info.id;
                     if model.snapshots.insert((place, id), taken).is_some() {
                         return Err(format!("snapshot id {id} is used twice"));
@@ -316,12 +404,15 @@ impl World {
         let entry = manifest.entry(id).ok_or("the restored snapshot is not listed")?;
         let Whole { state, .. } =
             verify::read_whole(&location, entry).await.map_err(|e| chain(&e))?;
-        for fact in &mut self.model.facts {
-            let found = fact.found_in(&state.version)?;
-            fact.happened = if found { Happened::Yes } else { Happened::No };
+        let Model { facts, moved, tables, untouched, params, .. } = &mut self.model;
+        for fact in facts {
+            fact.happened = Happened::found(fact.found_in(&state.version, moved)?);
         }
-        self.model.untouched.retain(|(sst, _)| state.version.find(*sst).is_some());
-        for (name, values) in &mut self.model.params {
+        for (name, there) in tables {
+            *there = Happened::found(has_table(&state, name));
+        }
+        untouched.retain(|(sst, _)| state.version.find(moved.now(&state.version, *sst)).is_some());
+        for (name, values) in params {
             *values = vec![state.params.value(name).to_owned()];
         }
         let before = std::mem::replace(&mut self.meta, target);
@@ -329,6 +420,31 @@ impl World {
         self.chaos.note(format!("    snapshot {id} in {place} is restored"));
         Ok(true)
     }
+}
+
+/// Stages a file. What it came to instead, where it could not be.
+async fn staged(
+    node: &MetaNode,
+    staging: &Staging,
+    table_id: ObjectId,
+) -> Result<Arc<SstInfo>, Told> {
+    // What reserves ids has its own say when it fails.
+    let id = staging.next().await.map_err(|_| Told::Nothing(None))?;
+    let content = format!("the rows of file {id}, which nobody reads as such");
+    let path = layout::sst(DATA_DIR, id);
+    let put = node.manager.state_store().put_new(&path, content.clone().into()).await;
+    put.map_err(|error| Told::Nothing(Some(MetaError::storage(&error))))?;
+    Ok(Arc::new(SstInfo {
+        id,
+        table_id,
+        rows: u64::from(ROWS),
+        size_bytes: content.len() as u64,
+        row_group_rows: vec![ROWS],
+        sha256: Checksum::of(content.as_bytes()),
+        columns: Arc::default(),
+        keys: None,
+        inline: None,
+    }))
 }
 
 /// Commits a write.

@@ -13,12 +13,13 @@ use crate::backup::OpenLocation;
 use crate::catalog::{ColumnType, Relation};
 use crate::epoch::{Clock, Epoch, ManualClock, SystemClock};
 use crate::hummock::version::Version;
-use crate::id::{ObjectId, SnapshotId, SstId};
+use crate::id::{SnapshotId, SstId};
 use crate::meta::MetaNode;
-use crate::meta::command::{CatalogCommand, CreateTable, NewColumn, Role, WorkerInfo};
+use crate::meta::command::{CatalogCommand, Committed, CreateTable, NewColumn, Role, WorkerInfo};
 use crate::meta::error::{ErrorKind, MetaError, chain};
 use crate::meta::maintenance::MaintenanceSettings;
 use crate::meta::manager::{self, NewCluster};
+use crate::meta::state::State;
 use crate::meta::store::MetaStore;
 use crate::params::{self, Params};
 use crate::storage::{Storage, StorageLocation};
@@ -48,6 +49,11 @@ impl Happened {
             Err(_) => Self::No,
         }
     }
+
+    /// What it is once it was looked.
+    pub fn found(found: bool) -> Self {
+        if found { Self::Yes } else { Self::No }
+    }
 }
 
 /// A commit of rows: files that are born, and rows that die, all or none.
@@ -61,14 +67,38 @@ pub struct Fact {
 
 impl Fact {
     /// Whether the newest epoch of this version has it.
-    pub fn found_in(&self, version: &Version) -> Result<bool, String> {
-        let born = self.born.iter().map(|sst| version.find(*sst).is_some());
-        let dead = self.dead.iter().map(|(sst, row)| is_dead(version, *sst, *row));
+    pub fn found_in(&self, version: &Version, moved: &Moved) -> Result<bool, String> {
+        let now = |sst: &SstId| moved.now(version, *sst);
+        let born = self.born.iter().map(|sst| version.find(now(sst)).is_some());
+        let dead = self.dead.iter().map(|(sst, row)| is_dead(version, now(sst), *row));
         let found: BTreeSet<bool> = born.chain(dead).collect();
         match found.len() {
             1 => Ok(found.contains(&true)),
             _ => Err(format!("{}: a part of it happened", self.what)),
         }
+    }
+}
+
+/// Which file was to take the place of which, row for row.
+#[derive(Debug, Default)]
+pub struct Moved(BTreeMap<SstId, Vec<SstId>>);
+
+impl Moved {
+    pub fn note(&mut self, from: SstId, to: SstId) {
+        self.0.entry(from).or_default().push(to);
+    }
+
+    /// The file that has the rows of `sst` in this version.
+    pub fn now(&self, version: &Version, sst: SstId) -> SstId {
+        let mut reached = vec![sst];
+        let mut at = 0;
+        // Those between may be forgotten.
+        while let Some(from) = reached.get(at) {
+            reached.extend(self.0.get(from).into_iter().flatten().copied().collect::<Vec<_>>());
+            at += 1;
+        }
+        let there = reached.into_iter().filter(|sst| version.find(*sst).is_some());
+        there.max().unwrap_or(sst)
     }
 }
 
@@ -81,14 +111,25 @@ fn is_dead(version: &Version, sst: SstId, row: u32) -> bool {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub listed: Happened,
-    /// Facts it holds at least; `None` when it was not told how it came to be.
-    pub holds: Option<Vec<usize>>,
+    /// What it holds at least; `None` when it was not told how it came to be.
+    pub holds: Option<Holds>,
+}
+
+/// What was there for certain when a backup began.
+#[derive(Clone, Debug, Default)]
+pub struct Holds {
+    /// Places in [`Model::facts`].
+    pub facts: Vec<usize>,
+    pub tables: Vec<String>,
 }
 
 /// What must be.
 #[derive(Debug, Default)]
 pub struct Model {
     pub facts: Vec<Fact>,
+    pub moved: Moved,
+    /// Tables besides [`TABLE`] that were made, by name: whether they are there.
+    pub tables: BTreeMap<String, Happened>,
     /// The values a parameter may have.
     pub params: BTreeMap<&'static str, Vec<String>>,
     pub snapshots: BTreeMap<(String, SnapshotId), Snapshot>,
@@ -100,6 +141,17 @@ pub struct Model {
     pub newest: Epoch,
     /// Rows of files that nobody has tried to delete.
     pub untouched: Vec<(SstId, u32)>,
+}
+
+impl Model {
+    /// What a backup that begins now must hold.
+    pub fn holds(&self) -> Holds {
+        let facts = self.facts.iter().enumerate();
+        let facts = facts.filter(|(_, fact)| fact.happened == Happened::Yes).map(|(at, _)| at);
+        let tables = self.tables.iter().filter(|(_, there)| **there == Happened::Yes);
+        let tables = tables.map(|(name, _)| name.clone()).collect();
+        Holds { facts: facts.collect(), tables }
+    }
 }
 
 /// A server, and the meta store it has.
@@ -169,7 +221,7 @@ impl World {
             (params::TIME_TRAVEL_RETENTION_MS, vec!["600000".to_owned()]),
         ]);
         let node = world.opened(&world.meta).await?;
-        create_table(&node).await.map_err(|e| e.to_string())?;
+        create_table(&node, TABLE).await.map_err(|e| e.to_string())?;
         world.node = Some(node);
         Ok(world)
     }
@@ -220,7 +272,7 @@ impl World {
     }
 }
 
-async fn create_table(node: &MetaNode) -> Result<ObjectId, MetaError> {
+pub async fn create_table(node: &MetaNode, name: &str) -> Result<Committed, MetaError> {
     let column = NewColumn {
         name: "a".to_owned(),
         column_type: ColumnType::Integer,
@@ -230,15 +282,20 @@ async fn create_table(node: &MetaNode) -> Result<ObjectId, MetaError> {
     };
     let create = CreateTable {
         schema: "public".to_owned(),
-        name: TABLE.to_owned(),
+        name: name.to_owned(),
         columns: vec![column],
         primary_key: vec![],
         if_not_exists: false,
         id: None,
         rows: vec![],
     };
-    node.manager.change_catalog(CatalogCommand::CreateTable(create)).await?;
-    Ok(relation(node).id)
+    node.manager.change_catalog(CatalogCommand::CreateTable(create)).await
+}
+
+/// Whether the newest epoch of this state has a table of this name.
+pub fn has_table(state: &State, name: &str) -> bool {
+    let catalog = state.catalog.at(state.version.max_committed_epoch);
+    catalog.relation("public", name).is_some()
 }
 
 /// The table, as the server has it now.

@@ -108,6 +108,9 @@ pub struct Published {
     /// Replicas of this process: they have a state before its commit is answered.
     shared: Mutex<Vec<Arc<SharedState>>>,
     forgotten: Mutex<Forgotten>,
+    /// Tables whose files changed since somebody last asked. Noted here, as a task that follows would be
+    /// woken by every commit.
+    changed: Mutex<BTreeSet<ObjectId>>,
     /// Whether it is not known what the store holds: whoever opens it again will know.
     unsure: watch::Sender<bool>,
     /// Whether writes are stopped.
@@ -117,11 +120,13 @@ pub struct Published {
 impl Published {
     fn new(state: Arc<State>) -> Self {
         let forgotten = Mutex::new(Forgotten::since(state.version.id));
+        let changed = Mutex::new(state.version.table_ids().collect());
         Self {
             state: Mutex::new(state),
             changes: broadcast::channel(FOLLOW_LENGTH).0,
             shared: Mutex::default(),
             forgotten,
+            changed,
             unsure: watch::Sender::new(false),
             halted: AtomicBool::new(false),
         }
@@ -137,6 +142,9 @@ impl Published {
             let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
             forgotten.record(state.version.id, files);
         }
+        let born = change.delta.born.iter().map(|sst| sst.table_id);
+        let stamped = change.delta.stamps.iter().map(|stamp| stamp.table_id);
+        self.changed().extend(born.chain(stamped));
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for replica in &*self.shared() {
             replica.send_replace(Some(Arc::clone(&state)));
@@ -155,6 +163,10 @@ impl Published {
 
     pub fn unshare(&self, replica: &Arc<SharedState>) {
         self.shared().retain(|shared| !Arc::ptr_eq(shared, replica));
+    }
+
+    fn changed(&self) -> MutexGuard<'_, BTreeSet<ObjectId>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn shared(&self) -> MutexGuard<'_, Vec<Arc<SharedState>>> {
@@ -176,6 +188,11 @@ impl Manager {
     /// What everybody reads; whoever has it does not keep the manager alive.
     pub fn published(&self) -> Arc<Published> {
         Arc::clone(&self.published)
+    }
+
+    /// Tables whose files changed since this was last asked; at first, all that have files.
+    pub fn take_changed(&self) -> BTreeSet<ObjectId> {
+        std::mem::take(&mut *self.published.changed())
     }
 
     /// The newest state and every change after it.

@@ -196,22 +196,21 @@ impl Database {
     fn commit(&mut self, txn: &Txn) -> Result<(), StoreError> {
         self.prepare()?;
         let failed = |error| failed(&self.name, "commit", error);
-        let Some(connection) = &mut self.connection else { return Ok(()) };
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let Some(connection) = &self.connection else { return Ok(()) };
+        let transaction = Transaction::begin(connection).map_err(failed)?;
         for precondition in &txn.preconditions {
             let (key, expected) = match precondition {
                 Precondition::Equals { key, value } => (key, Some(value)),
                 Precondition::Absent { key } => (key, None),
             };
-            if value_of(&transaction, key).map_err(failed)?.as_ref() != expected {
+            if value_of(connection, key).map_err(failed)?.as_ref() != expected {
                 return Err(StoreError::Precondition(key.clone()));
             }
         }
         for operation in &txn.operations {
             match operation {
-                Operation::Put { key, value } => put(&transaction, key, value),
-                Operation::Delete { key } => delete(&transaction, key),
+                Operation::Put { key, value } => put(connection, key, value),
+                Operation::Delete { key } => delete(connection, key),
             }
             .map_err(failed)?;
         }
@@ -251,6 +250,29 @@ impl Database {
 
     fn unreadable(&self, reason: &str) -> StoreError {
         StoreError::Unreadable { store: self.name.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// A transaction that begins and ends by statements that are prepared once. Dropped, it is undone.
+struct Transaction<'a>(&'a Connection);
+
+impl<'a> Transaction<'a> {
+    fn begin(connection: &'a Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(Self(connection))
+    }
+
+    fn commit(self) -> rusqlite::Result<()> {
+        self.0.prepare_cached("COMMIT")?.execute([]).map(|_| ())
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // After a commit, and after some failures, there is nothing left to undo.
+        if !self.0.is_autocommit() {
+            self.0.execute_batch("ROLLBACK").ok();
+        }
     }
 }
 

@@ -274,7 +274,7 @@ impl Engine {
             inline,
         };
         let context = self.context.task_ctx();
-        let files = write_rows(&target, relation.id, &table, rows, &context).await.unwrap().0;
+        let files = write_rows(&target, relation.id, &table, rows, &context).await.unwrap().files;
         (files, Arc::new(ids))
     }
 
