@@ -21,9 +21,11 @@ pub struct Session {
     pub transaction: Option<Transaction>,
 }
 
-/// An explicit transaction. It holds the view of its first statement, and what it has written.
-#[derive(Debug)]
+/// A transaction of several statements. It holds the view of its first one, and what it has written.
+#[derive(Debug, Default)]
 pub struct Transaction {
+    /// No `BEGIN` began it: it ends with the text whose statements it holds together.
+    pub implicit: bool,
     pub read_only: bool,
     pub view: Option<ReadView>,
     pub pending: Arc<Pending>,
@@ -49,6 +51,10 @@ impl Session {
             Some(transaction) => transaction.view.insert(now).clone(),
             None => now,
         }
+    }
+
+    pub fn in_implicit_transaction(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.implicit)
     }
 
     /// Refuses a statement that changes anything, where the session may not.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{Column, ColumnType, Relation, View};
 use crate::epoch::Epoch;
 use crate::hummock::Unfinished;
-use crate::hummock::compaction::Reason;
+use crate::hummock::compaction::{Moved, Reason};
 use crate::hummock::sst::SstInfo;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 
@@ -126,6 +126,9 @@ pub struct Compaction {
     pub dead_rows: Vec<DeadRows>,
     /// The newest epoch whose deaths are in `dead_rows`, or were known when the inputs were read.
     pub base_epoch: Epoch,
+    /// Where the rows went.
+    #[serde(default)]
+    pub moved: Arc<Moved>,
 }
 
 /// What a compactor is to do: files of a table to be rewritten together.

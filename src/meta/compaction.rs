@@ -142,6 +142,7 @@ async fn commit(
             born: compacted.born.clone(),
             dead_rows,
             base_epoch: state.version.max_committed_epoch,
+            moved: Arc::clone(&compacted.moved),
         };
         match versions.commit(compaction).await {
             Ok(_) => return Ok(true),

@@ -188,17 +188,18 @@ impl Upload {
         let payload = PutPayload::from(bytes.clone());
         let point = crash_point::begin("put", &self.path);
         match self.store.put_opts(&self.path, payload, PutMode::Create.into()).await {
-            Ok(_) => {
-                point.end();
-                Ok(())
-            }
+            Ok(_) => {}
             // The answer to a first try may have been lost: then the object is ours.
             Err(error @ object_store::Error::AlreadyExists { .. }) if self.far => {
                 let found = self.store.get(&self.path).await?.bytes().await?;
-                if found == bytes && !bytes.is_empty() { Ok(()) } else { Err(error) }
+                if found != bytes || bytes.is_empty() {
+                    return Err(error);
+                }
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        point.end();
+        Ok(())
     }
 }
 

@@ -115,6 +115,13 @@ async fn frontends_see_one_database_and_show_the_cluster() {
         (sql(&one, "SELECT v FROM t").await == "b").then_some(())
     })
     .await;
+    sql(&one, "INSERT INTO t SELECT g, 'x' FROM generate_series(1000, 1300) AS g(g)").await;
+    let newest = "SELECT sstable_id FROM rw_hummock_sstables ORDER BY born_epoch DESC LIMIT 1";
+    let held = sql(&one, newest).await;
+    let transaction = two.connect().await;
+    transaction.batch_execute("BEGIN; UPDATE t SET v = 'y' WHERE k = 1000").await.unwrap();
+    // Enough for the rest to be copied.
+    sql(&one, "DELETE FROM t WHERE k BETWEEN 1001 AND 1100").await;
     let compactor =
         cluster.launch("c", "compactor", &["--meta-addr", &meta.meta.to_string()]).ready().await;
     // Many small batches: work for the compactor.
@@ -126,14 +133,17 @@ async fn frontends_see_one_database_and_show_the_cluster() {
         .await;
     }
     wait_until("the compactor compacts", async || {
-        let files = sql(
-            &two,
-            "SELECT count(*) FROM rw_catalog.rw_hummock_sstables WHERE died_epoch IS NULL",
-        )
-        .await;
-        (files.parse::<u32>().unwrap() < 20).then_some(())
+        let alive = "SELECT count(*), count(*) FILTER (WHERE sstable_id = {held})
+            FROM rw_catalog.rw_hummock_sstables WHERE died_epoch IS NULL";
+        let files = sql(&two, &alive.replace("{held}", &held)).await;
+        let (files, held) = files.split_once('|').unwrap();
+        (files.parse::<u32>().unwrap() < 20 && held == "0").then_some(())
     })
     .await;
+    // Its row is in another file by now, which the compactor told the meta role.
+    transaction.batch_execute("COMMIT").await.unwrap();
+    let values = "SELECT v FROM t WHERE k IN (1000, 1200) ORDER BY k";
+    assert_eq!(sql(&one, values).await, "y\nx");
     let nodes = wait_until("all are heard of", async || {
         let nodes =
             sql(&one, "SELECT id, type, state FROM rw_catalog.rw_worker_nodes ORDER BY id").await;
@@ -145,7 +155,7 @@ async fn frontends_see_one_database_and_show_the_cluster() {
     }
     let shown = sql(&two, "SHOW CLUSTER").await;
     assert!(shown.contains(&two.sql.to_string()) && shown.lines().count() == 4, "{shown}");
-    assert_eq!(sql(&two, "SELECT count(*) FROM t").await, "380");
+    assert_eq!(sql(&two, "SELECT count(*) FROM t").await, "581");
     for server in [compactor, one, two, meta] {
         assert!(server.stop().await.success());
     }

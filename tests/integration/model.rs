@@ -316,6 +316,27 @@ mod known {
     }
 
     #[test]
+    fn a_transaction_commits_though_compactions_moved_its_rows() {
+        for keyed in [true, false] {
+            let within = |step| Step::InTransaction(Box::new(step));
+            let update = |to| within(Step::Update { table: 0, by: 3, rest: 0, to });
+            let steps = [
+                Step::CreateTable { keyed },
+                insert(0, true),
+                insert(3, true),
+                insert(6, false),
+                update(-1),
+                within(Step::Delete { table: 0, by: 3, rest: 1 }),
+                Step::Compact,
+                update(-2),
+                Step::EndTransaction { commit: true },
+                Step::Vacuum { any_age: true },
+            ];
+            passes(&steps);
+        }
+    }
+
+    #[test]
     fn a_long_read_outlives_vacuum() {
         let steps = [
             Step::CreateTable { keyed: true },

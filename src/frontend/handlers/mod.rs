@@ -141,7 +141,7 @@ impl Frontend {
             Statement::Set { scope, name, value } => self.set(session, *scope, name, value).await,
             Statement::Reset { name } => self.reset(session, name.as_deref()),
             Statement::Show { kind, filter } => self.show(session, kind, filter.as_ref()).await,
-            Statement::Begin { read_only, .. } => transaction::begin(session, *read_only),
+            Statement::Begin { read_only, .. } => Ok(transaction::begin(session, *read_only)),
             Statement::Commit => self.commit_transaction(session).await,
             Statement::Rollback => Ok(transaction::end(session, "ROLLBACK")),
             Statement::Discard(discard) => transaction::discard(session, *discard),

@@ -1,7 +1,5 @@
 //! `BEGIN … COMMIT`: a transaction holds one read view, sees what it writes, and commits in one epoch.
 
-use std::sync::Arc;
-
 use super::{Outcome, Reply};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -9,14 +7,19 @@ use crate::frontend::parser::{Discard, Statement};
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::session::{Session, Transaction};
 
-pub fn begin(session: &mut Session, read_only: bool) -> Result<Reply, SqlError> {
-    if session.transaction.is_some() {
-        let notices = vec!["there is already a transaction in progress".to_owned()];
-        return Ok(Reply { outcome: Outcome::done("BEGIN"), notices });
+pub fn begin(session: &mut Session, read_only: bool) -> Reply {
+    match &mut session.transaction {
+        // As PostgreSQL: what the text did before is part of it.
+        Some(transaction) if transaction.implicit => {
+            (transaction.implicit, transaction.read_only) = (false, read_only);
+        }
+        Some(_) => {
+            let notices = vec!["there is already a transaction in progress".to_owned()];
+            return Reply { outcome: Outcome::done("BEGIN"), notices };
+        }
+        None => session.transaction = Some(Transaction { read_only, ..Transaction::default() }),
     }
-    session.transaction =
-        Some(Transaction { read_only, view: None, pending: Arc::default(), failed: false });
-    Ok(Outcome::Begun.into())
+    Outcome::Begun.into()
 }
 
 impl Frontend {
@@ -24,7 +27,7 @@ impl Frontend {
     ///
     /// # Errors
     /// SQLSTATE 40001 when somebody else changed the same rows, keys or definitions meanwhile.
-    pub(super) async fn commit_transaction(
+    pub(in crate::frontend) async fn commit_transaction(
         &self,
         session: &mut Session,
     ) -> Result<Reply, SqlError> {
@@ -49,8 +52,8 @@ pub fn end(session: &mut Session, tag: &'static str) -> Reply {
     match session.transaction.take() {
         // As PostgreSQL: committing what failed rolls back, and says so.
         Some(transaction) if transaction.failed => Outcome::Ended("ROLLBACK").into(),
-        Some(_) => Outcome::Ended(tag).into(),
-        None => Reply {
+        Some(transaction) if !transaction.implicit => Outcome::Ended(tag).into(),
+        _ => Reply {
             outcome: Outcome::done(tag),
             notices: vec!["there is no transaction in progress".to_owned()],
         },

@@ -99,6 +99,53 @@ pub enum Statement {
     EndNothing(&'static str),
 }
 
+/// How a statement stands to those before it in one text of several, which are one transaction without a
+/// `BEGIN`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is part of the transaction.
+    Within,
+    /// It takes no part in it, and leaves it as it is.
+    Beside,
+    /// It takes effect by itself, at once: what is before it is committed first.
+    Alone,
+}
+
+impl Statement {
+    pub fn standing(&self) -> Standing {
+        match self {
+            Self::Query(_)
+            | Self::Explain { .. }
+            | Self::Insert(_)
+            | Self::Update(_)
+            | Self::Delete(_)
+            | Self::Truncate { .. } => Standing::Within,
+            Self::Empty
+            | Self::Show { .. }
+            | Self::Begin { .. }
+            | Self::Commit
+            | Self::Rollback
+            | Self::Deallocate { .. }
+            | Self::EndNothing(_) => Standing::Beside,
+            Self::Copy(_)
+            | Self::CreateSchema { .. }
+            | Self::DropSchema { .. }
+            | Self::CreateTable(_)
+            | Self::DropTable { .. }
+            | Self::CreateView(_)
+            | Self::DropView { .. }
+            | Self::AlterTable(_)
+            | Self::Flush
+            | Self::Backup(_)
+            | Self::DeleteMetaSnapshots(_)
+            | Self::AlterSystem { .. }
+            | Self::Set { .. }
+            | Self::Reset { .. }
+            | Self::Discard(_) => Standing::Alone,
+        }
+    }
+}
+
 /// `name` or `schema.name`, folded to lower case where it was not quoted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RelationName {

@@ -15,7 +15,7 @@ mod statement;
 
 pub use ast::{
     AlterOperation, AlterTable, CopyFormat, CopyFrom, CopyOptions, CreateView, Discard, LikeFilter,
-    ParsedStatement, RelationName, SetScope, SetValue, ShowKind, Statement, folded,
+    ParsedStatement, RelationName, SetScope, SetValue, ShowKind, Standing, Statement, folded,
 };
 pub use dialect::SqlDialect;
 pub use statement::parse;

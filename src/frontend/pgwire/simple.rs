@@ -1,4 +1,7 @@
 //! The simple protocol: a text of statements, run one after another.
+//!
+//! Several of them are one transaction, though no `BEGIN` is there: all or none of what they wrote stays, as
+//! in PostgreSQL. Of those that cannot be part of a transaction, [`Standing`] says what becomes of it.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,12 +20,13 @@ use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use pgwire::messages::simplequery::Query;
 
-use super::connection::{Connection, Handler, send_notices};
+use super::connection::{Connection, Handler, send_notices, unpanicked};
 use super::respond::query_response;
 use super::shared::{self, SharedStatement};
 use crate::frontend::error::SqlError;
 use crate::frontend::handlers::{Outcome, Parameters};
-use crate::frontend::parser::Statement;
+use crate::frontend::parser::{Standing, Statement};
+use crate::frontend::session::Transaction;
 
 /// Columns and rows of COPY are text.
 const COPY_TEXT: i8 = 0;
@@ -57,15 +61,50 @@ impl Connection {
         }
         let last = statements.len() - 1;
         for (place, statement) in statements.into_iter().enumerate() {
+            if matches!(*statement, Statement::Copy(_)) && place != last {
+                let message = "COPY FROM STDIN must be the last statement of a query";
+                return Err(SqlError::unsupported(message).into());
+            }
+            self.join_transaction(&statement, place == last).await?;
             if let Next::Copy = self.run_statement(client, statement).await? {
-                if place != last {
-                    let message = "COPY FROM STDIN must be the last statement of a query";
-                    return Err(SqlError::unsupported(message).into());
-                }
                 return Ok(Next::Copy);
             }
         }
+        self.commit_implicit().await?;
         Ok(Next::Statement)
+    }
+
+    /// Makes a statement part of the transaction of its text, which it begins or ends if need be. The last
+    /// one, with none open, commits by itself: then it is tried again when it meets another.
+    async fn join_transaction(&self, statement: &Statement, last: bool) -> Result<(), SqlError> {
+        match statement.standing() {
+            Standing::Beside => Ok(()),
+            Standing::Alone => self.commit_implicit().await,
+            Standing::Within => {
+                let mut session = self.session.lock().await;
+                if session.transaction.is_none() && !last {
+                    let implicit = Transaction { implicit: true, ..Transaction::default() };
+                    session.transaction = Some(implicit);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn commit_implicit(&self) -> Result<(), SqlError> {
+        if !self.session.lock().await.in_implicit_transaction() {
+            return Ok(());
+        }
+        let limits = self.begin().await;
+        let mut session = self.session.lock().await;
+        let commit = Box::pin(self.frontend.commit_transaction(&mut session));
+        limits.around(unpanicked(commit)).await.map(drop)
+    }
+
+    /// Forgets what the statements of a text wrote, as one of them failed.
+    async fn abandon_implicit(&self) {
+        let mut session = self.session.lock().await;
+        session.transaction.take_if(|transaction| transaction.implicit);
     }
 
     async fn run_statement<C>(
@@ -134,6 +173,7 @@ impl SimpleQueryHandler for Handler {
             Ok(Next::Statement) => {}
             Err(PgWireError::IoError(error)) => return Err(PgWireError::IoError(error)),
             Err(error) => {
+                self.0.abandon_implicit().await;
                 let info: pgwire::error::ErrorInfo = error.into();
                 client.feed(PgWireBackendMessage::ErrorResponse(info.into())).await?;
             }

@@ -47,7 +47,7 @@ pub struct Executor {
 #[derive(Debug)]
 pub struct Compacted {
     pub born: Vec<Arc<SstInfo>>,
-    pub moved: Moved,
+    pub moved: Arc<Moved>,
 }
 
 impl Executor {
@@ -83,7 +83,7 @@ impl Executor {
         let born = write::write_sorted(target, task.table_id, table, rows).await?;
         let mut moved = std::mem::take(&mut *moved.lock().unwrap_or_else(PoisonError::into_inner));
         moved.close(&born);
-        Ok(Compacted { born, moved })
+        Ok(Compacted { born, moved: Arc::new(moved) })
     }
 
     /// The rows of `files` with their places, in the order in which they are to be written.

@@ -11,7 +11,7 @@ fn epoch(n: u64) -> Epoch {
     Epoch::from_u64(n << 16)
 }
 
-const TABLE: ObjectId = ObjectId(7);
+pub(crate) const TABLE: ObjectId = ObjectId(7);
 
 pub(crate) fn sst(id: u64, rows: u32) -> Arc<SstInfo> {
     Arc::new(SstInfo {

@@ -249,6 +249,7 @@ impl World {
             born: vec![born],
             dead_rows: dead_rows.into_iter().collect(),
             base_epoch,
+            moved: Arc::default(),
         };
         let outcome = node.manager.compact(compaction).await;
         Told::Compact { from, to, outcome }

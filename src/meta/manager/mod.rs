@@ -6,6 +6,7 @@
 
 mod catalog;
 mod recent_keys;
+mod recent_moves;
 mod recovery;
 mod writer;
 mod writes;

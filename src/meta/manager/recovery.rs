@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::recent_keys::RecentKeys;
+use super::recent_moves::RecentMoves;
 use super::writer::Writer;
 use super::{Manager, Published, QUEUE_LENGTH, Request};
 use crate::backup::{BackupError, Manifest, OpenLocation};
@@ -116,6 +117,7 @@ pub async fn open(
         data_directory,
         lease: Arc::clone(&lease),
         recent_keys: RecentKeys::since(state.version.max_committed_epoch),
+        recent_moves: RecentMoves::default(),
         clock: Arc::clone(&clock),
         state,
         published: Arc::clone(&published),

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::recent_keys::RecentKeys;
+use super::recent_moves::RecentMoves;
 use super::writes::{self, Group};
 use super::{Published, Reply, Request};
 use crate::epoch::{Clock, Epoch};
@@ -35,6 +36,7 @@ pub(super) struct Writer {
     pub data_directory: String,
     pub lease: Arc<LeaseKeeper>,
     pub recent_keys: RecentKeys,
+    pub recent_moves: RecentMoves,
     pub clock: Arc<dyn Clock>,
     pub state: Arc<State>,
     pub published: Arc<Published>,
@@ -122,10 +124,13 @@ impl Writer {
         let catalog = self.state.catalog.at(Epoch::from_u64(u64::MAX));
         let mut group = Group::default();
         let mut accepted = Vec::with_capacity(writes.len());
-        for (write, staged, reply) in writes {
+        for (mut write, staged, reply) in writes {
             // Who was cancelled meanwhile has written nothing.
             if reply.is_closed() {
                 continue;
+            }
+            for table in &mut write.tables {
+                self.recent_moves.follow(table, &self.state.version);
             }
             match group.add(&write, &catalog, &self.state.version, &self.recent_keys) {
                 Ok(()) => accepted.push((staged, reply)),
@@ -180,7 +185,11 @@ impl Writer {
 
     async fn compact(&mut self, compaction: Compaction) -> Result<Committed, MetaError> {
         writes::check_compaction(&compaction, &self.state.version)?;
-        self.commit(|change, _| writes::fill_compaction(compaction, &mut change.delta)).await
+        let moved = Arc::clone(&compaction.moved);
+        let committed =
+            self.commit(|change, _| writes::fill_compaction(compaction, &mut change.delta)).await?;
+        self.recent_moves.record(moved);
+        Ok(committed)
     }
 
     /// Takes an epoch only when there is something to forget.

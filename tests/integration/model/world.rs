@@ -52,6 +52,11 @@ impl History {
         assert_eq!(self.states.keys().next_back(), Some(&epoch), "epochs rise");
     }
 
+    /// Whether a statement changed anything after `epoch`.
+    pub fn changed_since(&self, epoch: Epoch) -> bool {
+        self.states.keys().next_back().is_some_and(|last| *last > epoch)
+    }
+
     pub fn remember(&mut self, snapshot: SnapshotAt) {
         let known = self.snapshots.insert(snapshot.clone(), self.states.clone());
         assert!(known.is_none(), "snapshot {snapshot:?} was taken twice");
