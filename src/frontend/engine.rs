@@ -40,7 +40,7 @@ pub struct Engine {
     /// What tasks beside queries run in: sorts of rows to be written.
     pub tasks: Arc<TaskContext>,
     pub statistics: Arc<StatisticsCache>,
-    pub key_filters: KeyFilters,
+    pub key_filters: Arc<KeyFilters>,
     pub store_url: ObjectStoreUrl,
     pub storage: Storage,
 }
@@ -83,7 +83,7 @@ impl Engine {
             queries,
             tasks,
             statistics: Arc::default(),
-            key_filters: KeyFilters::new(resources.meta_cache_bytes),
+            key_filters: Arc::new(KeyFilters::new(resources.meta_cache_bytes)),
             store_url,
             storage,
         })

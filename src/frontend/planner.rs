@@ -27,8 +27,7 @@ use super::read_view::ReadView;
 use super::rewrite;
 use super::system_catalog::{self, SystemContext};
 use crate::catalog::{Relation, SYSTEM_SCHEMAS, View};
-use crate::hummock::scan::{SstTable, object_of};
-use crate::hummock::sst::SstInfo;
+use crate::hummock::scan::{Files, SstTable};
 use crate::hummock::version::LiveFile;
 use crate::id::ObjectId;
 
@@ -107,34 +106,30 @@ impl Planner {
         let table = relation.as_table().ok_or_else(|| {
             datafusion::error::DataFusionError::from(SqlError::internal("a view has no files"))
         })?;
-        Ok(self.scan_files(table, self.files_of(relation.id)))
+        let seen = self.seen(relation.id);
+        Ok(self.scan_files(table, seen).with_key_filters(&self.engine.key_filters))
     }
 
     /// The files of a table, as this statement sees them.
     pub fn files_of(&self, table: ObjectId) -> Vec<LiveFile> {
-        self.with_pending(table, self.view.version.files_at(table, self.view.epoch))
+        self.seen(table).all()
     }
 
     /// Those of them that may hold one of `keys`, which are sorted.
     pub fn files_with_keys(&self, table: ObjectId, keys: &[Bytes]) -> Vec<LiveFile> {
-        let files = self.view.version.files_with_keys(table, self.view.epoch, keys);
-        self.with_pending(table, files)
+        self.seen(table).with_keys(keys)
     }
 
-    fn with_pending(&self, table: ObjectId, files: Vec<LiveFile>) -> Vec<LiveFile> {
-        match &self.pending {
-            Some(pending) => pending.files(table, files),
-            None => files,
-        }
-    }
-
-    /// Where a file lies.
-    pub fn object_of(&self, sst: &SstInfo) -> object_store::ObjectMeta {
-        object_of(self.view.params.value(crate::params::DATA_DIRECTORY), sst)
+    fn seen(&self, table: ObjectId) -> Seen {
+        Seen { view: self.view.clone(), pending: self.pending.clone(), table }
     }
 
     /// The rows of these files of a table.
-    pub fn scan_files(&self, table: &crate::catalog::Table, files: Vec<LiveFile>) -> SstTable {
+    pub fn scan_files(
+        &self,
+        table: &crate::catalog::Table,
+        files: impl Files + 'static,
+    ) -> SstTable {
         SstTable::new(
             Arc::new(table.clone()),
             files,
@@ -200,6 +195,35 @@ impl Planner {
         // What runs knows the types best: an optimizer may have narrowed them.
         let schema = with_types_of(&schema, &stream.schema());
         Ok(Rows { schema, stream })
+    }
+}
+
+/// The files of a table as a statement sees them.
+#[derive(Debug)]
+struct Seen {
+    view: ReadView,
+    /// What its transaction has written.
+    pending: Option<Arc<Pending>>,
+    table: ObjectId,
+}
+
+impl Seen {
+    fn with_pending(&self, files: Vec<LiveFile>) -> Vec<LiveFile> {
+        match &self.pending {
+            Some(pending) => pending.files(self.table, files),
+            None => files,
+        }
+    }
+}
+
+impl Files for Seen {
+    fn all(&self) -> Vec<LiveFile> {
+        self.with_pending(self.view.version.files_at(self.table, self.view.epoch))
+    }
+
+    fn with_keys(&self, keys: &[Bytes]) -> Vec<LiveFile> {
+        let (version, epoch) = (&self.view.version, self.view.epoch);
+        self.with_pending(version.files_with_keys(self.table, epoch, keys))
     }
 }
 

@@ -4,12 +4,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, Result,
+    BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, Result,
     RetryConfig, WriteMultipart,
 };
 
@@ -57,11 +57,10 @@ const PARTS_AT_ONCE: usize = 4;
 
 /// A bucket of S3, or of a server at the endpoint that the environment names.
 pub fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
-    // Options first: whether plain HTTP is allowed is one of them.
-    let mut builder = AmazonS3Builder::from_env()
-        .with_client_options(options())
-        .with_retry(retry())
-        .with_bucket_name(bucket);
+    let mut builder = AmazonS3Builder::from_env().with_retry(retry()).with_bucket_name(bucket);
+    for (key, value) in timeouts() {
+        builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+    }
     if let Some(endpoint) = endpoint()? {
         let plain = endpoint.starts_with("http://");
         builder = builder.with_endpoint(endpoint).with_allow_http(plain);
@@ -73,40 +72,46 @@ pub fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
 pub fn minio(key: &str, secret: &str, host: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>> {
     // Credentials may be written as in any URL, `%2F` for a slash.
     let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    // Options first: whether plain HTTP is allowed is one of them.
-    let store = AmazonS3Builder::new()
-        .with_client_options(options())
+    let mut builder = AmazonS3Builder::new()
         .with_retry(retry())
         .with_bucket_name(bucket)
         .with_endpoint(format!("http://{host}"))
         .with_allow_http(true)
         .with_access_key_id(decoded(key))
-        .with_secret_access_key(decoded(secret))
-        .build()?;
-    Ok(Arc::new(store))
+        .with_secret_access_key(decoded(secret));
+    for (key, value) in timeouts() {
+        builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+    }
+    Ok(Arc::new(builder.build()?))
 }
 
 pub fn gcs(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
-    let store = GoogleCloudStorageBuilder::from_env()
-        .with_bucket_name(bucket)
-        .with_client_options(options())
-        .with_retry(retry())
-        .build()?;
-    Ok(Arc::new(store))
+    let mut builder =
+        GoogleCloudStorageBuilder::from_env().with_retry(retry()).with_bucket_name(bucket);
+    for (key, value) in timeouts() {
+        builder = builder.with_config(GoogleConfigKey::Client(key), value);
+    }
+    Ok(Arc::new(builder.build()?))
 }
 
 pub fn azblob(container: &str) -> Result<Arc<dyn ObjectStore>> {
-    let store = MicrosoftAzureBuilder::from_env()
-        .with_container_name(container)
-        .with_client_options(options())
-        .with_retry(retry())
-        .build()?;
-    Ok(Arc::new(store))
+    let mut builder =
+        MicrosoftAzureBuilder::from_env().with_retry(retry()).with_container_name(container);
+    for (key, value) in timeouts() {
+        builder = builder.with_config(AzureConfigKey::Client(key), value);
+    }
+    Ok(Arc::new(builder.build()?))
 }
 
-fn options() -> ClientOptions {
+/// One by one: options given together would take the place of those of the environment, such as a proxy
+/// or that plain HTTP is allowed.
+fn timeouts() -> [(ClientConfigKey, String); 2] {
     let attempt = RemotePatience::get().attempt;
-    ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT.min(attempt)).with_timeout(attempt)
+    let ms = |timeout: Duration| format!("{}ms", timeout.as_millis());
+    [
+        (ClientConfigKey::ConnectTimeout, ms(CONNECT_TIMEOUT.min(attempt))),
+        (ClientConfigKey::Timeout, ms(attempt)),
+    ]
 }
 
 fn retry() -> RetryConfig {

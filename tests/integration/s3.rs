@@ -4,7 +4,7 @@ pub mod server;
 
 use std::path::Path;
 
-use self::server::{S3, SECRET};
+use self::server::{KEY, S3, SECRET};
 use crate::harness::{
     Server, lose_meta_store, meta_store, restore, run, run_in, server_flags, sql, sql_error,
     tempdir, try_start, wait_until,
@@ -196,4 +196,23 @@ async fn a_selftest_finds_all_that_is_needed() {
     let s3 = S3::start(dir.path());
     let said = run(env!("CARGO_BIN_EXE_risectl"), &["selftest", &s3.url("data")], "").await.ok();
     assert_eq!(said.matches(" ok\n").count(), 6, "{said}");
+}
+
+#[tokio::test]
+async fn a_bucket_is_found_by_the_usual_variables() {
+    let dir = tempdir();
+    let s3 = S3::start(dir.path());
+    let endpoint = s3.endpoint();
+    let mut variables = vec![
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ("AWS_ALLOW_HTTP", "true"),
+    ];
+    let program = env!("CARGO_BIN_EXE_risectl");
+    let said = run_in(&variables, program, &["selftest", "s3://data"], "").await.ok();
+    assert_eq!(said.matches(" ok\n").count(), 6, "{said}");
+    // Plain HTTP is not for who did not ask for it.
+    variables.pop();
+    run_in(&variables, program, &["selftest", "s3://data"], "").await.refused();
 }

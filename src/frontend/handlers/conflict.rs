@@ -43,6 +43,8 @@ use crate::meta::command::TableWrite;
 /// What `DO UPDATE` calls the row that could not be inserted.
 const EXCLUDED: &str = "excluded";
 const ORDINAL_COLUMN: &str = "\u{1}ordinal";
+/// The keys of so many rows are looked for one by one.
+const FEW_ROWS: usize = 64;
 
 impl Frontend {
     /// Runs it; the number of rows inserted or updated.
@@ -312,7 +314,12 @@ async fn taken(
     rows: &RecordBatch,
 ) -> Result<HashSet<usize>, SqlError> {
     let table = &target.table;
-    let live = planner.files_of(target.relation.id);
+    let id = target.relation.id;
+    let few = FewKeys::of(table, Some(rows)).filter(|_| rows.num_rows() <= FEW_ROWS);
+    let live = match few {
+        Some(few) => keys::files_holding(planner, id, table, &few).await?,
+        None => planner.files_of(id),
+    };
     if live.is_empty() || table.primary_key.is_empty() {
         return Ok(HashSet::new());
     }

@@ -25,6 +25,7 @@ use crate::hummock::sst::{Keys, SstInfo};
 use crate::hummock::version::LiveFile;
 use crate::id::ObjectId;
 use crate::meta::command::{DeadRows, WrittenKeys};
+use crate::params;
 
 /// The keys of staged rows, where they are few enough to be looked for one by one.
 pub struct FewKeys {
@@ -101,6 +102,17 @@ async fn look_up(
     Ok(found)
 }
 
+/// The files of a table that may hold one of the keys.
+pub async fn files_holding(
+    planner: &Planner,
+    table_id: ObjectId,
+    table: &Table,
+    few: &FewKeys,
+) -> Result<Vec<LiveFile>, SqlError> {
+    let files = planner.files_with_keys(table_id, &few.keys);
+    may_hold_keys(planner, table, files, few).await
+}
+
 /// Those of the files whose filters do not say that no key is there.
 async fn may_hold_keys(
     planner: &Planner,
@@ -111,20 +123,12 @@ async fn may_hold_keys(
     let columns = table.columns.iter().zip(few.rows.columns());
     let key = columns.filter(|(column, _)| table.primary_key.contains(&column.id));
     let sought = SoughtKeys::new(key.map(|(column, values)| (column.id, values)));
-    let (engine, mut kept) = (&planner.engine, vec![]);
+    let engine = &planner.engine;
     let runtime = engine.tasks.runtime_env();
     let store = runtime.object_store(&engine.store_url)?;
     let metadata = runtime.cache_manager.get_file_metadata_cache();
-    for file in files {
-        let object = planner.object_of(&file.sst);
-        let filters = &engine.key_filters;
-        if !file.sst.is_object()
-            || filters.may_hold(&store, &metadata, file.sst.id, &object, &sought).await?
-        {
-            kept.push(file);
-        }
-    }
-    Ok(kept)
+    let directory = planner.view.params.value(params::DATA_DIRECTORY);
+    Ok(engine.key_filters.holding(&store, &metadata, directory, files, &sought).await?)
 }
 
 /// The wanted rows of a file without an object. `None` where its keys cannot be told.

@@ -19,7 +19,9 @@ use datafusion::parquet::file::metadata::ColumnChunkMetaData;
 use foyer::{Cache, CacheBuilder};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 
+use super::provider::object_of;
 use crate::hummock::sst::KeyColumn;
+use crate::hummock::version::LiveFile;
 use crate::id::{ColumnId, SstId};
 
 const BLOCK_BYTES: usize = 32;
@@ -107,8 +109,8 @@ fn values(column: &ArrayRef) -> Option<Vec<Option<Value>>> {
 }
 
 impl KeyFilters {
-    /// Whether some of `keys` may be in the file; it is read if it was not asked for before.
-    pub async fn may_hold(
+    /// Whether some of `keys` may be in the file; its filters are read if it was not asked for before.
+    async fn may_hold(
         &self,
         store: &Arc<dyn ObjectStore>,
         metadata: &Arc<FileMetadataCache>,
@@ -129,6 +131,27 @@ impl KeyFilters {
             }
         };
         Ok(filters.may_hold(keys))
+    }
+
+    /// Those of the files that may hold some of `keys`; those without an object are not asked.
+    pub async fn holding(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        metadata: &Arc<FileMetadataCache>,
+        data_directory: &str,
+        files: Vec<LiveFile>,
+        keys: &SoughtKeys,
+    ) -> Result<Vec<LiveFile>> {
+        let mut kept = Vec::with_capacity(files.len());
+        for file in files {
+            let object = object_of(data_directory, &file.sst);
+            if !file.sst.is_object()
+                || self.may_hold(store, metadata, file.sst.id, &object, keys).await?
+            {
+                kept.push(file);
+            }
+        }
+        Ok(kept)
     }
 }
 

@@ -5,8 +5,9 @@ mod alive;
 mod inline;
 mod key_filters;
 mod provider;
+mod sought;
 mod statistics;
 
 pub use key_filters::{KeyFilters, SoughtKeys};
-pub use provider::{FILE_COLUMN, POSITION_COLUMN, SstTable, object_of};
+pub use provider::{FILE_COLUMN, Files, POSITION_COLUMN, SstTable};
 pub use statistics::StatisticsCache;

@@ -1,9 +1,11 @@
 //! A table at one epoch, as DataFusion sees it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -29,6 +31,8 @@ use object_store::ObjectMeta;
 use super::adapter::ById;
 use super::alive::{self, Alive};
 use super::inline;
+use super::key_filters::KeyFilters;
+use super::sought::Sought;
 use super::statistics::{self, StatisticsCache};
 use crate::catalog::{self, Table};
 use crate::hummock::sst::SstInfo;
@@ -41,11 +45,31 @@ pub const FILE_COLUMN: &str = "\u{1}file";
 /// Name of the column that says where in its file a row is.
 pub const POSITION_COLUMN: &str = "\u{1}position";
 
+/// The files of one table at one epoch. They are listed when they are scanned, and not before.
+pub trait Files: fmt::Debug + Send + Sync {
+    fn all(&self) -> Vec<LiveFile>;
+
+    /// Those that may hold one of `keys`, which are sorted.
+    fn with_keys(&self, keys: &[Bytes]) -> Vec<LiveFile>;
+}
+
+impl Files for Vec<LiveFile> {
+    fn all(&self) -> Vec<LiveFile> {
+        self.clone()
+    }
+
+    fn with_keys(&self, keys: &[Bytes]) -> Vec<LiveFile> {
+        self.iter().filter(|file| file.sst.may_hold_any(keys)).cloned().collect()
+    }
+}
+
 /// The rows of one table alive at one epoch.
 #[derive(Debug)]
 pub struct SstTable {
     table: Arc<Table>,
-    files: Vec<LiveFile>,
+    files: Arc<dyn Files>,
+    /// Asked where several files may hold a key.
+    key_filters: Option<Arc<KeyFilters>>,
     store_url: ObjectStoreUrl,
     data_directory: String,
     statistics: Arc<StatisticsCache>,
@@ -59,7 +83,7 @@ impl SstTable {
     /// `store_url` names the state store in the runtime of the session that will scan.
     pub fn new(
         table: Arc<Table>,
-        files: Vec<LiveFile>,
+        files: impl Files + 'static,
         store_url: ObjectStoreUrl,
         data_directory: &str,
         statistics: Arc<StatisticsCache>,
@@ -69,7 +93,8 @@ impl SstTable {
         let data_directory = data_directory.to_owned();
         Self {
             table,
-            files,
+            files: Arc::new(files),
+            key_filters: None,
             store_url,
             data_directory,
             statistics,
@@ -77,6 +102,12 @@ impl SstTable {
             schema,
             constraints,
         }
+    }
+
+    /// The same rows; where a query names their keys, `filters` tell which files have them.
+    #[must_use]
+    pub fn with_key_filters(self, filters: &Arc<KeyFilters>) -> Self {
+        Self { key_filters: Some(Arc::clone(filters)), ..self }
     }
 
     /// The same rows, each with its place: file and position.
@@ -195,10 +226,27 @@ impl SstTable {
         Ok(Arc::new(filter))
     }
 
+    /// The files that may hold rows that `filters` let through, as far as the keys tell.
+    async fn files_for(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<LiveFile>> {
+        let Some(sought) = Sought::by(filters, &self.table, &table_schema(&self.table), state)?
+        else {
+            return Ok(self.files.all());
+        };
+        let files = self.files.with_keys(&sought.keys);
+        let objects = files.iter().filter(|file| file.sst.is_object()).count();
+        let Some(filters) = self.key_filters.as_ref().filter(|_| objects > 1) else {
+            return Ok(files);
+        };
+        let runtime = state.runtime_env();
+        let store = runtime.object_store(&self.store_url)?;
+        let metadata = runtime.cache_manager.get_file_metadata_cache();
+        filters.holding(&store, &metadata, &self.data_directory, files, &sought.values).await
+    }
+
     /// As many rows as there are, without columns: how many is known without reading one.
     fn only_counted(&self) -> Result<Arc<dyn ExecutionPlan>> {
         let none = Arc::new(Schema::empty());
-        let rows: u64 = self.files.iter().map(LiveFile::live_rows).sum();
+        let rows: u64 = self.files.all().iter().map(LiveFile::live_rows).sum();
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&none), vec![], &options)?;
@@ -262,8 +310,9 @@ impl TableProvider for SstTable {
         if filters.is_empty() && projection.is_some_and(Vec::is_empty) {
             return self.only_counted();
         }
+        let files = self.files_for(state, filters).await?;
         let (objects, small): (Vec<_>, Vec<_>) =
-            self.files.iter().cloned().partition(|file| file.sst.is_object());
+            files.into_iter().partition(|file| file.sst.is_object());
         let (dirty, clean): (Vec<_>, Vec<_>) =
             objects.into_iter().partition(|file| file.dead.is_some());
         let mut scans = vec![];
@@ -290,7 +339,7 @@ impl TableProvider for SstTable {
 }
 
 /// Where a file lies, as caches know it.
-pub fn object_of(data_directory: &str, sst: &SstInfo) -> ObjectMeta {
+pub(super) fn object_of(data_directory: &str, sst: &SstInfo) -> ObjectMeta {
     ObjectMeta {
         location: layout::sst(data_directory, sst.id),
         // A file never changes: one time for all keeps cached metadata valid.

@@ -26,8 +26,12 @@ use crate::storage;
 
 /// Rows of a row group. Statistics prune by row group and, finer, by page.
 const ROW_GROUP_ROWS: usize = 1 << 20;
+/// The most rows of a page, those of one batch of a scan, and about the most bytes: whoever reads one row
+/// decompresses a page of each column.
+const PAGE_ROWS: usize = 8192;
+const PAGE_BYTES: usize = 128 << 10;
 /// Values that take more are written as they are: whoever reads one row reads the dictionary too.
-const DICTIONARY_BYTES: usize = 256 << 10;
+const DICTIONARY_BYTES: usize = 64 << 10;
 /// Share of keys that a row group's filter takes for its own though they are not. Each costs a read of the
 /// file, some hundred times what it takes to ask the filter.
 const FALSE_HITS: f64 = 0.001;
@@ -154,6 +158,8 @@ fn properties(table: &Table) -> WriterProperties {
         .set_compression(Compression::ZSTD(level))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_data_page_size_limit(PAGE_BYTES)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .build()
 }

@@ -2,6 +2,7 @@
 //! Parquet files and in other engines that took the same changes.
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde::Serialize;
 use tidemark::ctl::output::{Table, count};
@@ -12,13 +13,14 @@ use crate::peers::Peer;
 use crate::plain::Plain;
 use crate::report::{Machine, geometric_mean};
 use crate::served::Served;
-use crate::{Fallible, in_turns, say};
+use crate::{Fallible, in_turns, milliseconds, say};
 
 /// A churned scan may cost this much of one of clean Parquet (geometric mean of the queries).
 const BEFORE_MAX: f64 = 1.5;
 const AFTER_MAX: f64 = 1.2;
 
 const COMMITS: u64 = 100;
+const KEYS: u64 = 200;
 const COLUMNS: &str = "(id bigint PRIMARY KEY, k integer, v double precision, s varchar)";
 const QUERIES: [&str; 3] = [
     "SELECT count(*), sum(v), sum(k), max(id) FROM {t}",
@@ -55,6 +57,8 @@ struct Case {
     name: &'static str,
     before: Times,
     after: Times,
+    /// Reads of one row by its key, before and after compaction.
+    key_ms: [f64; 2],
     /// Each engine with its times.
     peers: Vec<(String, Vec<f64>)>,
 }
@@ -85,8 +89,9 @@ pub async fn run(rows: u64, runs: usize, machine: &Machine, scratch: &Path) -> F
     let mut cases = vec![];
     for (name, table, _) in CASES {
         let before = measure(table, runs, &session, &past, &plain).await?;
+        let key_ms = [by_key(&session, table, rows).await?, 0.0];
         let (after, peers) = (Times::default(), vec![]);
-        cases.push(Case { name, before, after, peers });
+        cases.push(Case { name, before, after, key_ms, peers });
     }
     say("compacting")?;
     let args = ["hummock", "trigger-manual-compaction"].map(str::to_owned);
@@ -99,6 +104,7 @@ pub async fn run(rows: u64, runs: usize, machine: &Machine, scratch: &Path) -> F
     let past = Served::open(&server, Some(after)).await?;
     for (case, (_, table, _)) in cases.iter_mut().zip(CASES) {
         case.after = measure(table, runs, &session, &past, &plain).await?;
+        case.key_ms[1] = by_key(&session, table, rows).await?;
     }
     for mut peer in Peer::all(scratch).await? {
         say(&format!("the same in {}", peer.version))?;
@@ -178,6 +184,19 @@ async fn measure(
     Ok(times)
 }
 
+/// The median of reads of one row by its key, in milliseconds.
+async fn by_key(session: &Served, table: &str, rows: u64) -> Fallible<f64> {
+    let mut times = vec![];
+    for turn in 1..=KEYS {
+        let id = turn * rows / (KEYS + 1);
+        let start = Instant::now();
+        session.run(&format!("SELECT v FROM {table} WHERE id = {id}")).await?;
+        times.push(milliseconds(start.elapsed()));
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
 async fn beside(
     peer: &mut Peer,
     table: &str,
@@ -238,9 +257,16 @@ fn table_of(cases: &[Case]) -> String {
         line.extend(peers.map(|(_, times)| ratio(Times::ratio(times, &case.after.plain))));
         table.push(line);
     }
+    let header = ["case", "now ms", "compacted ms"].map(str::to_owned).to_vec();
+    let mut keys = Table::new(header);
+    for case in cases {
+        let [before, after] = case.key_ms.map(|ms| format!("{ms:.2}"));
+        keys.push(vec![case.name.to_owned(), before, after]);
+    }
     let queries = QUERIES.len();
     format!(
-        "\ntime to that of plain DataFusion on clean Parquet, means of {queries} queries\n{table}"
+        "\ntime to that of plain DataFusion on clean Parquet, means of {queries} queries\n{table}\n\n\
+         a row by its key, medians of {KEYS} reads\n{keys}"
     )
 }
 
