@@ -4,6 +4,7 @@
 //! planning sees is a [`read_view::ReadView`]; commits go to the meta role through [`crate::rpc`].
 
 mod catalog_provider;
+mod commitment;
 mod engine;
 pub mod error;
 mod floats;

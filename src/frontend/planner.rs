@@ -223,7 +223,9 @@ impl Files for Seen {
 
     fn with_keys(&self, keys: &[Bytes]) -> Vec<LiveFile> {
         let (version, epoch) = (&self.view.version, self.view.epoch);
-        self.with_pending(version.files_with_keys(self.table, epoch, keys))
+        let mut files = self.with_pending(version.files_with_keys(self.table, epoch, keys));
+        files.retain(|file| file.sst.may_hold_any(keys));
+        files
     }
 }
 

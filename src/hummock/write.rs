@@ -7,11 +7,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use datafusion::arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::{
     SortOptions, concat_batches, filter_record_batch, take_record_batch,
 };
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::exec_datafusion_err;
 use datafusion::error::DataFusionError;
@@ -76,7 +76,7 @@ pub async fn write_rows(
     context: &Arc<TaskContext>,
 ) -> Result<Written, HummockError> {
     let arrived = Arc::new(Mutex::new(0));
-    let mut rows = counted(rows, Arc::clone(&arrived));
+    let mut rows = one_form(table, counted(rows, Arc::clone(&arrived)));
     let keyed = !table.primary_key.is_empty();
     let (files, few) = match first_rows(target, &mut rows).await? {
         First::All(batch) => {
@@ -90,7 +90,7 @@ pub async fn write_rows(
         }
     };
     let arrived = *arrived.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Written { files, arrived, few: few.filter(|rows| rows.num_rows() <= INLINE_ROWS_MAX) })
+    Ok(Written { files, arrived, few })
 }
 
 /// Writes rows that come in order of the table's primary key, each key once.
@@ -243,6 +243,45 @@ fn counted(rows: SendableRecordBatchStream, count: Arc<Mutex<u64>>) -> SendableR
         *count.lock().unwrap_or_else(PoisonError::into_inner) += batch.num_rows() as u64;
     });
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// The rows with each key in one form.
+fn one_form(table: &Arc<Table>, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let (schema, table) = (rows.schema(), Arc::clone(table));
+    let rows = rows.and_then(move |batch| {
+        let batch = keys_in_one_form(&table, batch);
+        async move { batch }
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// The rows of a table, each key in one form: -0 is 0, and there is one NaN. Rows are sorted and compared
+/// by their bits, where keys are compared as numbers.
+pub fn keys_in_one_form(table: &Table, batch: RecordBatch) -> Result<RecordBatch, DataFusionError> {
+    let key = key_indices(table).into_iter();
+    let floats: Vec<usize> =
+        key.filter(|at| batch.schema_ref().field(*at).data_type().is_floating()).collect();
+    if floats.is_empty() {
+        return Ok(batch);
+    }
+    let mut columns = batch.columns().to_vec();
+    for at in floats {
+        let column = &columns[at];
+        columns[at] = match column.data_type() {
+            DataType::Float32 => {
+                Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(|number| {
+                    if number.is_nan() { f32::NAN } else { number + 0.0 }
+                }))
+            }
+            DataType::Float64 => {
+                Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(|number| {
+                    if number.is_nan() { f64::NAN } else { number + 0.0 }
+                }))
+            }
+            _ => continue,
+        };
+    }
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
 /// The rows in order of the key, the last of each key only.
@@ -408,7 +447,7 @@ impl PartitionStream for OnceStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::{AsArray as _, Int32Array};
+    use datafusion::arrow::array::Int32Array;
     use datafusion::arrow::datatypes::Int32Type;
 
     fn batch(schema: &SchemaRef, rows: &[(i32, i32)]) -> RecordBatch {

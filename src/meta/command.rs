@@ -67,13 +67,24 @@ pub enum WrittenKeys {
     /// The table has no key, or the rows have the keys of rows that die.
     #[default]
     None,
-    /// A hash of each.
+    /// A hash of each, sorted.
     Hashes(Vec<u64>),
     /// Too many to tell.
     Any,
 }
 
 impl WrittenKeys {
+    /// So many are told apart.
+    const HASHES_MAX: usize = 1 << 16;
+
+    pub fn of(mut hashes: Vec<u64>) -> Self {
+        if hashes.len() > Self::HASHES_MAX {
+            return Self::Any;
+        }
+        hashes.sort_unstable();
+        Self::Hashes(hashes)
+    }
+
     /// Whether some key may be among both.
     pub fn meet(&self, other: &Self) -> bool {
         match (self, other) {
@@ -81,7 +92,7 @@ impl WrittenKeys {
             (Self::Any, _) | (_, Self::Any) => true,
             (Self::Hashes(a), Self::Hashes(b)) => {
                 let (few, many) = if a.len() < b.len() { (a, b) } else { (b, a) };
-                few.iter().any(|hash| many.contains(hash))
+                few.iter().any(|hash| many.binary_search(hash).is_ok())
             }
         }
     }
@@ -91,10 +102,7 @@ impl WrittenKeys {
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::None, keys) | (keys, Self::None) => keys,
-            (Self::Hashes(mut a), Self::Hashes(b)) => {
-                a.extend(b);
-                Self::Hashes(a)
-            }
+            (Self::Hashes(a), Self::Hashes(b)) => Self::of([a, b].concat()),
             _ => Self::Any,
         }
     }
@@ -324,5 +332,20 @@ impl RelationKind {
             Self::Table => "table",
             Self::View => "view",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_meet_where_one_is_among_both_and_too_many_are_any() {
+        let of = |hashes: &[u64]| WrittenKeys::of(hashes.to_vec());
+        assert!(of(&[9, 1, 5]).meet(&of(&[5])) && of(&[5]).meet(&of(&[9, 1, 5])));
+        assert!(!of(&[9, 1, 5]).meet(&of(&[2, 10])) && !of(&[1]).meet(&WrittenKeys::None));
+        assert_eq!(of(&[3, 1]).and(of(&[2])), of(&[1, 2, 3]));
+        let many: Vec<u64> = (0..WrittenKeys::HASHES_MAX as u64).collect();
+        assert_eq!(of(&many).and(of(&[7])), WrittenKeys::Any);
     }
 }

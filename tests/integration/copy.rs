@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use futures::SinkExt as _;
+
 use crate::harness::{Server, psql, sql, sql_error, tempdir};
 
 #[tokio::test]
@@ -51,6 +53,49 @@ async fn a_large_file_is_loaded_whole_or_not_at_all() {
     let said = ended.stderr;
     assert!(said.contains("22P02: invalid input syntax for type bigint"), "{said}");
     assert_eq!(sql(&server, sums).await, "50000|1250025000|value of 9999");
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_off_leaves_nothing_and_fails_its_transaction() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    sql(&server, "CREATE TABLE t (k bigint, v text)").await;
+    let mut lines = String::new();
+    for k in 1..=50_000 {
+        writeln!(lines, "{k}|value of {k}").unwrap();
+    }
+    // Known to be wrong only when all the others were taken.
+    lines.push_str("50001");
+    let file = dir.path().join("cut");
+    std::fs::write(&file, &lines).unwrap();
+    let copy = format!("\\copy t FROM '{}' WITH (DELIMITER '|')", file.display());
+    let ended = psql(&server, &["-v", "ON_ERROR_STOP=1", "-c", &copy], "").await;
+    assert!(ended.stderr.contains("missing data for column \"v\""), "{}", ended.stderr);
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "0");
+
+    let script = format!("BEGIN;\nINSERT INTO t VALUES (1, 'x');\n{copy}\nSELECT 1;\nCOMMIT;\n");
+    let ended = psql(&server, &["-f", "-"], &script).await;
+    assert!(ended.stderr.contains("current transaction is aborted"), "{}", ended.stderr);
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "0");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_in_the_middle_of_a_copy_leaves_nothing() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE t (k bigint)").await.unwrap();
+    let rows: String = (0..40_000).fold(String::new(), |mut rows, k| {
+        writeln!(rows, "{k}").unwrap();
+        rows
+    });
+    let sink = client.copy_in("COPY t FROM STDIN").await.unwrap();
+    let mut sink = std::pin::pin!(sink);
+    sink.send(bytes::Bytes::from(rows)).await.unwrap();
+    // The server stops first: its connections are cut in the middle of what they do.
+    assert!(server.stop().await.success());
+    let server = Server::start(dir.path()).await;
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "0");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use super::{Outcome, Reply, schema_of};
 use crate::backup::manifest::ManifestEntry;
 use crate::frontend::Frontend;
+use crate::frontend::commitment;
 use crate::frontend::error::SqlError;
 use crate::frontend::session::Session;
 use crate::frontend::system_catalog::MetaAnswers;
@@ -39,7 +40,8 @@ impl Frontend {
         ids: &[u64],
     ) -> Result<Reply, SqlError> {
         session.check_alone("DELETE META SNAPSHOTS")?;
-        self.meta.delete_snapshots(ids.iter().copied().map(SnapshotId).collect()).await?;
+        let ids = ids.iter().copied().map(SnapshotId).collect();
+        commitment::of(self.meta.delete_snapshots(ids)).await?;
         Ok(Outcome::done("DELETE_META_SNAPSHOTS").into())
     }
 
@@ -57,7 +59,7 @@ impl Frontend {
         value: Option<String>,
     ) -> Result<Reply, SqlError> {
         session.check_alone("ALTER SYSTEM")?;
-        let committed = self.meta.alter_system(name, value).await?;
+        let committed = commitment::of(self.meta.alter_system(name, value)).await?;
         self.replica.at_revision(committed.revision).await;
         Ok(Reply { outcome: Outcome::done("ALTER_SYSTEM"), notices: committed.notices })
     }

@@ -38,6 +38,7 @@ use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::{Locals, Planner};
 use crate::frontend::session::Session;
 use crate::hummock::sst::schema::table_schema;
+use crate::hummock::write::keys_in_one_form;
 use crate::meta::command::TableWrite;
 
 /// What `DO UPDATE` calls the row that could not be inserted.
@@ -67,6 +68,7 @@ impl Frontend {
             }
         };
         let rows = self.held_rows(&planner, insert, &target, parameters).await?;
+        let rows = keys_in_one_form(&target.table, rows)?;
         let rows = once_per_key(&target.table, rows, update.is_some())?;
         for attempt in 1.. {
             let planner = self.planner_now(&planner);

@@ -10,8 +10,8 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::insert::{InsertTarget, table_named};
 use super::{Outcome, Reply};
@@ -31,6 +31,13 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Batches that wait for the writer before the client does.
 const BATCHES_WAITING: usize = 4;
 
+/// What goes to the insert. Where no end comes, nothing is committed: the `COPY` failed, or its client is
+/// gone.
+enum Piece {
+    Rows(RecordBatch),
+    End,
+}
+
 /// A `COPY` that waits for its rows.
 pub struct CopyIn {
     pub planner: Planner,
@@ -43,7 +50,7 @@ pub struct CopyJob {
     parser: CopyParser,
     rows: RowBuffer,
     schema: SchemaRef,
-    batches: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
+    pieces: mpsc::Sender<Piece>,
     insert: tokio::task::JoinHandle<Result<u64, SqlError>>,
     relation: String,
 }
@@ -69,9 +76,9 @@ impl Frontend {
             target.columns.iter().map(|c| target.table.columns[*c].name.clone()).collect();
         let fields = (0..names.len()).map(|i| Field::new(format!("c{i}"), DataType::Utf8, true));
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let (batches, stream) = mpsc::channel(BATCHES_WAITING);
-        let stream =
-            RecordBatchStreamAdapter::new(Arc::clone(&schema), ReceiverStream::new(stream));
+        let (pieces, received) = mpsc::channel(BATCHES_WAITING);
+        let rows = stream::unfold(Some(received), next_rows);
+        let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), rows);
         let source = Arc::new(OnceStream::new(Box::pin(stream)));
         let source = StreamingTable::try_new(Arc::clone(&schema), vec![source])?;
         let plan = LogicalPlanBuilder::scan("copy", provider_as_source(Arc::new(source)), None)?
@@ -85,7 +92,7 @@ impl Frontend {
         });
         let rows = RowBuffer::new(names.len());
         let parser = CopyParser::new(options, names);
-        Ok(CopyJob { parser, rows, schema, batches, insert, relation })
+        Ok(CopyJob { parser, rows, schema, pieces, insert, relation })
     }
 }
 
@@ -107,7 +114,7 @@ impl CopyJob {
         if self.rows.rows() > 0 {
             self.send().await?;
         }
-        drop(self.batches);
+        self.send_piece(Piece::End).await?;
         match self.insert.await {
             Ok(outcome) => outcome,
             Err(error) => Err(SqlError::internal(format!("COPY failed: {error}"))),
@@ -116,10 +123,7 @@ impl CopyJob {
 
     /// Forgets everything: nothing becomes visible.
     pub async fn abort(self) {
-        let stop = DataFusionError::Execution("the COPY was stopped".to_owned());
-        // The insert may have failed before; either way it commits nothing.
-        drop(self.batches.send(Err(stop)).await);
-        drop(self.batches);
+        drop(self.pieces);
         drop(self.insert.await);
     }
 
@@ -127,7 +131,11 @@ impl CopyJob {
         let columns: Vec<ArrayRef> = self.rows.take_columns();
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
         let batch = batch.map_err(DataFusionError::from)?;
-        if self.batches.send(Ok(batch)).await.is_ok() {
+        self.send_piece(Piece::Rows(batch)).await
+    }
+
+    async fn send_piece(&mut self, piece: Piece) -> Result<(), SqlError> {
+        if self.pieces.send(piece).await.is_ok() {
             return Ok(());
         }
         // The insert ended before its rows did: it knows why.
@@ -135,6 +143,20 @@ impl CopyJob {
             Ok(Err(error)) => Err(error),
             Ok(Ok(_)) => Err(SqlError::internal("COPY ended before its rows did")),
             Err(error) => Err(SqlError::internal(format!("COPY failed: {error}"))),
+        }
+    }
+}
+
+async fn next_rows(
+    received: Option<mpsc::Receiver<Piece>>,
+) -> Option<(Result<RecordBatch, DataFusionError>, Option<mpsc::Receiver<Piece>>)> {
+    let mut received = received?;
+    match received.recv().await {
+        Some(Piece::Rows(batch)) => Some((Ok(batch), Some(received))),
+        Some(Piece::End) => None,
+        None => {
+            let stopped = DataFusionError::Execution("the COPY was stopped".to_owned());
+            Some((Err(stopped), None))
         }
     }
 }

@@ -3,7 +3,6 @@
 //! A few keys are looked for one by one: the ranges of the files leave out most files, the statistics,
 //! page index and bloom filters of the others most of their pages. Many keys are joined.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{JoinType, LogicalPlanBuilder};
 use datafusion::prelude::{Expr, ident, lit};
 use roaring::RoaringBitmap;
+use sha2::{Digest as _, Sha256};
 
 use super::writes::collect_places;
 use crate::catalog::{Relation, Table};
@@ -36,15 +36,15 @@ pub struct FewKeys {
 
 /// What the meta role is to know of the keys of staged files.
 pub fn written_keys(table: &Table, few: Option<&FewKeys>) -> WrittenKeys {
+    // The same in every build: others compare with it.
     let hash = |key: &Bytes| {
-        let mut hasher = DefaultHasher::new();
-        key.as_ref().hash(&mut hasher);
-        hasher.finish()
+        let digest = Sha256::digest(key);
+        u64::from_le_bytes(std::array::from_fn(|at| digest[at]))
     };
     match few {
         _ if table.primary_key.is_empty() => WrittenKeys::None,
         None => WrittenKeys::Any,
-        Some(few) => WrittenKeys::Hashes(few.keys.iter().map(hash).collect()),
+        Some(few) => WrittenKeys::of(few.keys.iter().map(hash).collect()),
     }
 }
 

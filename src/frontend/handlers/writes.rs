@@ -15,6 +15,7 @@ use super::keys::{self, FewKeys};
 use crate::catalog::{Relation, Table};
 use crate::epoch::Epoch;
 use crate::frontend::Frontend;
+use crate::frontend::commitment;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
@@ -214,7 +215,8 @@ impl Frontend {
         tables: Vec<TableWrite>,
         staged: Vec<Arc<Staging>>,
     ) -> Result<(), RpcError> {
-        let committed = self.writes.commit(Write { base_epoch, tables }, staged).await?;
+        let write = self.writes.commit(Write { base_epoch, tables }, staged);
+        let committed = commitment::of(write).await?;
         self.replica.at_revision(committed.revision).await;
         Ok(())
     }

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cancel::Cancellations;
 use super::sqlstate::SqlState;
+use crate::frontend::commitment::Commitment;
 use crate::frontend::error::SqlError;
 use crate::frontend::functions::POSTGRES_VERSION;
 use crate::frontend::handlers::{CopyIn, CopyJob, Parameters, Reply};
@@ -60,26 +61,25 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Runs `work` until it is done, cancelled, or out of time.
+    /// Runs `work` until it is done, cancelled, or out of time. Once it commits, it is done first.
     pub async fn around<T>(
         &self,
         work: impl Future<Output = Result<T, SqlError>>,
     ) -> Result<T, SqlError> {
-        let canceled = |why: &str| {
-            Err(SqlError::new(
-                SqlState::QUERY_CANCELED,
-                format!("canceling statement due to {why}"),
-            ))
-        };
+        let commitment = Commitment::default();
+        let mut work = std::pin::pin!(commitment.watch(work));
         let timeout = self.timeout.unwrap_or(Duration::MAX);
-        tokio::select! {
+        let why = tokio::select! {
             biased;
-            () = self.cancel.cancelled() => canceled("user request"),
-            outcome = work => outcome,
-            () = tokio::time::sleep(timeout), if self.timeout.is_some() => {
-                canceled("statement timeout")
-            }
+            () = self.cancel.cancelled() => "user request",
+            outcome = &mut work => return outcome,
+            () = tokio::time::sleep(timeout), if self.timeout.is_some() => "statement timeout",
+        };
+        if commitment.is_made() {
+            return work.await;
         }
+        let message = format!("canceling statement due to {why}");
+        Err(SqlError::new(SqlState::QUERY_CANCELED, message))
     }
 }
 
@@ -129,7 +129,7 @@ impl Connection {
         work.boxed()
     }
 
-    /// Marks the transaction failed when rows already under way failed.
+    /// Marks the transaction failed by what went wrong outside [`Self::run`].
     pub(super) async fn fail_transaction(&self) {
         if let Some(transaction) = &mut self.session.lock().await.transaction {
             transaction.failed = true;
@@ -274,6 +274,7 @@ impl CopyHandler for Connection {
             if let Some(job) = copy.take() {
                 job.abort().await;
             }
+            self.fail_transaction().await;
             return Err(error.into());
         }
         Ok(())
@@ -286,7 +287,13 @@ impl CopyHandler for Connection {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let Some(job) = self.copy.lock().await.take() else { return Ok(()) };
-        let rows = unpanicked(job.finish()).await?;
+        let rows = match unpanicked(job.finish()).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.fail_transaction().await;
+                return Err(error.into());
+            }
+        };
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
         let tag = Tag::new("COPY").with_rows(rows);
         client.send(PgWireBackendMessage::CommandComplete(tag.into())).await?;
@@ -302,6 +309,7 @@ impl CopyHandler for Connection {
         if let Some(job) = self.copy.lock().await.take() {
             job.abort().await;
         }
+        self.fail_transaction().await;
         let message = format!("COPY from stdin failed: {}", fail.message);
         SqlError::new(SqlState::QUERY_CANCELED, message).into()
     }
@@ -332,3 +340,37 @@ impl PgWireServerHandlers for Handler {
 /// A connection as pgwire takes it.
 #[derive(Clone)]
 pub struct Handler(pub Arc<Connection>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frontend::commitment;
+
+    fn limits() -> Limits {
+        Limits { cancel: CancellationToken::new(), timeout: Some(Duration::from_millis(20)) }
+    }
+
+    async fn slow(outcome: Result<u32, SqlError>) -> Result<u32, SqlError> {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        outcome
+    }
+
+    #[tokio::test]
+    async fn what_commits_is_neither_cancelled_nor_out_of_time() {
+        let refused = || SqlError::internal("refused");
+        let stopped = limits().around(slow(Ok(1))).await;
+        assert_eq!(stopped.unwrap_err().sqlstate, SqlState::QUERY_CANCELED);
+        assert_eq!(limits().around(commitment::of(slow(Ok(2)))).await.unwrap(), 2);
+        let outcome = limits().around(commitment::of(slow(Err(refused())))).await;
+        assert_eq!(outcome.unwrap_err().sqlstate, refused().sqlstate);
+        let cancelled = limits();
+        cancelled.cancel.cancel();
+        assert!(cancelled.around(commitment::of(slow(Ok(3)))).await.is_err(), "it had not begun");
+        // Tried again after it was refused, it may be stopped until it commits again.
+        let again = async {
+            commitment::of(async { Err::<u32, _>(refused()) }).await.unwrap_err();
+            slow(Ok(4)).await
+        };
+        assert_eq!(limits().around(again).await.unwrap_err().sqlstate, SqlState::QUERY_CANCELED);
+    }
+}

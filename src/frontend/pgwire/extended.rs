@@ -75,7 +75,25 @@ impl Connection {
         work.boxed()
     }
 
+    /// Runs a portal. Whatever fails, the transaction fails with it.
     async fn execute<C>(
+        self: &Arc<Self>,
+        client: &mut C,
+        portal: &Portal<Prepared>,
+    ) -> PgWireResult<Response>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let outcome = self.execute_bound(client, portal).await;
+        if outcome.is_err() {
+            self.fail_transaction().await;
+        }
+        outcome
+    }
+
+    async fn execute_bound<C>(
         self: &Arc<Self>,
         client: &mut C,
         portal: &Portal<Prepared>,

@@ -46,13 +46,7 @@ impl Connection {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let statements = match shared::parse(text) {
-            Ok(statements) => statements,
-            Err(error) => {
-                self.fail_transaction().await;
-                return Err(error.into());
-            }
-        };
+        let statements = shared::parse(text)?;
         if statements.iter().all(|statement| **statement == Statement::Empty) {
             client
                 .feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))
@@ -174,6 +168,7 @@ impl SimpleQueryHandler for Handler {
             Err(PgWireError::IoError(error)) => return Err(PgWireError::IoError(error)),
             Err(error) => {
                 self.0.abandon_implicit().await;
+                self.0.fail_transaction().await;
                 let info: pgwire::error::ErrorInfo = error.into();
                 client.feed(PgWireBackendMessage::ErrorResponse(info.into())).await?;
             }

@@ -1,8 +1,8 @@
 //! Leaves out the dead rows of files that have some.
 //!
 //! Measured (`docs/architecture.md`): whole row groups and long runs of dead rows are cheapest to skip
-//! in the reader's access plan, scattered ones in a filter over the row's position, which slices a
-//! bitmap and costs next to nothing where nothing is dead.
+//! in the reader's access plan, scattered ones in a filter over the row's position, which costs next to
+//! nothing where nothing is dead.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray as _, BooleanArray};
-use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
 use datafusion::arrow::datatypes::{DataType, Int64Type, Schema, UInt64Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{Result, exec_err};
@@ -66,7 +66,8 @@ fn row_group_access(dead: &RoaringBitmap, start: u32, rows: u32) -> RowGroupAcce
 pub struct Alive {
     file: Arc<dyn PhysicalExpr>,
     position: Arc<dyn PhysicalExpr>,
-    alive: Arc<HashMap<u64, BooleanBuffer>>,
+    /// The dead rows of each file.
+    dead: Arc<HashMap<u64, Arc<RoaringBitmap>>>,
 }
 
 impl Alive {
@@ -76,29 +77,28 @@ impl Alive {
         position: Arc<dyn PhysicalExpr>,
         files: &[LiveFile],
     ) -> Self {
-        let alive = files.iter().filter_map(|file| {
-            let dead = file.dead.as_ref()?;
-            Some((file.sst.id.0, alive_bits(file.sst.rows, dead)))
-        });
-        Self { file, position, alive: Arc::new(alive.collect()) }
+        let dead =
+            files.iter().filter_map(|file| Some((file.sst.id.0, Arc::clone(file.dead.as_ref()?))));
+        Self { file, position, dead: Arc::new(dead.collect()) }
     }
 
-    fn bits_of(&self, file: u64) -> Result<&BooleanBuffer> {
-        match self.alive.get(&file) {
-            Some(bits) => Ok(bits),
+    fn dead_in(&self, file: u64) -> Result<&RoaringBitmap> {
+        match self.dead.get(&file) {
+            Some(dead) => Ok(dead),
             None => exec_err!("file {file} is not part of this scan"),
         }
     }
 }
 
-fn alive_bits(rows: u64, dead: &RoaringBitmap) -> BooleanBuffer {
-    let rows = usize::try_from(rows).expect("a file's rows fit in memory");
-    let mut bits = datafusion::arrow::array::BooleanBufferBuilder::new(rows);
-    bits.append_n(rows, true);
-    for position in dead {
-        bits.set_bit(position as usize, false);
+/// Which of so many rows from `first` on are alive. Costs as much as the rows, not the file.
+fn alive_from(first: u32, rows: usize, dead: &RoaringBitmap) -> BooleanBuffer {
+    let end = u64::from(first) + rows as u64;
+    let mut words = vec![u64::MAX; rows.div_ceil(64)];
+    for position in dead.range(first..).take_while(|position| u64::from(*position) < end) {
+        let at = (position - first) as usize;
+        words[at / 64] &= !(1 << (at % 64));
     }
-    bits.finish()
+    BooleanBuffer::new(Buffer::from_vec(words), 0, rows)
 }
 
 impl fmt::Display for Alive {
@@ -111,7 +111,7 @@ impl PartialEq for Alive {
     fn eq(&self, other: &Self) -> bool {
         self.file.eq(&other.file)
             && self.position.eq(&other.position)
-            && Arc::ptr_eq(&self.alive, &other.alive)
+            && Arc::ptr_eq(&self.dead, &other.dead)
     }
 }
 
@@ -141,15 +141,15 @@ impl PhysicalExpr for Alive {
         let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
             return Ok(ColumnarValue::Array(Arc::new(BooleanArray::new_null(0))));
         };
-        let place = |position: i64| usize::try_from(position).unwrap_or(usize::MAX);
+        let place = |position: i64| u32::try_from(position).unwrap_or(u32::MAX);
         let one_file = files.iter().all(|file| *file == files[0]);
         let run = last - first == i64::try_from(positions.len() - 1).unwrap_or(-1)
             && positions.is_sorted();
         let mask = if one_file && run {
-            self.bits_of(files[0])?.slice(place(*first), positions.len())
+            alive_from(place(*first), positions.len(), self.dead_in(files[0])?)
         } else {
             let rows = files.iter().zip(positions);
-            rows.map(|(file, position)| Ok(self.bits_of(*file)?.value(place(*position))))
+            rows.map(|(file, position)| Ok(!self.dead_in(*file)?.contains(place(*position))))
                 .collect::<Result<Vec<bool>>>()?
                 .into()
         };
@@ -170,7 +170,7 @@ impl PhysicalExpr for Alive {
         Ok(Arc::new(Self {
             file: Arc::clone(file),
             position: Arc::clone(position),
-            alive: Arc::clone(&self.alive),
+            dead: Arc::clone(&self.dead),
         }))
     }
 
@@ -182,6 +182,17 @@ impl PhysicalExpr for Alive {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_alive_where_none_is_dead() {
+        let dead: RoaringBitmap = [0, 63, 64, 65, 200, 70_000].into_iter().collect();
+        for (first, rows) in [(0, 0), (0, 1), (0, 64), (1, 64), (60, 200), (65_000, 8192), (199, 1)]
+        {
+            let bits = alive_from(first, rows, &dead);
+            let expected = (first..).take(rows).map(|row| !dead.contains(row));
+            assert_eq!(bits, expected.collect(), "{rows} from {first}");
+        }
+    }
 
     #[test]
     fn dead_groups_and_long_dead_runs_are_not_read() {

@@ -145,12 +145,13 @@ impl Published {
         }
         let born = change.delta.born.iter().map(|sst| sst.table_id);
         let stamped = change.delta.stamps.iter().map(|stamp| stamp.table_id);
-        self.changed().extend(born.chain(stamped));
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for replica in &*self.shared() {
             replica.send_replace(Some(Arc::clone(&state)));
         }
         *current = state;
+        // After the state: whoever takes them looks at it then.
+        self.changed().extend(born.chain(stamped));
         // No follower is no error.
         drop(self.changes.send(change));
     }

@@ -42,6 +42,11 @@ impl RecentKeys {
         base < known.known_from || { later }.any(|(_, written)| written.meet(keys))
     }
 
+    /// A table that is gone takes no keys.
+    pub fn forget(&mut self, table: ObjectId) {
+        self.tables.remove(&table);
+    }
+
     /// Notes what a commit brought.
     pub fn record(&mut self, table: ObjectId, epoch: Epoch, keys: WrittenKeys) {
         if keys == WrittenKeys::None {

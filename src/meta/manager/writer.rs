@@ -64,6 +64,10 @@ impl Writer {
             }
             self.commit_writes(writes).await;
             self.checkpoint_if_due().await;
+            // A commit may hold the thread: who was answered goes first, and the network is looked at.
+            if !requests.is_empty() {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -167,6 +171,7 @@ impl Writer {
             let notices = outcome.notices;
             return Ok(Committed { notices, ..self.committed(&self.state) });
         }
+        let dropped = outcome.dropped_tables.clone();
         let committed = self
             .commit_at(epoch, |change, state| {
                 change.next.object = next_id;
@@ -180,6 +185,7 @@ impl Writer {
                 }
             })
             .await?;
+        dropped.into_iter().for_each(|table| self.recent_keys.forget(table));
         Ok(Committed { notices: outcome.notices, ..committed })
     }
 

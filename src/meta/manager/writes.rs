@@ -104,8 +104,12 @@ impl Group {
 
     fn take(&mut self, table: &TableWrite, version: &Version) {
         if table.truncate {
-            let alive = version.open_files(table.table_id);
-            self.died.extend(alive.map(|file| (file.sst.id, table.table_id)));
+            let id = table.table_id;
+            let alive = version.open_files(id);
+            self.died.extend(alive.map(|file| (file.sst.id, id)));
+            // What came before in the group goes too, and was never there.
+            self.born.retain(|_, sst| sst.table_id != id);
+            self.dead_rows.retain(|(table, _), _| *table != id);
         }
         if table.keys != WrittenKeys::None {
             self.keys.push((table.table_id, table.keys.clone()));
@@ -243,6 +247,22 @@ mod tests {
         let (mut group, catalog, version) = (Group::default(), catalog(), version());
         group.add(&write(|t| t.truncate = true), &catalog, &version, &recent()).unwrap();
         assert!(group.add(&kill(1), &catalog, &version, &recent()).is_err());
+    }
+
+    #[test]
+    fn what_came_to_a_table_is_gone_with_a_truncate_after_it_in_one_group() {
+        let (mut group, catalog, version) = (Group::default(), catalog(), version());
+        let mut update = kill(3);
+        update.tables[0].born = vec![sst(2)];
+        group.add(&update, &catalog, &version, &recent()).unwrap();
+        group.add(&write(|t| t.truncate = true), &catalog, &version, &recent()).unwrap();
+        group.add(&write(|t| t.born = vec![sst(3)]), &catalog, &version, &recent()).unwrap();
+        let mut delta = VersionDelta::empty(&version, epoch(6));
+        group.fill(&mut delta);
+        let next = version.apply(&delta);
+        next.check_delta(&delta).unwrap();
+        let files = next.files_at(TABLE, epoch(6));
+        assert_eq!(files.iter().map(|file| file.sst.id).collect::<Vec<_>>(), [SstId(3)]);
     }
 
     #[test]

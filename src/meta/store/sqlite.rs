@@ -23,6 +23,8 @@ const USER_VERSION: i64 = 1;
 /// The journal is taken over into the file when it has grown to 16 MiB, and then written over: each
 /// time costs two syncs, and every commit waits for them.
 const WAL_PAGES: u32 = 4 << 10;
+/// A commit of more operations is not done on the thread it is on.
+const OPERATIONS_FEW: usize = 64;
 
 /// Pairs in a SQLite file. Cheap to share behind an `Arc`; calls queue.
 #[derive(Debug)]
@@ -88,6 +90,9 @@ impl MetaStore for SqliteStore {
     /// Holds the thread: giving its other tasks to another one first, or the work to a thread of its own,
     /// costs more than a small commit does. Commits come one after another, so one thread is held at most.
     async fn commit(&self, txn: Txn) -> Result<(), StoreError> {
+        if txn.operations.len() > OPERATIONS_FEW {
+            return self.run(move |database| database.commit(&txn)).await;
+        }
         self.database.lock().unwrap_or_else(PoisonError::into_inner).commit(&txn)
     }
 
