@@ -156,6 +156,12 @@ impl Published {
         drop(self.changes.send(change));
     }
 
+    /// What the store holds is not known any more, and nothing is written.
+    fn give_up(&self) {
+        self.halted.store(true, Ordering::Relaxed);
+        self.unsure.send_replace(true);
+    }
+
     /// Gives a replica of this process the newest state, and each one after it.
     pub fn share(&self, replica: &Arc<SharedState>) {
         let current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -337,9 +343,14 @@ impl Manager {
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, MetaError> {
         let (reply, answer) = oneshot::channel();
-        let gone = || MetaError::new(ErrorKind::Internal, "the meta role is shutting down");
-        self.requests.send(request(reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let gone = |_| MetaError::new(ErrorKind::Internal, "the meta role is shutting down");
+        self.requests.send(request(reply)).await.map_err(gone)?;
+        // It was taken, and may have been done.
+        answer.await.map_err(|_| {
+            let message = "it is not known whether this was done: the meta role ended meanwhile";
+            MetaError::new(ErrorKind::Unknown, message)
+                .hint("Look whether it was, before you do it again.")
+        })?
     }
 }
 

@@ -1,9 +1,11 @@
 //! How a meta role comes to its state: a new cluster, or checkpoint and deltas of an old one.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::recent_keys::RecentKeys;
 use super::recent_moves::RecentMoves;
@@ -126,7 +128,13 @@ pub async fn open(
         halted: None,
         requests: requests.downgrade(),
     };
-    tokio::spawn(writer.run(queue));
+    let watched = Arc::clone(&published);
+    tokio::spawn(async move {
+        if AssertUnwindSafe(writer.run(queue)).catch_unwind().await.is_err() {
+            error!("the task that commits failed; no more writes");
+            watched.give_up();
+        }
+    });
     Ok(Manager { requests, published, clock, state_store, lease })
 }
 

@@ -1,7 +1,9 @@
 //! The manager against in-memory stores: what is stored is what is published, at every step.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use roaring::RoaringBitmap;
 
 use super::*;
@@ -14,7 +16,7 @@ use crate::id::VersionId;
 use crate::meta::command::{AlterStep, CreateTable, DeadRows, NewColumn, RelationKind, TableWrite};
 use crate::meta::keys;
 use crate::meta::state::decode_value;
-use crate::meta::store::{MemoryStore, MetaStore};
+use crate::meta::store::{MemoryStore, MetaStore, Pair, StoreError, Txn};
 use crate::params::{self, Params};
 use crate::storage::Checksum;
 
@@ -197,6 +199,54 @@ async fn a_deposed_manager_stops_writing() {
     cluster.create("t").await;
     let error = old.flush().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Deposed, "{error}");
+    cluster.check().await;
+}
+
+/// A store in which a commit ends in a panic, once it is told to.
+#[derive(Debug)]
+struct Panicking(Arc<MemoryStore>, AtomicBool);
+
+#[async_trait::async_trait]
+impl MetaStore for Panicking {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Pair>, StoreError> {
+        self.0.list(prefix).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<(), StoreError> {
+        assert!(!self.1.load(Ordering::Relaxed), "a commit is to panic");
+        self.0.commit(txn).await
+    }
+
+    async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError> {
+        self.0.fill(pairs).await
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_one_that_commits_is_noticed() {
+    let mut cluster = Cluster::start("panic").await;
+    cluster.create("t").await;
+    let store = Arc::new(Panicking(Arc::clone(&cluster.store), AtomicBool::new(false)));
+    let shared = Arc::clone(&store) as Arc<dyn MetaStore>;
+    let clock = Arc::clone(&cluster.clock) as Arc<dyn Clock>;
+    let manager = open(shared, NewCluster::new(cluster.params.clone()), clock).await.unwrap();
+    manager.flush().await.unwrap();
+    assert!(manager.is_writable());
+    store.1.store(true, Ordering::Relaxed);
+    assert_eq!(manager.flush().await.unwrap_err().kind, ErrorKind::Unknown);
+    // Whoever leads hears of it, and opens the store anew.
+    manager.unsure().await;
+    assert!(!manager.is_writable());
+    cluster.restart().await;
+    cluster.manager.flush().await.unwrap();
     cluster.check().await;
 }
 

@@ -273,7 +273,7 @@ impl Writer {
             outcome => {
                 error!(?outcome, "the outcome of a commit is not known; no more writes");
                 self.halt(format!("the outcome of a commit is not known ({failure})"));
-                self.published.unsure.send_replace(true);
+                self.published.give_up();
                 Err(MetaError::unknown(&failure))
             }
         }
