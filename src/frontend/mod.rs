@@ -46,6 +46,8 @@ pub struct Frontend {
     sst_ids: Arc<SstIdPool>,
     pins: Arc<Pins>,
     keyed_writes: handlers::KeyedWrites,
+    pub sessions: Arc<pgwire::sessions::Sessions>,
+    memory_bytes: usize,
     worker: Worker,
 }
 
@@ -75,7 +77,14 @@ impl Frontend {
             engine: Arc::new(engine),
             snapshots: query_epoch::SnapshotCache::default(),
             keyed_writes: handlers::KeyedWrites::default(),
+            sessions: Arc::default(),
+            memory_bytes: resources.memory_bytes,
         })
+    }
+
+    /// What queries may hold together.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// The newest view, with a pin on what it needs.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics")]
 
+mod abuse;
 mod backup;
 mod cancel;
 mod cluster;
@@ -12,7 +13,9 @@ mod crash;
 mod disk_full;
 mod durability;
 mod etcd_server;
+mod fuzz;
 mod harness;
+mod hostile;
 mod location;
 mod maintenance;
 mod model;
@@ -23,3 +26,4 @@ mod s3;
 mod start_stop;
 mod time_travel;
 mod verify;
+mod wire;

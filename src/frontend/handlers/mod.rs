@@ -161,6 +161,7 @@ impl Frontend {
             database: info.database.clone(),
             user: info.user.clone(),
             settings: Arc::clone(&info.settings),
+            sessions: Arc::clone(&self.sessions),
         };
         Planner {
             engine: Arc::clone(&self.engine),

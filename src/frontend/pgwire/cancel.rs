@@ -1,52 +1,65 @@
-//! Cancelling what another connection runs: psql's Ctrl-C.
-//!
-//! pgwire's own cancellation ends with the planning of a query; ours is also heard while rows flow.
+//! What a connection runs, and how others stop it: psql's Ctrl-C, a timeout, the end of the client.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use async_trait::async_trait;
-use pgwire::api::cancel::CancelHandler;
-use pgwire::messages::cancel::CancelRequest;
-use pgwire::messages::startup::SecretKey;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Process id and secret, the latter as bytes: newer clients send four of them as such.
-type Key = (i32, Vec<u8>);
+use super::connection::Limits;
 
-fn key(pid: i32, secret: &SecretKey) -> Key {
-    let secret = match secret {
-        SecretKey::I32(number) => number.to_be_bytes().to_vec(),
-        SecretKey::Bytes(bytes) => bytes.to_vec(),
-    };
-    (pid, secret)
-}
+/// Further away than any deadline.
+const FAR: Duration = Duration::from_secs(1 << 30);
 
-/// The running statement of each connection, by the key its client was given.
+/// Where a connection keeps what it runs, or ran last.
 #[derive(Debug, Default)]
-pub struct Cancellations(Mutex<HashMap<Key, Arc<Mutex<CancellationToken>>>>);
-
-impl Cancellations {
-    /// The place where the connection with this key keeps the token of its running statement.
-    pub fn register(&self, pid: i32, secret: &SecretKey) -> Arc<Mutex<CancellationToken>> {
-        let slot = Arc::new(Mutex::new(CancellationToken::new()));
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(key(pid, secret), Arc::clone(&slot));
-        slot
-    }
-
-    pub fn forget(&self, pid: i32, secret: &SecretKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(pid, secret));
-    }
+pub struct Slot {
+    running: Mutex<Running>,
+    client_is_gone: CancellationToken,
 }
 
-#[async_trait]
-impl CancelHandler for Cancellations {
-    async fn on_cancel_request(&self, request: CancelRequest) {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A wrong key is not answered, as in PostgreSQL.
-        if let Some(slot) = known.get(&key(request.pid, &request.secret_key)) {
-            slot.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+#[derive(Clone, Debug, Default)]
+struct Running {
+    cancel: CancellationToken,
+    deadline: Option<Instant>,
+}
+
+impl Slot {
+    /// Limits for the statement that begins now.
+    pub fn begin(&self, timeout: Option<Duration>) -> Limits {
+        let cancel = self.client_is_gone.child_token();
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        *self.running() = Running { cancel: cancel.clone(), deadline };
+        Limits { cancel, timeout }
+    }
+
+    /// Stops what runs.
+    pub fn cancel(&self) {
+        self.running().cancel.cancel();
+    }
+
+    /// Stops what runs, and what comes: the client is not there to see it.
+    pub fn abandon(&self) {
+        self.client_is_gone.cancel();
+    }
+
+    /// Whether what began last was to stop already.
+    pub fn is_overdue(&self) -> bool {
+        let running = self.running();
+        running.cancel.is_cancelled() || running.deadline.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Resolves when what began last is to stop, and why.
+    pub async fn overdue(&self) -> &'static str {
+        let Running { cancel, deadline } = self.running().clone();
+        let until = deadline.unwrap_or_else(|| Instant::now() + FAR);
+        tokio::select! {
+            () = cancel.cancelled() => "user request",
+            () = tokio::time::sleep_until(until) => "statement timeout",
         }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -32,6 +32,7 @@ use self::listing::Listed;
 use self::provider::SystemTable;
 use self::relation::SystemRelation;
 use super::error::SqlError;
+use super::pgwire::sessions::Sessions;
 use super::read_view::ReadView;
 use crate::backup::manifest::ManifestEntry;
 use crate::meta::maintenance::SnapshotUsage;
@@ -49,6 +50,8 @@ pub struct SystemContext {
     pub user: String,
     /// The session's settings, by name.
     pub settings: Arc<BTreeMap<String, String>>,
+    /// The sessions of this server.
+    pub sessions: Arc<Sessions>,
 }
 
 /// What only the meta role knows.

@@ -134,6 +134,7 @@ fn context_at(epoch: u64) -> SystemContext {
         database: "dev".to_owned(),
         user: "root".to_owned(),
         settings: Arc::new([("time_zone".to_owned(), "UTC".to_owned())].into()),
+        sessions: Arc::default(),
     }
 }
 
