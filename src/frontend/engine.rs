@@ -18,7 +18,7 @@ use super::error::SqlError;
 use super::floats::FloatsWin;
 use super::functions;
 use super::overflow::CheckedIntegers;
-use super::query_runtime::QueryRuntime;
+use super::query_runtime::{self, Metered, QueryRuntime};
 use super::rewrite::subqueries::Subqueries;
 use super::rewrite::typed_operators::TypedOperators;
 use super::rewrite::types::SqlTypes;
@@ -67,15 +67,16 @@ impl Engine {
             // Before the default ones, which would take these operators for others.
             .with_expr_planners(vec![Arc::new(TypedOperators)])
             .with_default_features()
-            .with_analyzer_rules(analyzer_rules())
+            .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
+            .with_optimizer_rules(query_runtime::optimizer_rules())
+            .with_physical_optimizer_rules(query_runtime::physical_rules())
             .with_type_planner(Arc::new(SqlTypes))
             .build();
         for function in functions::all() {
             register(&mut base, function)?;
         }
         functions::register_series(&mut base);
-        let queries = QueryRuntime::new(parallelism)
-            .map_err(|e| SqlError::internal(format!("could not start query threads: {e}")))?;
+        let queries = QueryRuntime::new(parallelism);
         let tasks = base.task_ctx();
         let new_state = Box::new(move || base.clone());
         Ok(Self {
@@ -124,7 +125,8 @@ pub fn register(
 
 fn runtime(resources: &Resources) -> Result<RuntimeEnv, SqlError> {
     let consumers = std::num::NonZeroUsize::new(MEMORY_CONSUMERS_SHOWN).expect("it is three");
-    let pool = TrackConsumersPool::new(GreedyMemoryPool::new(resources.memory_bytes), consumers);
+    let pool = Metered(GreedyMemoryPool::new(resources.memory_bytes));
+    let pool = TrackConsumersPool::new(pool, consumers);
     Ok(RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))
         .with_metadata_cache_limit(resources.meta_cache_bytes)

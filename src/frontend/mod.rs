@@ -4,7 +4,6 @@
 //! planning sees is a [`read_view::ReadView`]; commits go to the meta role through [`crate::rpc`].
 
 mod catalog_provider;
-mod commitment;
 mod engine;
 pub mod error;
 mod floats;
@@ -16,7 +15,7 @@ pub mod pending;
 pub mod pgwire;
 mod planner;
 mod query_epoch;
-mod query_runtime;
+pub mod query_runtime;
 pub mod read_view;
 pub mod rewrite;
 mod session;
@@ -85,6 +84,11 @@ impl Frontend {
     /// What queries may hold together.
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes
+    }
+
+    /// Where statements run.
+    pub fn queries(&self) -> &query_runtime::QueryRuntime {
+        &self.engine.queries
     }
 
     /// The newest view, with a pin on what it needs.

@@ -373,6 +373,12 @@ async fn idle_sessions_end_when_they_are_told_to() {
     within.say(&query("SET idle_in_transaction_session_timeout = 100")).await;
     assert_eq!(within.say(&query("SELECT 1")).await, "T D C Z", "it is in no transaction");
     within.say(&query("BEGIN; SELECT * FROM t; INSERT INTO t VALUES (1)")).await;
+    // It reads an old version now, which is kept for it.
+    let pins = "SELECT count(*) FROM rw_hummock_pinned_versions p, rw_hummock_version v
+        WHERE p.min_pinned_version_id < v.version_id - 2";
+    for _ in 0..4 {
+        client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+    }
     // Half a message is no message.
     within.send(&query("COMMIT")[..6]).await;
     for (wire, expected) in [
@@ -383,7 +389,11 @@ async fn idle_sessions_end_when_they_are_told_to() {
         assert_eq!(crate::wire::error_of(&answers.last().unwrap().1), expected);
     }
     sessions_are(&client, 1).await;
-    assert_eq!(count_of(&client, "SELECT count(*) FROM t").await, 0);
+    wait_until("nothing is pinned for them", async || {
+        (count_of(&client, pins).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(count_of(&client, "SELECT count(*) FROM t WHERE a = 1").await, 0);
     let setting = "SELECT setting FROM pg_settings WHERE name = 'idle_session_timeout'";
     let setting: String = client.query_one(setting, &[]).await.unwrap().get(0);
     assert_eq!(setting, "0");
@@ -450,4 +460,17 @@ async fn a_copy_whose_rows_do_not_come_ends_in_time_or_when_cancelled() {
     let rest = [message(b'd', b"1\n"), message(b'c', b""), query("SELECT 1")].concat();
     assert_eq!(wire.say(&rest).await, "T D C Z");
     assert_eq!(count_of(&client, "SELECT count(*) FROM t").await, 0);
+}
+
+#[tokio::test]
+async fn calls_between_processes_take_no_longer_messages_than_they_need() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    let meta = tidemark::rpc::MetaClient::connect(&server.meta.to_string()).await.unwrap();
+    let long = Some("x".repeat(5 << 20));
+    let error = meta.alter_system("time_travel_retention_ms", long).await.unwrap_err();
+    assert!(error.to_string().contains("too large"), "{error}");
+    let short = Some("x".repeat(1 << 20));
+    let error = meta.alter_system("time_travel_retention_ms", short).await.unwrap_err();
+    assert!(!error.to_string().contains("too large"), "{error}");
 }

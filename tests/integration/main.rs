@@ -13,6 +13,7 @@ mod crash;
 mod disk_full;
 mod durability;
 mod etcd_server;
+mod fairness;
 mod fuzz;
 mod harness;
 mod hostile;

@@ -1,65 +1,64 @@
 //! What a connection runs, and how others stop it: psql's Ctrl-C, a timeout, the end of the client.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::connection::Limits;
-
-/// Further away than any deadline.
-const FAR: Duration = Duration::from_secs(1 << 30);
+use super::limits::Limits;
+use crate::frontend::error::SqlError;
+use crate::frontend::query_runtime::{Running, Stop};
 
 /// Where a connection keeps what it runs, or ran last.
 #[derive(Debug, Default)]
-pub struct Slot {
-    running: Mutex<Running>,
-    client_is_gone: CancellationToken,
-}
+pub struct Slot(Mutex<State>);
 
-#[derive(Clone, Debug, Default)]
-struct Running {
-    cancel: CancellationToken,
+#[derive(Debug, Default)]
+struct State {
+    running: Arc<Running>,
+    /// When it is out of time, whether its client reads the answer or not.
     deadline: Option<Instant>,
+    client_is_gone: bool,
 }
 
 impl Slot {
-    /// Limits for the statement that begins now.
+    /// Puts a new statement there. Returns its limits.
     pub fn begin(&self, timeout: Option<Duration>) -> Limits {
-        let cancel = self.client_is_gone.child_token();
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        *self.running() = Running { cancel: cancel.clone(), deadline };
-        Limits { cancel, timeout }
+        let mut state = self.lock();
+        state.running = Arc::default();
+        state.deadline = timeout.map(|timeout| Instant::now() + timeout);
+        if state.client_is_gone {
+            state.running.stop(Stop::ClientGone);
+        }
+        Limits::new(Arc::clone(&state.running), timeout)
     }
 
-    /// Stops what runs.
+    /// Stops what is there.
     pub fn cancel(&self) {
-        self.running().cancel.cancel();
+        self.lock().running.stop(Stop::UserRequest);
     }
 
-    /// Stops what runs, and what comes: the client is not there to see it.
+    /// Stops what is there, and what comes: the client is not there to see it.
     pub fn abandon(&self) {
-        self.client_is_gone.cancel();
+        let mut state = self.lock();
+        state.client_is_gone = true;
+        state.running.stop(Stop::ClientGone);
     }
 
     /// Whether what began last was to stop already.
     pub fn is_overdue(&self) -> bool {
-        let running = self.running();
-        running.cancel.is_cancelled() || running.deadline.is_some_and(|at| at <= Instant::now())
+        let state = self.lock();
+        state.running.is_over() || state.deadline.is_some_and(|at| at <= Instant::now())
     }
 
-    /// Resolves when what began last is to stop, and why.
-    pub async fn overdue(&self) -> &'static str {
-        let Running { cancel, deadline } = self.running().clone();
-        let until = deadline.unwrap_or_else(|| Instant::now() + FAR);
-        tokio::select! {
-            () = cancel.cancelled() => "user request",
-            () = tokio::time::sleep_until(until) => "statement timeout",
-        }
+    /// Resolves when what began last is stopped, and says why.
+    pub async fn stopped(&self) -> SqlError {
+        let running = Arc::clone(&self.lock().running);
+        running.over().await;
+        running.stopped()
     }
 
-    fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

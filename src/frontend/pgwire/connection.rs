@@ -2,7 +2,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Sink, SinkExt as _};
@@ -10,18 +9,21 @@ use pgwire::api::DEFAULT_NAME;
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{NoticeResponse, TransactionStatus};
-use tokio_util::sync::CancellationToken;
 
 use super::cancel::Slot;
+use super::limits::Limits;
 use super::message::Message;
 use super::sessions::{Registration, SessionState};
+use super::shared::{self, SharedStatement};
 use super::sqlstate::SqlState;
 use crate::frontend::Frontend;
-use crate::frontend::commitment::Commitment;
 use crate::frontend::error::SqlError;
 use crate::frontend::handlers::{CopyIn, CopyJob, Parameters, Reply};
-use crate::frontend::parser::Statement;
+use crate::frontend::query_runtime::Running;
 use crate::frontend::session::Session;
+
+/// A text so short is read at once.
+const SHORT_TEXT_BYTES: usize = 16 << 10;
 
 pub struct Connection {
     pub(super) frontend: Arc<Frontend>,
@@ -29,36 +31,6 @@ pub struct Connection {
     copy: tokio::sync::Mutex<Option<CopyJob>>,
     registration: Registration,
     running: Arc<Slot>,
-}
-
-/// When a running statement is to stop.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub cancel: CancellationToken,
-    pub timeout: Option<Duration>,
-}
-
-impl Limits {
-    /// Runs `work` until it is done, cancelled, or out of time. Once it commits, it is done first.
-    pub async fn around<T>(
-        &self,
-        work: impl Future<Output = Result<T, SqlError>>,
-    ) -> Result<T, SqlError> {
-        let commitment = Commitment::default();
-        let mut work = std::pin::pin!(commitment.watch(work));
-        let timeout = self.timeout.unwrap_or(Duration::MAX);
-        let why = tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => "user request",
-            outcome = &mut work => return outcome,
-            () = tokio::time::sleep(timeout), if self.timeout.is_some() => "statement timeout",
-        };
-        if commitment.is_made() {
-            return work.await;
-        }
-        let message = format!("canceling statement due to {why}");
-        Err(SqlError::new(SqlState::QUERY_CANCELED, message))
-    }
 }
 
 impl Connection {
@@ -91,18 +63,32 @@ impl Connection {
     }
 
     /// Runs a statement; a panic in it is an error of it.
-    ///
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        statement: SharedStatement,
+        parameters: Parameters,
+        limits: &Limits,
+    ) -> Result<Reply, SqlError> {
+        let is_light = statement.needs_no_threads();
+        let running = &limits.running;
+        let work = Arc::clone(self).run_in_session(statement, parameters, Arc::clone(running));
+        if is_light {
+            return limits.around(running.inline(work)).await;
+        }
+        self.work(limits, work).await
+    }
+
     /// Boxed, as its future is large and moves up through several others.
-    pub(super) fn run<'a>(
-        &'a self,
-        statement: &'a Statement,
-        parameters: &'a Parameters,
-        limits: &'a Limits,
-    ) -> BoxFuture<'a, Result<Reply, SqlError>> {
+    fn run_in_session(
+        self: Arc<Self>,
+        statement: SharedStatement,
+        parameters: Parameters,
+        running: Arc<Running>,
+    ) -> BoxFuture<'static, Result<Reply, SqlError>> {
         let work = async move {
             let mut session = self.session.lock().await;
-            let work = Box::pin(self.frontend.run(&mut session, statement, parameters));
-            let outcome = limits.around(unpanicked(work)).await;
+            let work = Box::pin(self.frontend.run(&mut session, &statement, &parameters));
+            let outcome = running.until_over(unpanicked(work)).await;
             if outcome.is_err()
                 && let Some(transaction) = &mut session.transaction
             {
@@ -113,9 +99,31 @@ impl Connection {
         work.boxed()
     }
 
-    /// Marks the transaction failed by what went wrong outside [`Self::run`].
-    pub(super) async fn fail_transaction(&self) {
-        if let Some(transaction) = &mut self.session.lock().await.transaction {
+    /// Does a part of a statement on threads for statements, within its limits.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        limits: &Limits,
+        work: impl Future<Output = Result<T, SqlError>> + Send + 'static,
+    ) -> Result<T, SqlError> {
+        let task = self.frontend.queries().spawn(&limits.running, work)?;
+        unpanicked(limits.around_task(task)).await
+    }
+
+    /// The statements of a text. A long one takes threads to read.
+    pub(super) async fn parse(&self, text: &str) -> Result<Vec<SharedStatement>, SqlError> {
+        if text.len() <= SHORT_TEXT_BYTES {
+            return shared::parse(text);
+        }
+        let (limits, text) = (self.begin().await, text.to_owned());
+        self.work(&limits, async move { shared::parse(&text) }).await
+    }
+
+    /// Marks the transaction failed by what went wrong outside [`Self::run`]. Where a statement has the
+    /// session, it was stopped, and marks it itself.
+    pub(super) fn fail_transaction(&self) {
+        if let Ok(mut session) = self.session.try_lock()
+            && let Some(transaction) = &mut session.transaction
+        {
             transaction.failed = true;
         }
     }
@@ -131,11 +139,9 @@ impl Connection {
         self.running.is_overdue()
     }
 
-    /// Resolves when a `COPY` is to stop that waits for its client.
-    pub(super) async fn copy_overdue(&self) -> SqlError {
-        let why = self.running.overdue().await;
-        let message = format!("canceling statement due to {why}");
-        SqlError::new(SqlState::QUERY_CANCELED, message)
+    /// Resolves when a `COPY` is stopped that waits for its client.
+    pub(super) async fn copy_stopped(&self) -> SqlError {
+        self.running.stopped().await
     }
 
     /// Resolves when a session has waited for its client for longer than it may.
@@ -196,9 +202,9 @@ impl Connection {
     }
 
     /// Begins a COPY. Returns how many columns its lines have.
-    pub(super) async fn start_copy(&self, copy: CopyIn) -> Result<usize, SqlError> {
+    pub(super) async fn start_copy(&self, copy: CopyIn, limits: Limits) -> Result<usize, SqlError> {
         let columns = copy.target.columns.len();
-        *self.copy.lock().await = Some(self.frontend.start_copy(copy)?);
+        *self.copy.lock().await = Some(self.frontend.start_copy(copy, limits)?);
         Ok(columns)
     }
 
@@ -304,37 +310,3 @@ where
 /// A connection as pgwire takes it.
 #[derive(Clone)]
 pub struct Handler(pub Arc<Connection>);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frontend::commitment;
-
-    fn limits() -> Limits {
-        Limits { cancel: CancellationToken::new(), timeout: Some(Duration::from_millis(20)) }
-    }
-
-    async fn slow(outcome: Result<u32, SqlError>) -> Result<u32, SqlError> {
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        outcome
-    }
-
-    #[tokio::test]
-    async fn what_commits_is_neither_cancelled_nor_out_of_time() {
-        let refused = || SqlError::internal("refused");
-        let stopped = limits().around(slow(Ok(1))).await;
-        assert_eq!(stopped.unwrap_err().sqlstate, SqlState::QUERY_CANCELED);
-        assert_eq!(limits().around(commitment::of(slow(Ok(2)))).await.unwrap(), 2);
-        let outcome = limits().around(commitment::of(slow(Err(refused())))).await;
-        assert_eq!(outcome.unwrap_err().sqlstate, refused().sqlstate);
-        let cancelled = limits();
-        cancelled.cancel.cancel();
-        assert!(cancelled.around(commitment::of(slow(Ok(3)))).await.is_err(), "it had not begun");
-        // Tried again after it was refused, it may be stopped until it commits again.
-        let again = async {
-            commitment::of(async { Err::<u32, _>(refused()) }).await.unwrap_err();
-            slow(Ok(4)).await
-        };
-        assert_eq!(limits().around(again).await.unwrap_err().sqlstate, SqlState::QUERY_CANCELED);
-    }
-}

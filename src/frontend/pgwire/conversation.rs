@@ -6,7 +6,6 @@
 //! nothing of the client is read any more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::SinkExt as _;
@@ -25,10 +24,12 @@ use super::framing::{self, Frame, Received, STATEMENT_BYTES_MAX, Unkept};
 use super::login::Ended;
 use super::message::{Message, violation};
 use super::sessions::SessionState;
-use super::socket::{Client, Incoming, Unread};
+use super::socket::{Client, Incoming, Progress, Unread};
 use super::sqlstate::SqlState;
 use crate::frontend::error::SqlError;
 
+/// What a client that closes its end has sent before may take so long.
+const END_GRACE: Duration = Duration::from_millis(500);
 /// How often a statement whose answer the client does not take is looked at.
 const STALL_CHECK: Duration = Duration::from_secs(1);
 /// How many looks in a row must find it so before the connection is given up.
@@ -92,7 +93,7 @@ impl<'a> Conversation<'a> {
             let received = tokio::select! {
                 biased;
                 received = self.incoming.frame() => received,
-                error = connection.copy_overdue(), if copying.is_some() => {
+                error = connection.copy_stopped(), if copying.is_some() => {
                     let kind = if copying == Some(true) { framing::EXECUTE } else { framing::QUERY };
                     self.fail(kind, error).await?;
                     continue;
@@ -144,18 +145,18 @@ impl<'a> Conversation<'a> {
     async fn perform(&mut self, kind: u8, message: Message) -> Result<Then, Ended> {
         let connection = Arc::clone(self.connection());
         connection.is_active(&message);
-        let blocked = self.client.get_ref().blocked();
+        let progress = self.client.get_ref().progress();
         let mut gone = false;
         let outcome = {
             let mut work = std::pin::pin!(perform(&self.handler, self.client, message));
-            let mut stalled = std::pin::pin!(stalled(&connection, &blocked));
+            let mut stalled = std::pin::pin!(stalled(&connection, &progress));
             tokio::select! {
                 biased;
                 outcome = &mut work => Some(outcome),
                 () = self.incoming.gone() => {
                     gone = true;
-                    connection.abandon();
-                    tokio::select! { outcome = &mut work => Some(outcome), () = &mut stalled => None }
+                    let rest = after_the_end(&connection, &mut work);
+                    tokio::select! { outcome = rest => Some(outcome), () = &mut stalled => None }
                 }
                 () = &mut stalled => None,
             }
@@ -209,17 +210,18 @@ impl<'a> Conversation<'a> {
         if info.is_fatal() {
             return Err(Ended::Fatal(Box::new(info)));
         }
+        // Told at once: a statement that was stopped may keep the session a little longer.
+        self.client.send(PgWireBackendMessage::ErrorResponse(info.into())).await?;
         let connection = Arc::clone(self.connection());
         connection.abandon_copy().await;
         connection.abandon_implicit().await;
-        connection.fail_transaction().await;
+        connection.fail_transaction();
         self.client.set_state(PgWireConnectionState::ReadyForQuery);
-        self.client.feed(PgWireBackendMessage::ErrorResponse(info.into())).await?;
         if !framing::is_extended(kind) {
             return self.ready().await;
         }
         self.skipping = true;
-        Ok(self.client.flush().await?)
+        Ok(())
     }
 
     async fn ready(&mut self) -> Result<(), Ended> {
@@ -274,13 +276,28 @@ fn unexpected_in_copy(kind: u8) -> SqlError {
     violation(format!("unexpected message type 0x{kind:02X} during COPY from stdin"))
 }
 
+/// Ends `work` whose client has closed its end: after a moment, in which what did not wait for an answer may be
+/// done, it is stopped.
+async fn after_the_end<T>(
+    connection: &Connection,
+    work: &mut (impl Future<Output = T> + Unpin),
+) -> T {
+    tokio::select! {
+        biased;
+        outcome = &mut *work => return outcome,
+        () = tokio::time::sleep(END_GRACE) => connection.abandon(),
+    }
+    work.await
+}
+
 /// Resolves when a statement that is to stop cannot, as its client does not read the answer.
-async fn stalled(connection: &Connection, blocked: &AtomicBool) {
-    let mut stalled = 0;
+async fn stalled(connection: &Connection, progress: &Progress) {
+    let (mut stalled, mut sent) = (0, progress.sent());
     while stalled < STALL_CHECKS {
         tokio::time::sleep(STALL_CHECK).await;
-        let overdue = blocked.load(Ordering::Relaxed) && connection.is_overdue();
-        stalled = if overdue { stalled + 1 } else { 0 };
+        let stuck = progress.is_blocked() && progress.sent() == sent && connection.is_overdue();
+        stalled = if stuck { stalled + 1 } else { 0 };
+        sent = progress.sent();
     }
 }
 

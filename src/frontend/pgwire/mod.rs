@@ -13,6 +13,7 @@ pub mod encode;
 mod extended;
 mod framing;
 mod intake;
+pub mod limits;
 mod login;
 mod message;
 pub mod params;

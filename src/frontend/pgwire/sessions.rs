@@ -206,11 +206,11 @@ mod tests {
     fn only_who_knows_the_secret_cancels() {
         let sessions = Arc::new(Sessions::default());
         let session = register(&sessions);
-        let running = session.entry.running.begin(None).cancel;
+        let running = session.entry.running.begin(None).running;
         sessions.cancel(session.entry.pid, b"guess");
         sessions.cancel(session.entry.pid + 1, b"secret");
-        assert!(!running.is_cancelled());
+        assert!(!running.is_over());
         sessions.cancel(session.entry.pid, b"secret");
-        assert!(running.is_cancelled());
+        assert!(running.is_over());
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub fn split(socket: TcpStream, intake: Intake) -> io::Result<(Incoming, Client)
     socket.set_nodelay(true)?;
     keep_alive(&socket)?;
     let (read, write) = socket.into_split();
-    let outgoing = Outgoing { socket: write, blocked: Arc::default() };
+    let outgoing = Outgoing { socket: write, progress: Arc::default() };
     let codec = PgWireMessageServerCodec::new(DefaultClient::new(peer, false));
     let parts = FramedParts::new::<PgWireBackendMessage>(outgoing, codec);
     Ok((Incoming { socket: read, framer: Framer::new(intake) }, Framed::from_parts(parts)))
@@ -137,13 +137,31 @@ impl Incoming {
 #[derive(Debug)]
 pub struct Outgoing {
     socket: OwnedWriteHalf,
-    blocked: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+}
+
+/// What became of what was sent.
+#[derive(Debug, Default)]
+pub struct Progress {
+    sent: AtomicU64,
+    blocked: AtomicBool,
+}
+
+impl Progress {
+    /// Bytes that the system took.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether what was sent last waits for the client to read.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
 }
 
 impl Outgoing {
-    /// Whether what was sent last waits for the client to read.
-    pub fn blocked(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.blocked)
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 }
 
@@ -154,8 +172,10 @@ impl AsyncWrite for Outgoing {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(context, bytes);
-        self.blocked.store(written.is_pending(), Ordering::Relaxed);
-        Poll::Ready(ready!(written))
+        self.progress.blocked.store(written.is_pending(), Ordering::Relaxed);
+        let written = ready!(written)?;
+        self.progress.sent.fetch_add(written as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
