@@ -4,6 +4,7 @@
 //! `conformance.rs` proves; the limits of an implementation are that implementation's business.
 
 mod etcd;
+mod head;
 mod memory;
 mod sqlite;
 
@@ -11,6 +12,7 @@ mod sqlite;
 mod conformance;
 
 pub use etcd::{EtcdSettings, EtcdStore, EtcdTls, EtcdUser};
+pub use head::Head;
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
@@ -118,6 +120,14 @@ pub trait MetaStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StoreError::NotEmpty`] when it holds anything, and then nothing changes.
     async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError>;
+
+    /// Remembers, apart from the transactions, how far they have come. It may get lost, and costs no sync.
+    fn remember(&self, _head: &Head) {}
+
+    /// What was remembered last, where it is known.
+    fn remembered(&self) -> Option<Head> {
+        None
+    }
 
     /// Waits until this process is the only one that may write here, under this name. Returns a number
     /// greater than that of every process that led before. A store that only one process can open has
