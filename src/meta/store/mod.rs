@@ -74,6 +74,9 @@ pub enum StoreError {
     /// What was found there is not a meta store, or not one this build can read.
     #[error("the meta store {store} cannot be read: {reason}")]
     Unreadable { store: String, reason: String },
+    /// What was found there was a meta store once.
+    #[error("the meta store {store} is damaged: {reason}")]
+    Damaged { store: String, reason: String },
     #[error("could not {action} in the meta store {store}")]
     Io {
         action: &'static str,
@@ -89,6 +92,10 @@ impl StoreError {
         let hint = match self {
             Self::InUse { .. } => {
                 "stop the server that uses it, or start with another --store-directory"
+            }
+            Self::Damaged { .. } => {
+                "put a good copy of the meta store in place, or restore a meta snapshot into an empty \
+                 one with risectl meta restore-meta"
             }
             Self::Io { .. } => {
                 "see whether the meta store is there and answers, whether its disk has room, and whether \

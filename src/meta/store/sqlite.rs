@@ -187,7 +187,7 @@ impl Database {
             return Err(self.unreadable(&reason));
         }
         if let Some(damage) = damage_in(&connection).map_err(failed)? {
-            return Err(self.unreadable(&format!("the SQLite file is corrupt: {damage}")));
+            return Err(StoreError::Damaged { store: self.name.clone(), reason: damage });
         }
         connection.execute_batch("ROLLBACK").map_err(failed)?;
         self.connection = Some(connection);
@@ -348,7 +348,7 @@ fn why_not_ours(connection: &Connection) -> rusqlite::Result<Option<String>> {
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
     Ok(match application {
         APPLICATION_ID if version == USER_VERSION && things > 0 && !has_table(connection)? => {
-            Some("the SQLite file is corrupt: it has no table \"meta\"".to_owned())
+            Some("it is damaged: it has no table \"meta\"".to_owned())
         }
         APPLICATION_ID if version == USER_VERSION => None,
         APPLICATION_ID if version > USER_VERSION => Some(format!(
@@ -440,12 +440,9 @@ fn failed(store: &str, action: &'static str, error: rusqlite::Error) -> StoreErr
             StoreError::Unreadable { store, reason: "it is not a SQLite database".to_owned() }
         }
         Some(ErrorCode::DatabaseCorrupt) => {
-            StoreError::Unreadable { store, reason: "the SQLite file is corrupt".to_owned() }
+            StoreError::Damaged { store, reason: error.to_string() }
         }
-        None if is_of_values(&error) => {
-            let reason = format!("the SQLite file is corrupt: {error}");
-            StoreError::Unreadable { store, reason }
-        }
+        None if is_of_values(&error) => StoreError::Damaged { store, reason: error.to_string() },
         _ => StoreError::Io { action, store, source: error.into() },
     }
 }

@@ -418,3 +418,89 @@ async fn no_damage_to_what_a_start_reads_is_believed() {
         std::fs::write(path, shown.join("\n")).unwrap();
     }
 }
+
+/// What becomes of a start on these pairs, with the data directory of `cluster`.
+async fn opened_on(cluster: &Cluster, mut pairs: Vec<Pair>) -> Result<Manager, OpenError> {
+    pairs.sort();
+    let store = MemoryStore::new();
+    store.fill(pairs).await.unwrap();
+    let clock = Arc::clone(&cluster.clock) as Arc<dyn Clock>;
+    open(Arc::new(store), NewCluster::new(cluster.params.clone()), clock).await
+}
+
+/// As any store may damage or lose them, one by one.
+#[tokio::test]
+async fn no_damaged_pair_is_believed() {
+    let cluster = Cluster::start("damaged_pairs").await;
+    cluster.create("t").await;
+    let file = cluster.insert("t", 10).await;
+    cluster.kill("t", file, 3).await.unwrap();
+    for n in 0..10 {
+        create_schema(&cluster.manager, &format!("schema_{n}")).await;
+    }
+    let pairs = cluster.store.list("").await.unwrap();
+    let refused = async |damaged: Vec<Pair>, what: String| {
+        let Err(error) = opened_on(&cluster, damaged).await else { panic!("{what} is believed") };
+        assert!(error.hint().is_some(), "{what}: {error}");
+    };
+    let mut random = Random::new(7);
+    for (at, pair) in pairs.iter().enumerate() {
+        let key = &pair.key;
+        let mut lost = pairs.clone();
+        lost.remove(at);
+        refused(lost, format!("the loss of {key}")).await;
+        for _ in 0..4 {
+            let byte = random.below(pair.value.len() as u64);
+            let bit = random.below(8);
+            let mut flipped = pair.value.to_vec();
+            flipped[usize::try_from(byte).unwrap()] ^= 1 << bit;
+            let mut damaged = pairs.clone();
+            damaged[at].value = flipped.into();
+            refused(damaged, format!("bit {bit} of byte {byte} of {key}")).await;
+        }
+        let other = (at + 1) % pairs.len();
+        let mut swapped = pairs.clone();
+        (swapped[at].value, swapped[other].value) =
+            (pairs[other].value.clone(), pair.value.clone());
+        if swapped != pairs {
+            refused(swapped, format!("{key} and the next swapped")).await;
+        }
+        let mut renamed = pairs.clone();
+        renamed[at].key.push('0');
+        refused(renamed, format!("{key} renamed")).await;
+    }
+    let truth = cluster.manager.state();
+    assert_eq!(*opened_on(&cluster, pairs).await.unwrap().state(), *truth);
+}
+
+/// Without a file system there is no head: the lease knows.
+#[tokio::test]
+async fn any_store_that_went_back_is_refused() {
+    let cluster = Cluster::start("went_back").await;
+    let mut earlier = vec![];
+    for n in 0..5 {
+        earlier.push(cluster.store.list("").await.unwrap());
+        create_schema(&cluster.manager, &format!("schema_{n}")).await;
+    }
+    cluster.manager.promise().await;
+    for pairs in earlier {
+        let error = opened_on(&cluster, pairs).await.err().unwrap();
+        assert!(matches!(error, OpenError::Lost(_)), "{error:?}");
+        assert!(error.to_string().contains("by lease.json"), "{error}");
+    }
+    let pairs = cluster.store.list("").await.unwrap();
+    opened_on(&cluster, pairs).await.unwrap();
+}
+
+/// A checkpoint with a later number says more than the lease may.
+#[tokio::test]
+async fn a_later_checkpoint_is_word_enough() {
+    let cluster = Cluster::start("later_checkpoint").await;
+    let earlier = cluster.store.list("").await.unwrap();
+    create_schema(&cluster.manager, "later").await;
+    let state = cluster.manager.state();
+    let storage = cluster.manager.state_store();
+    crate::hummock::checkpoint::write(storage, "hummock_001", &state.version).await.unwrap();
+    let error = opened_on(&cluster, earlier).await.err().unwrap();
+    assert!(error.to_string().contains("checkpoint hummock_001/checkpoint/"), "{error}");
+}

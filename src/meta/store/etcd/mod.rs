@@ -267,7 +267,8 @@ impl EtcdStore {
             bytes.extend_from_slice(part.value());
         }
         if !journal::is_whole(&parts.name, &bytes) {
-            return Err(self.unreadable("the parts of a value do not match their checksum"));
+            let reason = "the parts of a value do not match their checksum".to_owned();
+            return Err(StoreError::Damaged { store: self.name.clone(), reason });
         }
         Ok(bytes)
     }
