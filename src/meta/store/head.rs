@@ -65,8 +65,8 @@ impl HeadFile {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
-                let file = OpenOptions::new().write(true).create(true).truncate(false);
-                let file = file.open(&self.path)?;
+                let mut options = OpenOptions::new();
+                let file = options.write(true).create(true).truncate(false).open(&self.path)?;
                 file.set_len((2 * SLOT_STRIDE) as u64)?;
                 self.file.insert(file)
             }
