@@ -99,5 +99,5 @@ async fn an_older_copy_of_the_folder_of_the_meta_store_is_refused() {
         std::fs::write(path, bytes).unwrap();
     }
     let said = try_start(dir.path(), &[]).await.refused();
-    assert!(said.contains("by lease.json it was at epoch"), "{said}");
+    assert!(said.contains("by hummock_001/lease.json it was at epoch"), "{said}");
 }

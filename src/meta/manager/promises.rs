@@ -116,7 +116,7 @@ pub(super) async fn lost(
     let location = state.params.backup_location();
     let listed = listed_in(&location, &state.cluster_id).await;
     let mut words = vec![];
-    words.extend(held.and_then(of_lease));
+    words.extend(held.and_then(|held| of_lease(held, data_directory)));
     words.extend(of_head(state, store));
     words.extend(of_snapshots(state, &listed));
     // Numbers of lives before this one are below where it began, which only the lease knows.
@@ -148,13 +148,13 @@ fn newest(listed: &[ManifestEntry]) -> Option<Restorable> {
     Some(Restorable { id: newest.info.id, epoch: newest.info.max_committed_epoch })
 }
 
-fn of_lease(held: &LeaseRecord) -> Option<Word> {
-    Some(Word { by: "lease.json".to_owned(), end: held.promised? })
+fn of_lease(held: &LeaseRecord, data_directory: &str) -> Option<Word> {
+    Some(Word { by: layout::lease(data_directory).to_string(), end: held.promised? })
 }
 
 fn of_head(state: &State, store: &dyn MetaStore) -> Option<Word> {
     let head = store.remembered().filter(|head| head.life == state.life())?;
-    Some(Word { by: "the head next to it".to_owned(), end: head.end })
+    Some(Word { by: "its head file".to_owned(), end: head.end })
 }
 
 /// A snapshot of this life was taken of commits that were durable.

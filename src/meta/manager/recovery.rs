@@ -478,7 +478,8 @@ impl Place<'_> {
         operations.extend(more);
         let step = found.seal.seal(&mut operations, revision);
         let same = Precondition::Equals { key: before.key, value: before.value };
-        self.store.commit(Txn { preconditions: vec![same], operations }).await?;
+        let preconditions = vec![same, found.seal.precondition()];
+        self.store.commit(Txn { preconditions, operations }).await?;
         found.seal.advance(step);
         found.deltas.clear();
         found.checkpoint = checkpoint;

@@ -272,7 +272,8 @@ impl Writer {
         let Pair { key, value } = json_pair(keys::REVISION.to_owned(), &before);
         let expected = Precondition::Equals { key, value: value.clone() };
         let puts: Vec<Pair> = operations.iter().filter_map(put_by).collect();
-        let txn = Txn { preconditions: vec![expected], operations };
+        // A checkpoint is adopted under the revision that is there already: the seal tells of that too.
+        let txn = Txn { preconditions: vec![expected, self.seal.precondition()], operations };
         let Err(failure) = self.store.commit(txn).await else { return Ok(()) };
         if let StoreError::Deposed { reason, .. } = &failure {
             self.halt(reason.clone());

@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use super::{StateError, decode_value, json_pair, optional, put};
 use crate::hummock::checkpoint::Checkpoint;
 use crate::meta::keys;
-use crate::meta::store::{Operation, Pair};
+use crate::meta::store::{Operation, Pair, Precondition};
 use crate::storage::checksum::{Unsealed, sealed};
 
 /// What is known of the pairs of a store.
@@ -32,6 +32,8 @@ pub struct Seal {
     sum: u128,
     /// The checksum of the newest delta; empty before the first that has one.
     link: String,
+    /// The seal as it is stored, if it is.
+    kept: Option<Bytes>,
 }
 
 /// What one transaction does to the seal, once it has happened.
@@ -40,6 +42,7 @@ pub struct Step {
     hashes: HashMap<String, Option<u128>>,
     sum: u128,
     link: String,
+    kept: Bytes,
 }
 
 /// The pair `version/seal`.
@@ -77,7 +80,8 @@ impl Seal {
     pub fn verify(pairs: &[Pair]) -> Result<Self, StateError> {
         check_order(pairs)?;
         let chain = Chain::through(pairs)?;
-        let seal = Self { link: chain.link.clone(), ..Self::of(pairs) };
+        let kept = pairs.iter().find(|pair| pair.key == keys::SEAL).map(|pair| pair.value.clone());
+        let seal = Self { link: chain.link.clone(), kept, ..Self::of(pairs) };
         let revision = optional(pairs, keys::REVISION)?.unwrap_or_default();
         let kept: Option<Sealed> = optional(pairs, keys::SEAL)?;
         match kept {
@@ -102,7 +106,16 @@ impl Seal {
         let hashes: HashMap<_, _> =
             counted.map(|pair| (pair.key.clone(), hash(&pair.key, &pair.value))).collect();
         let sum = hashes.values().fold(0, |sum: u128, hash| sum.wrapping_add(*hash));
-        Self { hashes, sum, link: String::new() }
+        Self { hashes, sum, link: String::new(), kept: None }
+    }
+
+    /// What a transaction must find: nobody else has changed any pair.
+    pub fn precondition(&self) -> Precondition {
+        let key = keys::SEAL.to_owned();
+        match self.kept.clone() {
+            Some(value) => Precondition::Equals { key, value },
+            None => Precondition::Absent { key },
+        }
     }
 
     /// The checksum of the newest delta.
@@ -112,7 +125,8 @@ impl Seal {
 
     /// Gives the deltas of a transaction their checksums, and the transaction the new seal.
     pub fn seal(&self, operations: &mut Vec<Operation>, revision: u64) -> Step {
-        let mut step = Step { hashes: HashMap::new(), sum: self.sum, link: self.link.clone() };
+        let (sum, link) = (self.sum, self.link.clone());
+        let mut step = Step { hashes: HashMap::new(), sum, link, kept: Bytes::new() };
         for operation in &mut *operations {
             if let Operation::Put { key, value } = operation
                 && key.starts_with(keys::VERSION_DELTA_PREFIX)
@@ -124,7 +138,9 @@ impl Seal {
         }
         let pairs = self.pairs_after(&step);
         let sealed = Sealed { revision, pairs, sum: hex(step.sum) };
-        operations.push(put(json_pair(keys::SEAL.to_owned(), &sealed)));
+        let pair = json_pair(keys::SEAL.to_owned(), &sealed);
+        step.kept = pair.value.clone();
+        operations.push(put(pair));
         step
     }
 
@@ -159,7 +175,7 @@ impl Seal {
                 None => self.hashes.remove(&key),
             };
         }
-        (self.sum, self.link) = (step.sum, step.link);
+        (self.sum, self.link, self.kept) = (step.sum, step.link, Some(step.kept));
     }
 
     fn sealed(&self, revision: u64) -> Sealed {
@@ -170,8 +186,10 @@ impl Seal {
 /// The pairs that a store is filled with, and their seal, which is one of them.
 pub fn seal_pairs(mut pairs: Vec<Pair>) -> Result<(Vec<Pair>, Seal), StateError> {
     let revision = optional(&pairs, keys::REVISION)?.unwrap_or_default();
-    let seal = Seal::of(&pairs);
-    pairs.push(json_pair(keys::SEAL.to_owned(), &seal.sealed(revision)));
+    let mut seal = Seal::of(&pairs);
+    let pair = json_pair(keys::SEAL.to_owned(), &seal.sealed(revision));
+    seal.kept = Some(pair.value.clone());
+    pairs.push(pair);
     pairs.sort();
     Ok((pairs, seal))
 }
