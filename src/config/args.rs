@@ -11,6 +11,7 @@ use super::{
     LISTEN_ADDR, META_ADDR, META_STORE_FILE, MetaSettings, Resources, STATE_STORE_FOLDER, Settings,
     StoreSettings, address,
 };
+use crate::epoch::Epoch;
 use crate::meta::maintenance::MaintenanceSettings;
 use crate::params::{self, ParamError, ParamSpec};
 use crate::storage::DiskCache;
@@ -189,6 +190,11 @@ pub struct StoreArgs {
     /// cluster from the same data
     #[arg(long, env = "RW_ALLOW_UNFENCED_STORE", value_parser = BoolishValueParser::new())]
     pub allow_unfenced_store: bool,
+
+    /// Start though the meta store lacks acknowledged commits, where it ends at this epoch: what was
+    /// committed later is given up
+    #[arg(long, value_name = "EPOCH")]
+    pub accept_loss_after_epoch: Option<Epoch>,
 }
 
 /// What queries may use.
@@ -417,6 +423,7 @@ impl StoreArgs {
             )?,
             state_store,
             allow_unfenced: self.allow_unfenced_store,
+            accept_loss_after: self.accept_loss_after_epoch,
         })
     }
 

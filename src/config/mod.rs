@@ -13,6 +13,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::epoch::Epoch;
 use crate::meta::maintenance::MaintenanceSettings;
 use crate::params::ParamError;
 use crate::storage::{CacheSettings, DiskCache};
@@ -104,6 +105,8 @@ pub struct StoreSettings {
     pub backup_storage_directory: String,
     /// Whether a state store will do that does not honour conditional writes.
     pub allow_unfenced: bool,
+    /// The epoch at which a meta store that lacks acknowledged commits may end.
+    pub accept_loss_after: Option<Epoch>,
 }
 
 /// Flags or variables that cannot be followed.

@@ -16,6 +16,7 @@ mod harness;
 mod location;
 mod maintenance;
 mod model;
+mod promises;
 mod protocol;
 mod psql;
 mod restore;

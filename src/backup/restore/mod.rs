@@ -33,6 +33,7 @@ use crate::hummock::version::Version;
 use crate::id::SnapshotId;
 use crate::layout;
 use crate::meta::keys;
+use crate::meta::state::seal;
 use crate::meta::state::{NextIds, State, json_pair};
 use crate::meta::store::{MetaStore, Pair, StoreError};
 use crate::params::{BACKUP_STORAGE_URL, STATE_STORE};
@@ -254,10 +255,10 @@ pub async fn apply(plan: &Plan, target: &dyn MetaStore) -> Result<(), BackupErro
     let location = &plan.request.hummock;
     let storage = location.open_existing()?;
     let checkpoint = checkpoint::write(&storage, &location.directory, &plan.version).await?;
-    let pair = json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint);
+    let pair = seal::checkpoint_pair(checkpoint.clone(), String::new());
     let mut pairs = plan.pairs.clone();
     pairs.push(pair.clone());
-    pairs.sort();
+    let (pairs, _) = seal::seal_pairs(pairs)?;
     match target.fill(pairs).await {
         Ok(()) => Ok(()),
         Err(error) => settle_unfilled(target, &storage, &checkpoint, &pair, error).await,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::debug;
 
-use super::{KnownLocation, Lease, LeaseError, LeaseWatch, Reserved};
+use super::{KnownLocation, Lease, LeaseError, LeaseWatch, Promised, Reserved};
 use crate::storage::StorageLocation;
 
 /// The lease of a server, shared.
@@ -29,32 +29,37 @@ impl LeaseKeeper {
     }
 
     /// Makes sure that all numbers below `needed` are reserved. Waits only when they are not yet; when few
-    /// are left beyond them, more are reserved meanwhile.
+    /// are left beyond them, more are reserved meanwhile. The metadata is durable up to `durable`.
     ///
     /// # Errors
     /// As of [`Lease::reserve`].
-    pub async fn reserve(&self, needed: Reserved) -> Result<(), LeaseError> {
+    pub async fn reserve(&self, needed: Reserved, durable: Promised) -> Result<(), LeaseError> {
         let reserved = *self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         if !reserved.covers(&needed) {
             let mut lease = self.lease.lock().await;
-            return extend(&mut lease, needed, &self.reserved).await;
+            return extend(&mut lease, needed, durable, &self.reserved).await;
         }
         if !reserved.covers(&needed.ahead()) {
-            self.reserve_ahead(needed.ahead());
+            self.reserve_ahead(needed.ahead(), durable);
         }
         Ok(())
     }
 
     /// Who is at it already is left alone.
-    fn reserve_ahead(&self, needed: Reserved) {
+    fn reserve_ahead(&self, needed: Reserved, durable: Promised) {
         let Ok(mut lease) = Arc::clone(&self.lease).try_lock_owned() else { return };
         let reserved = Arc::clone(&self.reserved);
         tokio::spawn(async move {
-            if let Err(error) = extend(&mut lease, needed, &reserved).await {
+            if let Err(error) = extend(&mut lease, needed, durable, &reserved).await {
                 // Whoever needs the numbers will see it too.
                 debug!(%error, "could not reserve numbers ahead");
             }
         });
+    }
+
+    /// As [`Lease::promise`].
+    pub async fn promise(&self, durable: Promised) -> Result<(), LeaseError> {
+        self.lease.lock().await.promise(durable).await
     }
 
     /// As [`Lease::note_backup_location`].
@@ -74,9 +79,10 @@ impl LeaseKeeper {
 async fn extend(
     lease: &mut Lease,
     needed: Reserved,
+    durable: Promised,
     reserved: &Mutex<Reserved>,
 ) -> Result<(), LeaseError> {
-    lease.reserve(needed).await?;
+    lease.reserve(needed, durable).await?;
     *reserved.lock().unwrap_or_else(PoisonError::into_inner) = lease.reserved();
     Ok(())
 }

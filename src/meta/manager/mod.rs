@@ -5,12 +5,14 @@
 //! caller goes away, a commit is never left half way.
 
 mod catalog;
+mod promises;
 mod recent_keys;
 mod recent_moves;
 mod recovery;
 mod writer;
 mod writes;
 
+pub use promises::Lost;
 pub use recovery::{NewCluster, OpenError, open};
 
 use std::collections::BTreeSet;
@@ -20,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tracing::debug;
 
 use super::command::{CatalogCommand, Committed, Compaction, Write};
 use super::error::{ErrorKind, MetaError};
@@ -27,7 +30,7 @@ use super::state::{Change, State};
 use crate::epoch::{Clock, Epoch};
 use crate::hummock::Staging;
 use crate::hummock::checkpoint::Checkpoint;
-use crate::hummock::lease::{KnownLocation, LeaseError, LeaseKeeper, LeaseWatch, Reserved};
+use crate::hummock::lease::{KnownLocation, LeaseError, LeaseKeeper, Reserved};
 use crate::hummock::vacuum::Forgotten;
 use crate::hummock::version::Replaced;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
@@ -37,6 +40,8 @@ use crate::storage::{Storage, StorageError, StorageLocation};
 const QUEUE_LENGTH: usize = 1024;
 /// Between two looks at the lease.
 const LEASE_PAUSE: Duration = Duration::from_secs(1);
+/// Looks at the lease from one promise in it to the next, if there is anything to promise.
+const LOOKS_PER_PROMISE: u64 = 5;
 /// Changes a slow follower may lag behind before it has to start anew.
 const FOLLOW_LENGTH: usize = 4096;
 
@@ -271,17 +276,33 @@ impl Manager {
     }
 
     /// Looks now and then whether the data directory is still this server's: another may have taken it,
-    /// and this one has numbers left that it would not have to ask for. Returns when nobody needs it.
-    async fn watch_lease(lease: LeaseWatch, requests: mpsc::WeakSender<Request>) {
-        loop {
+    /// and this one has numbers left that it would not have to ask for. Writes down there, more seldom, how
+    /// far the metadata is durable. Returns when nobody needs it.
+    async fn watch_lease(
+        lease: Arc<LeaseKeeper>,
+        published: Arc<Published>,
+        requests: mpsc::WeakSender<Request>,
+    ) {
+        for look in 0_u64.. {
             tokio::time::sleep(LEASE_PAUSE).await;
-            let looked = lease.look().await;
+            let mut looked = lease.watch().look().await.map(|_| ());
             let Some(requests) = requests.upgrade() else { return };
+            if looked.is_ok() && look % LOOKS_PER_PROMISE == 0 {
+                looked = lease.promise(published.state().end()).await;
+            }
             if let Err(error) = looked {
                 let (reply, told) = oneshot::channel();
                 drop(requests.send(Request::LeaseFailed(error, reply)).await);
                 drop(told.await);
             }
+        }
+    }
+
+    /// Writes down in the lease how far the metadata is durable. Where that fails, the lease says what it
+    /// said before.
+    pub async fn promise(&self) {
+        if let Err(error) = self.lease.promise(self.state().end()).await {
+            debug!(%error, "not promised");
         }
     }
 
@@ -339,7 +360,7 @@ impl Manager {
         // In the lease first, where no commit waits for it.
         let next = SnapshotId(self.state().next.snapshot.max(least).0.saturating_add(1));
         let needed = Reserved { snapshot: next, ..Reserved::default() };
-        if let Err(error) = self.lease.reserve(needed).await {
+        if let Err(error) = self.lease.reserve(needed, self.state().end()).await {
             return Err(self.lease_failed(error).await);
         }
         self.ask(|reply| Request::ReserveSnapshot { least, reply }).await

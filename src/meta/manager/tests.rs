@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
+mod damage;
+
 use super::*;
 use crate::catalog::ColumnType;
 use crate::epoch::Epoch;
@@ -16,6 +18,7 @@ use crate::id::VersionId;
 use crate::meta::command::{AlterStep, CreateTable, DeadRows, NewColumn, RelationKind, TableWrite};
 use crate::meta::keys;
 use crate::meta::state::decode_value;
+use crate::meta::state::seal::Seal;
 use crate::meta::store::{MemoryStore, MetaStore, Pair, StoreError, Txn};
 use crate::params::{self, Params};
 use crate::storage::Checksum;
@@ -47,6 +50,7 @@ impl Cluster {
     /// The law of the meta store: its pairs stand for the published state.
     async fn check(&self) {
         let pairs = self.store.list("").await.unwrap();
+        Seal::verify(&pairs).unwrap();
         let state = self.manager.state();
         let (version, rest): (Vec<_>, Vec<_>) =
             pairs.into_iter().partition(|pair| pair.key.starts_with(keys::VERSION_PREFIX));
@@ -58,7 +62,7 @@ impl Cluster {
                 let read =
                     crate::hummock::checkpoint::read(self.manager.state_store(), &checkpoint);
                 replayed = read.await.unwrap();
-            } else {
+            } else if pair.key != keys::SEAL {
                 replayed = replayed.apply(&decode_value::<VersionDelta>(&pair).unwrap());
             }
         }

@@ -20,8 +20,9 @@ use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::meta::command::{CatalogCommand, Committed, Compaction, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::keys;
+use crate::meta::state::seal::{Seal, checkpoint_pair};
 use crate::meta::state::{Change, State, json_pair, put};
-use crate::meta::store::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
+use crate::meta::store::{Head, MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::metrics;
 use crate::storage::Storage;
 
@@ -44,6 +45,10 @@ pub(super) struct Writer {
     /// Version of the newest checkpoint, and of the oldest delta still stored.
     pub checkpointed: VersionId,
     pub checkpoint_running: bool,
+    /// The checksum in the delta that led to the version of the checkpoint that is written.
+    pub checkpoint_link: String,
+    /// The checksum over what the store holds.
+    pub seal: Seal,
     /// Set when it is not known what the store holds; then nothing is written any more.
     pub halted: Option<String>,
     pub requests: mpsc::WeakSender<Request>,
@@ -247,8 +252,9 @@ impl Writer {
         after.version.check_delta(&change.delta).map_err(unsound)?;
         let operations = change.operations(&before, &after);
         let timer = metrics::COMMIT_SECONDS.start_timer();
-        self.persist(operations, before.revision).await?;
+        self.persist(operations, before.revision, after.revision).await?;
         timer.observe_duration();
+        self.store.remember(&Head { life: after.life(), end: after.end() });
         self.state = Arc::clone(&after);
         self.published.publish(Arc::clone(&after), Arc::new(change));
         Ok(self.committed(&after))
@@ -256,11 +262,24 @@ impl Writer {
 
     /// Commits to the store. When the store fails, finds out whether it happened all the same: then
     /// everything is there that the operations put, some of which was not there before.
-    async fn persist(&mut self, operations: Vec<Operation>, before: u64) -> Result<(), MetaError> {
+    async fn persist(
+        &mut self,
+        mut operations: Vec<Operation>,
+        before: u64,
+        after: u64,
+    ) -> Result<(), MetaError> {
+        let step = self.seal.seal(&mut operations, after);
+        self.send(operations, before).await?;
+        self.seal.advance(step);
+        Ok(())
+    }
+
+    async fn send(&mut self, operations: Vec<Operation>, before: u64) -> Result<(), MetaError> {
         let Pair { key, value } = json_pair(keys::REVISION.to_owned(), &before);
         let expected = Precondition::Equals { key, value: value.clone() };
         let puts: Vec<Pair> = operations.iter().filter_map(put_by).collect();
-        let txn = Txn { preconditions: vec![expected], operations };
+        // A checkpoint is adopted under the revision that is there already: the seal tells of that too.
+        let txn = Txn { preconditions: vec![expected, self.seal.precondition()], operations };
         let Err(failure) = self.store.commit(txn).await else { return Ok(()) };
         if let StoreError::Deposed { reason, .. } = &failure {
             self.halt(reason.clone());
@@ -312,7 +331,7 @@ impl Writer {
             snapshot: change.next.snapshot,
             epoch: Epoch::from_u64(change.delta.epoch.as_u64() + 1),
         };
-        let reserved = self.lease.reserve(needed).await;
+        let reserved = self.lease.reserve(needed, self.state.end()).await;
         reserved.map_err(|error| self.lease_error(error))
     }
 
@@ -387,6 +406,7 @@ impl Writer {
             return;
         }
         self.checkpoint_running = true;
+        self.seal.link().clone_into(&mut self.checkpoint_link);
         let (storage, directory) = (self.state_store.clone(), self.data_directory.clone());
         let version = Arc::clone(&self.state.version);
         tokio::spawn(async move {
@@ -411,8 +431,9 @@ impl Writer {
         let covered = (first..=checkpoint.version_id.0)
             .map(|id| Operation::Delete { key: keys::version_delta(VersionId(id)) });
         let mut operations: Vec<_> = covered.collect();
-        operations.push(put(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint)));
-        match self.persist(operations, self.state.revision).await {
+        operations.push(put(checkpoint_pair(checkpoint.clone(), self.checkpoint_link.clone())));
+        let revision = self.state.revision;
+        match self.persist(operations, revision, revision).await {
             Ok(()) => {
                 info!(version = %checkpoint.version_id, "checkpoint");
                 self.checkpointed = checkpoint.version_id;
