@@ -57,7 +57,6 @@ impl MetaAnswers for OneSnapshot {
             max_committed_epoch: Epoch::from_u64(3603859827458048),
             format_version: 1,
             remarks: Some("nightly".to_owned()),
-            state_table_info: BTreeMap::new(),
             rw_version: None,
             cluster_id: String::new(),
             created_at: "2022-12-28T11:08:56.918Z".to_owned(),
@@ -134,6 +133,7 @@ fn context_at(epoch: u64) -> SystemContext {
         database: "dev".to_owned(),
         user: "root".to_owned(),
         settings: Arc::new([("time_zone".to_owned(), "UTC".to_owned())].into()),
+        params: Arc::default(),
     }
 }
 
