@@ -20,8 +20,10 @@ use tracing::{info, warn};
 
 use super::{Clock, Epoch, rfc3339};
 
-/// A step of the clock that is followed at once, and the distance from the clock that is told.
+/// A step of the clock that is followed at once.
 pub const AHEAD_MS_MAX: u64 = 5_000;
+/// How far time is ahead of the clock when that is told: further than a restore takes it.
+const TOLD_MS: u64 = 20_000;
 /// How long a greater step must have lasted before it is followed.
 pub const BELIEVED_MS: u64 = 60_000;
 /// What two good clocks may come apart: a thousandth.
@@ -91,7 +93,9 @@ impl Hand {
     /// Says once that time is not the clock's, and once that it is again.
     fn tell(mut self, clock_ms: u64) -> Self {
         let (time_ms, was_told) = (self.time_ms(), self.told);
-        self.told = time_ms.abs_diff(clock_ms) > AHEAD_MS_MAX;
+        let limit_ms = if was_told { AHEAD_MS_MAX } else { TOLD_MS };
+        self.told = time_ms > clock_ms.saturating_add(limit_ms)
+            || clock_ms > time_ms.saturating_add(AHEAD_MS_MAX);
         let (time, clock) = (rfc3339(time_ms), rfc3339(clock_ms));
         match (was_told, self.told) {
             (false, true) if time_ms > clock_ms => warn!(
@@ -225,7 +229,7 @@ mod tests {
             4 => (0u64..200_000).prop_map(Event::Passes),
             2 => by.prop_map(Event::IsSet),
             1 => Just(Event::IsSet(0)),
-            4 => (1u16..3_000).prop_map(Event::Commits),
+            4 => (1u16..1_000).prop_map(Event::Commits),
             1 => Just(Event::Restarts),
         ]
     }
@@ -263,6 +267,27 @@ mod tests {
                         prop_assert!(timeline.now_ms() >= epoch.unix_ms());
                     }
                 }
+            }
+        }
+
+        /// Steps ahead that are taken back within a minute move nothing, however many there are.
+        #[test]
+        fn short_jumps_leave_no_trace(
+            jumps in prop::collection::vec((6_000..10 * DAY_MS, 0..59_000u64, 0..100_000u64), 1..20),
+        ) {
+            let (timeline, clock) = timeline();
+            let mut right_ms = NOW_MS;
+            for (by_ms, lasts_ms, pause_ms) in jumps {
+                clock.set_ms(right_ms + by_ms);
+                prop_assert_eq!(timeline.now_ms(), right_ms);
+                clock.advance_ms(lasts_ms);
+                right_ms += lasts_ms;
+                prop_assert_eq!(timeline.now_ms(), right_ms);
+                clock.set_ms(right_ms);
+                prop_assert_eq!(timeline.now_ms(), right_ms);
+                clock.advance_ms(pause_ms);
+                right_ms += pause_ms;
+                prop_assert_eq!(timeline.now_ms(), right_ms);
             }
         }
     }

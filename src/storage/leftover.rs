@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use object_store::path::Path;
 
 use super::{Storage, StorageError, durable};
+use crate::storage_url::StorageUrl;
 
 /// What a probe's name begins with.
 pub(super) const PROBE: &str = ".probe-";
@@ -53,7 +54,9 @@ impl Storage {
     /// The leftovers under a directory, at any depth. Of a store that is no file system, the probes: what it
     /// keeps of uploads that were not completed it does not list.
     pub async fn leftovers(&self, directory: &Path) -> Result<Vec<Leftover>, StorageError> {
-        let Some(root) = self.file_of(directory)? else { return self.probes(directory).await };
+        let Some(root) = self.below_root(directory.as_ref()) else {
+            return self.probes(directory).await;
+        };
         let below = directory.clone();
         durable::blocking(move || {
             let mut found = vec![];
@@ -80,16 +83,22 @@ impl Storage {
         Ok(found)
     }
 
+    /// What has this name, where the store is a file system.
+    fn below_root(&self, name: &str) -> Option<PathBuf> {
+        match self.url() {
+            StorageUrl::Fs { root } => Some(root.join(name)),
+            _ => None,
+        }
+    }
+
     /// Deletes a leftover; one that is gone already is no error.
     pub async fn delete_leftover(&self, path: &str) -> Result<(), StorageError> {
-        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let directory = Path::from(directory);
+        let name = path.rsplit('/').next().unwrap_or(path);
         assert!(is_leftover(name), "{path} is an object");
-        self.check_writable(&directory)?;
-        let Some(directory) = self.file_of(&directory)? else {
+        self.check_writable(&Path::from(path))?;
+        let Some(file) = self.below_root(path) else {
             return self.delete(&Path::from(path)).await;
         };
-        let file = directory.join(name);
         let gone = durable::blocking(move || match std::fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),

@@ -1,7 +1,7 @@
 //! Looking at one snapshot. What several have in common, the listing of the data directory and the
 //! checksums of files, is looked at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::files::{Proven, checksums_unless, sizes};
@@ -43,13 +43,13 @@ pub struct Examiner<'a> {
     check: Check,
     data: DataAt<'a>,
     /// Places of data files that were listed since: a snapshot that was listed before names nothing newer.
-    listed: HashMap<StorageLocation, Arc<Listing>>,
-    proven: HashMap<StorageLocation, Proven>,
+    listed: BTreeMap<StorageLocation, Arc<Listing>>,
+    proven: BTreeMap<StorageLocation, Proven>,
 }
 
 impl<'a> Examiner<'a> {
     pub fn new(location: &'a OpenLocation, check: Check, data: DataAt<'a>) -> Self {
-        Self { location, check, data, listed: HashMap::new(), proven: HashMap::new() }
+        Self { location, check, data, listed: BTreeMap::new(), proven: BTreeMap::new() }
     }
 
     pub async fn examine(
@@ -97,7 +97,7 @@ impl<'a> Examiner<'a> {
         let subset = self.check.subset;
         sizes(&state.version, &listed, subset, progress)?;
         if self.check.level == Level::Checksum {
-            let proven = self.proven.entry(place.clone()).or_insert_with(HashSet::new);
+            let proven = self.proven.entry(place.clone()).or_default();
             checksums_unless(proven, &state.version, &opened, subset, progress).await?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Looking at many snapshots, one after another: it tells how far it is, writes down what it finds as it
 //! goes, and a run over all of them that was interrupted goes on where it was.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::examine::{Examiner, Trouble};
@@ -42,17 +43,17 @@ pub async fn verify(
     let mut examiner = Examiner::new(location, request.check, data);
     for entry in left {
         let snapshot_id = entry.info.id;
-        let looked = examiner.examine(&entry, &|done, total| {
-            report(Event::Files { snapshot_id, done, total });
-        });
-        let verification = outcome(looked.await, request.check, now());
+        let files = |done, total| report(Event::Files { snapshot_id, done, total });
+        let looked = examiner.examine(&entry, &files).await;
+        let verification = outcome(looked, request.check, now());
         notes.waiting.push((entry, Verified { snapshot_id, verification }));
         if notes.are_due() {
             tell(notes.write(false).await?, &mut verified, report);
         }
     }
     tell(notes.write(true).await?, &mut verified, report);
-    verified.sort_by_key(|found| place_of(&manifest, request, found.snapshot_id));
+    let order = order_of(&manifest, request);
+    verified.sort_by_key(|found| order.get(&found.snapshot_id).copied());
     Ok(verified)
 }
 
@@ -61,12 +62,10 @@ fn tell(found: Vec<Verified>, verified: &mut Vec<Verified>, report: Report<'_>) 
     verified.extend(found);
 }
 
-/// Where a snapshot is among those that were asked for.
-fn place_of(manifest: &Manifest, request: &Request, id: SnapshotId) -> Option<usize> {
-    match &request.ids {
-        Some(ids) => ids.iter().position(|asked| *asked == id),
-        None => manifest.snapshot_metadata.iter().position(|entry| entry.info.id == id),
-    }
+/// Where each snapshot is among those that were asked for.
+fn order_of(manifest: &Manifest, request: &Request) -> BTreeMap<SnapshotId, usize> {
+    let ids = request.ids.clone().unwrap_or_else(|| manifest.ids());
+    ids.into_iter().zip(0..).collect()
 }
 
 fn chosen(

@@ -192,7 +192,7 @@ async fn every_relation_has_rows_of_its_columns() {
     let context = context_at(BORN);
     for schema in &SYSTEM_SCHEMAS {
         for relation in schema.relations() {
-            let batch = relation.batch(&context).await.unwrap();
+            let batch = relation.batch(&context, None).await.unwrap();
             assert_eq!(batch.schema(), relation.arrow_schema(), "{}", relation.name);
         }
     }
