@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use chrono::DateTime;
+use futures::FutureExt as _;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
@@ -152,13 +153,13 @@ impl MetaNode {
         let directory = layout::directory(state.params.value(params::DATA_DIRECTORY));
         let objects = self.manager.state_store().list(&directory).await;
         let mut objects = objects.map_err(|e| MetaError::storage(&e))?;
-        let leftovers = self.manager.state_store().leftovers(&directory).await;
+        let leftovers = self.manager.state_store().leftovers(&directory).boxed().await;
         let leftovers = leftovers.map_err(|e| MetaError::storage(&e))?;
         self.date(&mut objects);
-        let held = self.held(unfinished, retention_ms).await?;
+        let held = self.held(unfinished, retention_ms).boxed().await?;
         let mut plan = vacuum::plan(&objects, &held.holders(), retention_ms);
         plan.garbage.extend(vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms));
-        let backups = self.leftovers_of_backups(&held, retention_ms).await;
+        let backups = self.leftovers_of_backups(&held, retention_ms).boxed().await;
         if !dry_run {
             let deleted = self.delete(&plan.garbage).await;
             self.delete_from_backups(&backups).await;
@@ -201,7 +202,8 @@ impl MetaNode {
         let mut found = vec![];
         for location in self.locations().await.unwrap_or_default() {
             let Ok(place) = OpenLocation::open_existing(&location) else { continue };
-            let listed = place.storage.leftovers(&layout::directory(&place.directory)).await;
+            let directory = layout::directory(&place.directory);
+            let listed = place.storage.leftovers(&directory).boxed().await;
             let leftovers = listed.unwrap_or_default();
             let garbage = vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms);
             found.push((place, garbage));
@@ -237,7 +239,7 @@ impl MetaNode {
         let path = layout::directory(&format!("{directory}/{inside}"));
         let unfinished = self.unfinished();
         if storage::is_leftover(inside.rsplit('/').next().unwrap_or(inside)) {
-            return self.explain_leftover(inside, unfinished).await;
+            return self.explain_leftover(inside, unfinished).boxed().await;
         }
         let object = self.manager.state_store().head(&path).await;
         let object = object.map_err(|error| {
@@ -245,7 +247,7 @@ impl MetaNode {
                 .hint("Give the name of an object in the data directory, like 17.data.")
         })?;
         let retention_ms = self.settings.min_sst_retention_ms;
-        let held = self.held(unfinished, retention_ms).await?;
+        let held = self.held(unfinished, retention_ms).boxed().await?;
         vacuum::explain(&self.dated(object), &held.holders(), retention_ms).ok_or_else(|| {
             let message =
                 format!("{path} is no data file and no checkpoint: vacuum leaves it alone");
@@ -261,7 +263,7 @@ impl MetaNode {
     ) -> Result<Vec<Holder>, MetaError> {
         let directory = self.manager.state().params.value(params::DATA_DIRECTORY).to_owned();
         let directory = layout::directory(&directory);
-        let listed = self.manager.state_store().leftovers(&directory).await;
+        let listed = self.manager.state_store().leftovers(&directory).boxed().await;
         let listed = listed.map_err(|e| MetaError::storage(&e))?;
         let path = format!("{directory}/{name}");
         let leftover = listed.iter().find(|leftover| leftover.path() == path).ok_or_else(|| {
@@ -269,7 +271,7 @@ impl MetaNode {
                 .hint("It may be finished by now: look for the name without # and what follows.")
         })?;
         let retention_ms = self.settings.min_sst_retention_ms;
-        let held = self.held(unfinished, retention_ms).await?;
+        let held = self.held(unfinished, retention_ms).boxed().await?;
         Ok(held.holders().of_leftover(leftover, retention_ms))
     }
 

@@ -207,7 +207,7 @@ impl Meta for Service {
             let told = Told::by(to_caller.clone());
             let report = |event| told.tell(&event);
             let outcome = tokio::select! {
-                outcome = node.verify_snapshots(&asked, &report) => outcome,
+                outcome = Box::pin(node.verify_snapshots(&asked, &report)) => outcome,
                 () = to_caller.closed() => return,
             };
             if let Err(error) = outcome {

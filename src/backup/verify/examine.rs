@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
 use super::files::{Proven, checksums_unless, sizes};
 use super::{Check, DataAt, Level, Progress, Whole, read_whole};
 use crate::backup::listing::Listing;
@@ -52,7 +55,15 @@ impl<'a> Examiner<'a> {
         Self { location, check, data, listed: BTreeMap::new(), proven: BTreeMap::new() }
     }
 
-    pub async fn examine(
+    pub fn examine<'b>(
+        &'b mut self,
+        entry: &'b ManifestEntry,
+        progress: Progress<'b>,
+    ) -> BoxFuture<'b, Result<(), Trouble>> {
+        self.look_at(entry, progress).boxed()
+    }
+
+    async fn look_at(
         &mut self,
         entry: &ManifestEntry,
         progress: Progress<'_>,
@@ -85,7 +96,16 @@ impl<'a> Examiner<'a> {
     }
 
     /// Whether the data files are in a place.
-    async fn look_in(
+    fn look_in<'b>(
+        &'b mut self,
+        place: &'b StorageLocation,
+        state: &'b State,
+        progress: Progress<'b>,
+    ) -> BoxFuture<'b, Result<(), Trouble>> {
+        self.look_for_files(place, state, progress).boxed()
+    }
+
+    async fn look_for_files(
         &mut self,
         place: &StorageLocation,
         state: &State,

@@ -367,7 +367,7 @@ async fn snapshots_are_listed_with_their_times() {
     let rows = ask("SELECT * FROM rw_catalog.rw_meta_snapshot").await;
     assert_eq!(
         rows,
-        ["1|3|0|null|3603859827458048|2022-12-28T11:08:56.918|nightly|{}|null|\
+        ["1|3|0|null|3603859827458048|2022-12-28T11:08:56.918|nightly|null|null|\
           2022-12-28T11:08:56.918Z|42|20|10|false|null|null|null|null"]
     );
 }

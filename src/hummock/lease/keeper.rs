@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use futures::FutureExt as _;
 use tracing::debug;
 
 use super::{EPOCH_BLOCK_MS, KnownLocation, LeaseError, LeaseRecord, LeaseWatch, Reserved, Tenure};
@@ -35,20 +36,21 @@ impl LeaseKeeper {
     /// # Errors
     /// Also where the directory could not be taken yet, and still cannot be.
     pub async fn look(&self) -> Result<LeaseRecord, LeaseError> {
-        match self.watch.get() {
-            Some(watch) => watch.look().await,
+        let watch = match self.watch.get() {
+            Some(watch) => watch,
             None => {
                 let watch = self.tenure.lock().await.lease().await?.watch();
-                self.watch.get_or_init(|| watch).look().await
+                self.watch.get_or_init(|| watch)
             }
-        }
+        };
+        watch.look().boxed().await
     }
 
     /// The same, also where the directory could not be taken yet: for who only reads.
     pub async fn look_only(&self) -> Result<LeaseRecord, LeaseError> {
         match self.watch.get() {
-            Some(watch) => watch.look().await,
-            None => self.tenure.lock().await.look().await,
+            Some(watch) => watch.look().boxed().await,
+            None => self.tenure.lock().await.look().boxed().await,
         }
     }
 
@@ -62,7 +64,7 @@ impl LeaseKeeper {
         let block_ms = self.epoch_block_ms();
         if !reserved.covers(&needed) {
             let mut tenure = self.tenure.lock().await;
-            return extend(&mut tenure, needed, block_ms, &self.reserved).await;
+            return extend(&mut tenure, needed, block_ms, &self.reserved).boxed().await;
         }
         let ahead = needed.ahead(block_ms);
         if !reserved.covers(&ahead) {

@@ -4,6 +4,8 @@
 //! never overwritten, and writes nothing until it has taken the directory: so it never works beside another
 //! server that has it.
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tracing::{info, warn};
 
 use super::{Incarnation, KnownLocation, Lease, LeaseError, LeaseRecord, Reserved, read};
@@ -101,14 +103,15 @@ impl Tenure {
 }
 
 impl Wanted {
-    async fn take(&self) -> Result<Lease, LeaseError> {
+    /// Boxed: hardly a server ever needs it, and every commit could.
+    fn take(&self) -> BoxFuture<'_, Result<Lease, LeaseError>> {
         let Self { storage, data_dir, cluster_id, incarnation, leader, .. } = self;
-        Lease::take(storage, data_dir, cluster_id, incarnation, *leader).await
+        Lease::take(storage, data_dir, cluster_id, incarnation, *leader).boxed()
     }
 
     async fn look(&self) -> Result<LeaseRecord, LeaseError> {
         let path = crate::layout::lease(&self.data_dir);
-        match read(&self.storage, &self.data_dir).await? {
+        match read(&self.storage, &self.data_dir).boxed().await? {
             None => Err(LeaseError::Gone { path: self.storage.name_of(&path) }),
             Some(found) if found.cluster_id != self.cluster_id => {
                 Err(LeaseError::OtherCluster { cluster_id: found.cluster_id })

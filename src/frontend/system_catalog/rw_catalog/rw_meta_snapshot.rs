@@ -73,7 +73,7 @@ async fn tables(
     match wanted.has("state_table_info") {
         true => {
             let location = context.params.backup_location();
-            backup::tables_of_each(&location, entries).await
+            backup::tables_of_each(&location, entries).boxed().await
         }
         false => vec![],
     }
