@@ -1,6 +1,9 @@
 //! One cluster has a directory, one life of it, one server; and no number is used twice.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::epoch::{ManualClock, Timeline};
 
 const NOTHING: Promised = Promised { revision: 0, epoch: Epoch::ZERO };
 
@@ -272,4 +275,20 @@ async fn numbers_are_reserved_before_they_are_needed() {
     let error = keeper.reserve(needed(20_007, 0), NOTHING).await.unwrap_err();
     assert!(matches!(error, LeaseError::Deposed { .. }), "{error:?}");
     assert_eq!(stored().await, other.reserved());
+}
+
+/// Restores, one after another, once put epochs ten seconds further ahead of the clock each.
+#[tokio::test]
+async fn where_epochs_are_ahead_of_the_clock_few_more_are_reserved() {
+    for (ahead_ms, block_ms) in [(0, 10_000), (60_000, 1_000)] {
+        let storage = Storage::in_memory();
+        let clock = ManualClock::at_ms(1_700_000_000_000);
+        let newest = needed(5, ahead_ms);
+        let timeline = Arc::new(Timeline::starting_after(clock, newest.epoch));
+        let tenure = Tenure::begin(&storage, "data", "one", &FIRST, 0).await.unwrap();
+        let keeper = LeaseKeeper::new(tenure, timeline);
+        keeper.reserve(newest).await.unwrap();
+        let reserved = keeper.look().await.unwrap().reserved.epoch;
+        assert_eq!(reserved.unix_ms() - newest.epoch.unix_ms(), block_ms);
+    }
 }

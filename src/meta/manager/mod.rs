@@ -27,7 +27,7 @@ use tracing::debug;
 use super::command::{CatalogCommand, Committed, Compaction, Write};
 use super::error::{ErrorKind, MetaError};
 use super::state::{Change, State};
-use crate::epoch::{Clock, Epoch};
+use crate::epoch::{Clock, Epoch, Timeline};
 use crate::hummock::Staging;
 use crate::hummock::checkpoint::Checkpoint;
 use crate::hummock::lease::{KnownLocation, LeaseError, LeaseKeeper, Reserved};
@@ -102,7 +102,7 @@ pub struct Standing {
 pub struct Manager {
     requests: mpsc::Sender<Request>,
     published: Arc<Published>,
-    clock: Arc<dyn Clock>,
+    timeline: Arc<Timeline>,
     state_store: Storage,
     lease: Arc<LeaseKeeper>,
 }
@@ -229,7 +229,19 @@ impl Manager {
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        self.timeline.clock()
+    }
+
+    /// The time that epochs are made of.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// The epoch from which on the past is kept: the retention time before now.
+    pub fn retained_since(&self) -> Epoch {
+        let state = self.state();
+        let now = self.timeline.now().max(state.version.max_committed_epoch);
+        now.minus_ms(state.params.retention_ms())
     }
 
     pub fn state_store(&self) -> &Storage {
@@ -261,8 +273,19 @@ impl Manager {
     pub async fn standing(&self) -> Result<Standing, MetaError> {
         // Looked at here, so that no commit waits for it.
         let checkpointed = self.ask(Request::Checkpointed).await?;
-        match self.lease.watch().look().await {
+        match self.lease.look().await {
             Ok(record) => Ok(Standing { backup_locations: record.backup_locations, checkpointed }),
+            Err(error) => Err(self.lease_failed(error).await),
+        }
+    }
+
+    /// Where snapshots may be, as the lease says; for who only reads.
+    ///
+    /// # Errors
+    /// As of [`Manager::standing`], but a full storage is none.
+    pub async fn backup_locations(&self) -> Result<BTreeSet<KnownLocation>, MetaError> {
+        match self.lease.look_only().await {
+            Ok(record) => Ok(record.backup_locations),
             Err(error) => Err(self.lease_failed(error).await),
         }
     }
@@ -285,7 +308,7 @@ impl Manager {
     ) {
         for look in 0_u64.. {
             tokio::time::sleep(LEASE_PAUSE).await;
-            let mut looked = lease.watch().look().await.map(|_| ());
+            let mut looked = lease.look().await.map(|_| ());
             let Some(requests) = requests.upgrade() else { return };
             if looked.is_ok() && look % LOOKS_PER_PROMISE == 0 {
                 looked = lease.promise(published.state().end()).await;

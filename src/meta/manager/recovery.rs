@@ -16,11 +16,11 @@ use super::{Manager, Published, QUEUE_LENGTH, Request};
 use crate::backup::listing::Listing;
 use crate::backup::{BackupError, Manifest, OpenLocation};
 use crate::catalog::{CatalogChange, PUBLIC, Schema};
-use crate::epoch::{Clock, Epoch, Lifetime, rfc3339};
+use crate::epoch::{Clock, Epoch, Lifetime, Timeline, rfc3339};
 use crate::hummock::HummockError;
 use crate::hummock::checkpoint::{self, Checkpoint};
 use crate::hummock::lease::{
-    self, KnownLocation, Lease, LeaseError, LeaseKeeper, LeaseRecord, Reserved,
+    self, KnownLocation, Lease, LeaseError, LeaseKeeper, LeaseRecord, Reserved, Tenure,
 };
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::{ObjectId, VersionId};
@@ -121,7 +121,7 @@ impl OpenError {
 /// A cluster as a start finds or makes it.
 struct Begun {
     state: State,
-    lease: Lease,
+    lease: Tenure,
     /// Version of the newest checkpoint.
     checkpointed: VersionId,
     seal: Seal,
@@ -172,7 +172,8 @@ pub async fn open(
     lease.note_backup_location(KnownLocation { location, manifest_id: 0 }).await?;
     let published = Arc::new(Published::new(Arc::clone(&state)));
     let (requests, queue) = mpsc::channel::<Request>(QUEUE_LENGTH);
-    let lease = Arc::new(LeaseKeeper::new(lease));
+    let timeline = Arc::new(Timeline::starting_after(clock, state.newest_epoch()));
+    let lease = Arc::new(LeaseKeeper::new(lease, Arc::clone(&timeline)));
     let watched =
         Manager::watch_lease(Arc::clone(&lease), Arc::clone(&published), requests.downgrade());
     tokio::spawn(watched);
@@ -183,7 +184,7 @@ pub async fn open(
         lease: Arc::clone(&lease),
         recent_keys: RecentKeys::since(state.version.max_committed_epoch),
         recent_moves: RecentMoves::default(),
-        clock: Arc::clone(&clock),
+        timeline: Arc::clone(&timeline),
         state,
         published: Arc::clone(&published),
         checkpointed,
@@ -200,7 +201,7 @@ pub async fn open(
             watched.give_up();
         }
     });
-    Ok(Manager { requests, published, clock, state_store, lease })
+    Ok(Manager { requests, published, timeline, state_store, lease })
 }
 
 /// The same error, with the way out where the metadata itself is to blame.
@@ -320,15 +321,13 @@ impl Place<'_> {
         let (pairs, seal) = seal::seal_pairs(pairs)?;
         self.store.fill(pairs).await?;
         // Last, so that a crash before leaves no directory that belongs to a cluster nobody has.
-        let lease = self.take_lease(&state, leader).await?;
+        let (id, life, end) = (&state.cluster_id, &state.incarnation, state.end());
+        let lease =
+            Lease::take(self.state_store, self.directory, id, life, leader, end).await?;
+        let lease = Tenure::Taken(lease);
         info!(cluster = %state.cluster_id, "new cluster");
         let checkpointed = state.version.id;
         Ok(Begun { state, lease, checkpointed, seal })
-    }
-
-    async fn take_lease(&self, state: &State, leader: u64) -> Result<Lease, LeaseError> {
-        let (id, life) = (&state.cluster_id, &state.incarnation);
-        Lease::take(self.state_store, self.directory, id, life, leader, state.end()).await
     }
 
     /// Recovers what the store holds. Where another server has written to it in between, which is why it
@@ -380,7 +379,9 @@ impl Place<'_> {
             }
             None => {}
         }
-        let lease = self.take_lease(&found.state, new.leader).await?;
+        let state = &found.state;
+        let (id, life, end) = (&state.cluster_id, &state.incarnation, state.end());
+        let lease = Tenure::begin(state_store, directory, id, life, new.leader, end).await?;
         self.move_above(lease.begun_at(), &mut found, vec![]).await?;
         let Found { state, checkpoint, seal, .. } = found;
         info!(cluster = %state.cluster_id, version = %state.version.id, "recovered");
