@@ -117,7 +117,7 @@ fn rows(table: &Table, first: i64) -> RecordBatch {
     let mut letters = |count| -> String {
         (0..count).map(|_| char::from(b'0' + u8::try_from(random.below(64)).unwrap())).collect()
     };
-    let long: Vec<String> = (0..ROWS).map(|_| letters(60)).collect();
+    let long: Vec<String> = (0..ROWS).map(|_| letters(90)).collect();
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((0..ROWS).map(|n| first + 4 * n)));
     let few: ArrayRef =
         Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| format!("value {}", n % 50))));
