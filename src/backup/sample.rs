@@ -104,6 +104,7 @@ fn sst((id, rows, content): (u64, u32, &str)) -> Arc<SstInfo> {
         size_bytes: content.len() as u64,
         row_group_rows: vec![rows],
         sha256: Checksum::of(content.as_bytes()),
+        block_sums: None,
         columns: Arc::default(),
         keys: None,
         inline: None,

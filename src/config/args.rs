@@ -213,7 +213,7 @@ pub struct QueryArgs {
     )]
     pub meta_cache_bytes: usize,
 
-    /// Memory for pages of data files [default: 256 MiB, none where they are local files]
+    /// Memory for pages of data files [default: 256 MiB, 32 MiB where they are local files]
     #[arg(long, env = "RW_BLOCK_CACHE_BYTES", value_name = "BYTES")]
     pub block_cache_bytes: Option<usize>,
 

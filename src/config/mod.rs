@@ -30,6 +30,8 @@ pub const STATE_STORE_FOLDER: &str = "state_store";
 
 /// For pages of data files that are not on a local disk.
 const BLOCK_CACHE_BYTES: usize = 256 << 20;
+/// The same where they are near: enough to check blocks that are read often only once.
+const NEAR_BLOCK_CACHE_BYTES: usize = 32 << 20;
 /// What is taken when the machine does not tell how much memory it has.
 const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
 
@@ -51,9 +53,9 @@ pub struct Resources {
 impl Resources {
     /// The cache for pages of data files, which are far away or not.
     pub fn block_cache(&self, is_far: bool) -> CacheSettings {
-        let by_default = if is_far { BLOCK_CACHE_BYTES } else { 0 };
+        let by_default = if is_far { BLOCK_CACHE_BYTES } else { NEAR_BLOCK_CACHE_BYTES };
         let memory_bytes = self.block_cache_bytes.unwrap_or(by_default);
-        CacheSettings { memory_bytes, disk: self.file_cache.clone() }
+        CacheSettings { memory_bytes, disk: self.file_cache.clone(), small_reads: !is_far }
     }
 }
 

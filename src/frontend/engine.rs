@@ -12,8 +12,6 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionConfig;
 
-use object_store::ObjectStore;
-
 use super::error::SqlError;
 use super::floats::FloatsWin;
 use super::functions;
@@ -24,7 +22,7 @@ use super::rewrite::typed_operators::TypedOperators;
 use super::rewrite::types::SqlTypes;
 use crate::config::Resources;
 use crate::hummock::scan::{KeyFilters, StatisticsCache};
-use crate::storage::Storage;
+use crate::storage::{BlockStore, Storage};
 
 /// Under this name the state store is known to DataFusion.
 const STATE_STORE_URL: &str = "tidemark://state";
@@ -42,21 +40,22 @@ pub struct Engine {
     pub statistics: Arc<StatisticsCache>,
     pub key_filters: Arc<KeyFilters>,
     pub store_url: ObjectStoreUrl,
+    pub blocks: Arc<BlockStore>,
     pub storage: Storage,
 }
 
 impl Engine {
-    /// `store` is where queries read what is written to `storage`.
+    /// `blocks` is how queries read what is written to `storage`.
     pub fn new(
         storage: Storage,
-        store: Arc<dyn ObjectStore>,
+        blocks: BlockStore,
         database: &str,
         resources: &Resources,
     ) -> Result<Self, SqlError> {
         let parallelism = resources.parallelism;
         let store_url = ObjectStoreUrl::parse(STATE_STORE_URL)?;
         let runtime = runtime(resources)?;
-        runtime.register_object_store(store_url.as_ref(), store);
+        runtime.register_object_store(store_url.as_ref(), storage.object_store());
         let config = SessionConfig::from(options())
             .with_target_partitions(parallelism.max(1))
             .with_default_catalog_and_schema(database, super::catalog_provider::SEARCH_PATH)
@@ -85,6 +84,7 @@ impl Engine {
             statistics: Arc::default(),
             key_filters: Arc::new(KeyFilters::new(resources.meta_cache_bytes)),
             store_url,
+            blocks: Arc::new(blocks),
             storage,
         })
     }

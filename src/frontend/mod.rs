@@ -29,7 +29,7 @@ use std::sync::Arc;
 use crate::config::Resources;
 use crate::hummock::SstIdPool;
 use crate::rpc::{MetaClient, Pins, Replica, Worker, WriteQueue};
-use crate::storage::{CachedStore, Storage};
+use crate::storage::{BlockStore, Storage};
 
 /// The database there is, and the user it starts with.
 pub const DATABASE: &str = "dev";
@@ -55,16 +55,11 @@ impl Frontend {
         storage: Storage,
         resources: &Resources,
     ) -> Result<Self, error::SqlError> {
-        let store = storage.object_store();
         let cache = resources.block_cache(storage.url().is_far());
-        let store = if cache.is_off() {
-            store
-        } else {
-            let cluster = &worker.replica.state().cluster_id;
-            let cached = CachedStore::open(store, &cache, cluster).await;
-            Arc::new(cached.map_err(|e| crate::meta::error::MetaError::storage(&e))?)
-        };
-        let engine = engine::Engine::new(storage, store, DATABASE, resources)?;
+        let cluster = &worker.replica.state().cluster_id;
+        let blocks = BlockStore::open(storage.object_store(), &cache, cluster).await;
+        let blocks = blocks.map_err(|e| crate::meta::error::MetaError::storage(&e))?;
+        let engine = engine::Engine::new(storage, blocks, DATABASE, resources)?;
         Ok(Self {
             meta: Arc::new(worker.client.clone()),
             replica: worker.replica.clone(),

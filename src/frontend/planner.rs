@@ -107,7 +107,10 @@ impl Planner {
             datafusion::error::DataFusionError::from(SqlError::internal("a view has no files"))
         })?;
         let seen = self.seen(relation.id);
-        Ok(self.scan_files(table, seen).with_key_filters(&self.engine.key_filters))
+        let schema = self.view.catalog.schema_by_id(relation.schema_id);
+        let schema = schema.map_or("?", |schema| &schema.name);
+        let scan = self.scan_files(table, seen).named(&format!("{schema}.{}", relation.name));
+        Ok(scan.with_key_filters(&self.engine.key_filters))
     }
 
     /// The files of a table, as this statement sees them.
@@ -134,6 +137,7 @@ impl Planner {
             Arc::new(table.clone()),
             files,
             self.engine.store_url.clone(),
+            &self.engine.blocks,
             self.view.params.value(crate::params::DATA_DIRECTORY),
             Arc::clone(&self.engine.statistics),
         )

@@ -16,7 +16,7 @@ use crate::epoch::Epoch;
 use crate::id::SnapshotId;
 use crate::metrics;
 use crate::params::{self, ParamError, ParamSpec, Params};
-use crate::storage::StorageLocation;
+use crate::storage::{StorageError, StorageLocation};
 
 impl MetaNode {
     /// Gives up the snapshots of a place: what only they hold may be deleted.
@@ -223,7 +223,10 @@ pub(super) fn backup_error(error: &BackupError) -> MetaError {
             meta.kind = ErrorKind::UndefinedSnapshot;
         }
         BackupError::HeldByOther { .. } => meta.kind = ErrorKind::Deposed,
-        BackupError::Damaged { .. } | BackupError::OldManifest { .. } => {
+        BackupError::Damaged { .. }
+        | BackupError::OldManifest { .. }
+        | BackupError::ObjectsDamaged { .. }
+        | BackupError::Storage(StorageError::Mangled { .. }) => {
             meta.kind = ErrorKind::Damaged;
         }
         BackupError::Unsure { .. } => meta.kind = ErrorKind::Unknown,

@@ -245,7 +245,7 @@ pub(super) async fn open_new(params: &Params) -> Result<OpenLocation, MetaError>
 }
 
 /// Opens a place, which may take its time.
-async fn open(
+pub(super) async fn open(
     location: StorageLocation,
     how: fn(&StorageLocation) -> Result<OpenLocation, BackupError>,
 ) -> Result<OpenLocation, MetaError> {

@@ -20,7 +20,7 @@ use super::proto::meta_client::MetaClient as Grpc;
 use super::proto::{
     AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest, Empty,
     ExplainObjectRequest, FlushRequest, Json, ListSnapshotsRequest, ReleaseCompactionRequest,
-    ReserveObjectRequest, ReserveSstsRequest, VacuumRequest, WorkerRequest,
+    RepairObjectRequest, ReserveObjectRequest, ReserveSstsRequest, VacuumRequest, WorkerRequest,
 };
 use super::service::MESSAGE_BYTES_MAX;
 use crate::backup::manifest::ManifestEntry;
@@ -30,7 +30,6 @@ use crate::hummock::compaction::Task;
 use crate::hummock::vacuum::{Holder, Plan};
 use crate::hummock::version::{Version, encoding};
 use crate::id::{ObjectId, SnapshotId, SstId};
-use crate::meta::MetaNode;
 use crate::meta::command::{BackupOptions, CatalogCommand, Committed, Compaction, Pins, Write};
 use crate::meta::compaction::CompactionReport;
 use crate::meta::error::MetaError;
@@ -39,6 +38,7 @@ use crate::meta::manager::{Published, SharedState};
 use crate::meta::state::{Change, State};
 use crate::meta::store::Pair;
 use crate::meta::workers::{PinnedVersion, WorkerNode};
+use crate::meta::{MetaNode, Repaired};
 use crate::storage::{ChunkReader, StorageLocation};
 
 /// What requests are addressed to; connections find the meta role by other means.
@@ -290,6 +290,11 @@ impl MetaClient {
     /// Who holds an object of the data directory.
     pub async fn explain_object(&self, name: String) -> Result<Vec<Holder>, RpcError> {
         self.asked(self.grpc.clone().explain_object(ExplainObjectRequest { name }).await)
+    }
+
+    /// Puts a good copy in the place of a damaged data file.
+    pub async fn repair_object(&self, sst: SstId) -> Result<Repaired, RpcError> {
+        self.json(self.grpc.clone().repair_object(RepairObjectRequest { sst: sst.0 }).await)
     }
 
     pub async fn backup_locations(&self) -> Result<Vec<StorageLocation>, RpcError> {

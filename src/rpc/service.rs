@@ -22,8 +22,9 @@ use super::proto::meta_server::{Meta, MetaServer};
 use super::proto::{
     AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest,
     DeleteSnapshotsResponse, Empty, ExplainObjectRequest, FlushRequest, Followed, Json,
-    ListSnapshotsRequest, ReleaseCompactionRequest, ReportResponse, ReserveObjectRequest,
-    ReserveObjectResponse, ReserveSstsRequest, ReserveSstsResponse, VacuumRequest, WorkerRequest,
+    ListSnapshotsRequest, ReleaseCompactionRequest, RepairObjectRequest, ReportResponse,
+    ReserveObjectRequest, ReserveObjectResponse, ReserveSstsRequest, ReserveSstsResponse,
+    VacuumRequest, WorkerRequest,
 };
 use crate::backup::verify;
 use crate::hummock::version::encoding;
@@ -298,6 +299,14 @@ impl Meta for Service {
         request: Request<ExplainObjectRequest>,
     ) -> Result<Response<Json>, Status> {
         respond(self.node.explain_object(&request.into_inner().name).await)
+    }
+
+    async fn repair_object(
+        &self,
+        request: Request<RepairObjectRequest>,
+    ) -> Result<Response<Json>, Status> {
+        let (node, sst) = (Arc::clone(&self.node), SstId(request.into_inner().sst));
+        respond(job(async move { node.repair_object(sst).await }).await)
     }
 
     async fn backup_locations(&self, _request: Request<Empty>) -> Result<Response<Json>, Status> {

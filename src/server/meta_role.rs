@@ -193,6 +193,7 @@ impl Term {
 fn maintain(node: &Arc<MetaNode>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(node).hold_backups());
+    tasks.spawn(Arc::clone(node).scrub_forever());
     if node.settings().compaction {
         tasks.spawn(Arc::clone(node).compact_forever());
     }

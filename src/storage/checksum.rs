@@ -16,6 +16,10 @@ impl Checksum {
         Self(Some(Sha256::digest(bytes).into()))
     }
 
+    pub fn is_known(self) -> bool {
+        self.0.is_some()
+    }
+
     /// Of these 64 digits, or of none where it is not known.
     fn parse(hex: &str) -> Option<Self> {
         if hex.is_empty() {

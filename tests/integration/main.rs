@@ -9,6 +9,7 @@ mod concurrency;
 mod copy;
 mod copy_data;
 mod crash;
+mod damage;
 mod disk_full;
 mod durability;
 mod etcd_server;

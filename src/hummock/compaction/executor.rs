@@ -31,7 +31,7 @@ use crate::hummock::sst::schema::table_schema;
 use crate::hummock::version::{FileEntry, LiveFile, Version};
 use crate::hummock::write::{self, Target};
 use crate::id::{ObjectId, SstId};
-use crate::storage::Storage;
+use crate::storage::{BlockStore, Storage};
 
 const STATE_STORE_URL: &str = "tidemark://compaction";
 
@@ -40,6 +40,7 @@ const STATE_STORE_URL: &str = "tidemark://compaction";
 pub struct Executor {
     state: SessionState,
     store_url: ObjectStoreUrl,
+    blocks: Arc<BlockStore>,
     statistics: Arc<StatisticsCache>,
 }
 
@@ -76,13 +77,14 @@ impl Executor {
         let pool = Arc::new(FairSpillPool::new(memory_bytes));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build()?;
         runtime.register_object_store(store_url.as_ref(), storage.object_store());
+        let blocks = Arc::new(BlockStore::without_cache(storage.object_store()));
         // One partition: what is read from a file comes in the file's order.
         let config = SessionConfig::new().with_target_partitions(1).with_collect_statistics(false);
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
             .build();
-        Ok(Self { state, store_url, statistics: Arc::default() })
+        Ok(Self { state, store_url, blocks, statistics: Arc::default() })
     }
 
     /// Copies the rows of the inputs that are alive.
@@ -151,7 +153,8 @@ impl Executor {
         data_directory: &str,
     ) -> Result<Arc<dyn ExecutionPlan>, HummockError> {
         let (url, statistics) = (self.store_url.clone(), Arc::clone(&self.statistics));
-        let scan = SstTable::new(Arc::clone(table), files, url, data_directory, statistics);
+        let (table, blocks) = (Arc::clone(table), &self.blocks);
+        let scan = SstTable::new(table, files, url, blocks, data_directory, statistics);
         Ok(scan.with_places().scan(&self.state, None, &[], None).await?)
     }
 }

@@ -454,6 +454,7 @@ async fn staged(
         size_bytes: content.len() as u64,
         row_group_rows: vec![ROWS],
         sha256: Checksum::of(content.as_bytes()),
+        block_sums: None,
         columns: Arc::default(),
         keys: None,
         inline: None,

@@ -116,6 +116,7 @@ impl Cluster {
             size_bytes: 1,
             row_group_rows: vec![rows],
             sha256: Checksum::default(),
+            block_sums: None,
             columns: Arc::default(),
             keys: None,
             inline: None,

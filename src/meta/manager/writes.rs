@@ -208,6 +208,7 @@ mod tests {
             size_bytes: 1,
             row_group_rows: vec![10],
             sha256: Checksum::default(),
+            block_sums: None,
             columns: Arc::default(),
             keys: None,
             inline: None,
