@@ -9,7 +9,9 @@ mod engine;
 pub mod error;
 mod floats;
 pub mod functions;
+mod growth;
 pub mod handlers;
+mod memory;
 mod overflow;
 pub mod parser;
 pub mod pending;
@@ -76,6 +78,11 @@ impl Frontend {
             snapshots: query_epoch::SnapshotCache::default(),
             keyed_writes: handlers::KeyedWrites::default(),
         })
+    }
+
+    /// Most tokens of a text of statements.
+    fn tokens_max(&self) -> usize {
+        parser::tokens_max(self.engine.budget.bytes())
     }
 
     /// The newest view, with a pin on what it needs.

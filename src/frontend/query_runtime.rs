@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::error::SqlError;
+use super::memory;
 
 /// Batches that wait for the client before the query does.
 const BATCHES_WAITING: usize = 2;
@@ -89,7 +90,7 @@ async fn drive(
     started: oneshot::Sender<Result<SchemaRef, DataFusionError>>,
     batches: mpsc::Sender<Batch>,
 ) {
-    let mut rows = match query.execute_stream().await {
+    let mut rows = match memory::run_counted(query).await {
         Ok(rows) => rows,
         Err(error) => {
             // Nobody waits any more: the statement was cancelled.

@@ -15,6 +15,7 @@ mod etcd_server;
 mod harness;
 mod location;
 mod maintenance;
+mod memory;
 mod model;
 mod protocol;
 mod psql;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use super::{Outcome, Parameters, Reply, schema_of};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
+use crate::frontend::memory;
 use crate::frontend::parser::Statement;
 use crate::frontend::session::Session;
 
@@ -32,7 +34,8 @@ impl Frontend {
         let plan = plan.with_param_values(parameters.values.clone())?;
         let physical = state.create_physical_plan(&plan).await?;
         if analyze {
-            collect(Arc::clone(&physical), state.task_ctx()).await?;
+            let context = memory::counted(TaskContext::from(&state));
+            collect(Arc::clone(&physical), context).await?;
         }
         let text = render(&*physical, analyze, verbose);
         let lines: Vec<&str> = text.lines().collect();

@@ -52,7 +52,7 @@ impl Connection {
         types: &'a [Option<Type>],
     ) -> BoxFuture<'a, Result<Option<Prepared>, SqlError>> {
         let work = async move {
-            let mut statements = shared::parse(sql)?;
+            let mut statements = shared::parse(sql, self.frontend.tokens_max())?;
             statements.retain(|statement| **statement != Statement::Empty);
             if statements.len() > 1 {
                 return Err(SqlError::syntax(

@@ -46,7 +46,7 @@ impl Connection {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let statements = shared::parse(text)?;
+        let statements = shared::parse(text, self.frontend.tokens_max())?;
         if statements.iter().all(|statement| **statement == Statement::Empty) {
             client
                 .feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))
