@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use datafusion::config::ConfigOptions;
-use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
+use datafusion::execution::{FunctionRegistry as _, TaskContext};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
 use object_store::ObjectStore;
@@ -19,13 +18,13 @@ use super::error::SqlError;
 use super::floats::FloatsWin;
 use super::functions;
 use super::growth::{CountedFunctions, InPieces};
-use super::memory::planning::StopsBetweenRules;
 use super::memory::{Budget, StatementMemory};
 use super::overflow::CheckedIntegers;
-use super::query_runtime::QueryRuntime;
+use super::query_runtime::{self, QueryRuntime};
 use super::rewrite::subqueries::Subqueries;
 use super::rewrite::typed_operators::TypedOperators;
 use super::rewrite::types::SqlTypes;
+use super::text_of_bytes::{ENGINE_CASTS, TextOfBytes};
 use crate::config::Resources;
 use crate::hummock::scan::{KeyFilters, StatisticsCache};
 use crate::storage::Storage;
@@ -71,7 +70,7 @@ impl Engine {
             // Before the default ones, which would take these operators for others.
             .with_expr_planners(vec![Arc::new(TypedOperators)])
             .with_default_features()
-            .with_analyzer_rules(analyzer_rules())
+            .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
             .with_optimizer_rules(optimizer_rules())
             .with_physical_optimizer_rules(physical_rules())
             .with_type_planner(Arc::new(SqlTypes))
@@ -79,10 +78,12 @@ impl Engine {
         for function in functions::all() {
             register(&mut base, function)?;
         }
+        for function in ENGINE_CASTS {
+            base.deregister_udf(function)?;
+        }
         functions::register_series(&mut base);
-        let no_threads = |e| SqlError::internal(format!("could not start query threads: {e}"));
-        let queries = QueryRuntime::new(parallelism).map_err(no_threads)?;
-        budget.watch().map_err(no_threads)?;
+        let queries = QueryRuntime::new(parallelism);
+        budget.watch().map_err(|e| SqlError::internal(format!("could not start a thread: {e}")))?;
         let tasks = base.task_ctx();
         let new_state = Box::new(move || base.clone());
         Ok(Self {
@@ -118,15 +119,14 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Subqueries));
     rules.push(Arc::new(CheckedIntegers::default()));
+    rules.push(Arc::new(TextOfBytes));
     rules.push(Arc::new(CountedFunctions));
     rules
 }
 
-/// DataFusion's passes over an analyzed plan, each of which a statement may be ended before.
+/// DataFusion's passes over an analyzed plan. They make calls of their own, which are counted too.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let stop: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(StopsBetweenRules);
-    let rules = Optimizer::new().rules.into_iter();
-    let mut rules: Vec<_> = rules.flat_map(|rule| [Arc::clone(&stop), rule]).collect();
+    let mut rules = query_runtime::optimizer_rules();
     rules.push(Arc::new(CountedFunctions));
     rules
 }
@@ -136,14 +136,13 @@ pub fn register(
     state: &mut SessionState,
     function: Arc<datafusion::logical_expr::ScalarUDF>,
 ) -> Result<(), SqlError> {
-    use datafusion::execution::FunctionRegistry as _;
     state.register_udf(function)?;
     Ok(())
 }
 
 /// DataFusion's passes over a plan of operators, and ours before projections move into scans.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules = PhysicalOptimizer::new().rules;
+    let mut rules = query_runtime::physical_rules();
     let pushdown = rules.iter().position(|rule| rule.name() == "ProjectionPushdown");
     rules.insert(pushdown.unwrap_or(0), Arc::new(InPieces));
     rules

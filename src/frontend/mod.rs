@@ -4,7 +4,6 @@
 //! planning sees is a [`read_view::ReadView`]; commits go to the meta role through [`crate::rpc`].
 
 mod catalog_provider;
-mod commitment;
 mod engine;
 pub mod error;
 mod floats;
@@ -18,12 +17,13 @@ pub mod pending;
 pub mod pgwire;
 mod planner;
 mod query_epoch;
-mod query_runtime;
+pub mod query_runtime;
 pub mod read_view;
 pub mod rewrite;
 mod session;
 pub mod system_catalog;
 pub mod text_input;
+mod text_of_bytes;
 mod variables;
 
 use std::sync::Arc;
@@ -81,8 +81,13 @@ impl Frontend {
     }
 
     /// Most tokens of a text of statements.
-    fn tokens_max(&self) -> usize {
+    pub fn tokens_max(&self) -> usize {
         parser::tokens_max(self.engine.budget.bytes())
+    }
+
+    /// Where statements run.
+    pub fn queries(&self) -> &query_runtime::QueryRuntime {
+        &self.engine.queries
     }
 
     /// The newest view, with a pin on what it needs.

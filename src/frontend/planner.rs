@@ -150,6 +150,7 @@ impl Planner {
         parameters: &[ast::DataType],
     ) -> Result<LogicalPlan, SqlError> {
         let mut query = query.clone();
+        planning::check_joins(&query, &self.memory)?;
         rewrite::query(&mut query)?;
         let statement = ast::Statement::Query(Box::new(query));
         plan_statement(state, statement, parameters).await
@@ -186,7 +187,6 @@ impl Planner {
         let rows = rows.inspect(move |_| {
             let _needed = &pin;
         });
-        let rows = self.memory.until_ended(rows);
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 

@@ -12,6 +12,7 @@ mod crash;
 mod disk_full;
 mod durability;
 mod etcd_server;
+mod fairness;
 mod harness;
 mod location;
 mod maintenance;

@@ -12,23 +12,19 @@ mod pool;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
-use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{
     GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool,
 };
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::execute_stream;
-use futures::{Stream, StreamExt as _, stream};
-use tokio_util::sync::CancellationToken;
 
 use super::error::SqlError;
 use super::pgwire::sqlstate::SqlState;
+use super::query_runtime::{self, Metered, Running, Stop};
 
 pub use pool::StatementPool;
 
@@ -53,7 +49,7 @@ pub struct Budget {
 impl Budget {
     pub fn new(bytes: usize) -> Arc<Self> {
         let shown = std::num::NonZeroUsize::new(CONSUMERS_SHOWN).expect("it is three");
-        let pool = TrackConsumersPool::new(GreedyMemoryPool::new(bytes), shown);
+        let pool = TrackConsumersPool::new(Metered(GreedyMemoryPool::new(bytes)), shown);
         Arc::new(Self {
             bytes,
             pool: Arc::new(pool),
@@ -86,22 +82,22 @@ impl Budget {
             held_bytes: AtomicUsize::default(),
             views: AtomicUsize::default(),
             charges: Mutex::default(),
-            ended: CancellationToken::new(),
-            why: OnceLock::new(),
+            running: query_runtime::current().unwrap_or_default(),
         });
         self.statements().insert(id, Arc::downgrade(&memory));
         memory
     }
 
     /// Ends the statement that holds most; of those that hold the same, the newest. False where none runs.
-    fn end_largest(&self) -> bool {
+    pub fn end_largest(&self) -> bool {
         let running: Vec<_> = self.statements().values().filter_map(Weak::upgrade).collect();
-        let open = running.iter().filter(|statement| !statement.ended.is_cancelled());
+        let open = running.iter().filter(|statement| !statement.running.is_over());
         match open.max_by_key(|statement| (statement.held(), statement.id)) {
             None => false,
             Some(largest) => {
-                largest.end(out_of_process_memory(largest.held()));
-                true
+                largest.running.stop(Stop::OutOfMemory);
+                // One that commits already is not stopped.
+                largest.running.is_over()
             }
         }
     }
@@ -117,7 +113,7 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// What one statement holds, and whether it is to go on.
+/// What one statement holds.
 pub struct StatementMemory {
     /// Statements count up.
     id: u64,
@@ -126,8 +122,7 @@ pub struct StatementMemory {
     views: AtomicUsize,
     /// What is counted until the statement is over. In the pool of all: its own would keep it alive.
     charges: Mutex<Vec<MemoryReservation>>,
-    ended: CancellationToken,
-    why: OnceLock<SqlError>,
+    running: Arc<Running>,
 }
 
 impl StatementMemory {
@@ -141,45 +136,9 @@ impl StatementMemory {
         options.extensions.insert(InOptions(Arc::clone(self)));
     }
 
-    /// Ends the statement: it fails where it next looks, with `why`.
-    pub fn end(&self, why: SqlError) {
-        // The first reason is the one that counts.
-        drop(self.why.set(why));
-        self.ended.cancel();
-    }
-
-    /// Fails once the statement was ended.
+    /// Fails once the statement was stopped.
     pub fn check(&self) -> Result<(), SqlError> {
-        if self.ended.is_cancelled() { Err(self.reason()) } else { Ok(()) }
-    }
-
-    /// Resolves when the statement is ended, with the reason.
-    pub async fn ended(&self) -> SqlError {
-        self.ended.cancelled().await;
-        self.reason()
-    }
-
-    /// The rows, until the statement is ended: then its reason in place of the next ones.
-    pub fn until_ended<S>(
-        self: &Arc<Self>,
-        rows: S,
-    ) -> impl Stream<Item = EngineResult<RecordBatch>> + use<S>
-    where
-        S: Stream<Item = EngineResult<RecordBatch>> + Send + Unpin,
-    {
-        stream::unfold((Some(rows), Arc::clone(self)), |(rows, memory)| async move {
-            let mut rows = rows?;
-            tokio::select! {
-                biased;
-                why = memory.ended() => Some((Err(why.into()), (None, memory))),
-                batch = rows.next() => batch.map(|batch| (batch, (Some(rows), memory))),
-            }
-        })
-    }
-
-    fn reason(&self) -> SqlError {
-        let unknown = || SqlError::new(SqlState::QUERY_CANCELED, "the statement was ended");
-        self.why.get().cloned().unwrap_or_else(unknown)
+        if self.running.is_over() { Err(self.running.stopped()) } else { Ok(()) }
     }
 
     /// Bytes counted for it now.
@@ -249,13 +208,6 @@ impl Held {
     }
 }
 
-/// Runs a query whose operators count in the memory of its statement.
-pub async fn run_counted(query: DataFrame) -> EngineResult<SendableRecordBatchStream> {
-    let context = counted(query.task_ctx());
-    let plan = query.create_physical_plan().await?;
-    execute_stream(plan, context)
-}
-
 /// The context with the pool of the statement its options name.
 pub fn counted(context: TaskContext) -> Arc<TaskContext> {
     let Some(memory) = StatementMemory::of(context.session_config().options()) else {
@@ -303,11 +255,11 @@ pub fn out_of_memory(detail: impl Into<String>) -> SqlError {
     )
 }
 
-fn out_of_process_memory(held: usize) -> SqlError {
-    out_of_memory(format!(
-        "The server was about to exceed its memory, and of all statements this one held most: {held} bytes \
-         were counted for it."
-    ))
+/// The error of the statement that was ended for the others' sake.
+pub fn ended_as_largest() -> SqlError {
+    out_of_memory(
+        "The server was about to exceed its memory, and of all statements this one held most.",
+    )
 }
 
 #[cfg(test)]

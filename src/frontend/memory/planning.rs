@@ -5,13 +5,12 @@
 //! as the tree it will become, while its parts are shared.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
-use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
-use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use sqlparser::ast::{Query, Select, TableFactor, TableWithJoins, Visit as _, Visitor};
 
 use super::StatementMemory;
 use crate::frontend::error::SqlError;
@@ -24,6 +23,11 @@ const OPERATORS_MAX: usize = 10_000;
 const OPERATOR_BYTES: usize = 4096;
 const EXPRESSION_BYTES: usize = 512;
 const COLUMN_BYTES: usize = 64;
+/// Most relations that one `FROM` joins, and the fewest that are let be. As a chain of joins is planned each
+/// of them lists the columns of all before: what two relations take, of some dozens of columns.
+const JOINED_MAX: usize = 1000;
+const JOINED_MIN: usize = 64;
+const JOIN_BYTES: usize = 16 << 10;
 
 /// The parts of a plan, counted as often as they stand in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +98,47 @@ fn subquery(expr: &Expr) -> Option<&Subquery> {
     }
 }
 
+/// Most relations that one `FROM` may join where there is so much memory: the columns of each join are those
+/// of all before it.
+fn joined_max(memory_bytes: usize) -> usize {
+    (memory_bytes / JOIN_BYTES).isqrt().clamp(JOINED_MIN, JOINED_MAX)
+}
+
+/// Refuses a query whose joins would take more than there is before they are a plan to be weighed.
+pub fn check_joins(query: &Query, memory: &StatementMemory) -> Result<(), SqlError> {
+    let joined_max = joined_max(memory.budget.bytes());
+    let mut widest = WidestFrom(0);
+    let flow = query.visit(&mut widest);
+    debug_assert!(flow.is_continue(), "counting never stops");
+    if widest.0 <= joined_max {
+        return Ok(());
+    }
+    let message = format!("a FROM clause joins more than {joined_max} relations");
+    Err(SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, message)
+        .hint("Store the rows of some of the joins in a table, and join that."))
+}
+
+/// The number of relations of the longest `FROM`.
+struct WidestFrom(usize);
+
+impl Visitor for WidestFrom {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        self.0 = self.0.max(select.from.iter().map(relations).sum());
+        ControlFlow::Continue(())
+    }
+}
+
+fn relations(from: &TableWithJoins) -> usize {
+    let joined = from.joins.iter().map(|join| &join.relation);
+    let each = joined.chain([&from.relation]).map(|relation| match relation {
+        TableFactor::NestedJoin { table_with_joins, .. } => relations(table_with_joins),
+        _ => 1,
+    });
+    each.sum()
+}
+
 /// Counts what a plan will take for the statement it is part of; refuses one that is too large.
 pub fn check(plan: &LogicalPlan, options: &ConfigOptions) -> Result<(), SqlError> {
     let weight = Weight::of(plan);
@@ -113,31 +158,11 @@ pub fn check(plan: &LogicalPlan, options: &ConfigOptions) -> Result<(), SqlError
     }
 }
 
-/// Stops the optimizer between two of its rules once the statement was ended.
-#[derive(Debug)]
-pub struct StopsBetweenRules;
-
-impl OptimizerRule for StopsBetweenRules {
-    fn name(&self) -> &str {
-        "stops_between_rules"
-    }
-
-    fn rewrite(
-        &self,
-        plan: LogicalPlan,
-        config: &dyn OptimizerConfig,
-    ) -> EngineResult<Transformed<LogicalPlan>> {
-        if let Some(memory) = StatementMemory::of(&config.options()) {
-            memory.check()?;
-        }
-        Ok(Transformed::no(plan))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use datafusion::logical_expr::{LogicalPlanBuilder, lit};
+
+    use super::*;
 
     fn doubled(times: usize) -> LogicalPlan {
         let one =
@@ -180,5 +205,19 @@ mod tests {
         assert_eq!(refused.sqlstate, SqlState::OUT_OF_MEMORY);
         drop((memory, options));
         assert_eq!(budget.pool().reserved(), 0);
+    }
+
+    #[test]
+    fn a_from_clause_joins_only_so_many_relations() {
+        let memory = crate::frontend::memory::Budget::new(1 << 20).begin();
+        let joined = |count: usize| {
+            let more = ", t".repeat(count - 3);
+            let text = format!("SELECT 1 FROM t, (t JOIN t USING (a)){more}");
+            check_joins(&crate::frontend::planner::parse_query(&text).unwrap(), &memory)
+        };
+        assert_eq!(joined_max(1 << 20), JOINED_MIN);
+        assert_eq!(joined_max(256 << 20), 128);
+        assert_eq!(joined(JOINED_MIN), Ok(()));
+        assert_eq!(joined(JOINED_MIN + 1).unwrap_err().sqlstate, SqlState::STATEMENT_TOO_COMPLEX);
     }
 }

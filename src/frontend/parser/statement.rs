@@ -28,6 +28,7 @@ pub fn parse_within(sql: &str, tokens_max: usize) -> Result<Vec<ParsedStatement>
     check_tokens(sql, tokens_max)?;
     let tokens = tokenize(sql)?;
     check_depth(&tokens)?;
+    check_escapes(&tokens)?;
     let mut parser = StatementParser::new(sql, tokens);
     let mut cursor = Cursor::new(sql);
     let mut statements = Vec::new();
@@ -64,6 +65,18 @@ fn bad_token(sql: &str, error: &TokenizerError) -> SqlError {
     let message =
         if near.is_empty() { message } else { format!("{message} at or near \"{near}\"") };
     SqlError::syntax(message).position(cursor.characters() + 1)
+}
+
+/// Refuses strings like `U&'\0000'`: no text holds that character.
+fn check_escapes(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+    let holds_null = |token: &TokenWithSpan| match &token.token {
+        Token::UnicodeStringLiteral(text) => text.contains('\0'),
+        _ => false,
+    };
+    if tokens.iter().any(holds_null) {
+        return Err(SqlError::syntax("invalid Unicode escape value"));
+    }
+    Ok(())
 }
 
 /// Whether a text begins with a string like `E'a\000'`: no text holds that character.
