@@ -91,7 +91,7 @@ impl Growth {
                 padded.saturating_mul(CHAR_BYTES_MAX).max(1)
             }
             Self::Replace => {
-                let matches = arg(0).bytes / arg(1).shortest.max(1);
+                let matches = (arg(0).bytes / arg(1).shortest.max(1)).saturating_add(rows.count);
                 matches.saturating_mul(arg(2).longest).saturating_add(arg(0).bytes)
             }
             Self::RegexpReplace => {
@@ -201,18 +201,39 @@ impl Facts {
     }
 
     fn of_array(array: &ArrayRef, rows: Rows) -> Self {
+        // The type is told once, not for each row: strings and numbers are what most calls are made with.
+        let facts = match array.data_type() {
+            DataType::Utf8 => {
+                let texts = array.as_string::<i32>();
+                Self::measured(rows, array, |row| texts.value(row).len())
+            }
+            DataType::Utf8View => {
+                let texts = array.as_string_view();
+                Self::measured(rows, array, |row| texts.value(row).len())
+            }
+            other => match other.primitive_width() {
+                Some(width) => Self {
+                    bytes: width.saturating_mul(rows.count),
+                    longest: width,
+                    shortest: width,
+                    ..Self::default()
+                },
+                None => Self::measured(rows, array, |row| row_bytes(array, row)),
+            },
+        };
+        let items = rows.each().map(|row| row_items(array, row));
+        let items = if array.data_type().is_list() { items.sum() } else { 0 };
+        Self { items, most: most(array, rows), ..facts }
+    }
+
+    /// Of values of which each that is not null has a length.
+    fn measured(rows: Rows, array: &ArrayRef, length: impl Fn(usize) -> usize) -> Self {
         let mut facts = Self { shortest: usize::MAX, ..Self::default() };
         for row in rows.each() {
-            let bytes = row_bytes(array, row);
+            let bytes = if array.is_null(row) { 0 } else { length(row) };
             facts.bytes = facts.bytes.saturating_add(bytes);
             facts.longest = facts.longest.max(bytes);
             facts.shortest = facts.shortest.min(bytes);
-            facts.items = facts.items.saturating_add(row_items(array, row));
-        }
-        if let Some(numbers) = array.as_primitive_opt::<Int64Type>() {
-            let numbers =
-                rows.each().filter(|row| numbers.is_valid(*row)).map(|r| numbers.value(r));
-            facts.most = numbers.max().unwrap_or(0);
         }
         facts
     }
@@ -221,6 +242,13 @@ impl Facts {
     fn count(&self) -> usize {
         usize::try_from(self.most).unwrap_or(0)
     }
+}
+
+/// The largest of 64-bit integers; 0 of other values.
+fn most(array: &ArrayRef, rows: Rows) -> i64 {
+    let Some(numbers) = array.as_primitive_opt::<Int64Type>() else { return 0 };
+    let valid = rows.each().filter(|row| numbers.is_valid(*row));
+    valid.map(|row| numbers.value(row)).max().unwrap_or(0)
 }
 
 /// Bytes of one value.

@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// as far as it is more than [`IDLE_PART`].
 const ABOVE_PART: usize = 10;
 const IDLE_PART: usize = 2;
+/// A small budget is no reason to end what any process needs.
+const ABOVE_IDLE_BYTES_MIN: usize = 128 << 20;
 
 const STATM: &str = "/proc/self/statm";
 const SMAPS: &str = "/proc/self/smaps";
@@ -67,7 +69,8 @@ impl Watch {
 
     fn limit(&self) -> usize {
         let normal = self.bytes.saturating_add(self.bytes / ABOVE_PART);
-        normal.max(self.idle.saturating_add(self.bytes / IDLE_PART))
+        let above_idle = (self.bytes / IDLE_PART).max(ABOVE_IDLE_BYTES_MIN);
+        normal.max(self.idle.saturating_add(above_idle))
     }
 }
 
@@ -92,37 +95,42 @@ mod tests {
     use super::*;
     use crate::frontend::pgwire::sqlstate::SqlState;
 
+    const MIB: usize = 1 << 20;
+
+    fn watch() -> Watch {
+        Watch { bytes: 1000 * MIB, idle: 0, ended: None }
+    }
+
     #[test]
     fn the_largest_statement_is_ended_and_then_the_next_one() {
-        let budget = Budget::new(1000);
-        let mut watch = Watch { bytes: 1000, idle: 0, ended: None };
-        let now = Instant::now();
-        watch.look(300, now, &budget);
-        assert_eq!(watch.limit(), 1100, "an idle process below half is no reason for more");
+        let (budget, mut watch, now) = (Budget::new(1000), watch(), Instant::now());
+        watch.look(300 * MIB, now, &budget);
+        assert_eq!(watch.limit(), 1100 * MIB, "an idle process below half is no reason for more");
         let (small, large) = (budget.begin(), budget.begin());
         let _held = (small.hold("a", 10).unwrap(), large.hold("b", 20).unwrap());
         let newest = budget.begin();
-        watch.look(1100, now, &budget);
+        watch.look(1100 * MIB, now, &budget);
         assert!(large.check().is_ok());
-        watch.look(1101, now, &budget);
+        watch.look(1101 * MIB, now, &budget);
         assert_eq!(large.check().unwrap_err().sqlstate, SqlState::OUT_OF_MEMORY);
-        watch.look(1101, now, &budget);
+        watch.look(1101 * MIB, now, &budget);
         assert!(small.check().is_ok(), "the first may take its time");
-        watch.look(1101, now + PATIENCE, &budget);
+        watch.look(1101 * MIB, now + PATIENCE, &budget);
         assert!(small.check().is_err() && newest.check().is_ok());
         assert!(large.hold("more", 1).is_err(), "an ended statement gets no memory");
     }
 
     #[test]
     fn what_is_there_without_statements_is_not_theirs() {
-        let budget = Budget::new(1000);
-        let mut watch = Watch { bytes: 1000, idle: 0, ended: None };
-        watch.look(5000, Instant::now(), &budget);
+        let (budget, mut watch) = (Budget::new(1000), watch());
+        watch.look(5000 * MIB, Instant::now(), &budget);
         let statement = budget.begin();
-        watch.look(5400, Instant::now(), &budget);
+        watch.look(5500 * MIB, Instant::now(), &budget);
         assert!(statement.check().is_ok());
-        watch.look(5501, Instant::now(), &budget);
+        watch.look(5501 * MIB, Instant::now(), &budget);
         assert!(statement.check().is_err());
+        let tiny = Watch { bytes: MIB, idle: 100 * MIB, ended: None };
+        assert_eq!(tiny.limit(), 228 * MIB);
     }
 
     #[test]
