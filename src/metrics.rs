@@ -56,6 +56,10 @@ metrics! {
         "tidemark_statement_seconds", "Time until a statement has its result or its first rows",
         STATEMENT_BUCKETS, &["outcome"],
     );
+    QUERY_TASKS: IntGauge =
+        gauge("tidemark_query_tasks", "Tasks of statements that run, or that have not ended yet");
+    QUERY_MEMORY_BYTES: IntGauge =
+        gauge("tidemark_query_memory_bytes", "Memory that operators of queries hold");
     CONNECTIONS: IntGauge = gauge("tidemark_connections", "Connections of SQL clients");
     LEADING: IntGauge =
         gauge("tidemark_meta_leading", "Whether this process has the meta role (1) or stands by (0)");

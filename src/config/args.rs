@@ -200,7 +200,7 @@ pub struct StoreArgs {
 /// What queries may use.
 #[derive(Clone, clap::Args)]
 pub struct QueryArgs {
-    /// Memory that queries may take [default: 70 % of the machine's]
+    /// Memory that queries may take [default: 70 % of the machine's or the container's]
     #[arg(long, env = "RW_TOTAL_MEMORY_BYTES", value_name = "BYTES")]
     pub total_memory_bytes: Option<NonZeroUsize>,
 

@@ -4,9 +4,11 @@
 //! without credentials. Parameters that live in the cluster itself are in [`crate::params`].
 
 mod args;
+mod memory;
 mod meta_store;
 
 pub use args::{CompactorArgs, FrontendArgs, MetaArgs, ServerArgs};
+pub use memory::available_bytes as memory_available_bytes;
 pub use meta_store::{EtcdArgs, MetaStoreSetting, MetaStoreType, sqlite_endpoint};
 
 use std::fmt;
@@ -32,8 +34,6 @@ pub const STATE_STORE_FOLDER: &str = "state_store";
 const BLOCK_CACHE_BYTES: usize = 256 << 20;
 /// The same where they are near: enough to check blocks that are read often only once.
 const NEAR_BLOCK_CACHE_BYTES: usize = 32 << 20;
-/// What is taken when the machine does not tell how much memory it has.
-const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
 
 /// What queries may use of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,22 +198,9 @@ pub fn default_parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-/// 70 % of the machine's memory.
+/// 70 % of the memory there is.
 pub fn default_memory() -> usize {
-    usize::try_from(machine_memory_bytes() / 10 * 7).unwrap_or(usize::MAX)
-}
-
-/// What the machine has.
-pub fn machine_memory_bytes() -> u64 {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    mem_total_bytes(&meminfo).unwrap_or(MEMORY_BYTES_FALLBACK)
-}
-
-/// The line `MemTotal:  24576000 kB` in bytes.
-pub fn mem_total_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kib.checked_mul(1024)
+    usize::try_from(memory::available_bytes() / 10 * 7).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -310,11 +297,5 @@ mod tests {
         let stores = &mut settings.meta.as_mut().unwrap().stores;
         stores.backup_storage_url = "s3://key:secret@host/bucket".to_owned();
         assert!(!format!("{settings:?}").contains("secret"));
-    }
-
-    #[test]
-    fn memory_is_read_from_the_machine() {
-        assert_eq!(mem_total_bytes("MemTotal:       2048 kB\nMemFree: 1 kB"), Some(2 << 20));
-        assert_eq!(mem_total_bytes("nothing"), None);
     }
 }

@@ -4,24 +4,26 @@
 //! planning sees is a [`read_view::ReadView`]; commits go to the meta role through [`crate::rpc`].
 
 mod catalog_provider;
-mod commitment;
 mod engine;
 pub mod error;
 mod floats;
 pub mod functions;
+mod growth;
 pub mod handlers;
+mod memory;
 mod overflow;
 pub mod parser;
 pub mod pending;
 pub mod pgwire;
 mod planner;
 mod query_epoch;
-mod query_runtime;
+pub mod query_runtime;
 pub mod read_view;
 pub mod rewrite;
 mod session;
 pub mod system_catalog;
 pub mod text_input;
+mod text_of_bytes;
 mod variables;
 
 use std::sync::Arc;
@@ -71,6 +73,16 @@ impl Frontend {
             snapshots: query_epoch::SnapshotCache::default(),
             keyed_writes: handlers::KeyedWrites::default(),
         })
+    }
+
+    /// Most tokens of a text of statements.
+    pub fn tokens_max(&self) -> usize {
+        parser::tokens_max(self.engine.budget.bytes())
+    }
+
+    /// Where statements run.
+    pub fn queries(&self) -> &query_runtime::QueryRuntime {
+        &self.engine.queries
     }
 
     /// The newest view, with a pin on what it needs.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::SpawnedReqwestConnector;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::{
@@ -14,6 +15,7 @@ use object_store::{
 };
 
 use percent_encoding::percent_decode_str;
+use tokio::runtime::Handle;
 
 use crate::crash_point;
 
@@ -65,6 +67,9 @@ pub fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
         let plain = endpoint.starts_with("http://");
         builder = builder.with_endpoint(endpoint).with_allow_http(plain);
     }
+    if let Some(connector) = connector() {
+        builder = builder.with_http_connector(connector);
+    }
     Ok(Arc::new(builder.build()?))
 }
 
@@ -82,6 +87,9 @@ pub fn minio(key: &str, secret: &str, host: &str, bucket: &str) -> Result<Arc<dy
     for (key, value) in timeouts() {
         builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
     }
+    if let Some(connector) = connector() {
+        builder = builder.with_http_connector(connector);
+    }
     Ok(Arc::new(builder.build()?))
 }
 
@@ -90,6 +98,9 @@ pub fn gcs(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
         GoogleCloudStorageBuilder::from_env().with_retry(retry()).with_bucket_name(bucket);
     for (key, value) in timeouts() {
         builder = builder.with_config(GoogleConfigKey::Client(key), value);
+    }
+    if let Some(connector) = connector() {
+        builder = builder.with_http_connector(connector);
     }
     Ok(Arc::new(builder.build()?))
 }
@@ -100,7 +111,15 @@ pub fn azblob(container: &str) -> Result<Arc<dyn ObjectStore>> {
     for (key, value) in timeouts() {
         builder = builder.with_config(AzureConfigKey::Client(key), value);
     }
+    if let Some(connector) = connector() {
+        builder = builder.with_http_connector(connector);
+    }
     Ok(Arc::new(builder.build()?))
+}
+
+/// Requests run where the store was opened: threads of statements may be busy for long.
+fn connector() -> Option<SpawnedReqwestConnector> {
+    Handle::try_current().ok().map(SpawnedReqwestConnector::new)
 }
 
 /// One by one: options given together would take the place of those of the environment, such as a proxy

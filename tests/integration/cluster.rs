@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::etcd_server::{Etcd, free_addr};
 use crate::harness::{
-    Server, psql, restore, risectl, run, sql, sql_error, tempdir, try_start, wait_until,
+    Server, http_get, psql, restore, risectl, run, sql, sql_error, tempdir, try_start, wait_until,
 };
 use crate::s3::server::{KEY, S3, SECRET};
 
@@ -83,17 +83,6 @@ async fn succeeds(server: &Server, statement: &str) -> String {
         (ended.code == Some(0)).then(|| ended.stdout.trim_end().to_owned())
     })
     .await
-}
-
-/// What an HTTP server answers: the whole of it.
-async fn http_get(addr: &str, path: &str) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
-    answer
 }
 
 #[tokio::test]

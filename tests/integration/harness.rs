@@ -99,9 +99,23 @@ impl Server {
         client
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, by its name without `SIG`.
     pub fn signal(&self, signal: &str) {
         send_signal(self.child.id(), signal);
+    }
+
+    /// The most memory of its own that the process had so far: the peak without the files it maps.
+    pub fn own_bytes_peak(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let kib = |field: &str| -> usize {
+            let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        kib("VmHWM:").saturating_sub(kib("RssFile:")) * 1024
     }
 
     /// Ends the server as `kill -9` does.
@@ -348,4 +362,15 @@ pub fn data_files(dir: &Path) -> Vec<PathBuf> {
 
 pub fn tempdir() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+/// What an HTTP server answers: the whole of it.
+pub async fn http_get(addr: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    answer
 }

@@ -9,8 +9,8 @@ use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use super::{Outcome, Reply, schema_of};
 use crate::backup::manifest::ManifestEntry;
 use crate::frontend::Frontend;
-use crate::frontend::commitment;
 use crate::frontend::error::SqlError;
+use crate::frontend::query_runtime::committing;
 use crate::frontend::session::Session;
 use crate::frontend::system_catalog::MetaAnswers;
 use crate::id::SnapshotId;
@@ -41,7 +41,7 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_alone("DELETE META SNAPSHOTS")?;
         let ids = ids.iter().copied().map(SnapshotId).collect();
-        commitment::of(self.meta.delete_snapshots(ids)).await?;
+        committing(self.meta.delete_snapshots(ids)).await?;
         Ok(Outcome::done("DELETE_META_SNAPSHOTS").into())
     }
 
@@ -59,7 +59,7 @@ impl Frontend {
         value: Option<String>,
     ) -> Result<Reply, SqlError> {
         session.check_alone("ALTER SYSTEM")?;
-        let committed = commitment::of(self.meta.alter_system(name, value)).await?;
+        let committed = committing(self.meta.alter_system(name, value)).await?;
         self.replica.at_revision(committed.revision).await;
         Ok(Reply { outcome: Outcome::done("ALTER_SYSTEM"), notices: committed.notices })
     }

@@ -8,9 +8,10 @@ use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::ParamValues;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::stream;
+use futures::{FutureExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::insert::{InsertTarget, table_named};
@@ -19,8 +20,10 @@ use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::{CopyFormat, CopyFrom, CopyOptions};
 use crate::frontend::pgwire::copy_text::{self, CopyParser, RowBuffer};
+use crate::frontend::pgwire::limits::Limits;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
+use crate::frontend::query_runtime::{Running, Stop};
 use crate::frontend::session::Session;
 use crate::hummock::write::OnceStream;
 
@@ -28,6 +31,8 @@ use crate::hummock::write::OnceStream;
 const BATCH_ROWS: usize = 8192;
 /// Bytes sent on at a time, whatever the rows.
 const BATCH_BYTES: usize = 4 << 20;
+/// What a client sends is looked at in parts of this size, and whether to go on between them.
+const PART_BYTES: usize = 1 << 20;
 /// Batches that wait for the writer before the client does.
 const BATCHES_WAITING: usize = 4;
 
@@ -45,7 +50,7 @@ pub struct CopyIn {
     options: copy_text::CopyOptions,
 }
 
-/// A `COPY` under way: give it what the client sends, then finish it.
+/// A `COPY` under way: give it what the client sends, then finish it. Once it is stopped, it fails.
 pub struct CopyJob {
     parser: CopyParser,
     rows: RowBuffer,
@@ -53,6 +58,9 @@ pub struct CopyJob {
     pieces: mpsc::Sender<Piece>,
     insert: tokio::task::JoinHandle<Result<u64, SqlError>>,
     relation: String,
+    running: Arc<Running>,
+    /// Counts what is read and not sent on yet.
+    held: MemoryReservation,
 }
 
 impl Frontend {
@@ -69,8 +77,8 @@ impl Frontend {
         Ok(Outcome::CopyIn(Box::new(CopyIn { planner, target, options })).into())
     }
 
-    /// Begins to take rows.
-    pub fn start_copy(self: &Arc<Self>, copy: CopyIn) -> Result<CopyJob, SqlError> {
+    /// Begins to take rows. The time that its client takes to send them is time of the statement.
+    pub fn start_copy(self: &Arc<Self>, copy: CopyIn, limits: Limits) -> Result<CopyJob, SqlError> {
         let CopyIn { planner, target, options } = copy;
         let names: Vec<String> =
             target.columns.iter().map(|c| target.table.columns[*c].name.clone()).collect();
@@ -84,31 +92,42 @@ impl Frontend {
         let plan = LogicalPlanBuilder::scan("copy", provider_as_source(Arc::new(source)), None)?
             .build()?;
         let relation = target.relation.name.clone();
-        let frontend = Arc::clone(self);
-        let insert = tokio::spawn(async move {
+        let (frontend, running) = (Arc::clone(self), Arc::clone(&limits.running));
+        let insert = async move {
             let state = planner.state()?;
             let values = ParamValues::List(vec![]);
             frontend.insert_plan(&planner, state, &target, plan, values).await
-        });
+        };
+        let insert = insert.boxed();
+        let limited = async move { limits.around(limits.running.until_over(insert)).await };
+        let insert = self.engine.queries.spawn(&running, limited)?;
         let rows = RowBuffer::new(names.len());
         let parser = CopyParser::new(options, names);
-        Ok(CopyJob { parser, rows, schema, pieces, insert, relation })
+        let held = MemoryConsumer::new("COPY").register(self.engine.tasks.memory_pool());
+        Ok(CopyJob { parser, rows, schema, pieces, insert, relation, running, held })
     }
 }
 
 impl CopyJob {
     /// Takes a piece of what the client sends.
     pub async fn push(&mut self, chunk: &[u8]) -> Result<(), SqlError> {
-        let parsed = self.parser.push(chunk, &mut self.rows);
-        parsed.map_err(|error| copy_error(error, &self.relation))?;
-        if self.rows.rows() >= BATCH_ROWS || self.rows.bytes() >= BATCH_BYTES {
-            self.send().await?;
+        for part in chunk.chunks(PART_BYTES) {
+            self.check()?;
+            let parsed = self.parser.push(part, &mut self.rows);
+            parsed.map_err(|error| copy_error(error, &self.relation))?;
+            self.held.try_resize(self.parser.held_bytes() + self.rows.bytes())?;
+            if self.rows.rows() >= BATCH_ROWS || self.rows.bytes() >= BATCH_BYTES {
+                self.send().await?;
+            }
+            // Others of this thread go on while a client sends without a pause.
+            tokio::task::consume_budget().await;
         }
         Ok(())
     }
 
     /// Commits everything. Returns the number of rows.
     pub async fn finish(mut self) -> Result<u64, SqlError> {
+        self.check()?;
         let parsed = self.parser.finish(&mut self.rows);
         parsed.map_err(|error| copy_error(error, &self.relation))?;
         if self.rows.rows() > 0 {
@@ -123,8 +142,14 @@ impl CopyJob {
 
     /// Forgets everything: nothing becomes visible.
     pub async fn abort(self) {
+        self.running.stop(Stop::ClientGone);
         drop(self.pieces);
         drop(self.insert.await);
+    }
+
+    /// Fails once the `COPY` was stopped.
+    fn check(&self) -> Result<(), SqlError> {
+        if self.running.is_over() { Err(self.running.stopped()) } else { Ok(()) }
     }
 
     async fn send(&mut self) -> Result<(), SqlError> {
@@ -164,9 +189,13 @@ async fn next_rows(
 fn copy_error(error: copy_text::CopyError, relation: &str) -> SqlError {
     let line = error.line;
     let sql = SqlError::from(error.cause);
-    match &sql.detail {
+    let sql = match &sql.detail {
         Some(_) => sql,
         None => sql.detail(format!("COPY {relation}, line {line}")),
+    };
+    match sql.sqlstate {
+        SqlState::PROGRAM_LIMIT_EXCEEDED => sql.hint("Store long values in parts, a row for each."),
+        _ => sql,
     }
 }
 

@@ -18,13 +18,13 @@ use super::rows::{Conform, assign};
 use super::{Outcome, Parameters, Reply, describe, insert, types};
 use crate::catalog::{Column, ColumnType, Table, View, ViewColumn, backfill};
 use crate::frontend::Frontend;
-use crate::frontend::commitment;
 use crate::frontend::error::SqlError;
 use crate::frontend::parser::{
     AlterOperation, AlterTable, CreateView, RelationName, Statement, folded,
 };
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
+use crate::frontend::query_runtime::committing;
 use crate::frontend::rewrite::types::column_type;
 use crate::frontend::session::Session;
 use crate::id::{ColumnId, ObjectId};
@@ -214,7 +214,7 @@ impl Frontend {
 
     /// Sends a command, and waits until this session sees it.
     async fn change(&self, command: CatalogCommand, tag: &'static str) -> Result<Reply, SqlError> {
-        let committed = commitment::of(self.meta.change_catalog(&command)).await?;
+        let committed = committing(self.meta.change_catalog(&command)).await?;
         self.replica.at_revision(committed.revision).await;
         Ok(Reply { outcome: Outcome::done(tag), notices: committed.notices })
     }

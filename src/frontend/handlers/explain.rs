@@ -5,14 +5,21 @@ use std::sync::Arc;
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::{TryStreamExt as _, future};
 
 use super::{Outcome, Parameters, Reply, schema_of};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
+use crate::frontend::memory;
 use crate::frontend::parser::Statement;
+use crate::frontend::query_runtime::{interruptible, is_checkpoint};
 use crate::frontend::session::Session;
+
+/// Spaces for each operator above another.
+const INDENT: usize = 2;
 
 impl Frontend {
     pub(super) async fn explain(
@@ -31,10 +38,15 @@ impl Frontend {
         let plan = planner.plan(&state, query, &parameters.types).await?;
         let plan = plan.with_param_values(parameters.values.clone())?;
         let physical = state.create_physical_plan(&plan).await?;
-        if analyze {
-            collect(Arc::clone(&physical), state.task_ctx()).await?;
-        }
-        let text = render(&*physical, analyze, verbose);
+        let text = if analyze {
+            let ran = interruptible(physical)?;
+            let rows =
+                execute_stream(Arc::clone(&ran), memory::counted(TaskContext::from(&state)))?;
+            rows.try_for_each(|_| future::ready(Ok(()))).await?;
+            without_checkpoints(&render(&*ran, analyze, verbose))
+        } else {
+            render(&*physical, analyze, verbose)
+        };
         let lines: Vec<&str> = text.lines().collect();
         let batch =
             RecordBatch::try_new(explain_schema(), vec![Arc::new(StringArray::from(lines))])
@@ -54,4 +66,36 @@ fn render(plan: &dyn ExecutionPlan, analyze: bool, verbose: bool) -> String {
         DisplayableExecutionPlan::new(plan)
     };
     display.indent(verbose).to_string()
+}
+
+/// A plan that ran as its user knows it: what was put in to stop it is left out.
+fn without_checkpoints(text: &str) -> String {
+    let mut above: Vec<usize> = vec![];
+    let mut shown = String::new();
+    for line in text.lines() {
+        let name = line.trim_start();
+        let depth = line.len() - name.len();
+        above.retain(|left_out| *left_out < depth);
+        if is_checkpoint(name) {
+            above.push(depth);
+        } else {
+            shown.push_str(&line[INDENT * above.len()..]);
+            shown.push('\n');
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_shown_without_what_stops_it() {
+        let ran = "CheckpointExec, metrics=[]\n  SortExec: a\n    FilterExec: b\n      \
+                   CheckpointExec, metrics=[]\n        UnionExec\n          \
+                   CheckpointExec, metrics=[]\n            One\n          Two\n";
+        let shown = "SortExec: a\n  FilterExec: b\n    UnionExec\n      One\n      Two\n";
+        assert_eq!(without_checkpoints(ran), shown);
+    }
 }

@@ -171,6 +171,7 @@ impl Frontend {
             search_path,
             locals: Arc::default(),
             pending: session.transaction.as_ref().map(|t| Arc::clone(&t.pending)),
+            memory: self.engine.budget.begin(),
         }
     }
 

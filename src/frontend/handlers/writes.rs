@@ -15,10 +15,10 @@ use super::keys::{self, FewKeys};
 use crate::catalog::{Relation, Table};
 use crate::epoch::Epoch;
 use crate::frontend::Frontend;
-use crate::frontend::commitment;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
+use crate::frontend::query_runtime::committing;
 use crate::frontend::read_view::ReadView;
 use crate::hummock::sst::INLINE_BYTES_TOTAL;
 use crate::hummock::sst::SstInfo;
@@ -216,7 +216,7 @@ impl Frontend {
         staged: Vec<Arc<Staging>>,
     ) -> Result<(), RpcError> {
         let write = self.writes.commit(Write { base_epoch, tables }, staged);
-        let committed = commitment::of(write).await?;
+        let committed = committing(write).await?;
         self.replica.at_revision(committed.revision).await;
         Ok(())
     }

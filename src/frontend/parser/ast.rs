@@ -3,7 +3,8 @@
 use std::fmt;
 
 use sqlparser::ast::{
-    ColumnDef, CreateTable, DataType, Delete, Expr, Ident, Insert, ObjectName, Query, Update,
+    ColumnDef, CreateTable, DataType, Delete, Expr, Ident, Insert, ObjectName, Query, SetExpr,
+    Update,
 };
 
 use crate::frontend::error::SqlError;
@@ -111,7 +112,60 @@ pub enum Standing {
     Alone,
 }
 
+/// Rows that an `INSERT` of literals has at most; more of them are work.
+const LITERAL_ROWS_MAX: usize = 64;
+
+/// Whether an `INSERT` is one of a few rows of literals and parameters, and no more than that.
+fn is_of_literals(insert: &Insert) -> bool {
+    let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|query| &*query.body) else {
+        return false;
+    };
+    let is_literal = |cell: &Expr| match cell {
+        Expr::UnaryOp { expr, .. } => matches!(**expr, Expr::Value(_)),
+        cell => matches!(cell, Expr::Value(_)),
+    };
+    insert.on.is_none()
+        && insert.returning.is_none()
+        && values.rows.len() <= LITERAL_ROWS_MAX
+        && values.rows.iter().all(|row| row.content.iter().all(is_literal))
+}
+
 impl Statement {
+    /// Whether running the statement is waiting for others rather than work.
+    pub fn needs_no_threads(&self) -> bool {
+        match self {
+            Self::Insert(insert) => is_of_literals(insert),
+            Self::Query(_)
+            | Self::Explain { .. }
+            | Self::Update(_)
+            | Self::Delete(_)
+            | Self::Show { .. }
+            | Self::CreateTable(_)
+            | Self::CreateView(_) => false,
+            // The rows of a COPY take threads; that it begins does not.
+            Self::Copy(_)
+            | Self::Empty
+            | Self::Truncate { .. }
+            | Self::Begin { .. }
+            | Self::Commit
+            | Self::Rollback
+            | Self::Deallocate { .. }
+            | Self::EndNothing(_)
+            | Self::CreateSchema { .. }
+            | Self::DropSchema { .. }
+            | Self::DropTable { .. }
+            | Self::DropView { .. }
+            | Self::AlterTable(_)
+            | Self::Flush
+            | Self::Backup(_)
+            | Self::DeleteMetaSnapshots(_)
+            | Self::AlterSystem { .. }
+            | Self::Set { .. }
+            | Self::Reset { .. }
+            | Self::Discard(_) => true,
+        }
+    }
+
     pub fn standing(&self) -> Standing {
         match self {
             Self::Query(_)

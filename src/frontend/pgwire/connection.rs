@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -23,17 +22,20 @@ use pgwire::messages::copy::{CopyData, CopyDone, CopyFail};
 use pgwire::messages::response::NoticeResponse;
 use pgwire::messages::startup::SecretKey;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
-use tokio_util::sync::CancellationToken;
 
-use super::cancel::Cancellations;
+use super::cancel::{Cancellations, Slot};
+use super::limits::Limits;
+use super::shared::{self, SharedStatement};
 use super::sqlstate::SqlState;
-use crate::frontend::commitment::Commitment;
 use crate::frontend::error::SqlError;
 use crate::frontend::functions::POSTGRES_VERSION;
 use crate::frontend::handlers::{CopyIn, CopyJob, Parameters, Reply};
-use crate::frontend::parser::Statement;
+use crate::frontend::query_runtime::Running;
 use crate::frontend::session::Session;
 use crate::frontend::{DATABASE, Frontend, USER};
+
+/// A text so short is read at once.
+const SHORT_TEXT_BYTES: usize = 16 << 10;
 
 const TIDEMARK_VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -43,44 +45,14 @@ pub struct Connection {
     copy: tokio::sync::Mutex<Option<CopyJob>>,
     cancellations: Arc<Cancellations>,
     key: Mutex<Option<CancelKey>>,
+    running: Arc<Slot>,
     keys: RandomPidSecretKeyGenerator,
 }
 
-/// What a cancel request must show, and where the running statement is told of it.
+/// What a cancel request must show.
 struct CancelKey {
     pid: i32,
     secret: SecretKey,
-    running: Arc<Mutex<CancellationToken>>,
-}
-
-/// When a running statement is to stop.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub cancel: CancellationToken,
-    pub timeout: Option<Duration>,
-}
-
-impl Limits {
-    /// Runs `work` until it is done, cancelled, or out of time. Once it commits, it is done first.
-    pub async fn around<T>(
-        &self,
-        work: impl Future<Output = Result<T, SqlError>>,
-    ) -> Result<T, SqlError> {
-        let commitment = Commitment::default();
-        let mut work = std::pin::pin!(commitment.watch(work));
-        let timeout = self.timeout.unwrap_or(Duration::MAX);
-        let why = tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => "user request",
-            outcome = &mut work => return outcome,
-            () = tokio::time::sleep(timeout), if self.timeout.is_some() => "statement timeout",
-        };
-        if commitment.is_made() {
-            return work.await;
-        }
-        let message = format!("canceling statement due to {why}");
-        Err(SqlError::new(SqlState::QUERY_CANCELED, message))
-    }
 }
 
 impl Connection {
@@ -91,6 +63,7 @@ impl Connection {
             copy: tokio::sync::Mutex::new(None),
             cancellations,
             key: Mutex::new(None),
+            running: Arc::default(),
             keys: RandomPidSecretKeyGenerator::default(),
         }
     }
@@ -107,18 +80,32 @@ impl Connection {
     }
 
     /// Runs a statement; a panic in it is an error of it.
-    ///
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        statement: SharedStatement,
+        parameters: Parameters,
+        limits: &Limits,
+    ) -> Result<Reply, SqlError> {
+        let is_light = statement.needs_no_threads();
+        let running = &limits.running;
+        let work = Arc::clone(self).run_in_session(statement, parameters, Arc::clone(running));
+        if is_light {
+            return limits.around(running.inline(work)).await;
+        }
+        self.work(limits, work).await
+    }
+
     /// Boxed, as its future is large and moves up through several others.
-    pub(super) fn run<'a>(
-        &'a self,
-        statement: &'a Statement,
-        parameters: &'a Parameters,
-        limits: &'a Limits,
-    ) -> BoxFuture<'a, Result<Reply, SqlError>> {
+    fn run_in_session(
+        self: Arc<Self>,
+        statement: SharedStatement,
+        parameters: Parameters,
+        running: Arc<Running>,
+    ) -> BoxFuture<'static, Result<Reply, SqlError>> {
         let work = async move {
             let mut session = self.session.lock().await;
-            let work = Box::pin(self.frontend.run(&mut session, statement, parameters));
-            let outcome = limits.around(unpanicked(work)).await;
+            let work = Box::pin(self.frontend.run(&mut session, &statement, &parameters));
+            let outcome = running.until_over(unpanicked(work)).await;
             if outcome.is_err()
                 && let Some(transaction) = &mut session.transaction
             {
@@ -129,27 +116,51 @@ impl Connection {
         work.boxed()
     }
 
-    /// Marks the transaction failed by what went wrong outside [`Self::run`].
-    pub(super) async fn fail_transaction(&self) {
-        if let Some(transaction) = &mut self.session.lock().await.transaction {
+    /// Does a part of a statement on threads for statements, within its limits.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        limits: &Limits,
+        work: impl Future<Output = Result<T, SqlError>> + Send + 'static,
+    ) -> Result<T, SqlError> {
+        let task = self.frontend.queries().spawn(&limits.running, work)?;
+        unpanicked(limits.around_task(task)).await
+    }
+
+    /// The statements of a text. A long one takes threads to read.
+    pub(super) async fn parse(&self, text: &str) -> Result<Vec<SharedStatement>, SqlError> {
+        let tokens_max = self.frontend.tokens_max();
+        if text.len() <= SHORT_TEXT_BYTES {
+            return shared::parse(text, tokens_max);
+        }
+        let (limits, text) = (self.begin().await, text.to_owned());
+        self.work(&limits, async move { shared::parse(&text, tokens_max) }).await
+    }
+
+    /// Marks the transaction failed by what went wrong outside [`Self::run`]. Where a statement has the
+    /// session, it was stopped, and marks it itself.
+    pub(super) fn fail_transaction(&self) {
+        if let Ok(mut session) = self.session.try_lock()
+            && let Some(transaction) = &mut session.transaction
+        {
             transaction.failed = true;
         }
     }
 
     /// Limits for the statement that begins now.
     pub(super) async fn begin(&self) -> Limits {
-        let cancel = CancellationToken::new();
-        if let Some(key) = &*self.key.lock().unwrap_or_else(PoisonError::into_inner) {
-            *key.running.lock().unwrap_or_else(PoisonError::into_inner) = cancel.clone();
-        }
         let timeout = self.session.lock().await.variables.statement_timeout();
-        Limits { cancel, timeout }
+        Limits::new(self.running.begin(), timeout)
+    }
+
+    /// Stops what runs, and what the client has sent and not waited for.
+    pub(super) fn abandon(&self) {
+        self.running.abandon();
     }
 
     /// Begins a COPY. Returns how many columns its lines have.
-    pub(super) async fn start_copy(&self, copy: CopyIn) -> Result<usize, SqlError> {
+    pub(super) async fn start_copy(&self, copy: CopyIn, limits: Limits) -> Result<usize, SqlError> {
         let columns = copy.target.columns.len();
-        *self.copy.lock().await = Some(self.frontend.start_copy(copy)?);
+        *self.copy.lock().await = Some(self.frontend.start_copy(copy, limits)?);
         Ok(columns)
     }
 }
@@ -229,8 +240,8 @@ impl StartupHandler for Connection {
         }
         let (pid, secret) = self.keys.generate(client);
         client.set_pid_and_secret_key(pid, secret.clone());
-        let running = self.cancellations.register(pid, &secret);
-        let key = CancelKey { pid, secret, running };
+        self.cancellations.register(pid, &secret, &self.running);
+        let key = CancelKey { pid, secret };
         *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
         let mut parameters = DefaultServerParameterProvider::default();
         parameters.server_version = format!("{POSTGRES_VERSION} (Tidemark {TIDEMARK_VERSION})");
@@ -274,7 +285,7 @@ impl CopyHandler for Connection {
             if let Some(job) = copy.take() {
                 job.abort().await;
             }
-            self.fail_transaction().await;
+            self.fail_transaction();
             return Err(error.into());
         }
         Ok(())
@@ -290,7 +301,7 @@ impl CopyHandler for Connection {
         let rows = match unpanicked(job.finish()).await {
             Ok(rows) => rows,
             Err(error) => {
-                self.fail_transaction().await;
+                self.fail_transaction();
                 return Err(error.into());
             }
         };
@@ -309,7 +320,7 @@ impl CopyHandler for Connection {
         if let Some(job) = self.copy.lock().await.take() {
             job.abort().await;
         }
-        self.fail_transaction().await;
+        self.fail_transaction();
         let message = format!("COPY from stdin failed: {}", fail.message);
         SqlError::new(SqlState::QUERY_CANCELED, message).into()
     }
@@ -340,37 +351,3 @@ impl PgWireServerHandlers for Handler {
 /// A connection as pgwire takes it.
 #[derive(Clone)]
 pub struct Handler(pub Arc<Connection>);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frontend::commitment;
-
-    fn limits() -> Limits {
-        Limits { cancel: CancellationToken::new(), timeout: Some(Duration::from_millis(20)) }
-    }
-
-    async fn slow(outcome: Result<u32, SqlError>) -> Result<u32, SqlError> {
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        outcome
-    }
-
-    #[tokio::test]
-    async fn what_commits_is_neither_cancelled_nor_out_of_time() {
-        let refused = || SqlError::internal("refused");
-        let stopped = limits().around(slow(Ok(1))).await;
-        assert_eq!(stopped.unwrap_err().sqlstate, SqlState::QUERY_CANCELED);
-        assert_eq!(limits().around(commitment::of(slow(Ok(2)))).await.unwrap(), 2);
-        let outcome = limits().around(commitment::of(slow(Err(refused())))).await;
-        assert_eq!(outcome.unwrap_err().sqlstate, refused().sqlstate);
-        let cancelled = limits();
-        cancelled.cancel.cancel();
-        assert!(cancelled.around(commitment::of(slow(Ok(3)))).await.is_err(), "it had not begun");
-        // Tried again after it was refused, it may be stopped until it commits again.
-        let again = async {
-            commitment::of(async { Err::<u32, _>(refused()) }).await.unwrap_err();
-            slow(Ok(4)).await
-        };
-        assert_eq!(limits().around(again).await.unwrap_err().sqlstate, SqlState::QUERY_CANCELED);
-    }
-}

@@ -10,8 +10,8 @@ use datafusion::arrow::array::{ArrayRef, StringBuilder};
 
 use crate::frontend::text_input::TextInputError;
 
-/// A row may be as long as PostgreSQL's longest string.
-const ROW_BYTES_MAX: usize = (1 << 30) - 1;
+/// Longest row: twice as much is held while it is read.
+pub const ROW_BYTES_MAX: usize = 256 << 20;
 
 /// A column of a buffer has 32-bit offsets, and its fields are never longer than their rows.
 const BUFFER_BYTES_MAX: usize = 0x7fff_ffff;
@@ -166,6 +166,11 @@ impl CopyParser {
         self.row(&row, false, rows)
     }
 
+    /// Bytes held of a row whose end has not come yet.
+    pub fn held_bytes(&self) -> usize {
+        self.partial.capacity() + self.field.capacity()
+    }
+
     /// Number of the last line that was read, from 1.
     pub fn line(&self) -> u64 {
         self.line
@@ -174,7 +179,9 @@ impl CopyParser {
     fn keep(&mut self, bytes: &[u8]) -> Result<(), CopyError> {
         if self.partial.len() + bytes.len() > ROW_BYTES_MAX {
             self.line += 1;
-            return Err(self.error(TextInputError::new("54000", "a row is too long")));
+            self.partial = Vec::new();
+            let message = format!("a row has more than {ROW_BYTES_MAX} bytes");
+            return Err(self.error(TextInputError::new("54000", message)));
         }
         self.partial.extend_from_slice(bytes);
         Ok(())
@@ -432,7 +439,7 @@ fn unquote<'r>(
 }
 
 /// Bytes as text, if PostgreSQL could store them: valid UTF-8 without a zero byte.
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, TextInputError> {
+pub fn utf8(bytes: &[u8]) -> Result<&str, TextInputError> {
     let invalid = match std::str::from_utf8(bytes) {
         Ok(text) if !bytes.contains(&0) => return Ok(text),
         Ok(_) => &[0],

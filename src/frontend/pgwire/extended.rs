@@ -28,7 +28,7 @@ use pgwire::messages::response::ReadyForQuery;
 use super::connection::{Connection, Handler, send_notices, unpanicked};
 use super::params::decode_parameter;
 use super::respond::{fields, query_response};
-use super::shared::{self, SharedStatement};
+use super::shared::SharedStatement;
 use super::simple::copy_response;
 use super::sqlstate::SqlState;
 use super::types::{pg_to_arrow, pg_type};
@@ -45,32 +45,47 @@ pub struct Prepared {
 }
 
 impl Connection {
-    /// Boxed, as [`Connection::run`] is. `None` where there is no statement.
-    fn prepare<'a>(
-        &'a self,
-        sql: &'a str,
-        types: &'a [Option<Type>],
-    ) -> BoxFuture<'a, Result<Option<Prepared>, SqlError>> {
+    /// `None` where there is no statement.
+    async fn prepare(
+        self: Arc<Self>,
+        sql: &str,
+        types: &[Option<Type>],
+    ) -> Result<Option<Prepared>, SqlError> {
+        let mut statements = self.parse(sql).await?;
+        statements.retain(|statement| **statement != Statement::Empty);
+        if statements.len() > 1 {
+            return Err(SqlError::syntax(
+                "cannot insert multiple commands into a prepared statement",
+            ));
+        }
+        let Some(statement) = statements.pop() else { return Ok(None) };
+        let types: Vec<Option<Type>> = types.iter().map(known).collect();
+        let limits = self.begin().await;
+        let is_light = statement.needs_no_threads();
+        let work = Arc::clone(&self).describe(statement.clone(), given(&types));
+        let described = if is_light {
+            limits.around(limits.running.inline(work)).await
+        } else {
+            self.work(&limits, work).await
+        };
+        let Described { parameters, rows } = described?;
+        let parameters = parameters.iter().enumerate().map(|(place, field)| {
+            let given = types.get(place).cloned().flatten();
+            given.unwrap_or_else(|| pg_type(field))
+        });
+        Ok(Some(Prepared { statement, parameters: parameters.collect(), rows }))
+    }
+
+    /// Boxed, as [`Connection::run_in_session`] is.
+    fn describe(
+        self: Arc<Self>,
+        statement: SharedStatement,
+        given: Vec<Option<DataType>>,
+    ) -> BoxFuture<'static, Result<Described, SqlError>> {
         let work = async move {
-            let mut statements = shared::parse(sql)?;
-            statements.retain(|statement| **statement != Statement::Empty);
-            if statements.len() > 1 {
-                return Err(SqlError::syntax(
-                    "cannot insert multiple commands into a prepared statement",
-                ));
-            }
-            let Some(statement) = statements.pop() else { return Ok(None) };
-            let types: Vec<Option<Type>> = types.iter().map(known).collect();
-            let given: Vec<Option<DataType>> =
-                types.iter().map(|t| t.as_ref().and_then(pg_to_arrow)).collect();
             let mut session = self.session.lock().await;
-            let described = Box::pin(self.frontend.describe(&mut session, &statement, &given));
-            let Described { parameters, rows } = unpanicked(described).await?;
-            let parameters = parameters.iter().enumerate().map(|(place, field)| {
-                let given = types.get(place).cloned().flatten();
-                given.unwrap_or_else(|| pg_type(field))
-            });
-            Ok(Some(Prepared { statement, parameters: parameters.collect(), rows }))
+            let work = Box::pin(self.frontend.describe(&mut session, &statement, &given));
+            unpanicked(work).await
         };
         work.boxed()
     }
@@ -88,7 +103,7 @@ impl Connection {
     {
         let outcome = self.execute_bound(client, portal).await;
         if outcome.is_err() {
-            self.fail_transaction().await;
+            self.fail_transaction();
         }
         outcome
     }
@@ -106,7 +121,7 @@ impl Connection {
         let prepared = &portal.statement.statement;
         let parameters = bound(portal)?;
         let limits = self.begin().await;
-        let reply = self.run(&prepared.statement, &parameters, &limits).await?;
+        let reply = self.run(prepared.statement.clone(), parameters, &limits).await?;
         send_notices(client, reply.notices).await?;
         Ok(match reply.outcome {
             Outcome::Empty => Response::EmptyQuery,
@@ -118,9 +133,15 @@ impl Connection {
             Outcome::Done(tag) => Response::Execution(Tag::new(&tag)),
             Outcome::Begun => Response::TransactionStart(Tag::new("BEGIN")),
             Outcome::Ended(tag) => Response::TransactionEnd(Tag::new(tag)),
-            Outcome::CopyIn(copy) => Response::CopyIn(copy_response(self.start_copy(*copy).await?)),
+            Outcome::CopyIn(copy) => {
+                Response::CopyIn(copy_response(self.start_copy(*copy, limits).await?))
+            }
         })
     }
+}
+
+fn given(types: &[Option<Type>]) -> Vec<Option<DataType>> {
+    types.iter().map(|given| given.as_ref().and_then(pg_to_arrow)).collect()
 }
 
 /// A parameter type, if the client really said one.
@@ -175,7 +196,7 @@ fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
 }
 
 #[async_trait]
-impl QueryParser for Connection {
+impl QueryParser for Handler {
     type Statement = Prepared;
 
     async fn parse_sql<C>(
@@ -187,10 +208,10 @@ impl QueryParser for Connection {
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
-        match self.prepare(sql, types).await {
+        match Arc::clone(&self.0).prepare(sql, types).await {
             Ok(prepared) => Ok(prepared),
             Err(error) => {
-                self.fail_transaction().await;
+                self.0.fail_transaction();
                 Err(error.into())
             }
         }
@@ -213,10 +234,10 @@ impl QueryParser for Connection {
 #[async_trait]
 impl ExtendedQueryHandler for Handler {
     type Statement = Prepared;
-    type QueryParser = Connection;
+    type QueryParser = Self;
 
-    fn query_parser(&self) -> Arc<Connection> {
-        Arc::clone(&self.0)
+    fn query_parser(&self) -> Arc<Self> {
+        Arc::new(self.clone())
     }
 
     /// As the default, but a statement with parameters and without rows says so: `NoData`.
@@ -292,7 +313,7 @@ impl ExtendedQueryHandler for Handler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let prepared = &target.statement;
-        let rows = self.0.get_result_schema(prepared, None)?;
+        let rows = self.get_result_schema(prepared, None)?;
         Ok(DescribeStatementResponse::new(prepared.parameters.clone(), rows))
     }
 
@@ -308,7 +329,7 @@ impl ExtendedQueryHandler for Handler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let prepared = &target.statement.statement;
-        let rows = self.0.get_result_schema(prepared, Some(&target.result_column_format))?;
+        let rows = self.get_result_schema(prepared, Some(&target.result_column_format))?;
         Ok(DescribePortalResponse::new(rows))
     }
 

@@ -3,8 +3,10 @@
 mod cancel;
 mod connection;
 pub mod copy_text;
+mod departure;
 pub mod encode;
 mod extended;
+pub mod limits;
 pub mod params;
 mod respond;
 mod server;

@@ -7,8 +7,9 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use pgwire::api::results::{FieldFormat, FieldInfo, QueryResponse};
 use pgwire::error::PgWireError;
 
-use super::connection::{Connection, Limits, unpanicked};
+use super::connection::{Connection, unpanicked};
 use super::encode::{RowEncoder, field_infos};
+use super::limits::Limits;
 use crate::frontend::error::SqlError;
 use crate::frontend::handlers::Rows;
 
@@ -42,7 +43,7 @@ pub fn query_response(
     let watched = encoded.or_else(move |error: SqlError| {
         let connection = Arc::clone(&connection);
         async move {
-            connection.fail_transaction().await;
+            connection.fail_transaction();
             Err(PgWireError::from(error))
         }
     });

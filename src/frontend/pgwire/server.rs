@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use pgwire::tokio::process_socket;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::cancel::Cancellations;
 use super::connection::{Connection, Handler};
+use super::departure;
 use crate::frontend::Frontend;
 use crate::metrics;
 
@@ -81,19 +82,7 @@ async fn accept(listener: TcpListener, frontend: Arc<Frontend>, stop: Cancellati
             Ok((socket, peer)) => {
                 let connection =
                     Arc::new(Connection::new(Arc::clone(&frontend), Arc::clone(&cancellations)));
-                connections.spawn(async move {
-                    let _counted = Counted::new();
-                    let served = process_socket(socket, None, Handler(Arc::clone(&connection)));
-                    // What a client sends may be no protocol at all; the decoder panics at some of it.
-                    match AssertUnwindSafe(served).catch_unwind().await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => debug!(%peer, %error, "connection"),
-                        Err(_) => {
-                            warn!(%peer, "a connection was closed: its messages make no sense");
-                        }
-                    }
-                    connection.close().await;
-                });
+                connections.spawn(serve_one(socket, peer, connection));
             }
             Err(error) => {
                 warn!(%error, "could not accept a connection");
@@ -102,4 +91,29 @@ async fn accept(listener: TcpListener, frontend: Arc<Frontend>, stop: Cancellati
         }
     }
     connections.shutdown().await;
+}
+
+/// Serves a client until it leaves.
+async fn serve_one(socket: TcpStream, peer: SocketAddr, connection: Arc<Connection>) {
+    let _counted = Counted::new();
+    let served = async {
+        let (socket, watched) = departure::watched(socket)?;
+        let served = process_socket(socket, None, Handler(Arc::clone(&connection)));
+        let watching = async {
+            departure::gone(&watched).await;
+            connection.abandon();
+            std::future::pending::<std::io::Result<()>>().await
+        };
+        tokio::select! {
+            served = served => served,
+            never = watching => never,
+        }
+    };
+    // What a client sends may be no protocol at all; the decoder panics at some of it.
+    match AssertUnwindSafe(served).catch_unwind().await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%peer, %error, "connection"),
+        Err(_) => warn!(%peer, "a connection was closed: its messages make no sense"),
+    }
+    connection.close().await;
 }

@@ -22,7 +22,7 @@ use pgwire::messages::simplequery::Query;
 
 use super::connection::{Connection, Handler, send_notices, unpanicked};
 use super::respond::query_response;
-use super::shared::{self, SharedStatement};
+use super::shared::SharedStatement;
 use crate::frontend::error::SqlError;
 use crate::frontend::handlers::{Outcome, Parameters};
 use crate::frontend::parser::{Standing, Statement};
@@ -46,7 +46,7 @@ impl Connection {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let statements = shared::parse(text)?;
+        let statements = self.parse(text).await?;
         if statements.iter().all(|statement| **statement == Statement::Empty) {
             client
                 .feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))
@@ -92,7 +92,7 @@ impl Connection {
         let limits = self.begin().await;
         let mut session = self.session.lock().await;
         let commit = Box::pin(self.frontend.commit_transaction(&mut session));
-        limits.around(unpanicked(commit)).await.map(drop)
+        limits.around(limits.running.inline(unpanicked(commit))).await.map(drop)
     }
 
     /// Forgets what the statements of a text wrote, as one of them failed.
@@ -112,7 +112,7 @@ impl Connection {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let limits = self.begin().await;
-        let reply = self.run(&statement, &Parameters::none(), &limits).await?;
+        let reply = self.run(statement, Parameters::none(), &limits).await?;
         send_notices(client, reply.notices).await?;
         match reply.outcome {
             Outcome::Empty => {}
@@ -125,7 +125,7 @@ impl Connection {
             Outcome::Begun => send_execution_response(client, Tag::new("BEGIN")).await?,
             Outcome::Ended(tag) => send_execution_response(client, Tag::new(tag)).await?,
             Outcome::CopyIn(copy) => {
-                let columns = self.start_copy(*copy).await?;
+                let columns = self.start_copy(*copy, limits).await?;
                 send_copy_in_response(client, copy_response(columns)).await?;
                 return Ok(Next::Copy);
             }
@@ -167,10 +167,11 @@ impl SimpleQueryHandler for Handler {
             Ok(Next::Statement) => {}
             Err(PgWireError::IoError(error)) => return Err(PgWireError::IoError(error)),
             Err(error) => {
-                self.0.abandon_implicit().await;
-                self.0.fail_transaction().await;
+                // Told at once: a statement that was stopped may keep the session a little longer.
                 let info: pgwire::error::ErrorInfo = error.into();
-                client.feed(PgWireBackendMessage::ErrorResponse(info.into())).await?;
+                client.send(PgWireBackendMessage::ErrorResponse(info.into())).await?;
+                self.0.abandon_implicit().await;
+                self.0.fail_transaction();
             }
         }
         let status = self.0.transaction_status().await;

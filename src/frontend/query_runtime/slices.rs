@@ -1,0 +1,115 @@
+//! Batches cut into slices of bounded size, so that what works on one of them at a time is soon done.
+
+use datafusion::arrow::array::{
+    Array as _, ArrayRef, AsArray as _, GenericByteViewArray, RecordBatch,
+};
+use datafusion::arrow::buffer::Buffer;
+use datafusion::arrow::datatypes::{ByteViewType, DataType};
+use datafusion::error::DataFusionError;
+
+/// A slice is about as large, or it is one row.
+const SLICE_BYTES: usize = 4 << 20;
+
+type Batch = Result<RecordBatch, DataFusionError>;
+
+/// The rows of a batch, a few at a time where they are long.
+pub fn slices(batch: Batch) -> Slices {
+    let rows_max = batch.as_ref().map_or(0, rows_per_slice);
+    Slices { rest: Some(batch), rows_max }
+}
+
+/// A batch in slices.
+pub struct Slices {
+    rest: Option<Batch>,
+    rows_max: usize,
+}
+
+impl Iterator for Slices {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        match self.rest.take()? {
+            Ok(batch) if batch.num_rows() > self.rows_max => {
+                let after = batch.num_rows() - self.rows_max;
+                self.rest = Some(Ok(batch.slice(self.rows_max, after)));
+                Some(Ok(batch.slice(0, self.rows_max)))
+            }
+            last => Some(last),
+        }
+    }
+}
+
+/// Whether a batch is short enough to be worked on at once.
+pub fn is_one_slice(batch: &RecordBatch) -> bool {
+    batch.num_rows() <= rows_per_slice(batch)
+}
+
+/// How many rows a slice has, if all of them are equally long.
+fn rows_per_slice(batch: &RecordBatch) -> usize {
+    let (rows, bytes) = (batch.num_rows(), batch.columns().iter().map(long_bytes).sum::<usize>());
+    if bytes <= SLICE_BYTES { rows } else { (SLICE_BYTES / (bytes / rows.max(1)).max(1)).max(1) }
+}
+
+/// Bytes of what may be long in a column: texts, byte strings, lists.
+fn long_bytes(column: &ArrayRef) -> usize {
+    match column.data_type() {
+        DataType::Utf8View => viewed_bytes(column.as_string_view()),
+        DataType::BinaryView => viewed_bytes(column.as_binary_view()),
+        DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Binary
+        | DataType::LargeBinary
+        | DataType::List(_)
+        | DataType::LargeList(_)
+        | DataType::FixedSizeList(..)
+        | DataType::Struct(_) => column.to_data().get_slice_memory_size().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn viewed_bytes<T: ByteViewType>(column: &GenericByteViewArray<T>) -> usize {
+    let buffers: usize = column.data_buffers().iter().map(Buffer::len).sum();
+    if buffers <= SLICE_BYTES {
+        return buffers;
+    }
+    // The low four bytes of a view are the length of its text.
+    let lengths = column.views().iter().map(|view| view & 0xffff_ffff);
+    lengths.map(|length| usize::try_from(length).unwrap_or(0)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{Int64Array, StringArray, StringViewArray};
+
+    use super::*;
+
+    fn sizes(column: ArrayRef) -> Vec<usize> {
+        let batch = RecordBatch::try_from_iter([("c", column)]).unwrap();
+        let parts: Vec<_> = slices(Ok(batch.clone())).map(Result::unwrap).collect();
+        let whole = datafusion::arrow::compute::concat_batches(&batch.schema(), &parts).unwrap();
+        assert_eq!(whole, batch);
+        parts.iter().map(RecordBatch::num_rows).collect()
+    }
+
+    #[test]
+    fn long_rows_come_a_few_at_a_time_and_short_ones_all_at_once() {
+        let long = "x".repeat(1 << 20);
+        let views = StringViewArray::from_iter_values(vec![&long; 10]);
+        assert_eq!(sizes(Arc::new(views)), [4, 4, 2]);
+        let texts = StringArray::from_iter_values(vec![&long; 6]);
+        assert!(sizes(Arc::new(texts)).len() > 1);
+        let huge = "x".repeat(SLICE_BYTES + 1);
+        assert_eq!(sizes(Arc::new(StringArray::from_iter_values(vec![&huge; 2]))), [1, 1]);
+        assert_eq!(sizes(Arc::new(Int64Array::from(vec![1; 100_000]))), [100_000]);
+        assert_eq!(sizes(Arc::new(Int64Array::from(Vec::<i64>::new()))), [0]);
+    }
+
+    #[test]
+    fn an_error_is_passed_on() {
+        let error = DataFusionError::Execution("it".to_owned());
+        let passed: Vec<_> = slices(Err(error)).collect();
+        assert!(matches!(passed.as_slice(), [Err(_)]));
+    }
+}
