@@ -120,3 +120,30 @@ fn open(threads: usize) -> std::io::Result<Runtime> {
         .enable_all()
         .build()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_used_again_once_its_last_task_is_gone() {
+        let lanes = Lanes::new(1);
+        let one = lanes.take().unwrap();
+        let of_a_task = Arc::clone(&one);
+        drop(one);
+        assert!(lanes.lock().idle.is_empty());
+        drop(of_a_task);
+        assert_eq!(lanes.lock().idle.len(), 1);
+        assert!(lanes.lock().taken.is_empty());
+        let _again = lanes.take().unwrap();
+        assert!(lanes.lock().idle.is_empty());
+    }
+
+    #[test]
+    fn where_there_are_enough_lanes_the_emptiest_is_shared() {
+        let lanes = Arc::new(Lanes { threads: 1, lanes_max: 2, set: Mutex::default() });
+        let (one, two) = (lanes.take().unwrap(), lanes.take().unwrap());
+        let _busy = Arc::clone(&one);
+        assert!(Arc::ptr_eq(&lanes.take().unwrap(), &two));
+    }
+}

@@ -95,3 +95,6 @@ fn spawn_in<T: Send + 'static>(
         None => tokio::spawn(Task::new(context, Box::pin(work))),
     }
 }
+
+#[cfg(test)]
+mod tests;

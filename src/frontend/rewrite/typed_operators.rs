@@ -17,6 +17,7 @@ use sqlparser::ast::BinaryOperator;
 use crate::catalog::{ColumnType, SQL_TYPE_KEY};
 use crate::frontend::error::SqlError;
 use crate::frontend::functions::{INTERVAL_ORDER, JSONB_CONCAT, JSONB_CONTAINS, first_place};
+use crate::frontend::query_runtime::check;
 use crate::frontend::text_input::{self, json};
 
 /// Tells DataFusion's planner what the operators are.
@@ -29,6 +30,8 @@ impl ExprPlanner for TypedOperators {
         mut raw: RawBinaryExpr,
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
+        // A long expression takes long to plan.
+        check()?;
         let mut left = Operand::of(&raw.left, schema);
         let mut right = Operand::of(&raw.right, schema);
         if takes_literals(&raw.op) {
