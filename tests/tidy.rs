@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["rpc"],
     &["cli", "config"],
     &["frontend", "compactor"],
-    &["server"],
+    &["server", "untrusted"],
     &["ctl"],
     &["demo"],
 ];

@@ -14,6 +14,7 @@ pub use meta_store::{EtcdArgs, MetaStoreSetting, MetaStoreType, sqlite_endpoint}
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::epoch::Epoch;
 use crate::meta::maintenance::MaintenanceSettings;
@@ -30,6 +31,9 @@ pub const META_STORE_FILE: &str = "meta_store/single_node.db";
 /// Where the embedded state store lies inside the store directory.
 pub const STATE_STORE_FOLDER: &str = "state_store";
 
+const CONNECTIONS_MAX: usize = 1000;
+/// As PostgreSQL's authentication_timeout.
+const AUTHENTICATION_TIMEOUT_SEC: u32 = 60;
 /// For pages of data files that are not on a local disk.
 const BLOCK_CACHE_BYTES: usize = 256 << 20;
 /// The same where they are near: enough to check blocks that are read often only once.
@@ -87,7 +91,22 @@ pub struct FrontendSettings {
     pub listen_addr: String,
     /// Where clients reach it, if not there.
     pub advertise_addr: Option<String>,
+    pub connections: ConnectionSettings,
     pub resources: Resources,
+}
+
+/// How many clients there may be, and how long they may take to log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    pub connections_max: usize,
+    pub authentication_timeout: Duration,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        let timeout = Duration::from_secs(AUTHENTICATION_TIMEOUT_SEC.into());
+        Self { connections_max: CONNECTIONS_MAX, authentication_timeout: timeout }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

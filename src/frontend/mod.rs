@@ -48,6 +48,8 @@ pub struct Frontend {
     sst_ids: Arc<SstIdPool>,
     pins: Arc<Pins>,
     keyed_writes: handlers::KeyedWrites,
+    pub sessions: Arc<pgwire::sessions::Sessions>,
+    memory_bytes: usize,
     worker: Worker,
 }
 
@@ -72,6 +74,8 @@ impl Frontend {
             engine: Arc::new(engine),
             snapshots: query_epoch::SnapshotCache::default(),
             keyed_writes: handlers::KeyedWrites::default(),
+            sessions: Arc::default(),
+            memory_bytes: resources.memory_bytes,
         })
     }
 
@@ -83,6 +87,11 @@ impl Frontend {
     /// Where statements run.
     pub fn queries(&self) -> &query_runtime::QueryRuntime {
         &self.engine.queries
+    }
+
+    /// What queries may hold together.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// The newest view, with a pin on what it needs.

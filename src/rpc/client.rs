@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::convert::{from_json, from_status, to_json};
 use super::dial::{Dial, LocalMeta, NotConnected, Present};
+use super::limits::LARGE_BYTES_MAX;
 use super::proto::followed::Part;
 use super::proto::meta_client::MetaClient as Grpc;
 use super::proto::{
@@ -22,7 +23,6 @@ use super::proto::{
     ExplainObjectRequest, FlushRequest, Json, ListSnapshotsRequest, ReleaseCompactionRequest,
     RepairObjectRequest, ReserveObjectRequest, ReserveSstsRequest, VacuumRequest, WorkerRequest,
 };
-use super::service::MESSAGE_BYTES_MAX;
 use crate::backup::manifest::ManifestEntry;
 use crate::backup::verify;
 use crate::hummock::HummockError;
@@ -130,8 +130,8 @@ impl MetaClient {
         match connected {
             Ok(channel) => {
                 let grpc = Grpc::new(channel)
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+                    .max_decoding_message_size(LARGE_BYTES_MAX)
+                    .max_encoding_message_size(LARGE_BYTES_MAX);
                 Ok(Self { addr, worker: String::new(), local: None, grpc })
             }
             Err(error) => Err(RpcError::Unreachable { addr, reason: deepest(&error).to_string() }),

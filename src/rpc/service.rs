@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::convert::{from_json, to_json, to_status};
 use super::dial::{LocalMeta, Present};
+use super::limits::{self, BySize, LARGE_BYTES_MAX, SMALL_BYTES_MAX};
 use super::proto::followed::Part;
 use super::proto::meta_server::{Meta, MetaServer};
 use super::proto::{
@@ -34,11 +34,6 @@ use crate::meta::command::{BackupOptions, CatalogCommand, Compaction, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::state::State;
 
-/// Largest message either side takes. A statement's staged files are well below it.
-pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
-/// How often a silent connection is asked whether somebody is there, and how long that may take.
-const PING_PAUSE: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what is asked already may take when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
@@ -90,22 +85,21 @@ pub fn serve(listener: TcpListener, local: &LocalMeta, node: Arc<MetaNode>) -> i
     let (connections, connected) = mpsc::channel(1);
     let leaving = followers.clone();
     local.set(Some(Present { connections, node: Arc::clone(&node), leaving }));
-    let service = MetaServer::new(Service { node, followers: followers.clone() })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let service = Arc::new(Service { node, followers: followers.clone() });
+    let service = |bytes_max| {
+        MetaServer::from_arc(Arc::clone(&service))
+            .max_decoding_message_size(bytes_max)
+            .max_encoding_message_size(LARGE_BYTES_MAX)
+    };
+    let service = BySize { small: service(SMALL_BYTES_MAX), large: service(LARGE_BYTES_MAX) };
     let connected = ReceiverStream::new(connected).map(Ok::<_, io::Error>);
     let local_server = tonic::transport::Server::builder().add_service(service.clone());
     let closed = followers.clone().cancelled_owned();
     let local_task = tokio::spawn(local_server.serve_with_incoming_shutdown(connected, closed));
-    let server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(PING_PAUSE))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .add_service(service);
-    let task = tokio::spawn(server.serve_with_incoming_shutdown(
-        // Requests are small and somebody waits for each: no packet is held back.
-        TcpIncoming::from(listener).with_nodelay(Some(true)),
-        followers.clone().cancelled_owned(),
-    ));
+    let server = limits::server().add_service(service);
+    let closed = followers.clone().cancelled_owned();
+    let task =
+        tokio::spawn(server.serve_with_incoming_shutdown(limits::accepted(listener), closed));
     Ok(Served { addr, task, local: local.clone(), followers, local_task })
 }
 

@@ -181,7 +181,7 @@ async fn start_frontend(
     let storage = state_store_of(&worker)?;
     let frontend = Frontend::new(worker, storage, &settings.resources).await?;
     let listener = bound.listen().map_err(unlistened)?;
-    pgwire::serve(listener, Arc::new(frontend)).map_err(unlistened)
+    pgwire::serve(listener, Arc::new(frontend), &settings.connections).map_err(unlistened)
 }
 
 async fn start_compactor(

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics")]
 
+mod abuse;
 mod backup;
 mod cancel;
 mod cluster;
@@ -14,7 +15,9 @@ mod disk_full;
 mod durability;
 mod etcd_server;
 mod fairness;
+mod fuzz;
 mod harness;
+mod hostile;
 mod location;
 mod maintenance;
 mod memory;
@@ -27,3 +30,4 @@ mod s3;
 mod start_stop;
 mod time_travel;
 mod verify;
+mod wire;

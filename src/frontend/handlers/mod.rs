@@ -162,6 +162,7 @@ impl Frontend {
             user: info.user.clone(),
             settings: Arc::clone(&info.settings),
             params: Arc::clone(&self.replica.state().params),
+            sessions: Arc::clone(&self.sessions),
         };
         Planner {
             engine: Arc::clone(&self.engine),

@@ -32,6 +32,7 @@ use self::listing::Listed;
 use self::provider::SystemTable;
 use self::relation::SystemRelation;
 use super::error::SqlError;
+use super::pgwire::sessions::Sessions;
 use super::read_view::ReadView;
 use crate::backup::manifest::ManifestEntry;
 use crate::meta::maintenance::SnapshotUsage;
@@ -52,6 +53,8 @@ pub struct SystemContext {
     pub settings: Arc<BTreeMap<String, String>>,
     /// The cluster's parameters of now, also where the view is of the past.
     pub params: Arc<Params>,
+    /// The sessions of this server.
+    pub sessions: Arc<Sessions>,
 }
 
 /// What only the meta role knows.

@@ -134,6 +134,7 @@ fn context_at(epoch: u64) -> SystemContext {
         user: "root".to_owned(),
         settings: Arc::new([("time_zone".to_owned(), "UTC".to_owned())].into()),
         params: Arc::default(),
+        sessions: Arc::default(),
     }
 }
 

@@ -11,6 +11,12 @@ mod sqlite;
 #[cfg(test)]
 mod conformance;
 
+/// Reads a journal of etcd.
+#[cfg(any(test, fuzzing))]
+pub fn read_untrusted_journal(bytes: &[u8]) {
+    etcd::read_untrusted(bytes);
+}
+
 pub use etcd::{EtcdSettings, EtcdStore, EtcdTls, EtcdUser};
 pub use head::Head;
 pub use memory::MemoryStore;

@@ -25,6 +25,13 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
+/// Reads a journal, and what may be stored under a key.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_untrusted(bytes: &[u8]) {
+    drop(journal::decode(bytes));
+    drop((journal::read_stored(bytes), journal::read_pending(bytes)));
+}
+
 pub use connect::{EtcdSettings, EtcdTls, EtcdUser};
 
 use std::collections::HashMap;
