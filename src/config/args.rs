@@ -12,6 +12,7 @@ use super::{
     ConnectionSettings, DATA_DIRECTORY, FrontendSettings, LISTEN_ADDR, META_ADDR, META_STORE_FILE,
     MetaSettings, Resources, STATE_STORE_FOLDER, Settings, StoreSettings, address,
 };
+use crate::epoch::Epoch;
 use crate::meta::maintenance::MaintenanceSettings;
 use crate::params::{self, ParamError, ParamSpec};
 use crate::storage::DiskCache;
@@ -225,12 +226,17 @@ pub struct StoreArgs {
     /// cluster from the same data
     #[arg(long, env = "RW_ALLOW_UNFENCED_STORE", value_parser = BoolishValueParser::new())]
     pub allow_unfenced_store: bool,
+
+    /// Start though the meta store lacks acknowledged commits, where it ends at this epoch: what was
+    /// committed later is given up
+    #[arg(long, value_name = "EPOCH")]
+    pub accept_loss_after_epoch: Option<Epoch>,
 }
 
 /// What queries may use.
 #[derive(Clone, clap::Args)]
 pub struct QueryArgs {
-    /// Memory that queries may take [default: 70 % of the machine's]
+    /// Memory that queries may take [default: 70 % of the machine's or the container's]
     #[arg(long, env = "RW_TOTAL_MEMORY_BYTES", value_name = "BYTES")]
     pub total_memory_bytes: Option<NonZeroUsize>,
 
@@ -243,7 +249,7 @@ pub struct QueryArgs {
     )]
     pub meta_cache_bytes: usize,
 
-    /// Memory for pages of data files [default: 256 MiB, none where they are local files]
+    /// Memory for pages of data files [default: 256 MiB, 32 MiB where they are local files]
     #[arg(long, env = "RW_BLOCK_CACHE_BYTES", value_name = "BYTES")]
     pub block_cache_bytes: Option<usize>,
 
@@ -455,6 +461,7 @@ impl StoreArgs {
             )?,
             state_store,
             allow_unfenced: self.allow_unfenced_store,
+            accept_loss_after: self.accept_loss_after_epoch,
         })
     }
 

@@ -212,7 +212,7 @@ fn worker_info(role: Role, addr: String) -> WorkerInfo {
         release: env!("CARGO_PKG_VERSION").to_owned(),
         started_ms: SystemClock.now_ms(),
         parallelism,
-        memory_bytes: config::machine_memory_bytes(),
+        memory_bytes: config::memory_available_bytes(),
     }
 }
 

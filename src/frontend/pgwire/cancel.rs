@@ -9,6 +9,9 @@ use super::limits::Limits;
 use crate::frontend::error::SqlError;
 use crate::frontend::query_runtime::{Running, Stop};
 
+/// Further away than any deadline.
+const FAR: Duration = Duration::from_secs(1 << 30);
+
 /// Where a connection keeps what it runs, or ran last.
 #[derive(Debug, Default)]
 pub struct Slot(Mutex<State>);
@@ -16,13 +19,12 @@ pub struct Slot(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     running: Arc<Running>,
-    /// When it is out of time, whether its client reads the answer or not.
     deadline: Option<Instant>,
     client_is_gone: bool,
 }
 
 impl Slot {
-    /// Puts a new statement there. Returns its limits.
+    /// Limits for the statement that begins now.
     pub fn begin(&self, timeout: Option<Duration>) -> Limits {
         let mut state = self.lock();
         state.running = Arc::default();
@@ -33,12 +35,12 @@ impl Slot {
         Limits::new(Arc::clone(&state.running), timeout)
     }
 
-    /// Stops what is there.
+    /// Stops what runs.
     pub fn cancel(&self) {
         self.lock().running.stop(Stop::UserRequest);
     }
 
-    /// Stops what is there, and what comes: the client is not there to see it.
+    /// Stops what runs, and what comes: the client is not there to see it.
     pub fn abandon(&self) {
         let mut state = self.lock();
         state.client_is_gone = true;
@@ -51,10 +53,17 @@ impl Slot {
         state.running.is_over() || state.deadline.is_some_and(|at| at <= Instant::now())
     }
 
-    /// Resolves when what began last is stopped, and says why.
-    pub async fn stopped(&self) -> SqlError {
-        let running = Arc::clone(&self.lock().running);
-        running.over().await;
+    /// Resolves when what began last is to stop, with what its client is told.
+    pub async fn overdue(&self) -> SqlError {
+        let (running, deadline) = {
+            let state = self.lock();
+            (Arc::clone(&state.running), state.deadline)
+        };
+        let until = deadline.unwrap_or_else(|| Instant::now() + FAR);
+        tokio::select! {
+            () = running.over() => {}
+            () = tokio::time::sleep_until(until) => running.stop(Stop::Timeout),
+        }
         running.stopped()
     }
 

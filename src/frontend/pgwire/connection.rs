@@ -111,11 +111,12 @@ impl Connection {
 
     /// The statements of a text. A long one takes threads to read.
     pub(super) async fn parse(&self, text: &str) -> Result<Vec<SharedStatement>, SqlError> {
+        let tokens_max = self.frontend.tokens_max();
         if text.len() <= SHORT_TEXT_BYTES {
-            return shared::parse(text);
+            return shared::parse(text, tokens_max);
         }
         let (limits, text) = (self.begin().await, text.to_owned());
-        self.work(&limits, async move { shared::parse(&text) }).await
+        self.work(&limits, async move { shared::parse(&text, tokens_max) }).await
     }
 
     /// Marks the transaction failed by what went wrong outside [`Self::run`]. Where a statement has the
@@ -139,9 +140,9 @@ impl Connection {
         self.running.is_overdue()
     }
 
-    /// Resolves when a `COPY` is stopped that waits for its client.
-    pub(super) async fn copy_stopped(&self) -> SqlError {
-        self.running.stopped().await
+    /// Resolves when a `COPY` is to stop that waits for its client.
+    pub(super) async fn copy_overdue(&self) -> SqlError {
+        self.running.overdue().await
     }
 
     /// Resolves when a session has waited for its client for longer than it may.

@@ -93,7 +93,7 @@ impl<'a> Conversation<'a> {
             let received = tokio::select! {
                 biased;
                 received = self.incoming.frame() => received,
-                error = connection.copy_stopped(), if copying.is_some() => {
+                error = connection.copy_overdue(), if copying.is_some() => {
                     let kind = if copying == Some(true) { framing::EXECUTE } else { framing::QUERY };
                     self.fail(kind, error).await?;
                     continue;
