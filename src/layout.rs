@@ -30,9 +30,14 @@ pub fn parse_sst_in(data_dir: &str, path: &Path) -> Option<SstId> {
     parse_sst(path).filter(|id| sst(data_dir, *id) == *path)
 }
 
+/// Where the checkpoints of the version are.
+pub fn checkpoints(data_dir: &str) -> Path {
+    directory(data_dir).join("checkpoint")
+}
+
 /// A checkpoint of the version. The nonce makes the name new even where a version id is not.
 pub fn checkpoint(data_dir: &str, id: VersionId, nonce: &str) -> Path {
-    directory(data_dir).join("checkpoint").join(format!("{id}-{nonce}.version"))
+    checkpoints(data_dir).join(format!("{id}-{nonce}.version"))
 }
 
 /// The version whose checkpoint this object is.

@@ -42,5 +42,8 @@ pub mod rpc;
 pub mod server;
 // An object store opened from a URL: durable puts, compare-and-swap.
 pub mod storage;
+// Every reader of bytes from outside, for tests that damage them.
+#[cfg(any(test, fuzzing))]
+pub mod untrusted;
 // `fs://`, `memory`: what a storage URL says, and how it is shown without its secrets.
 pub mod storage_url;

@@ -39,6 +39,19 @@ metrics! {
     COMPACTED_BYTES: IntCounterVec = counters(
         "tidemark_compacted_bytes_total", "Bytes read and written by compaction", &["direction"],
     );
+    SCRUBBED_OBJECTS: IntCounterVec =
+        counters("tidemark_scrubbed_objects_total", "Data files that the scrub has read", &["outcome"]);
+    SCRUBBED_BYTES: IntCounter =
+        counter("tidemark_scrubbed_bytes_total", "Bytes of data files that the scrub has read");
+    SCRUB_DAMAGED: IntGauge =
+        gauge("tidemark_scrub_damaged_objects", "Data files that the scrub found damaged or gone");
+    SCRUB_COVERAGE: Gauge = Gauge::with_opts(Opts::new(
+        "tidemark_scrub_coverage", "Share of the data that the scrub has read within its interval",
+    )).expect("the name is a good one");
+    SCRUB_OLDEST_SECONDS: Gauge = Gauge::with_opts(Opts::new(
+        "tidemark_scrub_oldest_seconds",
+        "Time since the data file was read that the scrub has not read for longest",
+    )).expect("the name is a good one");
     STATEMENT_SECONDS: HistogramVec = histograms(
         "tidemark_statement_seconds", "Time until a statement has its result or its first rows",
         STATEMENT_BUCKETS, &["outcome"],

@@ -12,6 +12,7 @@ pub const BACKUP_STORAGE_URL: &str = "backup_storage_url";
 pub const BACKUP_STORAGE_DIRECTORY: &str = "backup_storage_directory";
 pub const SSTABLE_SIZE_MB: &str = "sstable_size_mb";
 pub const TIME_TRAVEL_RETENTION_MS: &str = "time_travel_retention_ms";
+pub const SCRUB_INTERVAL_MS: &str = "scrub_interval_ms";
 
 /// The least history a cluster can be told to keep, unless it keeps none (0).
 const RETENTION_MS_MIN: u64 = 600_000;
@@ -40,7 +41,7 @@ enum Kind {
 }
 
 /// Every parameter, in the order `SHOW PARAMETERS` prints them.
-pub const PARAMS: [ParamSpec; 6] = [
+pub const PARAMS: [ParamSpec; 7] = [
     ParamSpec {
         name: SSTABLE_SIZE_MB,
         kind: Kind::Integer { min: 1, max: 4096 },
@@ -82,6 +83,13 @@ pub const PARAMS: [ParamSpec; 6] = [
         default: Some("600000"),
         mutable: true,
         description: "how far back a meta snapshot can be read, counted from when it is taken",
+    },
+    ParamSpec {
+        name: SCRUB_INTERVAL_MS,
+        kind: Kind::Integer { min: 0, max: u32::MAX as u64 * 1000 },
+        default: Some("604800000"),
+        mutable: true,
+        description: "time in which every data file is read once to find damage; 0 for never",
     },
 ];
 
@@ -202,6 +210,11 @@ impl Params {
 
     pub fn retention_ms(&self) -> u64 {
         self.value(TIME_TRAVEL_RETENTION_MS).parse().unwrap_or(RETENTION_MS_MIN)
+    }
+
+    /// In which time every data file is to be read once; zero for never.
+    pub fn scrub_interval_ms(&self) -> u64 {
+        self.value(SCRUB_INTERVAL_MS).parse().unwrap_or_default()
     }
 
     /// Target size of a data file in bytes.

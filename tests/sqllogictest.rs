@@ -24,7 +24,8 @@ use async_trait::async_trait;
 use futures::{SinkExt as _, future};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, MakeConnection, Runner};
 use tidemark::config::{
-    FrontendSettings, MetaSettings, MetaStoreSetting, Resources, Settings, StoreSettings,
+    ConnectionSettings, FrontendSettings, MetaSettings, MetaStoreSetting, Resources, Settings,
+    StoreSettings,
 };
 use tidemark::meta::maintenance::MaintenanceSettings;
 use tidemark::server::{self, Server};
@@ -154,6 +155,7 @@ async fn start(stores: Stores) -> Server {
     let frontend = FrontendSettings {
         listen_addr: any,
         advertise_addr: None,
+        connections: ConnectionSettings::default(),
         resources: Resources {
             memory_bytes: 256 << 20,
             parallelism: 2,

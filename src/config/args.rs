@@ -2,15 +2,17 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 
 use super::meta_store::{EtcdArgs, MetaStoreSetting, MetaStoreType, sqlite_endpoint};
 use super::{
-    BACKUP_DIRECTORY, CompactorSettings, ConfigError, DATA_DIRECTORY, FrontendSettings,
-    LISTEN_ADDR, META_ADDR, META_STORE_FILE, MetaSettings, Resources, STATE_STORE_FOLDER, Settings,
-    StoreSettings, address,
+    AUTHENTICATION_TIMEOUT_SEC, BACKUP_DIRECTORY, CONNECTIONS_MAX, CompactorSettings, ConfigError,
+    ConnectionSettings, DATA_DIRECTORY, FrontendSettings, LISTEN_ADDR, META_ADDR, META_STORE_FILE,
+    MetaSettings, Resources, STATE_STORE_FOLDER, Settings, StoreSettings, address,
 };
+use crate::epoch::Epoch;
 use crate::meta::maintenance::MaintenanceSettings;
 use crate::params::{self, ParamError, ParamSpec};
 use crate::storage::DiskCache;
@@ -109,6 +111,41 @@ pub struct SqlArgs {
     /// Address of the SQL server
     #[arg(long, env = "RW_LISTEN_ADDR", value_name = "HOST:PORT", default_value = LISTEN_ADDR)]
     pub listen_addr: String,
+
+    /// Sessions there may be at a time
+    #[arg(
+        long,
+        env = "RW_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value_t = CONNECTIONS_MAX,
+        value_parser = sessions
+    )]
+    pub max_connections: usize,
+
+    /// Seconds that a client may take to log in
+    #[arg(
+        long,
+        env = "RW_AUTHENTICATION_TIMEOUT_SEC",
+        value_name = "SECONDS",
+        default_value_t = AUTHENTICATION_TIMEOUT_SEC,
+        value_parser = clap::value_parser!(u32).range(1..=600)
+    )]
+    pub authentication_timeout_sec: u32,
+}
+
+impl SqlArgs {
+    fn connections(&self) -> ConnectionSettings {
+        ConnectionSettings {
+            connections_max: self.max_connections,
+            authentication_timeout: Duration::from_secs(self.authentication_timeout_sec.into()),
+        }
+    }
+}
+
+/// A number of sessions: as many as PostgreSQL takes at most.
+fn sessions(text: &str) -> Result<usize, String> {
+    let max = text.parse().ok().filter(|max| (1..=262_143).contains(max));
+    max.ok_or_else(|| "it can be from 1 to 262143".to_owned())
 }
 
 /// What a compaction may take.
@@ -189,12 +226,17 @@ pub struct StoreArgs {
     /// cluster from the same data
     #[arg(long, env = "RW_ALLOW_UNFENCED_STORE", value_parser = BoolishValueParser::new())]
     pub allow_unfenced_store: bool,
+
+    /// Start though the meta store lacks acknowledged commits, where it ends at this epoch: what was
+    /// committed later is given up
+    #[arg(long, value_name = "EPOCH")]
+    pub accept_loss_after_epoch: Option<Epoch>,
 }
 
 /// What queries may use.
 #[derive(Clone, clap::Args)]
 pub struct QueryArgs {
-    /// Memory that queries may take [default: 70 % of the machine's]
+    /// Memory that queries may take [default: 70 % of the machine's or the container's]
     #[arg(long, env = "RW_TOTAL_MEMORY_BYTES", value_name = "BYTES")]
     pub total_memory_bytes: Option<NonZeroUsize>,
 
@@ -207,7 +249,7 @@ pub struct QueryArgs {
     )]
     pub meta_cache_bytes: usize,
 
-    /// Memory for pages of data files [default: 256 MiB, none where they are local files]
+    /// Memory for pages of data files [default: 256 MiB, 32 MiB where they are local files]
     #[arg(long, env = "RW_BLOCK_CACHE_BYTES", value_name = "BYTES")]
     pub block_cache_bytes: Option<usize>,
 
@@ -281,6 +323,7 @@ impl ServerArgs {
         let frontend = FrontendSettings {
             listen_addr: address("--listen-addr", &self.sql.listen_addr)?,
             advertise_addr: None,
+            connections: self.sql.connections(),
             resources: self.queries.resources(),
         };
         let meta = MetaSettings {
@@ -327,6 +370,7 @@ impl FrontendArgs {
         let frontend = FrontendSettings {
             listen_addr: address("--listen-addr", &self.sql.listen_addr)?,
             advertise_addr: advertised(self.advertise_addr.as_deref())?,
+            connections: self.sql.connections(),
             resources: self.queries.resources(),
         };
         Ok(Settings {
@@ -417,6 +461,7 @@ impl StoreArgs {
             )?,
             state_store,
             allow_unfenced: self.allow_unfenced_store,
+            accept_loss_after: self.accept_loss_after_epoch,
         })
     }
 

@@ -4,15 +4,19 @@
 //! without credentials. Parameters that live in the cluster itself are in [`crate::params`].
 
 mod args;
+mod memory;
 mod meta_store;
 
 pub use args::{CompactorArgs, FrontendArgs, MetaArgs, ServerArgs};
+pub use memory::available_bytes as memory_available_bytes;
 pub use meta_store::{EtcdArgs, MetaStoreSetting, MetaStoreType, sqlite_endpoint};
 
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::epoch::Epoch;
 use crate::meta::maintenance::MaintenanceSettings;
 use crate::params::ParamError;
 use crate::storage::{CacheSettings, DiskCache};
@@ -27,10 +31,13 @@ pub const META_STORE_FILE: &str = "meta_store/single_node.db";
 /// Where the embedded state store lies inside the store directory.
 pub const STATE_STORE_FOLDER: &str = "state_store";
 
+const CONNECTIONS_MAX: usize = 1000;
+/// As PostgreSQL's authentication_timeout.
+const AUTHENTICATION_TIMEOUT_SEC: u32 = 60;
 /// For pages of data files that are not on a local disk.
 const BLOCK_CACHE_BYTES: usize = 256 << 20;
-/// What is taken when the machine does not tell how much memory it has.
-const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
+/// The same where they are near: enough to check blocks that are read often only once.
+const NEAR_BLOCK_CACHE_BYTES: usize = 32 << 20;
 
 /// What queries may use of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +57,9 @@ pub struct Resources {
 impl Resources {
     /// The cache for pages of data files, which are far away or not.
     pub fn block_cache(&self, is_far: bool) -> CacheSettings {
-        let by_default = if is_far { BLOCK_CACHE_BYTES } else { 0 };
+        let by_default = if is_far { BLOCK_CACHE_BYTES } else { NEAR_BLOCK_CACHE_BYTES };
         let memory_bytes = self.block_cache_bytes.unwrap_or(by_default);
-        CacheSettings { memory_bytes, disk: self.file_cache.clone() }
+        CacheSettings { memory_bytes, disk: self.file_cache.clone(), small_reads: !is_far }
     }
 }
 
@@ -84,7 +91,22 @@ pub struct FrontendSettings {
     pub listen_addr: String,
     /// Where clients reach it, if not there.
     pub advertise_addr: Option<String>,
+    pub connections: ConnectionSettings,
     pub resources: Resources,
+}
+
+/// How many clients there may be, and how long they may take to log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    pub connections_max: usize,
+    pub authentication_timeout: Duration,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        let timeout = Duration::from_secs(AUTHENTICATION_TIMEOUT_SEC.into());
+        Self { connections_max: CONNECTIONS_MAX, authentication_timeout: timeout }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +126,8 @@ pub struct StoreSettings {
     pub backup_storage_directory: String,
     /// Whether a state store will do that does not honour conditional writes.
     pub allow_unfenced: bool,
+    /// The epoch at which a meta store that lacks acknowledged commits may end.
+    pub accept_loss_after: Option<Epoch>,
 }
 
 /// Flags or variables that cannot be followed.
@@ -193,22 +217,9 @@ pub fn default_parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-/// 70 % of the machine's memory.
+/// 70 % of the memory there is.
 pub fn default_memory() -> usize {
-    usize::try_from(machine_memory_bytes() / 10 * 7).unwrap_or(usize::MAX)
-}
-
-/// What the machine has.
-pub fn machine_memory_bytes() -> u64 {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    mem_total_bytes(&meminfo).unwrap_or(MEMORY_BYTES_FALLBACK)
-}
-
-/// The line `MemTotal:  24576000 kB` in bytes.
-pub fn mem_total_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kib.checked_mul(1024)
+    usize::try_from(memory::available_bytes() / 10 * 7).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -305,11 +316,5 @@ mod tests {
         let stores = &mut settings.meta.as_mut().unwrap().stores;
         stores.backup_storage_url = "s3://key:secret@host/bucket".to_owned();
         assert!(!format!("{settings:?}").contains("secret"));
-    }
-
-    #[test]
-    fn memory_is_read_from_the_machine() {
-        assert_eq!(mem_total_bytes("MemTotal:       2048 kB\nMemFree: 1 kB"), Some(2 << 20));
-        assert_eq!(mem_total_bytes("nothing"), None);
     }
 }

@@ -6,6 +6,8 @@ use super::meta::Cluster;
 use super::output::{self, Table};
 use super::{CtlError, say};
 use crate::hummock::vacuum::Plan;
+use crate::id::SstId;
+use crate::layout;
 use crate::storage::StorageLocation;
 
 /// Objects printed without `--json`; the others are counted.
@@ -46,6 +48,18 @@ pub(super) struct ExplainArgs {
     #[arg(value_name = "NAME")]
     name: String,
     /// Print the holders as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct RepairArgs {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The data file: its number, or its name in the data directory, like 17.data
+    #[arg(value_name = "ID", value_parser = parse_sst)]
+    id: SstId,
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -126,6 +140,22 @@ pub(super) async fn explain(args: ExplainArgs) -> Result<(), CtlError> {
     } else {
         let lines = holders.iter().map(|holder| format!("\n  {holder}"));
         format!("{} is held by{}", args.name, lines.collect::<String>())
+    };
+    Ok(say(&text)?)
+}
+
+fn parse_sst(text: &str) -> Result<SstId, String> {
+    let id = text.parse().ok().map(SstId);
+    id.or_else(|| layout::parse_sst(&layout::directory(text)))
+        .ok_or_else(|| "expected the number of a data file, or its name like 17.data".to_owned())
+}
+
+pub(super) async fn repair(args: RepairArgs) -> Result<(), CtlError> {
+    let repaired = args.cluster.connect().await?.repair_object(args.id).await?;
+    let text = match (args.json, &repaired.copy) {
+        (true, _) => serde_json::to_string_pretty(&repaired)?,
+        (false, Some(copy)) => format!("repair succeeded: {} is as {copy} again", repaired.object),
+        (false, None) => format!("nothing to repair: {} is as it was written", repaired.object),
     };
     Ok(say(&text)?)
 }

@@ -55,6 +55,8 @@ enum HummockCommand {
     TriggerFullGc(hummock::FullGcArgs),
     /// Print who holds an object of the data directory, since when, and when it may go
     ExplainObject(hummock::ExplainArgs),
+    /// Put the copy that a backup has in the place of a damaged or missing data file
+    RepairObject(hummock::RepairArgs),
 }
 
 #[derive(Args)]
@@ -188,6 +190,7 @@ async fn run_hummock(command: HummockCommand) -> Result<(), CtlError> {
         HummockCommand::TriggerManualCompaction(args) => hummock::compact(args).await,
         HummockCommand::TriggerFullGc(args) => hummock::full_gc(args).await,
         HummockCommand::ExplainObject(args) => hummock::explain(args).await,
+        HummockCommand::RepairObject(args) => hummock::repair(args).await,
     }
 }
 
@@ -196,6 +199,11 @@ fn say(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")?;
     stdout.flush()
+}
+
+/// Tells how a job goes, on standard error. One that is gone is no reason to stop the job.
+fn whisper(line: &str) {
+    writeln!(io::stderr().lock(), "{line}").ok();
 }
 
 #[cfg(test)]

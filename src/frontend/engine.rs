@@ -3,33 +3,32 @@
 use std::sync::Arc;
 
 use datafusion::config::ConfigOptions;
-use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionState;
-use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::optimizer::{Analyzer, AnalyzerRule};
+use datafusion::execution::{FunctionRegistry as _, TaskContext};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionConfig;
-
-use object_store::ObjectStore;
 
 use super::error::SqlError;
 use super::floats::FloatsWin;
 use super::functions;
+use super::growth::{CountedFunctions, InPieces};
+use super::memory::{Budget, StatementMemory};
 use super::overflow::CheckedIntegers;
-use super::query_runtime::{self, Metered, QueryRuntime};
+use super::query_runtime::{self, QueryRuntime};
 use super::rewrite::subqueries::Subqueries;
 use super::rewrite::typed_operators::TypedOperators;
 use super::rewrite::types::SqlTypes;
+use super::text_of_bytes::{ENGINE_CASTS, TextOfBytes};
 use crate::config::Resources;
 use crate::hummock::scan::{KeyFilters, StatisticsCache};
-use crate::storage::Storage;
+use crate::storage::{BlockStore, Storage};
 
 /// Under this name the state store is known to DataFusion.
 const STATE_STORE_URL: &str = "tidemark://state";
-/// Consumers named when memory runs out.
-const MEMORY_CONSUMERS_SHOWN: usize = 3;
 
 /// What all sessions share.
 pub struct Engine {
@@ -37,26 +36,29 @@ pub struct Engine {
     /// compiler prove anew, for seconds, that all of a state may move between threads.
     new_state: Box<dyn Fn() -> SessionState + Send + Sync>,
     pub queries: QueryRuntime,
+    pub budget: Arc<Budget>,
     /// What tasks beside queries run in: sorts of rows to be written.
     pub tasks: Arc<TaskContext>,
     pub statistics: Arc<StatisticsCache>,
     pub key_filters: Arc<KeyFilters>,
     pub store_url: ObjectStoreUrl,
+    pub blocks: Arc<BlockStore>,
     pub storage: Storage,
 }
 
 impl Engine {
-    /// `store` is where queries read what is written to `storage`.
+    /// `blocks` is how queries read what is written to `storage`.
     pub fn new(
         storage: Storage,
-        store: Arc<dyn ObjectStore>,
+        blocks: BlockStore,
         database: &str,
         resources: &Resources,
     ) -> Result<Self, SqlError> {
         let parallelism = resources.parallelism;
         let store_url = ObjectStoreUrl::parse(STATE_STORE_URL)?;
-        let runtime = runtime(resources)?;
-        runtime.register_object_store(store_url.as_ref(), store);
+        let budget = Budget::new(resources.memory_bytes);
+        let runtime = runtime(resources, &budget)?;
+        runtime.register_object_store(store_url.as_ref(), storage.object_store());
         let config = SessionConfig::from(options())
             .with_target_partitions(parallelism.max(1))
             .with_default_catalog_and_schema(database, super::catalog_provider::SEARCH_PATH)
@@ -68,31 +70,38 @@ impl Engine {
             .with_expr_planners(vec![Arc::new(TypedOperators)])
             .with_default_features()
             .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
-            .with_optimizer_rules(query_runtime::optimizer_rules())
-            .with_physical_optimizer_rules(query_runtime::physical_rules())
+            .with_optimizer_rules(optimizer_rules())
+            .with_physical_optimizer_rules(physical_rules())
             .with_type_planner(Arc::new(SqlTypes))
             .build();
         for function in functions::all() {
             register(&mut base, function)?;
         }
+        for function in ENGINE_CASTS {
+            base.deregister_udf(function)?;
+        }
         functions::register_series(&mut base);
         let queries = QueryRuntime::new(parallelism);
+        budget.watch().map_err(|e| SqlError::internal(format!("could not start a thread: {e}")))?;
         let tasks = base.task_ctx();
         let new_state = Box::new(move || base.clone());
         Ok(Self {
             new_state,
             queries,
+            budget,
             tasks,
             statistics: Arc::default(),
             key_filters: Arc::new(KeyFilters::new(resources.meta_cache_bytes)),
             store_url,
+            blocks: Arc::new(blocks),
             storage,
         })
     }
 
-    /// A planning state that knows no relation yet.
-    pub fn planning_state(&self) -> SessionState {
+    /// A planning state of a statement; it knows no relation yet.
+    pub fn planning_state(&self, memory: &Arc<StatementMemory>) -> SessionState {
         let mut state = (self.new_state)();
+        memory.join(state.config_mut().options_mut());
         state.mark_start_execution();
         state
     }
@@ -110,6 +119,15 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Subqueries));
     rules.push(Arc::new(CheckedIntegers::default()));
+    rules.push(Arc::new(TextOfBytes));
+    rules.push(Arc::new(CountedFunctions));
+    rules
+}
+
+/// DataFusion's passes over an analyzed plan. They make calls of their own, which are counted too.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = query_runtime::optimizer_rules();
+    rules.push(Arc::new(CountedFunctions));
     rules
 }
 
@@ -118,17 +136,21 @@ pub fn register(
     state: &mut SessionState,
     function: Arc<datafusion::logical_expr::ScalarUDF>,
 ) -> Result<(), SqlError> {
-    use datafusion::execution::FunctionRegistry as _;
     state.register_udf(function)?;
     Ok(())
 }
 
-fn runtime(resources: &Resources) -> Result<RuntimeEnv, SqlError> {
-    let consumers = std::num::NonZeroUsize::new(MEMORY_CONSUMERS_SHOWN).expect("it is three");
-    let pool = Metered(GreedyMemoryPool::new(resources.memory_bytes));
-    let pool = TrackConsumersPool::new(pool, consumers);
+/// DataFusion's passes over a plan of operators, and ours before projections move into scans.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = query_runtime::physical_rules();
+    let pushdown = rules.iter().position(|rule| rule.name() == "ProjectionPushdown");
+    rules.insert(pushdown.unwrap_or(0), Arc::new(InPieces));
+    rules
+}
+
+fn runtime(resources: &Resources, budget: &Budget) -> Result<RuntimeEnv, SqlError> {
     Ok(RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(pool))
+        .with_memory_pool(budget.pool())
         .with_metadata_cache_limit(resources.meta_cache_bytes)
         .build()?)
 }

@@ -8,7 +8,9 @@ mod engine;
 pub mod error;
 mod floats;
 pub mod functions;
+mod growth;
 pub mod handlers;
+mod memory;
 mod overflow;
 pub mod parser;
 pub mod pending;
@@ -21,6 +23,7 @@ pub mod rewrite;
 mod session;
 pub mod system_catalog;
 pub mod text_input;
+mod text_of_bytes;
 mod variables;
 
 use std::sync::Arc;
@@ -28,7 +31,7 @@ use std::sync::Arc;
 use crate::config::Resources;
 use crate::hummock::SstIdPool;
 use crate::rpc::{MetaClient, Pins, Replica, Worker, WriteQueue};
-use crate::storage::{CachedStore, Storage};
+use crate::storage::{BlockStore, Storage};
 
 /// The database there is, and the user it starts with.
 pub const DATABASE: &str = "dev";
@@ -45,6 +48,8 @@ pub struct Frontend {
     sst_ids: Arc<SstIdPool>,
     pins: Arc<Pins>,
     keyed_writes: handlers::KeyedWrites,
+    pub sessions: Arc<pgwire::sessions::Sessions>,
+    memory_bytes: usize,
     worker: Worker,
 }
 
@@ -54,16 +59,11 @@ impl Frontend {
         storage: Storage,
         resources: &Resources,
     ) -> Result<Self, error::SqlError> {
-        let store = storage.object_store();
         let cache = resources.block_cache(storage.url().is_far());
-        let store = if cache.is_off() {
-            store
-        } else {
-            let cluster = &worker.replica.state().cluster_id;
-            let cached = CachedStore::open(store, &cache, cluster).await;
-            Arc::new(cached.map_err(|e| crate::meta::error::MetaError::storage(&e))?)
-        };
-        let engine = engine::Engine::new(storage, store, DATABASE, resources)?;
+        let cluster = &worker.replica.state().cluster_id;
+        let blocks = BlockStore::open(storage.object_store(), &cache, cluster).await;
+        let blocks = blocks.map_err(|e| crate::meta::error::MetaError::storage(&e))?;
+        let engine = engine::Engine::new(storage, blocks, DATABASE, resources)?;
         Ok(Self {
             meta: Arc::new(worker.client.clone()),
             replica: worker.replica.clone(),
@@ -74,12 +74,24 @@ impl Frontend {
             engine: Arc::new(engine),
             snapshots: query_epoch::SnapshotCache::default(),
             keyed_writes: handlers::KeyedWrites::default(),
+            sessions: Arc::default(),
+            memory_bytes: resources.memory_bytes,
         })
+    }
+
+    /// Most tokens of a text of statements.
+    pub fn tokens_max(&self) -> usize {
+        parser::tokens_max(self.engine.budget.bytes())
     }
 
     /// Where statements run.
     pub fn queries(&self) -> &query_runtime::QueryRuntime {
         &self.engine.queries
+    }
+
+    /// What queries may hold together.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// The newest view, with a pin on what it needs.

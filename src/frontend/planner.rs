@@ -21,6 +21,7 @@ use super::catalog_provider::{SharedCatalog, ViewCatalog, ViewCatalogList};
 use super::engine::{self, Engine};
 use super::error::SqlError;
 use super::functions::{self, SessionInfo};
+use super::memory::{StatementMemory, planning};
 use super::parser::{self, RelationName, Statement};
 use super::pending::Pending;
 use super::read_view::ReadView;
@@ -44,6 +45,8 @@ pub struct Planner {
     pub locals: Arc<Locals>,
     /// What the session's open transaction has written.
     pub pending: Option<Arc<Pending>>,
+    /// What the statement's plans and queries take.
+    pub memory: Arc<StatementMemory>,
 }
 
 pub type Locals = BTreeMap<String, Arc<dyn TableProvider>>;
@@ -62,7 +65,7 @@ impl Planner {
     }
 
     fn state_in(&self, search_path: &[String]) -> Result<SessionState, SqlError> {
-        let mut state = self.engine.planning_state();
+        let mut state = self.engine.planning_state(&self.memory);
         let own = functions::session_functions(&self.session, &self.view.params);
         let of_catalog = system_catalog::functions_in(&self.view, search_path);
         for function in own.into_iter().chain(of_catalog) {
@@ -107,7 +110,10 @@ impl Planner {
             datafusion::error::DataFusionError::from(SqlError::internal("a view has no files"))
         })?;
         let seen = self.seen(relation.id);
-        Ok(self.scan_files(table, seen).with_key_filters(&self.engine.key_filters))
+        let schema = self.view.catalog.schema_by_id(relation.schema_id);
+        let schema = schema.map_or("?", |schema| &schema.name);
+        let scan = self.scan_files(table, seen).named(&format!("{schema}.{}", relation.name));
+        Ok(scan.with_key_filters(&self.engine.key_filters))
     }
 
     /// The files of a table, as this statement sees them.
@@ -134,6 +140,7 @@ impl Planner {
             Arc::new(table.clone()),
             files,
             self.engine.store_url.clone(),
+            &self.engine.blocks,
             self.view.params.value(crate::params::DATA_DIRECTORY),
             Arc::clone(&self.engine.statistics),
         )
@@ -147,6 +154,7 @@ impl Planner {
         parameters: &[ast::DataType],
     ) -> Result<LogicalPlan, SqlError> {
         let mut query = query.clone();
+        planning::check_joins(&query, &self.memory)?;
         rewrite::query(&mut query)?;
         let statement = ast::Statement::Query(Box::new(query));
         plan_statement(state, statement, parameters).await
@@ -258,6 +266,7 @@ async fn plan_statement(
         }
     };
     let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
+    planning::check(&plan, state.config_options())?;
     match plan {
         LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => {
             Ok(Arc::unwrap_or_clone(prepare.input))

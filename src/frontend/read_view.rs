@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::catalog::CatalogAt;
 use crate::epoch::Epoch;
 use crate::hummock::version::Version;
-use crate::meta::state::State;
+use crate::meta::state::{AcceptedLoss, State};
 use crate::params::Params;
 use crate::rpc::Pin;
 
@@ -17,6 +17,8 @@ pub struct ReadView {
     pub version: Arc<Version>,
     pub epoch: Epoch,
     pub params: Arc<Params>,
+    /// Losses of acknowledged commits that were accepted.
+    pub accepted_losses: Vec<AcceptedLoss>,
     /// Keeps the files of the version while somebody has the view.
     pub pin: Option<Arc<Pin>>,
 }
@@ -29,6 +31,7 @@ impl ReadView {
             version: Arc::clone(&state.version),
             epoch,
             params: Arc::clone(&state.params),
+            accepted_losses: state.accepted_losses(),
             pin: None,
         }
     }

@@ -13,6 +13,8 @@ use crate::catalog::SYSTEM_SCHEMAS;
 
 #[derive(Debug)]
 pub struct Session {
+    /// As clients know it, to cancel what it runs; 0 where there is no client.
+    pub pid: i32,
     pub user: String,
     pub database: String,
     pub variables: Variables,
@@ -35,7 +37,8 @@ pub struct Transaction {
 
 impl Session {
     pub fn new(user: String, database: String) -> Self {
-        Self { user, database, variables: Variables::default(), past: None, transaction: None }
+        let variables = Variables::default();
+        Self { pid: 0, user, database, variables, past: None, transaction: None }
     }
 
     /// What the next statement sees. `latest` makes the newest view.
@@ -104,6 +107,7 @@ impl Session {
     /// is the empty name, which no schema has.
     pub fn info(&self, search_path: &[String]) -> SessionInfo {
         SessionInfo {
+            pid: self.pid,
             user: self.user.clone(),
             database: self.database.clone(),
             schema: search_path.first().cloned().unwrap_or_default(),

@@ -13,6 +13,8 @@ use super::pgwire::sqlstate::SqlState;
 pub const QUERY_EPOCH: &str = "query_epoch";
 pub const SEARCH_PATH: &str = "search_path";
 const STATEMENT_TIMEOUT: &str = "statement_timeout";
+const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
+const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: &str = "idle_in_transaction_session_timeout";
 
 struct VariableSpec {
     name: &'static str,
@@ -75,6 +77,18 @@ const VARIABLES: &[VariableSpec] = &[
         "1",
         Accepts::Integer(1, 3),
         "floats are always shown so that they read back exactly",
+    ),
+    variable(
+        IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        "0",
+        Accepts::Duration,
+        "longest wait for a client inside a transaction in ms; 0 is for ever",
+    ),
+    variable(
+        IDLE_SESSION_TIMEOUT,
+        "0",
+        Accepts::Duration,
+        "longest wait for a client outside of transactions in ms; 0 is for ever",
     ),
     variable(
         "implicit_flush",
@@ -194,7 +208,21 @@ impl Variables {
 
     /// Longest time a statement may take.
     pub fn statement_timeout(&self) -> Option<Duration> {
-        let ms = self.values.get(STATEMENT_TIMEOUT)?.parse::<u64>().ok()?;
+        self.duration(STATEMENT_TIMEOUT)
+    }
+
+    /// Longest time that a session may wait for its client inside a transaction.
+    pub fn idle_in_transaction_session_timeout(&self) -> Option<Duration> {
+        self.duration(IDLE_IN_TRANSACTION_SESSION_TIMEOUT)
+    }
+
+    /// Longest time that a session may wait for its client outside of transactions.
+    pub fn idle_session_timeout(&self) -> Option<Duration> {
+        self.duration(IDLE_SESSION_TIMEOUT)
+    }
+
+    fn duration(&self, name: &str) -> Option<Duration> {
+        let ms = self.values.get(name)?.parse::<u64>().ok()?;
         (ms > 0).then(|| Duration::from_millis(ms))
     }
 

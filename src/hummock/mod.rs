@@ -14,6 +14,7 @@
 
 pub mod checkpoint;
 pub mod compaction;
+mod damage;
 pub mod lease;
 pub mod scan;
 pub mod sst;
@@ -22,6 +23,7 @@ pub mod vacuum;
 pub mod version;
 pub mod write;
 
+pub use damage::DamagedFile;
 pub use sst_ids::{SstIdPool, Staging, Unfinished};
 
 use datafusion::parquet::errors::ParquetError;

@@ -200,6 +200,7 @@ async fn inline(
         size_bytes: rows.bytes().len() as u64,
         row_group_rows: vec![count],
         sha256: Checksum::of(rows.bytes()),
+        block_sums: None,
         columns: file_columns(table),
         keys,
         inline: Some(Box::new(rows)),

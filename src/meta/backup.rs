@@ -16,7 +16,7 @@ use crate::epoch::Epoch;
 use crate::id::SnapshotId;
 use crate::metrics;
 use crate::params::{self, ParamError, ParamSpec, Params};
-use crate::storage::StorageLocation;
+use crate::storage::{StorageError, StorageLocation};
 
 impl MetaNode {
     /// Gives up the snapshots of a place: what only they hold may be deleted.
@@ -90,6 +90,7 @@ impl MetaNode {
     pub async fn verify_snapshots(
         &self,
         request: &verify::Request,
+        report: verify::Report<'_>,
     ) -> Result<Vec<Verified>, MetaError> {
         let state = self.manager.state();
         let (location, listed) = self.listed_in(&state.params.backup_location()).await?;
@@ -99,7 +100,7 @@ impl MetaNode {
         let data = state.params.data_location();
         let now = || crate::epoch::rfc3339(self.manager.clock().now_ms());
         let data = DataAt::PlaceOrNamed(&data);
-        let verified = verify::verify(&location, request, data, now, &|_, _| {}).await;
+        let verified = verify::verify(&location, request, data, now, report).await;
         verified.map_err(|e| backup_error(&e))
     }
 
@@ -222,7 +223,10 @@ pub(super) fn backup_error(error: &BackupError) -> MetaError {
             meta.kind = ErrorKind::UndefinedSnapshot;
         }
         BackupError::HeldByOther { .. } => meta.kind = ErrorKind::Deposed,
-        BackupError::Damaged { .. } | BackupError::OldManifest { .. } => {
+        BackupError::Damaged { .. }
+        | BackupError::OldManifest { .. }
+        | BackupError::ObjectsDamaged { .. }
+        | BackupError::Storage(StorageError::Mangled { .. }) => {
             meta.kind = ErrorKind::Damaged;
         }
         BackupError::Unsure { .. } => meta.kind = ErrorKind::Unknown,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::hummock::DamagedFile;
 use crate::storage::StorageError;
 
 /// Why a command was refused or failed. Nothing was changed, unless it is [`ErrorKind::Unknown`].
@@ -77,6 +78,10 @@ impl MetaError {
     /// A failure of the storage below, with its whole chain of causes, and the way out that one of them
     /// knows.
     pub fn storage(error: &(dyn std::error::Error + 'static)) -> Self {
+        if let Some(damaged) = causes(error).find_map(|c| c.downcast_ref::<DamagedFile>()) {
+            let error = Self::new(ErrorKind::Damaged, damaged.to_string());
+            return error.detail(damaged.detail()).hint(damaged.hint());
+        }
         let kind = if is_disk_full(error) { ErrorKind::DiskFull } else { ErrorKind::Storage };
         let hint = causes(error).find_map(|cause| cause.downcast_ref::<StorageError>()?.hint());
         Self { hint, ..Self::new(kind, chain(error)) }

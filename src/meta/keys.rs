@@ -16,9 +16,13 @@ pub const EPOCH_FLOOR: &str = "meta/epoch_floor";
 pub const SCHEMA_PREFIX: &str = "catalog/schema/";
 pub const RELATION_PREFIX: &str = "catalog/relation/";
 pub const PARAM_PREFIX: &str = "param/";
+/// Losses of acknowledged commits that were accepted, by the number of the life that began with each.
+pub const LOSS_PREFIX: &str = "loss/";
 /// Points to the newest checkpoint object of the version.
 pub const VERSION_CHECKPOINT: &str = "version/checkpoint";
 pub const VERSION_DELTA_PREFIX: &str = "version/delta/";
+/// The checksum over all other pairs.
+pub const SEAL: &str = "version/seal";
 /// Everything about the version: written down in another form in a snapshot.
 pub const VERSION_PREFIX: &str = "version/";
 
@@ -32,6 +36,10 @@ pub fn relation(id: ObjectId, born: Epoch) -> String {
 
 pub fn param(name: &str) -> String {
     format!("{PARAM_PREFIX}{name}")
+}
+
+pub fn loss(life: u64) -> String {
+    format!("{LOSS_PREFIX}{life:020}")
 }
 
 pub fn version_delta(id: VersionId) -> String {

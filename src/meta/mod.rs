@@ -14,8 +14,11 @@ pub mod maintenance;
 pub mod manager;
 mod node;
 mod places;
+mod repair;
+mod scrub;
 pub mod state;
 pub mod store;
 pub mod workers;
 
 pub use node::MetaNode;
+pub use repair::Repaired;

@@ -137,7 +137,7 @@ impl MetaNode {
         if let Some(seen) = seen {
             return Ok(seen);
         }
-        let known = self.manager.standing().await?.backup_locations;
+        let known = self.manager.backup_locations().await?;
         let same = known.iter().filter(|known| known.location.is_same_place(location));
         let seen = same.map(|known| known.manifest_id).max().unwrap_or_default();
         Ok(*self.places.known().seen.entry(location.clone()).or_insert(seen))
@@ -245,7 +245,7 @@ pub(super) async fn open_new(params: &Params) -> Result<OpenLocation, MetaError>
 }
 
 /// Opens a place, which may take its time.
-async fn open(
+pub(super) async fn open(
     location: StorageLocation,
     how: fn(&StorageLocation) -> Result<OpenLocation, BackupError>,
 ) -> Result<OpenLocation, MetaError> {

@@ -3,18 +3,21 @@
 //! A [`State`] has one encoding: the key-value pairs the meta store holds (`docs/formats.md`). A
 //! [`Change`] is what one commit did; [`State::apply`] is how every holder of a replica follows.
 
+pub mod seal;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::keys;
 use super::store::{Operation, Pair};
 use crate::catalog::{Catalog, CatalogChange, Relation, Schema};
 use crate::epoch::Epoch;
-use crate::hummock::lease::Incarnation;
+use crate::hummock::lease::{Incarnation, Promised};
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::{ObjectId, SnapshotId, SstId};
 use crate::params::Params;
@@ -48,6 +51,19 @@ pub struct NextIds {
     pub snapshot: SnapshotId,
 }
 
+/// A loss of acknowledged commits that whoever runs the cluster has accepted: the pair `loss/<life>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedLoss {
+    /// Unix time in milliseconds.
+    pub accepted_ms: u64,
+    /// Where the metadata ended; its epoch is the last that is there.
+    pub found: Promised,
+    /// How far it is known to have been.
+    pub promised: Promised,
+    /// Who knew it.
+    pub by: String,
+}
+
 /// What one commit did. Serialized for the frontends that follow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
@@ -68,6 +84,8 @@ pub enum StateError {
     Missing(&'static str),
     #[error("the metadata is of format {found}, this build reads format {FORMAT}")]
     Format { found: String },
+    #[error("the metadata is damaged: {what}")]
+    Damaged { what: String },
     #[error("the metadata under \"{key}\" cannot be read")]
     Value {
         key: String,
@@ -77,6 +95,11 @@ pub enum StateError {
 }
 
 impl State {
+    /// No epoch up to this one may be used again.
+    pub fn newest_epoch(&self) -> Epoch {
+        self.version.max_committed_epoch.max(self.epoch_floor)
+    }
+
     /// The state of a cluster that was just made.
     pub fn new(cluster_id: String, params: Params, epoch: Epoch) -> Self {
         Self {
@@ -129,6 +152,25 @@ impl State {
             incarnation: self.incarnation.clone(),
             other: Arc::clone(&self.other),
         }
+    }
+
+    /// Where the metadata ends.
+    pub fn end(&self) -> Promised {
+        Promised { revision: self.revision, epoch: self.version.max_committed_epoch }
+    }
+
+    /// This life of this cluster, as the head of a store names it.
+    pub fn life(&self) -> [u8; 16] {
+        let Incarnation { number, id } = &self.incarnation;
+        let digest = Sha256::digest(format!("{}/{number}/{id}", self.cluster_id));
+        digest.first_chunk().copied().expect("a SHA-256 has 32 bytes")
+    }
+
+    /// The losses that were accepted, the oldest first.
+    pub fn accepted_losses(&self) -> Vec<AcceptedLoss> {
+        let under = self.other.range(keys::LOSS_PREFIX.to_owned()..);
+        let losses = under.take_while(|(key, _)| key.starts_with(keys::LOSS_PREFIX));
+        losses.filter_map(|(_, value)| serde_json::from_slice(value).ok()).collect()
     }
 
     /// The pairs that stand for everything but the version.

@@ -15,24 +15,22 @@ use tracing::warn;
 
 use super::convert::{from_json, from_status, to_json};
 use super::dial::{Dial, LocalMeta, NotConnected, Present};
+use super::limits::LARGE_BYTES_MAX;
 use super::proto::followed::Part;
 use super::proto::meta_client::MetaClient as Grpc;
 use super::proto::{
     AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest, Empty,
     ExplainObjectRequest, FlushRequest, Json, ListSnapshotsRequest, ReleaseCompactionRequest,
-    ReserveObjectRequest, ReserveSstsRequest, VacuumRequest, WorkerRequest,
+    RepairObjectRequest, ReserveObjectRequest, ReserveSstsRequest, VacuumRequest, WorkerRequest,
 };
-use super::service::MESSAGE_BYTES_MAX;
 use crate::backup::manifest::ManifestEntry;
-use crate::backup::verify::{self, Verified};
+use crate::backup::verify;
 use crate::hummock::HummockError;
+use crate::hummock::compaction::Task;
 use crate::hummock::vacuum::{Holder, Plan};
 use crate::hummock::version::{Version, encoding};
 use crate::id::{ObjectId, SnapshotId, SstId};
-use crate::meta::MetaNode;
-use crate::meta::command::{
-    BackupOptions, CatalogCommand, ClaimedTask, Committed, Compaction, Pins, Write,
-};
+use crate::meta::command::{BackupOptions, CatalogCommand, Committed, Compaction, Pins, Write};
 use crate::meta::compaction::CompactionReport;
 use crate::meta::error::MetaError;
 use crate::meta::maintenance::SnapshotUsage;
@@ -40,6 +38,7 @@ use crate::meta::manager::{Published, SharedState};
 use crate::meta::state::{Change, State};
 use crate::meta::store::Pair;
 use crate::meta::workers::{PinnedVersion, WorkerNode};
+use crate::meta::{MetaNode, Repaired};
 use crate::storage::{ChunkReader, StorageLocation};
 
 /// What requests are addressed to; connections find the meta role by other means.
@@ -131,8 +130,8 @@ impl MetaClient {
         match connected {
             Ok(channel) => {
                 let grpc = Grpc::new(channel)
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+                    .max_decoding_message_size(LARGE_BYTES_MAX)
+                    .max_encoding_message_size(LARGE_BYTES_MAX);
                 Ok(Self { addr, worker: String::new(), local: None, grpc })
             }
             Err(error) => Err(RpcError::Unreachable { addr, reason: deepest(&error).to_string() }),
@@ -212,13 +211,19 @@ impl MetaClient {
         self.asked(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
     }
 
-    /// Looks at snapshots; the answers come in their order.
+    /// Looks at snapshots, and tells what comes of it as it comes.
     pub async fn verify_snapshots(
         &self,
         request: &verify::Request,
-    ) -> Result<Vec<Verified>, RpcError> {
+        report: verify::Report<'_>,
+    ) -> Result<(), RpcError> {
         let request = to_json(request).map_err(|e| self.error(&e))?;
-        self.asked(self.grpc.clone().verify_snapshots(request).await)
+        let unreachable = |error: Status| changes_nothing(self.error(&error));
+        let mut events = self.grpc.clone().verify(request).await.map_err(unreachable)?.into_inner();
+        while let Some(event) = events.message().await.map_err(unreachable)? {
+            report(from_json(&event.json).map_err(|e| self.error(&e))?);
+        }
+        Ok(())
     }
 
     pub async fn delete_snapshots(&self, ids: Vec<SnapshotId>) -> Result<(), RpcError> {
@@ -245,7 +250,7 @@ impl MetaClient {
     }
 
     /// Asks for a table to compact; nobody else gets it until it is released, or this worker is silent.
-    pub async fn claim_compaction(&self) -> Result<Option<ClaimedTask>, RpcError> {
+    pub async fn claim_compaction(&self) -> Result<Option<Task>, RpcError> {
         let request = WorkerRequest { worker: self.worker.clone() };
         self.asked(self.grpc.clone().claim_compaction(request).await)
     }
@@ -287,6 +292,11 @@ impl MetaClient {
         self.asked(self.grpc.clone().explain_object(ExplainObjectRequest { name }).await)
     }
 
+    /// Puts a good copy in the place of a damaged data file.
+    pub async fn repair_object(&self, sst: SstId) -> Result<Repaired, RpcError> {
+        self.json(self.grpc.clone().repair_object(RepairObjectRequest { sst: sst.0 }).await)
+    }
+
     pub async fn backup_locations(&self) -> Result<Vec<StorageLocation>, RpcError> {
         self.asked(self.grpc.clone().backup_locations(Empty {}).await)
     }
@@ -317,10 +327,7 @@ impl MetaClient {
         &self,
         answer: Result<Response<Json>, Status>,
     ) -> Result<T, RpcError> {
-        self.json(answer).map_err(|error| match error {
-            RpcError::Lost { addr, reason } => RpcError::Unreachable { addr, reason },
-            other => other,
-        })
+        self.json(answer).map_err(changes_nothing)
     }
 
     fn error(&self, status: &Status) -> RpcError {
@@ -404,6 +411,14 @@ impl MetaClient {
             }
         }
         Ok(())
+    }
+}
+
+/// An error of a question that changes nothing: it need not be looked whether it was done.
+fn changes_nothing(error: RpcError) -> RpcError {
+    match error {
+        RpcError::Lost { addr, reason } => RpcError::Unreachable { addr, reason },
+        other => other,
     }
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod convert;
 mod dial;
+mod limits;
 mod pins;
 mod service;
 mod worker;

@@ -3,27 +3,28 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::convert::{from_json, to_json, to_status};
 use super::dial::{LocalMeta, Present};
+use super::limits::{self, BySize, LARGE_BYTES_MAX, SMALL_BYTES_MAX};
 use super::proto::followed::Part;
 use super::proto::meta_server::{Meta, MetaServer};
 use super::proto::{
     AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest,
     DeleteSnapshotsResponse, Empty, ExplainObjectRequest, FlushRequest, Followed, Json,
-    ListSnapshotsRequest, ReleaseCompactionRequest, ReportResponse, ReserveObjectRequest,
-    ReserveObjectResponse, ReserveSstsRequest, ReserveSstsResponse, VacuumRequest, WorkerRequest,
+    ListSnapshotsRequest, ReleaseCompactionRequest, RepairObjectRequest, ReportResponse,
+    ReserveObjectRequest, ReserveObjectResponse, ReserveSstsRequest, ReserveSstsResponse,
+    VacuumRequest, WorkerRequest,
 };
 use crate::backup::verify;
 use crate::hummock::version::encoding;
@@ -33,11 +34,6 @@ use crate::meta::command::{BackupOptions, CatalogCommand, Compaction, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::state::State;
 
-/// Largest message either side takes. A statement's staged files are well below it.
-pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
-/// How often a silent connection is asked whether somebody is there, and how long that may take.
-const PING_PAUSE: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what is asked already may take when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
@@ -89,22 +85,21 @@ pub fn serve(listener: TcpListener, local: &LocalMeta, node: Arc<MetaNode>) -> i
     let (connections, connected) = mpsc::channel(1);
     let leaving = followers.clone();
     local.set(Some(Present { connections, node: Arc::clone(&node), leaving }));
-    let service = MetaServer::new(Service { node, followers: followers.clone() })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let service = Arc::new(Service { node, followers: followers.clone() });
+    let service = |bytes_max| {
+        MetaServer::from_arc(Arc::clone(&service))
+            .max_decoding_message_size(bytes_max)
+            .max_encoding_message_size(LARGE_BYTES_MAX)
+    };
+    let service = BySize { small: service(SMALL_BYTES_MAX), large: service(LARGE_BYTES_MAX) };
     let connected = ReceiverStream::new(connected).map(Ok::<_, io::Error>);
     let local_server = tonic::transport::Server::builder().add_service(service.clone());
     let closed = followers.clone().cancelled_owned();
     let local_task = tokio::spawn(local_server.serve_with_incoming_shutdown(connected, closed));
-    let server = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(PING_PAUSE))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .add_service(service);
-    let task = tokio::spawn(server.serve_with_incoming_shutdown(
-        // Requests are small and somebody waits for each: no packet is held back.
-        TcpIncoming::from(listener).with_nodelay(Some(true)),
-        followers.clone().cancelled_owned(),
-    ));
+    let server = limits::server().add_service(service);
+    let closed = followers.clone().cancelled_owned();
+    let task =
+        tokio::spawn(server.serve_with_incoming_shutdown(limits::accepted(listener), closed));
     Ok(Served { addr, task, local: local.clone(), followers, local_task })
 }
 
@@ -116,6 +111,7 @@ struct Service {
 #[tonic::async_trait]
 impl Meta for Service {
     type FollowStream = Pin<Box<dyn Stream<Item = Result<Followed, Status>> + Send>>;
+    type VerifyStream = Pin<Box<dyn Stream<Item = Result<Json, Status>> + Send>>;
 
     async fn follow(
         &self,
@@ -197,10 +193,24 @@ impl Meta for Service {
         respond(self.node.list_snapshots().await)
     }
 
-    async fn verify_snapshots(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
+    /// Goes on as long as the caller listens: what was found until then is written down.
+    async fn verify(&self, request: Request<Json>) -> Result<Response<Self::VerifyStream>, Status> {
         let asked: verify::Request = from_json(&request.into_inner().json)?;
-        // No job: nobody else needs what comes of it.
-        respond(self.node.verify_snapshots(&asked).await)
+        let (to_caller, stream) = mpsc::unbounded_channel();
+        let node = Arc::clone(&self.node);
+        let verifying = async move {
+            let told = Told::by(to_caller.clone());
+            let report = |event| told.tell(&event);
+            let outcome = tokio::select! {
+                outcome = Box::pin(node.verify_snapshots(&asked, &report)) => outcome,
+                () = to_caller.closed() => return,
+            };
+            if let Err(error) = outcome {
+                drop(to_caller.send(Err(to_status(&error))));
+            }
+        };
+        tokio::spawn(self.followers.clone().run_until_cancelled_owned(verifying));
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(stream))))
     }
 
     async fn delete_snapshots(
@@ -236,7 +246,7 @@ impl Meta for Service {
         if worker.is_empty() {
             return Err(Status::invalid_argument("only a worker that has a name may compact"));
         }
-        respond(Ok(self.node.claim_for(&worker)))
+        respond(Ok(self.node.claim(&worker)))
     }
 
     async fn commit_compaction(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
@@ -257,7 +267,7 @@ impl Meta for Service {
     }
 
     async fn pinned_versions(&self, _request: Request<Empty>) -> Result<Response<Json>, Status> {
-        respond(Ok(self.node.workers.pinned(self.node.manager.clock().now_ms())))
+        respond(Ok(self.node.workers.pinned(self.node.manager.clock().monotonic_ms())))
     }
 
     async fn compact(&self, request: Request<CompactRequest>) -> Result<Response<Json>, Status> {
@@ -285,6 +295,14 @@ impl Meta for Service {
         respond(self.node.explain_object(&request.into_inner().name).await)
     }
 
+    async fn repair_object(
+        &self,
+        request: Request<RepairObjectRequest>,
+    ) -> Result<Response<Json>, Status> {
+        let (node, sst) = (Arc::clone(&self.node), SstId(request.into_inner().sst));
+        respond(job(async move { node.repair_object(sst).await }).await)
+    }
+
     async fn backup_locations(&self, _request: Request<Empty>) -> Result<Response<Json>, Status> {
         respond(self.node.locations().await)
     }
@@ -305,8 +323,35 @@ impl Service {
         worker: &str,
         files: impl Iterator<Item = SstId>,
     ) -> Result<(), MetaError> {
-        let now_ms = self.node.manager.clock().now_ms();
+        let now_ms = self.node.manager.clock().monotonic_ms();
         self.node.workers.check_staged(worker, files, now_ms)
+    }
+}
+
+/// Between two words of how far the files of a snapshot are.
+const FILES_PAUSE: Duration = Duration::from_millis(200);
+
+/// Passes on what a verification tells. There is an event for each snapshot, and one now and then of files.
+struct Told {
+    to: mpsc::UnboundedSender<Result<Json, Status>>,
+    files_at: Mutex<Instant>,
+}
+
+impl Told {
+    fn by(to: mpsc::UnboundedSender<Result<Json, Status>>) -> Self {
+        Self { to, files_at: Mutex::new(Instant::now()) }
+    }
+
+    fn tell(&self, event: &verify::Event) {
+        if matches!(event, verify::Event::Files { .. }) {
+            let mut last = self.files_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.elapsed() < FILES_PAUSE {
+                return;
+            }
+            *last = Instant::now();
+        }
+        // A caller that has gone away ends the verification.
+        drop(self.to.send(to_json(event)));
     }
 }
 

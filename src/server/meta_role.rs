@@ -22,6 +22,8 @@ use crate::rpc::{self, LocalMeta};
 
 /// Before another try of a role that could not begin.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long a role that ends waits to write down how far it came.
+const PROMISE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The meta role at work.
 #[derive(Debug)]
@@ -125,9 +127,9 @@ impl Candidate {
         let params = initial_params(stores)?;
         let store = stores.meta_store.open().await?;
         let name = self.settings.advertise_addr.clone().unwrap_or_else(|| self.addr.to_string());
-        let allow_unfenced = stores.allow_unfenced;
+        let (allow_unfenced, accept_loss_after) = (stores.allow_unfenced, stores.accept_loss_after);
         let leader = store.lead(&name).await?;
-        let new = NewCluster { params, allow_unfenced, leader };
+        let new = NewCluster { params, allow_unfenced, leader, accept_loss_after };
         match self.serve(&store, new, bound, name).await {
             Ok(term) => Ok(term),
             Err(error) => {
@@ -181,6 +183,8 @@ impl Term {
     async fn end(mut self) {
         self.maintenance.shutdown().await;
         self.served.stop().await;
+        // A storage that does not answer keeps nobody from stopping.
+        drop(tokio::time::timeout(PROMISE_PATIENCE, self.node.manager.promise()).await);
         self.store.resign().await;
     }
 }
@@ -189,6 +193,7 @@ impl Term {
 fn maintain(node: &Arc<MetaNode>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(node).hold_backups());
+    tasks.spawn(Arc::clone(node).scrub_forever());
     if node.settings().compaction {
         tasks.spawn(Arc::clone(node).compact_forever());
     }

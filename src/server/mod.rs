@@ -181,7 +181,7 @@ async fn start_frontend(
     let storage = state_store_of(&worker)?;
     let frontend = Frontend::new(worker, storage, &settings.resources).await?;
     let listener = bound.listen().map_err(unlistened)?;
-    pgwire::serve(listener, Arc::new(frontend)).map_err(unlistened)
+    pgwire::serve(listener, Arc::new(frontend), &settings.connections).map_err(unlistened)
 }
 
 async fn start_compactor(
@@ -212,7 +212,7 @@ fn worker_info(role: Role, addr: String) -> WorkerInfo {
         release: env!("CARGO_PKG_VERSION").to_owned(),
         started_ms: SystemClock.now_ms(),
         parallelism,
-        memory_bytes: config::machine_memory_bytes(),
+        memory_bytes: config::memory_available_bytes(),
     }
 }
 

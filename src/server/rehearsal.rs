@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{StartError, listen, worker_info};
-use crate::config::{self, Resources};
+use crate::config::{self, ConnectionSettings, Resources};
 use crate::epoch::SystemClock;
 use crate::frontend::Frontend;
 use crate::frontend::pgwire::{self, SqlServer};
@@ -54,7 +54,8 @@ impl Rehearsal {
         let worker = Worker::start(client, worker_info(Role::Frontend, ADDR.to_owned())).await?;
         let replica = worker.replica.clone();
         let frontend = Frontend::new(worker, data, &resources()).await?;
-        let sql = pgwire::serve(sql_listener, Arc::new(frontend)).map_err(unlistened("SQL"))?;
+        let sql = pgwire::serve(sql_listener, Arc::new(frontend), &ConnectionSettings::default());
+        let sql = sql.map_err(unlistened("SQL"))?;
         Ok(Self { sql, replica, meta })
     }
 

@@ -7,13 +7,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
 /// A checksum that there are many of: written down in hex, and kept as the bytes it is.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Checksum(Option<[u8; 32]>);
 
 impl Checksum {
     /// The checksum of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Some(Sha256::digest(bytes).into()))
+    }
+
+    pub fn is_known(self) -> bool {
+        self.0.is_some()
     }
 
     /// Of these 64 digits, or of none where it is not known.
@@ -93,6 +97,44 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
+/// What comes before a checksum that is the last field of a JSON object, and after it.
+const SEAL: (&[u8], &[u8]) = (b",\"sha256\":\"", b"\"}");
+const HEX_LENGTH: usize = 64;
+
+/// A JSON object with its checksum as its last field. It covers `before` too.
+pub fn sealed(before: &str, object: &[u8]) -> Vec<u8> {
+    let checksum = sha256_hex(&[before.as_bytes(), object].concat());
+    // The closing brace, which the checksum covers, comes after it.
+    let open = object.strip_suffix(b"}").unwrap_or(object);
+    [open, SEAL.0, checksum.as_bytes(), SEAL.1].concat()
+}
+
+/// A JSON object whose last field is its checksum.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsealed<'a> {
+    /// Without its closing brace.
+    open: &'a [u8],
+    checksum: &'a [u8],
+}
+
+impl<'a> Unsealed<'a> {
+    /// `None` where the last field is no checksum.
+    pub fn of(bytes: &'a [u8]) -> Option<Self> {
+        let inside = bytes.strip_suffix(SEAL.1)?;
+        let (rest, checksum) = inside.split_at_checked(inside.len().checked_sub(HEX_LENGTH)?)?;
+        Some(Self { open: rest.strip_suffix(SEAL.0)?, checksum })
+    }
+
+    /// Whether the checksum is that of the object after `before`.
+    pub fn matches(&self, before: &str) -> bool {
+        sha256_hex(&[before.as_bytes(), self.open, b"}"].concat()).as_bytes() == self.checksum
+    }
+
+    pub fn checksum(&self) -> String {
+        String::from_utf8_lossy(self.checksum).into_owned()
+    }
+}
+
 /// Bytes as lowercase hex.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -154,6 +196,17 @@ impl<W: Write> Write for Summed<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sealed_object_is_the_object_with_one_more_field() {
+        let bytes = sealed("before", br#"{"a":1}"#);
+        let object: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(object["a"], 1);
+        let unsealed = Unsealed::of(&bytes).unwrap();
+        assert_eq!(object["sha256"], unsealed.checksum());
+        assert!(unsealed.matches("before") && !unsealed.matches(""));
+        assert!(Unsealed::of(br#"{"a":1}"#).is_none() && Unsealed::of(b"").is_none());
+    }
 
     #[test]
     fn a_checksum_is_written_in_hex_and_reads_back() {

@@ -57,6 +57,15 @@ pub fn publish_new(staged: &Path, target: &Path) -> io::Result<()> {
     sync_dir(parent(target))
 }
 
+/// Gives a synced staged file the name of another, which is gone then, for good.
+pub fn publish_over(staged: &Path, target: &Path) -> io::Result<()> {
+    let name = target.display();
+    let point = crash_point::begin("replace", &name);
+    std::fs::rename(staged, target)?;
+    point.end();
+    sync_dir(parent(target))
+}
+
 /// Replaces the content of `target` by `bytes` if `same` says so of what is there. Others who
 /// replace it wait; readers see the old file or the new one.
 pub fn replace_if(

@@ -48,6 +48,9 @@ impl StorageError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             full if full.is_full() => "free space there, then try again",
+            Self::Mangled { .. } => {
+                "it was changed by something else, or the storage lost it: bring a good copy of it back"
+            }
             Self::NotFound { .. } => "see whether it is the right place, and whether it is mounted",
             Self::Io { .. } => {
                 "see whether the storage is there and answers, and whether the credentials are right"

@@ -2,13 +2,16 @@
 //!
 //! What a method here has acknowledged survives a power cut where the store is one that can: on a
 //! file system the bytes are synced before the name appears, and the directory after. Objects are
-//! written whole or not at all; [`Storage::replace`] is the only way one is ever overwritten.
+//! written whole or not at all; [`Storage::replace`] is the only way one is ever overwritten, but for a data
+//! file that is damaged, see [`Storage::copy_over`].
 
-mod cached;
+mod block_store;
+mod block_sums;
 pub mod checksum;
 mod copy;
 mod durable;
 mod error;
+mod leftover;
 mod location;
 mod patience;
 mod probe;
@@ -16,10 +19,12 @@ mod remote;
 mod stream;
 mod writer;
 
-pub use cached::{CacheSettings, CachedStore, DiskCache};
+pub use block_store::{BlockStore, CacheSettings, Damage, DataObject, DiskCache, ReadError};
+pub use block_sums::{BLOCK_BYTES, BlockHasher, BlockSums};
 pub use checksum::{Checksum, hex, sha256_hex};
 pub use copy::Expected;
 pub use error::StorageError;
+pub use leftover::{Leftover, is_leftover};
 pub use location::StorageLocation;
 #[cfg(test)]
 pub use patience::Patience;
@@ -182,13 +187,18 @@ impl Storage {
     /// A writer of a large object that must not exist yet. Dropped before
     /// [`Writer::finish`], it leaves nothing.
     pub async fn writer(&self, path: &Path) -> Result<Writer, StorageError> {
+        self.writer_to(path, false).await
+    }
+
+    /// A writer of an object; with `over`, one of that name is there until it is finished.
+    async fn writer_to(&self, path: &Path, over: bool) -> Result<Writer, StorageError> {
         self.check_writable(path)?;
         let name = self.name_of(path);
         match self.file_of(path)? {
-            Some(file) => Writer::to_file(file, name).await,
+            Some(file) => Writer::to_file(file, name, over).await,
             None => {
-                let upload = Upload::new(Arc::clone(&self.store), path.clone(), self.url.is_far());
-                Ok(Writer::to_store(upload, name))
+                let (store, far) = (Arc::clone(&self.store), self.url.is_far());
+                Ok(Writer::to_store(Upload::new(store, path.clone(), far, over), name))
             }
         }
     }
@@ -259,13 +269,28 @@ impl Storage {
         prefix: &Path,
         mut see: impl FnMut(ObjectMeta),
     ) -> Result<(), StorageError> {
+        let is_hidden = |object: &ObjectMeta| {
+            object.location.filename().is_none_or(|name| name.starts_with('.'))
+        };
+        self.for_each_hidden(prefix, |object| {
+            if !is_hidden(&object) {
+                see(object);
+            }
+        })
+        .await
+    }
+
+    /// The same, those among them that only this module knows of.
+    async fn for_each_hidden(
+        &self,
+        prefix: &Path,
+        mut see: impl FnMut(ObjectMeta),
+    ) -> Result<(), StorageError> {
         let mut listed = self.store.list(Some(prefix));
         while let Some(object) =
             listed.try_next().await.map_err(|e| self.error("list", prefix, e))?
         {
-            if object.location.filename().is_some_and(|name| !name.starts_with('.')) {
-                see(object);
-            }
+            see(object);
         }
         Ok(())
     }

@@ -169,14 +169,16 @@ pub struct Upload {
     path: Path,
     /// Whether the answer to a request that was done can be lost on the way.
     far: bool,
+    /// Whether it takes the place of an object that is there.
+    over: bool,
     /// What does not make a part yet.
     buffer: BytesMut,
     parts: Option<WriteMultipart>,
 }
 
 impl Upload {
-    pub fn new(store: Arc<dyn ObjectStore>, path: Path, far: bool) -> Self {
-        Self { store, path, far, buffer: BytesMut::new(), parts: None }
+    pub fn new(store: Arc<dyn ObjectStore>, path: Path, far: bool, over: bool) -> Self {
+        Self { store, path, far, over, buffer: BytesMut::new(), parts: None }
     }
 
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
@@ -211,7 +213,8 @@ impl Upload {
         let bytes = self.buffer.split().freeze();
         let payload = PutPayload::from(bytes.clone());
         let point = crash_point::begin("put", &self.path);
-        match self.store.put_opts(&self.path, payload, PutMode::Create.into()).await {
+        let mode = if self.over { PutMode::Overwrite } else { PutMode::Create };
+        match self.store.put_opts(&self.path, payload, mode.into()).await {
             Ok(_) => {}
             // The answer to a first try may have been lost: then the object is ours.
             Err(error @ object_store::Error::AlreadyExists { .. }) if self.far => {

@@ -20,7 +20,7 @@ pub struct Writer {
 
 #[derive(Debug)]
 enum Target {
-    File { file: tokio::fs::File, staged: Staged, target: PathBuf },
+    File { file: tokio::fs::File, staged: Staged, target: PathBuf, over: bool },
     Store(Upload),
 }
 
@@ -29,9 +29,10 @@ enum Target {
 struct Staged(Option<PathBuf>);
 
 impl Staged {
-    fn publish(mut self, target: &std::path::Path) -> std::io::Result<()> {
+    fn publish(mut self, target: &std::path::Path, over: bool) -> std::io::Result<()> {
         let file = self.0.take().expect("a staged file is published once");
-        durable::publish_new(&file, target).inspect_err(|_| durable::remove_quietly(&file))
+        let publish = if over { durable::publish_over } else { durable::publish_new };
+        publish(&file, target).inspect_err(|_| durable::remove_quietly(&file))
     }
 }
 
@@ -44,12 +45,18 @@ impl Drop for Staged {
 }
 
 impl Writer {
-    pub(super) async fn to_file(target: PathBuf, name: String) -> Result<Self, StorageError> {
+    /// With `over`, it takes the place of a file that is there.
+    pub(super) async fn to_file(
+        target: PathBuf,
+        name: String,
+        over: bool,
+    ) -> Result<Self, StorageError> {
         let path = target.clone();
         let staged = durable::blocking(move || durable::create_staged(&path)).await;
         let (file, staged) = staged.map_err(|e| StorageError::io("create", name.clone(), e))?;
         let file = tokio::fs::File::from_std(file);
-        Ok(Self { target: Target::File { file, staged: Staged(Some(staged)), target }, name })
+        let staged = Staged(Some(staged));
+        Ok(Self { target: Target::File { file, staged, target, over }, name })
     }
 
     pub(super) fn to_store(upload: Upload, name: String) -> Self {
@@ -79,8 +86,8 @@ impl Writer {
     pub async fn finish(self) -> Result<(), StorageError> {
         let name = self.name;
         match self.target {
-            Target::File { file, staged, target } => {
-                let published = publish(file, staged, target).await;
+            Target::File { file, staged, target, over } => {
+                let published = publish(file, staged, target, over).await;
                 published.map_err(|e| match e.kind() {
                     std::io::ErrorKind::AlreadyExists => StorageError::AlreadyExists { path: name },
                     _ => StorageError::io("write", name, e),
@@ -101,9 +108,10 @@ async fn publish(
     mut file: tokio::fs::File,
     staged: Staged,
     target: PathBuf,
+    over: bool,
 ) -> std::io::Result<()> {
     file.flush().await?;
     file.sync_all().await?;
     drop(file);
-    durable::blocking(move || staged.publish(&target)).await
+    durable::blocking(move || staged.publish(&target, over)).await
 }

@@ -108,6 +108,16 @@ impl Server {
         send_signal(self.child.id(), signal);
     }
 
+    /// The most memory of its own that the process had so far: the peak without the files it maps.
+    pub fn own_bytes_peak(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let kib = |field: &str| -> usize {
+            let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        kib("VmHWM:").saturating_sub(kib("RssFile:")) * 1024
+    }
+
     /// Ends the server as `kill -9` does.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics")]
 
+mod abuse;
 mod backup;
 mod cancel;
 mod cluster;
@@ -9,14 +10,19 @@ mod concurrency;
 mod copy;
 mod copy_data;
 mod crash;
+mod damage;
 mod disk_full;
 mod durability;
 mod etcd_server;
 mod fairness;
+mod fuzz;
 mod harness;
+mod hostile;
 mod location;
 mod maintenance;
+mod memory;
 mod model;
+mod promises;
 mod protocol;
 mod psql;
 mod restore;
@@ -24,3 +30,4 @@ mod s3;
 mod start_stop;
 mod time_travel;
 mod verify;
+mod wire;

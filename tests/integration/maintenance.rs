@@ -1,6 +1,7 @@
 //! Compaction and vacuum through the real programs: what they may not change, and what must go.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::harness::{Server, files_below, hummock, psql, run, sql, tempdir};
 
@@ -96,6 +97,40 @@ async fn many_small_commits_are_compacted_by_themselves() {
     }
     assert!(files < 300, "{files} files are still there");
     assert_eq!(sql(&server, FINGERPRINT).await, "600|179700|600|x|x");
+}
+
+/// A table whose compaction takes a while, and one that is compacted after it.
+async fn one_large_and_one_small(server: &Server) {
+    sql(server, "CREATE TABLE a (k int PRIMARY KEY, v int, t text)").await;
+    for from in [0, 150_000, 300_000, 450_000] {
+        let rows = format!("generate_series({from}, {from} + 149999) AS g(g)");
+        sql(server, &format!("INSERT INTO a SELECT g, 1, 'x' || g FROM {rows}")).await;
+    }
+    sql(server, "CREATE TABLE b (id int PRIMARY KEY, v text)").await;
+    sql(server, "INSERT INTO b SELECT g, 'first' FROM generate_series(1, 10) AS g(g)").await;
+}
+
+#[tokio::test]
+async fn rows_that_die_while_their_table_waits_for_a_compaction_stay_dead() {
+    let dir = tempdir();
+    let server = Server::start_with(dir.path(), &["--compaction", "false"]).await;
+    one_large_and_one_small(&server).await;
+    let before = data_files(dir.path()).len();
+    let compacted = async { hummock(&server, &["trigger-manual-compaction"]).await.ok() };
+    let written = async {
+        crate::harness::wait_until("the first table is being compacted", async || {
+            let files = files_below(&dir.path().join("store/state_store/hummock_001"));
+            let data = files.iter().filter(|(path, _)| path.to_string_lossy().contains(".data"));
+            (data.count() > before).then_some(())
+        })
+        .await;
+        sql(&server, "DELETE FROM b WHERE id <= 5; UPDATE b SET v = 'second' WHERE id > 5").await;
+    };
+    tokio::join!(compacted, written);
+    let left = "SELECT count(*), count(DISTINCT id), min(id), min(v) FROM b";
+    assert_eq!(sql(&server, left).await, "5|5|6|second");
+    hummock(&server, &["trigger-manual-compaction"]).await.ok();
+    assert_eq!(sql(&server, left).await, "5|5|6|second");
 }
 
 #[tokio::test]
@@ -258,4 +293,45 @@ async fn files_of_writes_that_were_killed_go_and_fresh_ones_stay() {
     assert!(!orphan.exists());
     let said = hummock(&server, &["explain-object", "lease.json"]).await.refused();
     assert!(said.contains("no data file"), "{said}");
+}
+
+/// Makes a file as a write leaves it whose process was killed so long ago.
+fn left(file: &Path, hours_ago: u64) -> PathBuf {
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, "half of it").unwrap();
+    let modified = std::fs::metadata(file).unwrap().modified().unwrap();
+    let modified = modified - Duration::from_secs(hours_ago * 3600);
+    std::fs::File::options().write(true).open(file).unwrap().set_modified(modified).unwrap();
+    file.to_owned()
+}
+
+/// Files of killed writes once stayed for ever, as no listing shows them.
+#[tokio::test]
+async fn what_killed_writes_left_goes_with_its_age() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    sql(&server, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
+    sql(&server, "BACKUP").await;
+    assert!(server.stop().await.success());
+    let store = dir.path().join("store/state_store");
+    let (data, backup) = (store.join("hummock_001"), store.join("backup"));
+    let names = ["3.data#12", "checkpoint/0-ab.version#7", "lease.json#5", ".probe-ab"];
+    let mut old: Vec<_> = names.iter().map(|name| left(&data.join(name), 7)).collect();
+    let names = ["9.snapshot#3", "manifest.json#3", "data/3.data#3"];
+    old.extend(names.iter().map(|name| left(&backup.join(name), 7)));
+    let young = [left(&data.join("4.data#9"), 5), left(&backup.join("9.snapshot#4"), 5)];
+    let strange = left(&data.join("notes#x"), 7);
+
+    let server = Server::start(dir.path()).await;
+    let said = hummock(&server, &["explain-object", "4.data#9"]).await.ok();
+    assert!(said.contains("its age"), "{said}");
+    let dry = hummock(&server, &["trigger-full-gc", "--dry-run"]).await.ok();
+    assert!(dry.contains("3.data#12"), "{dry}");
+    hummock(&server, &["trigger-full-gc"]).await.ok();
+    let there = |files: &[PathBuf]| files.iter().filter(|file| file.exists()).count();
+    assert_eq!((there(&old), there(&young)), (0, 2), "{old:?}");
+    assert!(strange.exists());
+    let said = hummock(&server, &["explain-object", "3.data#12"]).await.refused();
+    assert!(said.contains("does not exist"), "{said}");
+    assert_eq!(sql(&server, "SELECT count(*) FROM rw_meta_snapshot").await, "1");
 }

@@ -23,7 +23,7 @@ pub use target::Target;
 
 use super::copy::{CopyPlan, copy_files};
 use super::listing::Listing;
-use super::manifest::{Manifest, ManifestEntry};
+use super::manifest::{Manifest, ManifestEntry, Tables, tables_of};
 use super::verify::{self, Progress, Subset, Whole};
 use super::{BackupError, OpenLocation};
 use crate::epoch::Epoch;
@@ -33,6 +33,7 @@ use crate::hummock::version::Version;
 use crate::id::SnapshotId;
 use crate::layout;
 use crate::meta::keys;
+use crate::meta::state::seal;
 use crate::meta::state::{NextIds, State, json_pair};
 use crate::meta::store::{MetaStore, Pair, StoreError};
 use crate::params::{BACKUP_STORAGE_URL, STATE_STORE};
@@ -63,6 +64,8 @@ pub struct Plan {
     pub entry: ManifestEntry,
     /// The snapshot of this place that was taken last.
     pub newest: ManifestEntry,
+    /// The tables that are restored.
+    pub tables: Tables,
     /// The store that will be filled, and what it holds.
     pub target: Target,
     /// What was committed since, as far as it is known.
@@ -114,6 +117,7 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
             Some((place, listed)) => Some((place, listed)).filter(|_| !entry.info.copy_data),
             None => hummock.as_ref().map(|place| (place, &listed)),
         },
+        backup: &backup,
         entry: &entry,
         newest: &newest,
         thorough: request.dry_run,
@@ -146,6 +150,7 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
         request,
         entry,
         newest,
+        tables: tables_of(&state),
         target,
         loss,
         version,
@@ -254,10 +259,10 @@ pub async fn apply(plan: &Plan, target: &dyn MetaStore) -> Result<(), BackupErro
     let location = &plan.request.hummock;
     let storage = location.open_existing()?;
     let checkpoint = checkpoint::write(&storage, &location.directory, &plan.version).await?;
-    let pair = json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint);
+    let pair = seal::checkpoint_pair(checkpoint.clone(), String::new());
     let mut pairs = plan.pairs.clone();
     pairs.push(pair.clone());
-    pairs.sort();
+    let (pairs, _) = seal::seal_pairs(pairs)?;
     match target.fill(pairs).await {
         Ok(()) => Ok(()),
         Err(error) => settle_unfilled(target, &storage, &checkpoint, &pair, error).await,

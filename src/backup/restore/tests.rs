@@ -4,7 +4,7 @@ use object_store::path::Path;
 
 use super::*;
 use crate::backup::{create_snapshot, sample};
-use crate::hummock::lease::{Incarnation, Lease, Reserved};
+use crate::hummock::lease::{Incarnation, Lease, Promised, Reserved};
 use crate::id::{ObjectId, SstId, VersionId};
 use crate::layout;
 use crate::meta::store::{MemoryStore, Operation, SqliteStore, Txn};
@@ -123,14 +123,17 @@ async fn a_restore_brings_everything_back() {
 async fn ids_go_on_above_all_that_may_have_been_used() {
     let world = World::new().await;
     world.take(5).await;
-    let mut lease = Lease::take(&world.storage, DATA_DIR, CLUSTER_ID, &FIRST, 0).await.unwrap();
+    let mut lease =
+        Lease::take(&world.storage, DATA_DIR, CLUSTER_ID, &FIRST, 0, Promised::default())
+            .await
+            .unwrap();
     let needed = Reserved {
         object: ObjectId(1000),
         sst: SstId(70_000),
         version: VersionId(500),
         ..Reserved::default()
     };
-    lease.reserve(needed).await.unwrap();
+    lease.reserve(needed, Promised::default()).await.unwrap();
     let reserved = lease.reserved();
     let restored = world.restore(world.request(1), &MemoryStore::new()).await.unwrap();
     assert_eq!(restored.next.object, reserved.object);
@@ -228,7 +231,7 @@ async fn data_files_that_are_gone_or_damaged_are_named() {
 #[tokio::test]
 async fn a_data_directory_of_another_cluster_is_refused() {
     let world = World::new().await;
-    Lease::take(&world.storage, DATA_DIR, "another", &FIRST, 0).await.unwrap();
+    Lease::take(&world.storage, DATA_DIR, "another", &FIRST, 0, Promised::default()).await.unwrap();
     world.refuses(world.request(1), "another cluster with id \"another\"").await;
 }
 
@@ -314,7 +317,7 @@ async fn an_overwritten_endpoint_is_where_the_restored_cluster_lives() {
 async fn an_overwritten_endpoint_of_another_cluster_is_refused() {
     let world = World::new().await;
     let elsewhere = copied_by_hand(&world).await;
-    Lease::take(&elsewhere, DATA_DIR, "another", &FIRST, 0).await.unwrap();
+    Lease::take(&elsewhere, DATA_DIR, "another", &FIRST, 0, Promised::default()).await.unwrap();
     world.refuses(moved(&world, &elsewhere), "another cluster with id \"another\"").await;
 }
 

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
 
 use super::strings::quote_literal;
 use crate::frontend::error::SqlError;
+use crate::frontend::growth::Made;
 use crate::frontend::pgwire::encode::column_text;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::system_catalog::quote_identifier;
@@ -47,11 +48,16 @@ impl ScalarUDFImpl for Format {
         });
         let printed = printed.collect::<EngineResult<Vec<StringArray>>>()?;
         let mut texts = StringViewBuilder::with_capacity(rows);
+        let mut made = Made::new(self.name(), &args.config_options, rows);
         for row in 0..rows {
             let mut values = printed.iter().map(|v| v.is_valid(row).then(|| v.value(row)));
             match values.next().flatten() {
                 None => texts.append_null(),
-                Some(pattern) => texts.append_value(fill(pattern, &values.collect::<Vec<_>>())?),
+                Some(pattern) => {
+                    let filled = fill(pattern, &values.collect::<Vec<_>>(), &made)?;
+                    made.add(filled.len())?;
+                    texts.append_value(filled);
+                }
             }
         }
         let texts: ArrayRef = Arc::new(texts.finish());
@@ -63,7 +69,7 @@ impl ScalarUDFImpl for Format {
 }
 
 /// The pattern with each `%` filled in; the values are in text form.
-fn fill(pattern: &str, values: &[Option<&str>]) -> Result<String, SqlError> {
+fn fill(pattern: &str, values: &[Option<&str>], made: &Made<'_>) -> Result<String, SqlError> {
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern;
     let mut next = 0;
@@ -81,6 +87,7 @@ fn fill(pattern: &str, values: &[Option<&str>]) -> Result<String, SqlError> {
         next = place + 1;
         let value = values.get(place).ok_or_else(|| invalid("too few arguments for format()"))?;
         placeholder.write(*value, &mut out)?;
+        made.check_value(out.len())?;
     }
     out.push_str(rest);
     Ok(out)
@@ -152,11 +159,14 @@ fn invalid(message: &str) -> SqlError {
 
 #[cfg(test)]
 mod tests {
-    use super::fill;
+    use datafusion::common::config::ConfigOptions;
+
+    use super::{Made, fill};
 
     #[test]
     fn placeholders_are_filled_as_postgres_fills_them() {
         let values = [Some("a b"), Some("it's"), None];
+        let made = Made::new("format", &ConfigOptions::new(), 1);
         let cases = [
             ("%s|%s|%s", "a b|it's|"),
             ("%I %L %L", "\"a b\" 'it''s' NULL"),
@@ -165,10 +175,10 @@ mod tests {
             ("none", "none"),
         ];
         for (pattern, expected) in cases {
-            assert_eq!(fill(pattern, &values).unwrap(), expected, "{pattern}");
+            assert_eq!(fill(pattern, &values, &made).unwrap(), expected, "{pattern}");
         }
         for pattern in ["%s%s%s%s", "%x", "%", "%3$I", "%0$s"] {
-            assert!(fill(pattern, &values).is_err(), "{pattern}");
+            assert!(fill(pattern, &values, &made).is_err(), "{pattern}");
         }
     }
 }

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 
 use crate::catalog::ColumnType;
 use crate::frontend::error::SqlError;
+use crate::frontend::growth;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::text_input;
 
@@ -43,6 +44,17 @@ pub(super) enum Value {
     Int(i64),
     Bool(bool),
     Texts(Vec<String>),
+}
+
+impl Value {
+    /// Bytes of a text or of several.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Texts(texts) => texts.iter().map(String::len).sum(),
+            Self::Null | Self::Int(_) | Self::Bool(_) => 0,
+        }
+    }
 }
 
 pub(super) type Answer = Result<Value, SqlError>;
@@ -222,10 +234,13 @@ impl ScalarUDFImpl for Rowwise {
         let columns =
             args.args.iter().map(|arg| arg.to_array(rows)).collect::<EngineResult<Vec<_>>>()?;
         let mut values = Values::new(&self.returns);
+        let mut made = growth::Made::new(self.name, &args.config_options, rows);
         for at in 0..rows {
             let row = Row { columns: &columns, at };
             let skipped = self.strict && (0..columns.len()).any(|n| row.is_null(n));
-            values.push(if skipped { Value::Null } else { (self.body)(&row)? });
+            let value = if skipped { Value::Null } else { (self.body)(&row)? };
+            made.add(value.bytes())?;
+            values.push(value);
         }
         let array = values.finish(&self.returns)?;
         if constant {

@@ -14,6 +14,7 @@ use crate::params::{ParamSpec, Params};
 /// What of a session its functions show.
 #[derive(Clone, Debug)]
 pub struct SessionInfo {
+    pub pid: i32,
     pub user: String,
     pub database: String,
     /// Where unqualified names are looked up and created.
@@ -59,7 +60,12 @@ pub fn session_functions(info: &SessionInfo, params: &Arc<Params>) -> Vec<Arc<Sc
             Ok(Value::Texts(implicit.into_iter().chain(own).collect()))
         },
     );
+    let pid = info.pid;
+    let backend_pid = Rowwise::new("pg_backend_pid", &[&[]], ColumnType::Integer, move |_| {
+        Ok(Value::Int(pid.into()))
+    });
     vec![
+        backend_pid.stable().udf(),
         constant("current_schema", &[], &info.schema),
         constant("current_database", &["current_catalog"], &info.database),
         constant("current_user", &["session_user", "user", "current_role"], &info.user),

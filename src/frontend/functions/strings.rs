@@ -35,7 +35,29 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         })
         .udf(),
         pg_size_pretty.udf(),
+        Rowwise::new("chr", &[&[Arg::Int]], ColumnType::Text, |row| {
+            row.int(0).map_or(Ok(Value::Null), |code| chr(code).map(Value::Text))
+        })
+        .udf(),
     ]
+}
+
+/// The character with this code.
+fn chr(code: i64) -> Result<String, SqlError> {
+    let refused = |message| Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
+    if code == 0 {
+        return refused("null character not permitted".to_owned());
+    }
+    let Ok(code) = u32::try_from(code) else {
+        return refused("character number must be positive".to_owned());
+    };
+    match char::from_u32(code) {
+        Some(character) => Ok(character.into()),
+        None if code > u32::from(char::MAX) => {
+            refused(format!("requested character too large for encoding: {code}"))
+        }
+        None => refused(format!("requested character not valid for encoding: {code}")),
+    }
 }
 
 /// The pattern with a backslash as its escape character, in place of `escape`.

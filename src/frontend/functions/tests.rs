@@ -27,6 +27,7 @@ fn context() -> SessionContext {
         SessionContext::new_with_state(builder.with_type_planner(Arc::new(SqlTypes)).build());
     let settings = BTreeMap::from([("query_epoch".to_owned(), "0".to_owned())]);
     let info = SessionInfo {
+        pid: 7,
         user: "root".to_owned(),
         database: "dev".to_owned(),
         schema: "public".to_owned(),

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::{TryStreamExt as _, future};
 
 use super::{Outcome, Parameters, Reply, schema_of};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
+use crate::frontend::memory;
 use crate::frontend::parser::Statement;
 use crate::frontend::query_runtime::{interruptible, is_checkpoint};
 use crate::frontend::session::Session;
@@ -37,7 +40,9 @@ impl Frontend {
         let physical = state.create_physical_plan(&plan).await?;
         let text = if analyze {
             let ran = interruptible(physical)?;
-            collect(Arc::clone(&ran), state.task_ctx()).await?;
+            let rows =
+                execute_stream(Arc::clone(&ran), memory::counted(TaskContext::from(&state)))?;
+            rows.try_for_each(|_| future::ready(Ok(()))).await?;
             without_checkpoints(&render(&*ran, analyze, verbose))
         } else {
             render(&*physical, analyze, verbose)

@@ -20,7 +20,7 @@ use super::writes::collect_places;
 use crate::catalog::{Relation, Table};
 use crate::frontend::error::SqlError;
 use crate::frontend::planner::Planner;
-use crate::hummock::scan::{FILE_COLUMN, POSITION_COLUMN, SoughtKeys};
+use crate::hummock::scan::{DataFiles, FILE_COLUMN, POSITION_COLUMN, SoughtKeys};
 use crate::hummock::sst::{Keys, SstInfo};
 use crate::hummock::version::LiveFile;
 use crate::id::ObjectId;
@@ -124,11 +124,10 @@ async fn may_hold_keys(
     let key = columns.filter(|(column, _)| table.primary_key.contains(&column.id));
     let sought = SoughtKeys::new(key.map(|(column, values)| (column.id, values)));
     let engine = &planner.engine;
-    let runtime = engine.tasks.runtime_env();
-    let store = runtime.object_store(&engine.store_url)?;
-    let metadata = runtime.cache_manager.get_file_metadata_cache();
     let directory = planner.view.params.value(params::DATA_DIRECTORY);
-    Ok(engine.key_filters.holding(&store, &metadata, directory, files, &sought).await?)
+    let blocks = Arc::clone(&engine.blocks);
+    let data_files = DataFiles::new(blocks, &engine.tasks.runtime_env(), directory);
+    Ok(engine.key_filters.holding(&data_files, files, &sought).await?)
 }
 
 /// The wanted rows of a file without an object. `None` where its keys cannot be told.
@@ -137,8 +136,8 @@ fn inline_places(
     file: &LiveFile,
     few: &FewKeys,
 ) -> Result<Option<Option<DeadRows>>, SqlError> {
-    let Some(inline) = &file.sst.inline else { return Ok(None) };
-    let rows = inline.rows().map_err(datafusion::error::DataFusionError::from)?;
+    let Some(rows) = file.sst.inline_rows() else { return Ok(None) };
+    let rows = rows.map_err(datafusion::error::DataFusionError::from)?;
     let columns = table.key_columns().map(|key| {
         let place = file.sst.columns.iter().position(|column| column.id == key.id)?;
         cast(rows.column(place), &key.column_type.arrow_type()).ok()

@@ -161,6 +161,8 @@ impl Frontend {
             database: info.database.clone(),
             user: info.user.clone(),
             settings: Arc::clone(&info.settings),
+            params: Arc::clone(&self.replica.state().params),
+            sessions: Arc::clone(&self.sessions),
         };
         Planner {
             engine: Arc::clone(&self.engine),
@@ -170,6 +172,7 @@ impl Frontend {
             search_path,
             locals: Arc::default(),
             pending: session.transaction.as_ref().map(|t| Arc::clone(&t.pending)),
+            memory: self.engine.budget.begin(),
         }
     }
 

@@ -11,6 +11,7 @@ mod cursor;
 mod depth;
 mod dialect;
 mod session;
+mod size;
 mod statement;
 
 pub use ast::{
@@ -18,7 +19,8 @@ pub use ast::{
     ParsedStatement, RelationName, SetScope, SetValue, ShowKind, Standing, Statement, folded,
 };
 pub use dialect::SqlDialect;
-pub use statement::parse;
+pub use size::tokens_max;
+pub use statement::{parse, parse_within};
 
 #[cfg(test)]
 mod tests;

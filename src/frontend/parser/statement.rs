@@ -11,6 +11,7 @@ use super::cursor::Cursor;
 use super::depth::{RECURSION_MAX, balance, check_depth, too_deep};
 use super::dialect::SqlDialect;
 use super::session;
+use super::size::check_tokens;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::meta::command::BackupOptions;
@@ -19,8 +20,15 @@ const DIALECT: SqlDialect = SqlDialect;
 
 /// The statements of `sql`, in order; a text without any holds one [`Statement::Empty`].
 pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>, SqlError> {
+    parse_within(sql, usize::MAX)
+}
+
+/// As [`parse`], of a text that has no more than `tokens_max` tokens.
+pub fn parse_within(sql: &str, tokens_max: usize) -> Result<Vec<ParsedStatement>, SqlError> {
+    check_tokens(sql, tokens_max)?;
     let tokens = tokenize(sql)?;
     check_depth(&tokens)?;
+    check_escapes(&tokens)?;
     let mut parser = StatementParser::new(sql, tokens);
     let mut cursor = Cursor::new(sql);
     let mut statements = Vec::new();
@@ -43,6 +51,10 @@ fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
 fn bad_token(sql: &str, error: &TokenizerError) -> SqlError {
     let mut cursor = Cursor::new(sql);
     let at = cursor.byte_at(error.location);
+    if escapes_null(&sql[at..]) {
+        let message = "invalid byte sequence for encoding \"UTF8\": 0x00";
+        return SqlError::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, message);
+    }
     let message = match error.message.as_str() {
         "Unterminated string literal" => "unterminated quoted string".to_owned(),
         other if other.contains("multi-line comment") => "unterminated /* comment".to_owned(),
@@ -53,6 +65,38 @@ fn bad_token(sql: &str, error: &TokenizerError) -> SqlError {
     let message =
         if near.is_empty() { message } else { format!("{message} at or near \"{near}\"") };
     SqlError::syntax(message).position(cursor.characters() + 1)
+}
+
+/// Refuses strings like `U&'\0000'`: no text holds that character.
+fn check_escapes(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+    let holds_null = |token: &TokenWithSpan| match &token.token {
+        Token::UnicodeStringLiteral(text) => text.contains('\0'),
+        _ => false,
+    };
+    if tokens.iter().any(holds_null) {
+        return Err(SqlError::syntax("invalid Unicode escape value"));
+    }
+    Ok(())
+}
+
+/// Whether a text begins with a string like `E'a\000'`: no text holds that character.
+fn escapes_null(text: &str) -> bool {
+    let Some(mut rest) = text.strip_prefix("E'").or_else(|| text.strip_prefix("e'")) else {
+        return false;
+    };
+    while let Some(at) = rest.find(['\\', '\'']) {
+        let Some(escape) = rest[at..].strip_prefix('\\') else { return false };
+        let octal = escape.len() - escape.trim_start_matches(|c: char| c.is_digit(8)).len();
+        let hex = escape.strip_prefix('x').unwrap_or_default();
+        let digits = hex.len() - hex.trim_start_matches(|c: char| c.is_ascii_hexdigit()).len();
+        let (octal, hex) = (&escape[..octal.min(3)], &hex[..digits.min(2)]);
+        let is_null = |number: &str| !number.is_empty() && number.chars().all(|c| c == '0');
+        if is_null(octal) || is_null(hex) {
+            return true;
+        }
+        rest = escape.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 /// `TABLE t` at the start of a statement means `SELECT * FROM t`, and is read as that.

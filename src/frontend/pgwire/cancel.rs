@@ -1,31 +1,16 @@
-//! Cancelling what another connection runs: psql's Ctrl-C.
-//!
-//! pgwire's own cancellation ends with the planning of a query; ours is also heard while rows flow.
+//! What a connection runs, and how others stop it: psql's Ctrl-C, a timeout, the end of the client.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use async_trait::async_trait;
-use pgwire::api::cancel::CancelHandler;
-use pgwire::messages::cancel::CancelRequest;
-use pgwire::messages::startup::SecretKey;
+use tokio::time::Instant;
 
+use super::limits::Limits;
+use crate::frontend::error::SqlError;
 use crate::frontend::query_runtime::{Running, Stop};
 
-/// Process id and secret, the latter as bytes: newer clients send four of them as such.
-type Key = (i32, Vec<u8>);
-
-fn key(pid: i32, secret: &SecretKey) -> Key {
-    let secret = match secret {
-        SecretKey::I32(number) => number.to_be_bytes().to_vec(),
-        SecretKey::Bytes(bytes) => bytes.to_vec(),
-    };
-    (pid, secret)
-}
-
-/// The running statement of each connection, by the key its client was given.
-#[derive(Debug, Default)]
-pub struct Cancellations(Mutex<HashMap<Key, Arc<Slot>>>);
+/// Further away than any deadline.
+const FAR: Duration = Duration::from_secs(1 << 30);
 
 /// Where a connection keeps what it runs, or ran last.
 #[derive(Debug, Default)]
@@ -34,56 +19,55 @@ pub struct Slot(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     running: Arc<Running>,
+    deadline: Option<Instant>,
     client_is_gone: bool,
 }
 
 impl Slot {
-    /// Puts a new statement there.
-    pub fn begin(&self) -> Arc<Running> {
+    /// Limits for the statement that begins now.
+    pub fn begin(&self, timeout: Option<Duration>) -> Limits {
         let mut state = self.lock();
         state.running = Arc::default();
+        state.deadline = timeout.map(|timeout| Instant::now() + timeout);
         if state.client_is_gone {
             state.running.stop(Stop::ClientGone);
         }
-        Arc::clone(&state.running)
+        Limits::new(Arc::clone(&state.running), timeout)
     }
 
-    /// Stops what is there.
+    /// Stops what runs.
     pub fn cancel(&self) {
         self.lock().running.stop(Stop::UserRequest);
     }
 
-    /// Stops what is there, and what comes: the client is not there to see it.
+    /// Stops what runs, and what comes: the client is not there to see it.
     pub fn abandon(&self) {
         let mut state = self.lock();
         state.client_is_gone = true;
         state.running.stop(Stop::ClientGone);
     }
 
+    /// Whether what began last was to stop already.
+    pub fn is_overdue(&self) -> bool {
+        let state = self.lock();
+        state.running.is_over() || state.deadline.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Resolves when what began last is to stop, with what its client is told.
+    pub async fn overdue(&self) -> SqlError {
+        let (running, deadline) = {
+            let state = self.lock();
+            (Arc::clone(&state.running), state.deadline)
+        };
+        let until = deadline.unwrap_or_else(|| Instant::now() + FAR);
+        tokio::select! {
+            () = running.over() => {}
+            () = tokio::time::sleep_until(until) => running.stop(Stop::Timeout),
+        }
+        running.stopped()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Cancellations {
-    /// Lets requests with this key cancel what is in the slot.
-    pub fn register(&self, pid: i32, secret: &SecretKey, slot: &Arc<Slot>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(key(pid, secret), Arc::clone(slot));
-    }
-
-    pub fn forget(&self, pid: i32, secret: &SecretKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(pid, secret));
-    }
-}
-
-#[async_trait]
-impl CancelHandler for Cancellations {
-    async fn on_cancel_request(&self, request: CancelRequest) {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A wrong key is not answered, as in PostgreSQL.
-        if let Some(slot) = known.get(&key(request.pid, &request.secret_key)) {
-            slot.cancel();
-        }
     }
 }

@@ -1,82 +1,65 @@
 //! One client: its session, its running statement, its COPY.
 
-use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Sink, SinkExt as _};
-use pgwire::api::auth::{
-    DefaultServerParameterProvider, StartupHandler, finish_authentication, protocol_negotiation,
-    save_startup_parameters_to_metadata,
-};
-use pgwire::api::copy::CopyHandler;
-use pgwire::api::results::Tag;
-use pgwire::api::{
-    ClientInfo, METADATA_DATABASE, METADATA_USER, PgWireServerHandlers, PidSecretKeyGenerator,
-    RandomPidSecretKeyGenerator, cancel, query,
-};
+use pgwire::api::DEFAULT_NAME;
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
-use pgwire::messages::copy::{CopyData, CopyDone, CopyFail};
-use pgwire::messages::response::NoticeResponse;
-use pgwire::messages::startup::SecretKey;
-use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::response::{NoticeResponse, TransactionStatus};
 
-use super::cancel::{Cancellations, Slot};
+use super::cancel::Slot;
 use super::limits::Limits;
+use super::message::Message;
+use super::sessions::{Registration, SessionState};
 use super::shared::{self, SharedStatement};
 use super::sqlstate::SqlState;
+use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
-use crate::frontend::functions::POSTGRES_VERSION;
 use crate::frontend::handlers::{CopyIn, CopyJob, Parameters, Reply};
 use crate::frontend::query_runtime::Running;
 use crate::frontend::session::Session;
-use crate::frontend::{DATABASE, Frontend, USER};
 
 /// A text so short is read at once.
 const SHORT_TEXT_BYTES: usize = 16 << 10;
-
-const TIDEMARK_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub struct Connection {
     pub(super) frontend: Arc<Frontend>,
     pub(super) session: tokio::sync::Mutex<Session>,
     copy: tokio::sync::Mutex<Option<CopyJob>>,
-    cancellations: Arc<Cancellations>,
-    key: Mutex<Option<CancelKey>>,
+    registration: Registration,
     running: Arc<Slot>,
-    keys: RandomPidSecretKeyGenerator,
-}
-
-/// What a cancel request must show.
-struct CancelKey {
-    pid: i32,
-    secret: SecretKey,
 }
 
 impl Connection {
-    pub fn new(frontend: Arc<Frontend>, cancellations: Arc<Cancellations>) -> Self {
+    pub fn new(
+        frontend: Arc<Frontend>,
+        session: Session,
+        running: Arc<Slot>,
+        registration: Registration,
+    ) -> Self {
         Self {
             frontend,
-            session: tokio::sync::Mutex::new(Session::new(USER.to_owned(), DATABASE.to_owned())),
+            session: tokio::sync::Mutex::new(session),
             copy: tokio::sync::Mutex::new(None),
-            cancellations,
-            key: Mutex::new(None),
-            running: Arc::default(),
-            keys: RandomPidSecretKeyGenerator::default(),
+            registration,
+            running,
         }
+    }
+
+    /// Stops what runs, and what the client has sent and not waited for.
+    pub fn abandon(&self) {
+        self.running.abandon();
     }
 
     /// Lets go of what the connection held.
     pub async fn close(&self) {
-        let key = self.key.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(key) = key {
-            self.cancellations.forget(key.pid, &key.secret);
-        }
-        if let Some(job) = self.copy.lock().await.take() {
-            job.abort().await;
-        }
+        self.abandon();
+        self.abandon_copy().await;
+        // A portal may hold the connection for a little longer; the view that the transaction pins, none may.
+        self.session.lock().await.transaction = None;
     }
 
     /// Runs a statement; a panic in it is an error of it.
@@ -128,11 +111,12 @@ impl Connection {
 
     /// The statements of a text. A long one takes threads to read.
     pub(super) async fn parse(&self, text: &str) -> Result<Vec<SharedStatement>, SqlError> {
+        let tokens_max = self.frontend.tokens_max();
         if text.len() <= SHORT_TEXT_BYTES {
-            return shared::parse(text);
+            return shared::parse(text, tokens_max);
         }
         let (limits, text) = (self.begin().await, text.to_owned());
-        self.work(&limits, async move { shared::parse(&text) }).await
+        self.work(&limits, async move { shared::parse(&text, tokens_max) }).await
     }
 
     /// Marks the transaction failed by what went wrong outside [`Self::run`]. Where a statement has the
@@ -148,12 +132,74 @@ impl Connection {
     /// Limits for the statement that begins now.
     pub(super) async fn begin(&self) -> Limits {
         let timeout = self.session.lock().await.variables.statement_timeout();
-        Limits::new(self.running.begin(), timeout)
+        self.running.begin(timeout)
     }
 
-    /// Stops what runs, and what the client has sent and not waited for.
-    pub(super) fn abandon(&self) {
-        self.running.abandon();
+    /// Whether the statement that began last was to stop already.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.running.is_overdue()
+    }
+
+    /// Resolves when a `COPY` is to stop that waits for its client.
+    pub(super) async fn copy_overdue(&self) -> SqlError {
+        self.running.overdue().await
+    }
+
+    /// Resolves when a session has waited for its client for longer than it may.
+    pub(super) async fn idle_too_long(&self) -> SqlError {
+        let (limit, sqlstate, what) = {
+            let session = self.session.lock().await;
+            let variables = &session.variables;
+            match &session.transaction {
+                Some(_) => (
+                    variables.idle_in_transaction_session_timeout(),
+                    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                    "idle-in-transaction",
+                ),
+                None => (
+                    variables.idle_session_timeout(),
+                    SqlState::IDLE_SESSION_TIMEOUT,
+                    "idle-session",
+                ),
+            }
+        };
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+        SqlError::new(sqlstate, format!("terminating connection due to {what} timeout"))
+    }
+
+    /// Lists the session as one that works.
+    pub(super) fn is_active(&self, message: &Message) {
+        let query = match message {
+            Message::Query(query) => Some(query.query.as_str()),
+            Message::Parse(parse) => Some(parse.query.as_str()),
+            _ => None,
+        };
+        self.registration.entry.is_active(query);
+    }
+
+    /// Lists the session as one that waits for its client, and tells how it does.
+    pub(super) async fn waits(&self) -> SessionState {
+        let session = self.session.lock().await;
+        let state = match &session.transaction {
+            None => SessionState::Idle,
+            Some(transaction) if transaction.failed => SessionState::IdleInFailedTransaction,
+            Some(_) => SessionState::IdleInTransaction,
+        };
+        let application = session.variables.value("application_name").unwrap_or_default();
+        self.registration.entry.waits(state, application);
+        state
+    }
+
+    /// What `ReadyForQuery` says of the transaction.
+    pub(super) async fn transaction_status(&self) -> TransactionStatus {
+        match &self.session.lock().await.transaction {
+            None => TransactionStatus::Idle,
+            Some(transaction) if transaction.failed => TransactionStatus::Error,
+            Some(_) => TransactionStatus::Transaction,
+        }
     }
 
     /// Begins a COPY. Returns how many columns its lines have.
@@ -161,6 +207,35 @@ impl Connection {
         let columns = copy.target.columns.len();
         *self.copy.lock().await = Some(self.frontend.start_copy(copy, limits)?);
         Ok(columns)
+    }
+
+    /// Takes a piece of what the client of a `COPY` sends.
+    pub(super) async fn copy_data(&self, data: &[u8]) -> Result<(), SqlError> {
+        let mut copy = self.copy.lock().await;
+        let Some(job) = copy.as_mut() else { return Ok(()) };
+        unpanicked(job.push(data)).await
+    }
+
+    /// Commits what a `COPY` brought. Returns the number of rows.
+    pub(super) async fn copy_done(&self) -> Result<u64, SqlError> {
+        match self.copy.lock().await.take() {
+            Some(job) => unpanicked(job.finish()).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Forgets what a `COPY` brought, as its client wants it. Returns the error that it ends with.
+    pub(super) async fn copy_fail(&self, reason: &str) -> SqlError {
+        self.abandon_copy().await;
+        let message = format!("COPY from stdin failed: {reason}");
+        SqlError::new(SqlState::QUERY_CANCELED, message)
+    }
+
+    /// Forgets what a `COPY` brought, if there is one.
+    pub(super) async fn abandon_copy(&self) {
+        if let Some(job) = self.copy.lock().await.take() {
+            job.abort().await;
+        }
     }
 }
 
@@ -192,6 +267,27 @@ pub(super) fn error_info(error: SqlError, severity: &str) -> ErrorInfo {
     info
 }
 
+/// What a client is told of an error: pgwire's own in PostgreSQL's words.
+pub(super) fn error_fields(error: PgWireError) -> ErrorInfo {
+    let missing = |what: &str, name: &str, sqlstate: SqlState| {
+        let message = match name {
+            DEFAULT_NAME if what == "portal" => "portal \"\" does not exist".to_owned(),
+            DEFAULT_NAME => format!("unnamed {what} does not exist"),
+            name => format!("{what} \"{name}\" does not exist"),
+        };
+        error_info(SqlError::new(sqlstate, message), "ERROR")
+    };
+    match error {
+        PgWireError::StatementNotFound(name) => {
+            missing("prepared statement", &name, SqlState::INVALID_SQL_STATEMENT_NAME)
+        }
+        PgWireError::PortalNotFound(name) => {
+            missing("portal", &name, SqlState::INVALID_CURSOR_NAME)
+        }
+        other => other.into(),
+    }
+}
+
 impl From<SqlError> for PgWireError {
     fn from(error: SqlError) -> Self {
         Self::UserError(Box::new(error_info(error, "ERROR")))
@@ -210,141 +306,6 @@ where
         client.feed(message).await?;
     }
     Ok(())
-}
-
-#[async_trait]
-impl StartupHandler for Connection {
-    async fn on_startup<C>(
-        &self,
-        client: &mut C,
-        message: PgWireFrontendMessage,
-    ) -> PgWireResult<()>
-    where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        let PgWireFrontendMessage::Startup(startup) = &message else { return Ok(()) };
-        protocol_negotiation(client, startup).await?;
-        save_startup_parameters_to_metadata(client, startup);
-        let metadata = client.metadata();
-        let user = metadata.get(METADATA_USER).cloned().unwrap_or_default();
-        let database = metadata.get(METADATA_DATABASE).cloned().unwrap_or_else(|| user.clone());
-        let application = metadata.get("application_name").cloned();
-        check_login(&user, &database)
-            .map_err(|error| PgWireError::UserError(Box::new(error_info(error, "FATAL"))))?;
-        if let Some(application) = application {
-            let mut session = self.session.lock().await;
-            session.variables.keep("application_name", application);
-        }
-        let (pid, secret) = self.keys.generate(client);
-        client.set_pid_and_secret_key(pid, secret.clone());
-        self.cancellations.register(pid, &secret, &self.running);
-        let key = CancelKey { pid, secret };
-        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
-        let mut parameters = DefaultServerParameterProvider::default();
-        parameters.server_version = format!("{POSTGRES_VERSION} (Tidemark {TIDEMARK_VERSION})");
-        parameters.search_path = "\"$user\", public".to_owned();
-        parameters.time_zone = "UTC".to_owned();
-        finish_authentication(client, &parameters).await
-    }
-}
-
-/// There is one user and one database, and no password yet: the server listens on loopback.
-fn check_login(user: &str, database: &str) -> Result<(), SqlError> {
-    let line = format!("psql -d {DATABASE} -U {USER}");
-    if user != USER {
-        return Err(SqlError::new(
-            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-            format!("role \"{user}\" does not exist"),
-        )
-        .hint(format!("Connect as {USER}: {line}")));
-    }
-    if database != DATABASE {
-        return Err(SqlError::new(
-            SqlState::INVALID_CATALOG_NAME,
-            format!("database \"{database}\" does not exist"),
-        )
-        .hint(format!("The database is {DATABASE}: {line}")));
-    }
-    Ok(())
-}
-
-#[async_trait]
-impl CopyHandler for Connection {
-    async fn on_copy_data<C>(&self, _client: &mut C, data: CopyData) -> PgWireResult<()>
-    where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        let mut copy = self.copy.lock().await;
-        let Some(job) = copy.as_mut() else { return Ok(()) };
-        if let Err(error) = unpanicked(job.push(&data.data)).await {
-            if let Some(job) = copy.take() {
-                job.abort().await;
-            }
-            self.fail_transaction();
-            return Err(error.into());
-        }
-        Ok(())
-    }
-
-    async fn on_copy_done<C>(&self, client: &mut C, _done: CopyDone) -> PgWireResult<()>
-    where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        let Some(job) = self.copy.lock().await.take() else { return Ok(()) };
-        let rows = match unpanicked(job.finish()).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                self.fail_transaction();
-                return Err(error.into());
-            }
-        };
-        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-        let tag = Tag::new("COPY").with_rows(rows);
-        client.send(PgWireBackendMessage::CommandComplete(tag.into())).await?;
-        Ok(())
-    }
-
-    async fn on_copy_fail<C>(&self, _client: &mut C, fail: CopyFail) -> PgWireError
-    where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        if let Some(job) = self.copy.lock().await.take() {
-            job.abort().await;
-        }
-        self.fail_transaction();
-        let message = format!("COPY from stdin failed: {}", fail.message);
-        SqlError::new(SqlState::QUERY_CANCELED, message).into()
-    }
-}
-
-impl PgWireServerHandlers for Handler {
-    fn simple_query_handler(&self) -> Arc<impl query::SimpleQueryHandler> {
-        Arc::new(self.clone())
-    }
-
-    fn extended_query_handler(&self) -> Arc<impl query::ExtendedQueryHandler> {
-        Arc::new(self.clone())
-    }
-
-    fn startup_handler(&self) -> Arc<impl StartupHandler> {
-        Arc::clone(&self.0)
-    }
-
-    fn copy_handler(&self) -> Arc<impl CopyHandler> {
-        Arc::clone(&self.0)
-    }
-
-    fn cancel_handler(&self) -> Arc<impl cancel::CancelHandler> {
-        Arc::clone(&self.0.cancellations)
-    }
 }
 
 /// A connection as pgwire takes it.

@@ -439,7 +439,7 @@ fn unquote<'r>(
 }
 
 /// Bytes as text, if PostgreSQL could store them: valid UTF-8 without a zero byte.
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, TextInputError> {
+pub fn utf8(bytes: &[u8]) -> Result<&str, TextInputError> {
     let invalid = match std::str::from_utf8(bytes) {
         Ok(text) if !bytes.contains(&0) => return Ok(text),
         Ok(_) => &[0],

@@ -274,6 +274,7 @@ impl ExtendedQueryHandler for Handler {
         let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
         let portal = match client.portal_store().get_portal(name) {
             Some(Entry::Value(portal)) if portal.statement.statement.rows.is_some() => portal,
+            Some(Entry::Value(portal)) => return self.execute_once(client, &portal, message).await,
             _ => return self._on_execute(client, message).await,
         };
         if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
@@ -350,6 +351,30 @@ impl ExtendedQueryHandler for Handler {
 }
 
 impl Handler {
+    /// Runs a portal that yields no rows, unless it ran before: it would do twice what was asked for once.
+    async fn execute_once<C>(
+        &self,
+        client: &mut C,
+        portal: &Portal<Prepared>,
+        message: Execute,
+    ) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let state = portal.state();
+        if let PortalExecutionState::Finished = *state.lock().await {
+            let name = message.name.as_deref().unwrap_or_default();
+            let message = format!("portal \"{name}\" cannot be run");
+            return Err(SqlError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message).into());
+        }
+        self._on_execute(client, message).await?;
+        *state.lock().await = PortalExecutionState::Finished;
+        Ok(())
+    }
+
     /// Sends at most `rows_max` rows of a portal, 0 for all, starting its query if need be.
     async fn send_rows<C>(
         &self,

@@ -1,24 +1,45 @@
-//! Accepts connections and runs each in a task of its own.
+//! Accepts connections, as many as there is room for, and runs each in a task of its own.
 
+use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
-use pgwire::tokio::process_socket;
+use pgwire::api::store::PortalStore as _;
+use pgwire::api::{ClientPortalStore as _, RandomPidSecretKeyGenerator};
+use pgwire::error::ErrorInfo;
+use pgwire::messages::Message as _;
+use pgwire::messages::response::ErrorResponse;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::cancel::Cancellations;
-use super::connection::{Connection, Handler};
-use super::departure;
+use super::connection::error_info;
+use super::conversation::Conversation;
+use super::descriptors;
+use super::intake::Intake;
+use super::login::{Ended, Gate, log_in, say_farewell, too_many_clients};
+use super::quiet::Quiet;
+use super::socket::{self, Client, Incoming};
+use crate::config::ConnectionSettings;
 use crate::frontend::Frontend;
 use crate::metrics;
 
-/// How long to wait before accepting again when that failed, for example for want of descriptors.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+/// How long to wait before accepting again when that failed, for example for want of descriptors: twice as
+/// long each time, up to the second.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Sockets for each session there may be: clients that log in, and requests to cancel, need one too.
+const SOCKETS_PER_SEAT: usize = 2;
+/// How long the last words to a client may take.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The part of the memory for queries that messages on their way in may take together.
+const INTAKE_PART: usize = 8;
+const INTAKE_BYTES_MIN: usize = 64 << 20;
 
 /// A running SQL server.
 #[derive(Debug)]
@@ -45,10 +66,15 @@ impl SqlServer {
 }
 
 /// Serves SQL on a bound listener.
-pub fn serve(listener: TcpListener, frontend: Arc<Frontend>) -> std::io::Result<SqlServer> {
+pub fn serve(
+    listener: TcpListener,
+    frontend: Arc<Frontend>,
+    settings: &ConnectionSettings,
+) -> io::Result<SqlServer> {
     let addr = listener.local_addr()?;
     let stop = CancellationToken::new();
-    let task = tokio::spawn(accept(listener, frontend, stop.clone()));
+    let house = Arc::new(House::new(frontend, settings));
+    let task = tokio::spawn(accept(listener, house, stop.clone()));
     Ok(SqlServer { addr, stop, task })
 }
 
@@ -68,9 +94,50 @@ impl Drop for Counted {
     }
 }
 
-async fn accept(listener: TcpListener, frontend: Arc<Frontend>, stop: CancellationToken) {
-    let cancellations = Arc::new(Cancellations::default());
+/// What all connections share.
+struct House {
+    gate: Gate,
+    sockets: Arc<Semaphore>,
+    intake: Intake,
+    login_timeout: Duration,
+    quiet: Quiet,
+}
+
+impl House {
+    fn new(frontend: Arc<Frontend>, settings: &ConnectionSettings) -> Self {
+        let (seats, sockets) = room(settings.connections_max, descriptors::free());
+        if seats < settings.connections_max {
+            let wanted = settings.connections_max;
+            warn!(seats, wanted, "too few file descriptors for --max-connections: see ulimit -n");
+        }
+        let memory = frontend.memory_bytes();
+        let gate = Gate {
+            frontend,
+            seats: Arc::new(Semaphore::new(seats)),
+            seats_max: seats,
+            secrets: RandomPidSecretKeyGenerator::default(),
+        };
+        Self {
+            gate,
+            sockets: Arc::new(Semaphore::new(sockets)),
+            intake: Intake::new((memory / INTAKE_PART).max(INTAKE_BYTES_MIN)),
+            login_timeout: settings.authentication_timeout,
+            quiet: Quiet::default(),
+        }
+    }
+}
+
+/// How many sessions and how many sockets there may be, given the descriptors that are free.
+fn room(seats_max: usize, free: usize) -> (usize, usize) {
+    // Queries open files, and one socket is there to tell those who come too many.
+    let for_sockets = free.saturating_sub(descriptors::KEPT).max(SOCKETS_PER_SEAT);
+    let sockets = for_sockets.min(seats_max.saturating_mul(SOCKETS_PER_SEAT));
+    (seats_max.min(sockets - sockets / 4).max(1), sockets)
+}
+
+async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToken) {
     let mut connections = JoinSet::new();
+    let mut pause = ACCEPT_PAUSE;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -80,40 +147,106 @@ async fn accept(listener: TcpListener, frontend: Arc<Frontend>, stop: Cancellati
         };
         match accepted {
             Ok((socket, peer)) => {
-                let connection =
-                    Arc::new(Connection::new(Arc::clone(&frontend), Arc::clone(&cancellations)));
-                connections.spawn(serve_one(socket, peer, connection));
+                pause = ACCEPT_PAUSE;
+                match Arc::clone(&house.sockets).try_acquire_owned() {
+                    Ok(place) => {
+                        drop(connections.spawn(host(Arc::clone(&house), socket, peer, place)))
+                    }
+                    Err(_) => turn_away(&house, &socket, peer),
+                }
             }
             Err(error) => {
-                warn!(%error, "could not accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                house.quiet.say(|unsaid| {
+                    warn!(%error, unsaid, "could not accept a connection; trying again");
+                });
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }
         }
     }
     connections.shutdown().await;
 }
 
-/// Serves a client until it leaves.
-async fn serve_one(socket: TcpStream, peer: SocketAddr, connection: Arc<Connection>) {
+/// Tells a client that there is no room, as far as its socket takes it at once.
+fn turn_away(house: &House, socket: &TcpStream, peer: SocketAddr) {
+    let refused = too_many_clients(house.gate.seats_max);
+    let info = error_info(refused, "FATAL");
+    let mut bytes = bytes::BytesMut::new();
+    if ErrorResponse::from(info).encode(&mut bytes).is_ok() {
+        drop(socket.try_write(&bytes));
+    }
+    house.quiet.say(|unsaid| warn!(%peer, unsaid, "a connection was refused: too many clients"));
+}
+
+/// Serves a connection from its first byte to its last.
+async fn host(
+    house: Arc<House>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    _place: OwnedSemaphorePermit,
+) {
     let _counted = Counted::new();
-    let served = async {
-        let (socket, watched) = departure::watched(socket)?;
-        let served = process_socket(socket, None, Handler(Arc::clone(&connection)));
-        let watching = async {
-            departure::gone(&watched).await;
-            connection.abandon();
-            std::future::pending::<std::io::Result<()>>().await
-        };
-        tokio::select! {
-            served = served => served,
-            never = watching => never,
+    let (mut incoming, mut client) = match socket::split(socket, house.intake.clone()) {
+        Ok(halves) => halves,
+        Err(error) => {
+            debug!(%peer, %error, "a connection ended before it began");
+            return;
         }
     };
-    // What a client sends may be no protocol at all; the decoder panics at some of it.
+    let served = Box::pin(serve_one(&house, &mut incoming, &mut client));
     match AssertUnwindSafe(served).catch_unwind().await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%peer, %error, "connection"),
-        Err(_) => warn!(%peer, "a connection was closed: its messages make no sense"),
+        Ok(Err(Ended::Lost(error))) => debug!(%peer, %error, "a connection was lost"),
+        Ok(Err(Ended::NoPacket(error))) => {
+            house.quiet.say(|unsaid| warn!(%peer, %error, unsaid, "a connection was closed"));
+        }
+        Ok(Err(Ended::Fatal(error))) => {
+            let reason = error.message.clone();
+            house.quiet.say(|unsaid| warn!(%peer, %reason, unsaid, "a connection was ended"));
+            end(&mut incoming, &mut client, *error).await;
+        }
+        Err(_) => warn!(%peer, "a connection failed inside the server: this is a bug"),
     }
+}
+
+async fn serve_one(
+    house: &House,
+    incoming: &mut Incoming,
+    client: &mut Client,
+) -> Result<(), Ended> {
+    let login = log_in(&house.gate, incoming, client);
+    // A client that is still at the door then is left there, as in PostgreSQL: without a word.
+    let Ok(login) = tokio::time::timeout(house.login_timeout, login).await else { return Ok(()) };
+    let Some(seated) = login? else { return Ok(()) };
+    let connection = Arc::clone(&seated.connection);
+    let talk = async { Conversation::new(incoming, client, Arc::clone(&connection)).run().await };
+    let ended = AssertUnwindSafe(talk).catch_unwind().await;
+    client.portal_store().clear_portals();
     connection.close().await;
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Tells a client why its connection ends, and ends it.
+async fn end(incoming: &mut Incoming, client: &mut Client, error: ErrorInfo) {
+    let farewell = async {
+        if say_farewell(client, error).await.is_ok() {
+            incoming.drain().await;
+        }
+    };
+    // A client that does not read is not waited for.
+    drop(tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_sessions_where_there_are_few_descriptors() {
+        assert_eq!(room(1000, 1 << 20), (1000, 2000));
+        assert_eq!(room(1000, 1000), (732, 976));
+        assert_eq!(room(1000, 30), (5, 6));
+        assert_eq!(room(1000, 0), (2, 2));
+        assert_eq!(room(1, 1 << 20), (1, 2));
+    }
 }

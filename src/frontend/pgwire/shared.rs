@@ -36,8 +36,8 @@ impl std::fmt::Debug for SharedStatement {
     }
 }
 
-/// The statements of a text.
-pub fn parse(text: &str) -> Result<Vec<SharedStatement>, SqlError> {
-    let parsed = parser::parse(text)?.into_iter();
+/// The statements of a text of so many tokens at most.
+pub fn parse(text: &str, tokens_max: usize) -> Result<Vec<SharedStatement>, SqlError> {
+    let parsed = parser::parse_within(text, tokens_max)?.into_iter();
     Ok(parsed.map(|parsed| SharedStatement(Arc::new(parsed.statement))).collect())
 }

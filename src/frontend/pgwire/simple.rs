@@ -17,7 +17,7 @@ use pgwire::api::store::PortalStore;
 use pgwire::api::{ClientInfo, ClientPortalStore, PgWireConnectionState};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
+use pgwire::messages::response::EmptyQueryResponse;
 use pgwire::messages::simplequery::Query;
 
 use super::connection::{Connection, Handler, send_notices, unpanicked};
@@ -96,7 +96,7 @@ impl Connection {
     }
 
     /// Forgets what the statements of a text wrote, as one of them failed.
-    async fn abandon_implicit(&self) {
+    pub(super) async fn abandon_implicit(&self) {
         let mut session = self.session.lock().await;
         session.transaction.take_if(|transaction| transaction.implicit);
     }
@@ -132,15 +132,6 @@ impl Connection {
         }
         Ok(Next::Statement)
     }
-
-    /// What `ReadyForQuery` says of the transaction.
-    pub(super) async fn transaction_status(&self) -> TransactionStatus {
-        match &self.session.lock().await.transaction {
-            None => TransactionStatus::Idle,
-            Some(transaction) if transaction.failed => TransactionStatus::Error,
-            Some(_) => TransactionStatus::Transaction,
-        }
-    }
 }
 
 /// The answer that asks for rows.
@@ -158,21 +149,10 @@ impl SimpleQueryHandler for Handler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         client.set_state(PgWireConnectionState::QueryInProgress);
-        match self.0.run_text(client, &query.query).await {
-            Ok(Next::Copy) => {
-                client.set_state(PgWireConnectionState::CopyInProgress(false));
-                client.flush().await?;
-                return Ok(());
-            }
-            Ok(Next::Statement) => {}
-            Err(PgWireError::IoError(error)) => return Err(PgWireError::IoError(error)),
-            Err(error) => {
-                // Told at once: a statement that was stopped may keep the session a little longer.
-                let info: pgwire::error::ErrorInfo = error.into();
-                client.send(PgWireBackendMessage::ErrorResponse(info.into())).await?;
-                self.0.abandon_implicit().await;
-                self.0.fail_transaction();
-            }
+        if let Next::Copy = self.0.run_text(client, &query.query).await? {
+            client.set_state(PgWireConnectionState::CopyInProgress(false));
+            client.flush().await?;
+            return Ok(());
         }
         let status = self.0.transaction_status().await;
         client.set_transaction_status(status);

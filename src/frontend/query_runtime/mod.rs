@@ -30,7 +30,7 @@ use crate::metrics;
 pub use interrupt::{interruptible, is_checkpoint};
 pub use metered::Metered;
 pub use planning::{analyzer_rules, optimizer_rules, physical_rules};
-pub use running::{Running, Stop, check, committing};
+pub use running::{Running, Stop, check, committing, current};
 pub use slices::slices;
 
 /// Threads for statements.

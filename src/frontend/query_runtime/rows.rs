@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::{interruptible, running, slices};
 use crate::frontend::error::SqlError;
+use crate::frontend::memory;
 
 /// Batches that wait for the client before the query does.
 const BATCHES_WAITING: usize = 2;
@@ -86,7 +87,7 @@ async fn drive(
 
 async fn begin(query: DataFrame) -> Result<SendableRecordBatchStream, DataFusionError> {
     running::check()?;
-    let context = Arc::new(query.task_ctx());
+    let context = memory::counted(query.task_ctx());
     let plan = query.create_physical_plan().await?;
     execute_stream(interruptible(plan)?, context)
 }

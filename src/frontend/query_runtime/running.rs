@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::lanes::Lease;
 use crate::frontend::error::SqlError;
+use crate::frontend::memory;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::metrics;
 
@@ -26,14 +27,20 @@ pub enum Stop {
     UserRequest,
     Timeout,
     ClientGone,
+    OutOfMemory,
 }
 
 impl Stop {
-    fn reason(self) -> &'static str {
+    fn error(self) -> SqlError {
+        let cancelled = |why| {
+            let message = format!("canceling statement due to {why}");
+            SqlError::new(SqlState::QUERY_CANCELED, message)
+        };
         match self {
-            Self::UserRequest => "user request",
-            Self::Timeout => "statement timeout",
-            Self::ClientGone => "lost connection",
+            Self::UserRequest => cancelled("user request"),
+            Self::Timeout => cancelled("statement timeout"),
+            Self::ClientGone => cancelled("lost connection"),
+            Self::OutOfMemory => memory::ended_as_largest(),
         }
     }
 }
@@ -80,9 +87,7 @@ impl Running {
 
     /// What a client is told of a statement that was stopped.
     pub fn stopped(&self) -> SqlError {
-        let why = self.standing.borrow().stop.unwrap_or(Stop::UserRequest);
-        let message = format!("canceling statement due to {}", why.reason());
-        SqlError::new(SqlState::QUERY_CANCELED, message)
+        self.standing.borrow().stop.unwrap_or(Stop::UserRequest).error()
     }
 
     /// Does `work` unless the statement is stopped before it is done.
@@ -176,6 +181,11 @@ impl Context {
 /// What the task that runs here knows of its statement, if it is one's.
 pub fn context() -> Option<Context> {
     CURRENT.try_with(Clone::clone).ok()
+}
+
+/// The statement that runs here, if one does.
+pub fn current() -> Option<Arc<Running>> {
+    CURRENT.try_with(|context| Arc::clone(&context.running)).ok()
 }
 
 /// Refuses to go on in a statement that was stopped. Costs next to nothing, so that inner loops may ask.

@@ -28,10 +28,10 @@ use crate::hummock::HummockError;
 use crate::hummock::scan::{SstTable, StatisticsCache};
 use crate::hummock::sst::SstInfo;
 use crate::hummock::sst::schema::table_schema;
-use crate::hummock::version::LiveFile;
+use crate::hummock::version::{FileEntry, LiveFile, Version};
 use crate::hummock::write::{self, Target};
-use crate::id::SstId;
-use crate::storage::Storage;
+use crate::id::{ObjectId, SstId};
+use crate::storage::{BlockStore, Storage};
 
 const STATE_STORE_URL: &str = "tidemark://compaction";
 
@@ -40,7 +40,27 @@ const STATE_STORE_URL: &str = "tidemark://compaction";
 pub struct Executor {
     state: SessionState,
     store_url: ObjectStoreUrl,
+    blocks: Arc<BlockStore>,
     statistics: Arc<StatisticsCache>,
+}
+
+/// The files of a task as one version has them.
+#[derive(Debug)]
+pub struct Inputs {
+    pub table_id: ObjectId,
+    /// In order of id.
+    pub files: Vec<Arc<FileEntry>>,
+    /// The newest epoch of that version: rows alive then are copied.
+    pub base: Epoch,
+}
+
+impl Inputs {
+    /// `None` when one of the files is gone.
+    pub fn of(task: &Task, version: &Version) -> Option<Self> {
+        let file = |sst: &SstId| version.open_file(task.table_id, *sst).cloned();
+        let files = task.inputs.iter().map(file).collect::<Option<_>>()?;
+        Some(Self { table_id: task.table_id, files, base: version.max_committed_epoch })
+    }
 }
 
 /// What a compaction came to: files that nobody sees yet.
@@ -57,30 +77,30 @@ impl Executor {
         let pool = Arc::new(FairSpillPool::new(memory_bytes));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build()?;
         runtime.register_object_store(store_url.as_ref(), storage.object_store());
+        let blocks = Arc::new(BlockStore::without_cache(storage.object_store()));
         // One partition: what is read from a file comes in the file's order.
         let config = SessionConfig::new().with_target_partitions(1).with_collect_statistics(false);
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
             .build();
-        Ok(Self { state, store_url, statistics: Arc::default() })
+        Ok(Self { state, store_url, blocks, statistics: Arc::default() })
     }
 
-    /// Copies the rows of the inputs that are alive at `epoch`.
+    /// Copies the rows of the inputs that are alive.
     pub async fn run(
         &self,
-        task: &Task,
+        inputs: &Inputs,
         table: &Arc<Table>,
-        epoch: Epoch,
         target: &Target<'_>,
     ) -> Result<Compacted, HummockError> {
-        let moved = Moved::new(task.inputs.iter().map(|file| &file.sst));
+        let moved = Moved::new(inputs.files.iter().map(|file| &file.sst));
         let moved = Arc::new(Mutex::new(moved));
-        let live: Vec<LiveFile> = task.inputs.iter().map(|file| file.live_at(epoch)).collect();
-        let live = live.into_iter().filter(|file| file.live_rows() > 0).collect();
+        let live = inputs.files.iter().map(|file| file.live_at(inputs.base));
+        let live: Vec<LiveFile> = live.filter(|file| file.live_rows() > 0).collect();
         let rows = self.rows(table, live, target.data_directory).await?;
         let rows = followed(rows, table_schema(table), Arc::clone(&moved));
-        let born = write::write_sorted(target, task.table_id, table, rows).await?;
+        let born = write::write_sorted(target, inputs.table_id, table, rows).await?;
         let mut moved = std::mem::take(&mut *moved.lock().unwrap_or_else(PoisonError::into_inner));
         moved.close(&born);
         Ok(Compacted { born, moved: Arc::new(moved) })
@@ -133,7 +153,8 @@ impl Executor {
         data_directory: &str,
     ) -> Result<Arc<dyn ExecutionPlan>, HummockError> {
         let (url, statistics) = (self.store_url.clone(), Arc::clone(&self.statistics));
-        let scan = SstTable::new(Arc::clone(table), files, url, data_directory, statistics);
+        let (table, blocks) = (Arc::clone(table), &self.blocks);
+        let scan = SstTable::new(table, files, url, blocks, data_directory, statistics);
         Ok(scan.with_places().scan(&self.state, None, &[], None).await?)
     }
 }

@@ -11,7 +11,9 @@
 //! | `reserved` | exclusive upper bounds: every number below may have been used, none above |
 //! | `incarnation` | which life of the cluster has it: `{"number":…,"id":…}`; absent in the first |
 //! | `begun_at` | what was reserved when this life first took the directory; absent in the first |
+//! | `promised` | `{"revision":…,"epoch":…}`: the metadata is durable up to here, so a meta store of this life that ends before has lost commits |
 //! | `backup_locations` | where snapshots of this data may be: `[{"url":…,"directory":…}]`, with `"manifest_id"`, that of the newest manifest seen there, where there was one |
+//! | `sha256` | of all before it, closed with a brace; always last. Only a lease without `promised`, as older builds wrote it, may lack it |
 //!
 //! A restore begins a new life. From when its server first takes the directory, no server of an earlier
 //! life starts here any more: it would write beside it, and delete its files. Whatever the life before may
@@ -22,8 +24,10 @@
 //! `tests/fixtures/lease-v1.json`; `UPDATE_FIXTURES=1` writes it anew.
 
 mod keeper;
+mod tenure;
 
 pub use keeper::LeaseKeeper;
+pub use tenure::Tenure;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::Epoch;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::layout;
+use crate::storage::checksum::{Unsealed, sealed};
 use crate::storage::{Storage, StorageError, StorageLocation, Tag, within};
 
 const FORMAT: u32 = 1;
@@ -61,6 +66,9 @@ pub struct LeaseRecord {
     pub incarnation: Incarnation,
     #[serde(default, skip_serializing_if = "Reserved::is_nothing")]
     pub begun_at: Reserved,
+    /// What is durable in the meta store of this life; absent in a lease that an older build wrote last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised: Option<Promised>,
     /// Every place whose snapshots may name files of this directory. Kept here, so that no restore
     /// forgets one.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -114,6 +122,29 @@ pub struct Reserved {
     pub epoch: Epoch,
 }
 
+/// How far the metadata is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promised {
+    /// That of the newest change.
+    pub revision: u64,
+    /// That of the newest commit.
+    pub epoch: Epoch,
+}
+
+impl Promised {
+    /// The later of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        let revision = self.revision.max(other.revision);
+        Self { revision, epoch: self.epoch.max(other.epoch) }
+    }
+
+    /// Whether metadata that ends at `end` has all that was promised.
+    pub fn is_kept_by(&self, end: Self) -> bool {
+        self.max(end) == end
+    }
+}
+
 /// Ownership of a data directory by this server.
 #[derive(Debug)]
 pub struct Lease {
@@ -141,6 +172,9 @@ pub enum LeaseError {
     Deposed { generation: u64 },
     #[error("this cluster was restored into another meta store, which has the data directory now")]
     Superseded { number: u64 },
+    /// The meta store lacks what the lease says was durable in it.
+    #[error("the meta store ends at revision {}, but {} was promised", found.revision, promised.revision)]
+    Behind { promised: Promised, found: Promised },
     #[error("this server lost the data directory: {path} is gone")]
     Gone { path: String },
     #[error("{path} cannot be read: {reason}")]
@@ -163,6 +197,7 @@ impl LeaseError {
                 "start the server on the meta store that was restored; to give that one up, restore a \
                  meta snapshot again"
             }
+            Self::Behind { .. } => "put the newest copy of the meta store in place",
             Self::Gone { .. } => "bring the object back from a copy, or restart the server",
             Self::Unreadable { .. } => "bring the object back from a copy, or use a newer release",
             Self::Storage(error) => return error.hint(),
@@ -195,18 +230,18 @@ impl Reserved {
 
     /// Half a block further, but for snapshots: these bounds are worth having before they are needed.
     #[must_use]
-    fn ahead(self) -> Self {
+    fn ahead(self, epoch_block_ms: u64) -> Self {
         Self {
             object: ObjectId(self.object.0.saturating_add(OBJECT_BLOCK / 2)),
             sst: SstId(self.sst.0.saturating_add(SST_BLOCK / 2)),
             version: VersionId(self.version.0.saturating_add(VERSION_BLOCK / 2)),
             snapshot: self.snapshot,
-            epoch: Epoch::from_unix_ms(self.epoch.unix_ms().saturating_add(EPOCH_BLOCK_MS / 2)),
+            epoch: Epoch::from_unix_ms(self.epoch.unix_ms().saturating_add(epoch_block_ms / 2)),
         }
     }
 
     /// `self` with each bound that is below `needed` moved a block past it.
-    fn extended_to(self, needed: Self) -> Self {
+    fn extended_to(self, needed: Self, epoch_block_ms: u64) -> Self {
         fn next<T: PartialOrd>(held: T, needed: T, extended: T) -> T {
             if held >= needed { held } else { extended }
         }
@@ -215,7 +250,7 @@ impl Reserved {
         let version = VersionId(needed.version.0.saturating_add(VERSION_BLOCK));
         // Snapshots are few, and users count them: no block of theirs is skipped.
         let snapshot = needed.snapshot;
-        let epoch = Epoch::from_unix_ms(needed.epoch.unix_ms().saturating_add(EPOCH_BLOCK_MS));
+        let epoch = Epoch::from_unix_ms(needed.epoch.unix_ms().saturating_add(epoch_block_ms));
         Self {
             object: next(self.object, needed.object, object),
             sst: next(self.sst, needed.sst, sst),
@@ -238,21 +273,26 @@ impl Lease {
     /// Takes the data directory for a life of a cluster; whoever had it before is deposed.
     ///
     /// # Errors
-    /// [`LeaseError::Superseded`] when a later life of the cluster, or another of the same age, has it.
+    /// [`LeaseError::Superseded`] when a later life of the cluster, or another of the same age, has it;
+    /// [`LeaseError::Behind`] when more was promised in this life than the metadata has, which ends at
+    /// `end`.
     pub async fn take(
         storage: &Storage,
         data_dir: &str,
         cluster_id: &str,
         incarnation: &Incarnation,
         leader: u64,
+        end: Promised,
     ) -> Result<Self, LeaseError> {
         let path = layout::lease(data_dir);
+        let promised = Some(end);
         loop {
             let found = read_tagged(storage, &path).await?;
             let (record, expected) = match found {
                 None => {
                     let incarnation = incarnation.clone();
-                    (LeaseRecord { incarnation, leader, ..LeaseRecord::first(cluster_id) }, None)
+                    let first = LeaseRecord::first(cluster_id);
+                    (LeaseRecord { incarnation, leader, promised, ..first }, None)
                 }
                 Some((held, tag)) if held.cluster_id == cluster_id => {
                     let begins_life = held.incarnation != *incarnation;
@@ -262,9 +302,16 @@ impl Lease {
                     if !begins_life && leader < held.leader {
                         return Err(LeaseError::Deposed { generation: held.generation });
                     }
+                    if let Some(promised) = held.promised
+                        && !begins_life
+                        && !promised.is_kept_by(end)
+                    {
+                        return Err(LeaseError::Behind { promised, found: end });
+                    }
                     let begun_at = if begins_life { held.reserved } else { held.begun_at };
                     let (generation, incarnation) = (held.generation + 1, incarnation.clone());
-                    let record = LeaseRecord { generation, leader, incarnation, begun_at, ..held };
+                    let record =
+                        LeaseRecord { generation, leader, incarnation, begun_at, promised, ..held };
                     (record, Some(tag))
                 }
                 Some((LeaseRecord { cluster_id, .. }, _)) => {
@@ -303,15 +350,42 @@ impl Lease {
         self.record.reserved
     }
 
-    /// Makes sure that all numbers below `needed` are reserved. Writes only when they are not yet.
+    /// Makes sure that all numbers below `needed` are reserved. Writes only when they are not yet, and then
+    /// also that the metadata is durable up to `durable`.
     ///
     /// # Errors
     /// [`LeaseError::Deposed`] when another server took the directory: this one must stop.
-    pub async fn reserve(&mut self, needed: Reserved) -> Result<(), LeaseError> {
+    pub async fn reserve(&mut self, needed: Reserved, durable: Promised) -> Result<(), LeaseError> {
+        self.reserve_block(needed, durable, EPOCH_BLOCK_MS).await
+    }
+
+    /// The same, with another block of epochs past what is needed.
+    async fn reserve_block(
+        &mut self,
+        needed: Reserved,
+        durable: Promised,
+        epoch_block_ms: u64,
+    ) -> Result<(), LeaseError> {
         if self.record.reserved.covers(&needed) {
             return Ok(());
         }
-        self.edit(|record| record.reserved = record.reserved.extended_to(needed)).await
+        self.edit(|record| {
+            record.reserved = record.reserved.extended_to(needed, epoch_block_ms);
+            record.promise(durable);
+        })
+        .await
+    }
+
+    /// Writes down that the metadata is durable up to `durable`, unless that is known.
+    pub async fn promise(&mut self, durable: Promised) -> Result<(), LeaseError> {
+        if durable.is_kept_by(self.promised()) {
+            return Ok(());
+        }
+        self.edit(|record| record.promise(durable)).await
+    }
+
+    pub fn promised(&self) -> Promised {
+        self.record.promised.unwrap_or_default()
     }
 
     /// Notes where snapshots may be that name files of this directory, and the manifest seen there.
@@ -409,12 +483,33 @@ impl LeaseRecord {
             reserved: Reserved::default(),
             incarnation: Incarnation::default(),
             begun_at: Reserved::default(),
+            promised: None,
             backup_locations: BTreeSet::new(),
         }
     }
 
+    fn promise(&mut self, durable: Promised) {
+        self.promised = Some(self.promised.unwrap_or_default().max(durable));
+    }
+
     fn to_bytes(&self) -> bytes::Bytes {
-        serde_json::to_vec(self).expect("plain data always has a JSON form").into()
+        let json = serde_json::to_vec(self).expect("plain data always has a JSON form");
+        sealed("", &json).into()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let seal = Unsealed::of(bytes);
+        if seal.is_some_and(|seal| !seal.matches("")) {
+            return Err("it does not match its checksum".to_owned());
+        }
+        let record: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        match record.format {
+            FORMAT if seal.is_none() && record.promised.is_some() => {
+                Err("its checksum is missing".to_owned())
+            }
+            FORMAT => Ok(record),
+            found => Err(format!("it is of format {found}, this build reads format {FORMAT}")),
+        }
     }
 }
 
@@ -432,14 +527,7 @@ async fn read_tagged(
     let Some((bytes, tag)) = read else { return Ok(None) };
     let unreadable =
         |reason: String| LeaseError::Unreadable { path: storage.name_of(path), reason };
-    let record: LeaseRecord =
-        serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
-    if record.format != FORMAT {
-        let found = record.format;
-        return Err(unreadable(format!(
-            "it is of format {found}, this build reads format {FORMAT}"
-        )));
-    }
+    let record = LeaseRecord::from_bytes(&bytes).map_err(unreadable)?;
     Ok(Some((record, tag)))
 }
 

@@ -39,9 +39,11 @@ fn rows_of(
     placed: bool,
     backfill: &HashMap<ColumnId, ScalarValue>,
 ) -> Result<RecordBatch> {
-    let Some(inline) = &file.sst.inline else { return exec_err!("the file has an object") };
+    let Some(stored) = file.sst.inline_rows() else {
+        return exec_err!("the file has an object");
+    };
     let count = usize::try_from(file.sst.rows).unwrap_or(usize::MAX);
-    let stored = inline.rows()?;
+    let stored = stored?;
     if stored.num_rows() != count || stored.num_columns() != file.sst.columns.len() {
         return exec_err!("file {} does not hold the rows it says", file.sst.id);
     }

@@ -11,15 +11,12 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray as _};
 use datafusion::arrow::datatypes::{Decimal128Type, Int64Type};
 use datafusion::common::Result;
-use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
-use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::parquet::basic::Type;
 use datafusion::parquet::bloom_filter::Sbbf;
 use datafusion::parquet::file::metadata::ColumnChunkMetaData;
 use foyer::{Cache, CacheBuilder};
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 
-use super::provider::object_of;
+use super::data_file::{DataFile, DataFiles};
 use crate::hummock::sst::KeyColumn;
 use crate::hummock::version::LiveFile;
 use crate::id::{ColumnId, SstId};
@@ -110,23 +107,16 @@ fn values(column: &ArrayRef) -> Option<Vec<Option<Value>>> {
 
 impl KeyFilters {
     /// Whether some of `keys` may be in the file; its filters are read if it was not asked for before.
-    async fn may_hold(
-        &self,
-        store: &Arc<dyn ObjectStore>,
-        metadata: &Arc<FileMetadataCache>,
-        sst: SstId,
-        object: &ObjectMeta,
-        keys: &SoughtKeys,
-    ) -> Result<bool> {
+    async fn may_hold(&self, file: &DataFile, keys: &SoughtKeys) -> Result<bool> {
         if keys.0.is_empty() {
             return Ok(true);
         }
-        let filters = match self.0.get(&sst) {
+        let filters = match self.0.get(&file.sst.id) {
             Some(known) => Arc::clone(known.value()),
             None => {
                 let columns: Vec<ColumnId> = keys.0.iter().map(|(id, _)| *id).collect();
-                let read = Arc::new(FileFilters::read(store, metadata, object, &columns).await?);
-                self.0.insert(sst, Arc::clone(&read));
+                let read = Arc::new(FileFilters::read(file, &columns).await?);
+                self.0.insert(file.sst.id, Arc::clone(&read));
                 read
             }
         };
@@ -136,18 +126,13 @@ impl KeyFilters {
     /// Those of the files that may hold some of `keys`; those without an object are not asked.
     pub async fn holding(
         &self,
-        store: &Arc<dyn ObjectStore>,
-        metadata: &Arc<FileMetadataCache>,
-        data_directory: &str,
+        data_files: &DataFiles,
         files: Vec<LiveFile>,
         keys: &SoughtKeys,
     ) -> Result<Vec<LiveFile>> {
         let mut kept = Vec::with_capacity(files.len());
         for file in files {
-            let object = object_of(data_directory, &file.sst);
-            if !file.sst.is_object()
-                || self.may_hold(store, metadata, file.sst.id, &object, keys).await?
-            {
+            if !file.sst.is_object() || self.may_hold(&data_files.open(&file.sst), keys).await? {
                 kept.push(file);
             }
         }
@@ -156,16 +141,8 @@ impl KeyFilters {
 }
 
 impl FileFilters {
-    async fn read(
-        store: &Arc<dyn ObjectStore>,
-        cache: &Arc<FileMetadataCache>,
-        object: &ObjectMeta,
-        columns: &[ColumnId],
-    ) -> Result<Self> {
-        let metadata = DFParquetMetadata::new(&**store, object)
-            .with_file_metadata_cache(Some(Arc::clone(cache)))
-            .fetch_metadata()
-            .await?;
+    async fn read(file: &DataFile, columns: &[ColumnId]) -> Result<Self> {
+        let metadata = file.footer(true).await?;
         let leaves: Vec<(ColumnId, usize, Stored)> = columns
             .iter()
             .filter_map(|id| {
@@ -192,8 +169,8 @@ impl FileFilters {
             let mut of_group = HashMap::new();
             for (id, place, stored) in &leaves {
                 let Some(range) = filter_range(group.column(*place)) else { continue };
-                let bytes = store.get_range(&object.location, range).await?;
-                let bits = Sbbf::from_bytes(&bytes)?;
+                let bytes = file.read(&[range]).await?;
+                let bits = Sbbf::from_bytes(&bytes.concat())?;
                 of_group.insert(*id, Filter { bits, stored: *stored });
             }
             filters.push(of_group);

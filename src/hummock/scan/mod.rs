@@ -2,12 +2,17 @@
 
 mod adapter;
 mod alive;
+mod data_file;
 mod inline;
 mod key_filters;
 mod provider;
 mod sought;
 mod statistics;
 
+pub use data_file::{DataFile, DataFiles};
 pub use key_filters::{KeyFilters, SoughtKeys};
 pub use provider::{FILE_COLUMN, Files, POSITION_COLUMN, SstTable};
 pub use statistics::StatisticsCache;
+
+#[cfg(test)]
+mod tests;

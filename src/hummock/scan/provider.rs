@@ -13,7 +13,6 @@ use datafusion::common::{Constraint, Constraints, Result, ScalarValue, Statistic
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -26,19 +25,18 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion_datasource::compute_all_files_statistics;
-use object_store::ObjectMeta;
 
 use super::adapter::ById;
 use super::alive::{self, Alive};
+use super::data_file::DataFiles;
 use super::inline;
 use super::key_filters::KeyFilters;
 use super::sought::Sought;
 use super::statistics::{self, StatisticsCache};
 use crate::catalog::{self, Table};
-use crate::hummock::sst::SstInfo;
 use crate::hummock::sst::schema::table_schema;
 use crate::hummock::version::LiveFile;
-use crate::layout;
+use crate::storage::BlockStore;
 
 /// Name of the column that says which file a row is in, where a scan is asked for places.
 pub const FILE_COLUMN: &str = "\u{1}file";
@@ -71,8 +69,11 @@ pub struct SstTable {
     /// Asked where several files may hold a key.
     key_filters: Option<Arc<KeyFilters>>,
     store_url: ObjectStoreUrl,
+    blocks: Arc<BlockStore>,
     data_directory: String,
     statistics: Arc<StatisticsCache>,
+    /// What messages call the table.
+    name: Option<Arc<str>>,
     /// Whether the columns [`FILE_COLUMN`] and [`POSITION_COLUMN`] follow the table's own.
     places: bool,
     schema: SchemaRef,
@@ -80,11 +81,13 @@ pub struct SstTable {
 }
 
 impl SstTable {
-    /// `store_url` names the state store in the runtime of the session that will scan.
+    /// `store_url` names the state store in the runtime of the session that will scan; `blocks` is how its
+    /// files are read.
     pub fn new(
         table: Arc<Table>,
         files: impl Files + 'static,
         store_url: ObjectStoreUrl,
+        blocks: &Arc<BlockStore>,
         data_directory: &str,
         statistics: Arc<StatisticsCache>,
     ) -> Self {
@@ -96,8 +99,10 @@ impl SstTable {
             files: Arc::new(files),
             key_filters: None,
             store_url,
+            blocks: Arc::clone(blocks),
             data_directory,
             statistics,
+            name: None,
             places: false,
             schema,
             constraints,
@@ -108,6 +113,12 @@ impl SstTable {
     #[must_use]
     pub fn with_key_filters(self, filters: &Arc<KeyFilters>) -> Self {
         Self { key_filters: Some(Arc::clone(filters)), ..self }
+    }
+
+    /// The same rows; messages call the table so.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: Some(name.into()), ..self }
     }
 
     /// The same rows, each with its place: file and position.
@@ -143,26 +154,17 @@ impl SstTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let table_schema = self.source(placed)?;
-        let store = state.runtime_env().object_store(&self.store_url)?;
-        let metadata_cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let data_files = self.data_files(state);
         let seen_as = statistics::seen_as(&self.table);
         let mut partitioned = Vec::with_capacity(files.len());
         for file in files {
-            let mut entry = self.partitioned_file(file);
+            let mut entry = partitioned_file(&data_files, file);
             if placed {
                 entry = entry.with_partition_values(vec![ScalarValue::from(file.sst.id.0)]);
             }
             if state.config().collect_statistics() {
-                let object = entry.object_meta.clone();
-                let known = statistics::of_file(
-                    &self.statistics,
-                    &*store,
-                    &metadata_cache,
-                    &object,
-                    &file.sst,
-                    &self.table,
-                    &seen_as,
-                );
+                let opened = data_files.open(&file.sst);
+                let known = statistics::of_file(&self.statistics, &opened, &self.table, &seen_as);
                 let known = known.await?;
                 // What is known of all rows is only near the truth once some are dead.
                 let known = match &file.dead {
@@ -180,10 +182,7 @@ impl SstTable {
         let options = state.default_table_options().parquet;
         let source = ParquetSource::new(table_schema)
             .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
-                store,
-                metadata_cache,
-            )));
+            .with_parquet_file_reader_factory(Arc::new(data_files));
         let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics)
@@ -237,10 +236,7 @@ impl SstTable {
         let Some(filters) = self.key_filters.as_ref().filter(|_| objects > 1) else {
             return Ok(files);
         };
-        let runtime = state.runtime_env();
-        let store = runtime.object_store(&self.store_url)?;
-        let metadata = runtime.cache_manager.get_file_metadata_cache();
-        filters.holding(&store, &metadata, &self.data_directory, files, &sought.values).await
+        filters.holding(&self.data_files(state), files, &sought.values).await
     }
 
     /// As many rows as there are, without columns: how many is known without reading one.
@@ -258,12 +254,10 @@ impl SstTable {
         projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect())
     }
 
-    fn partitioned_file(&self, file: &LiveFile) -> PartitionedFile {
-        let entry = PartitionedFile::new_from_meta(object_of(&self.data_directory, &file.sst));
-        match &file.dead {
-            Some(dead) => entry.with_extension(alive::access_plan(&file.sst, dead)),
-            None => entry,
-        }
+    fn data_files(&self, state: &dyn Session) -> DataFiles {
+        let blocks = Arc::clone(&self.blocks);
+        let files = DataFiles::new(blocks, state.runtime_env(), &self.data_directory);
+        files.of_table(self.name.clone())
     }
 
     fn backfill(&self) -> Result<HashMap<crate::id::ColumnId, ScalarValue>> {
@@ -338,15 +332,11 @@ impl TableProvider for SstTable {
     }
 }
 
-/// Where a file lies, as caches know it.
-pub(super) fn object_of(data_directory: &str, sst: &SstInfo) -> ObjectMeta {
-    ObjectMeta {
-        location: layout::sst(data_directory, sst.id),
-        // A file never changes: one time for all keeps cached metadata valid.
-        last_modified: chrono::DateTime::UNIX_EPOCH,
-        size: sst.size_bytes,
-        e_tag: None,
-        version: None,
+fn partitioned_file(files: &DataFiles, file: &LiveFile) -> PartitionedFile {
+    let entry = files.partitioned(&file.sst);
+    match &file.dead {
+        Some(dead) => entry.with_extension(alive::access_plan(&file.sst, dead)),
+        None => entry,
     }
 }
 

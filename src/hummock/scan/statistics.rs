@@ -7,11 +7,10 @@ use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Result, Statistics};
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
-use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use datafusion::parquet::file::metadata::ParquetMetaData;
-use object_store::{ObjectMeta, ObjectStore};
 
+use super::data_file::DataFile;
 use crate::catalog::{ColumnType, Table};
 use crate::hummock::sst::SstInfo;
 use crate::hummock::sst::schema::{file_schema, table_schema};
@@ -50,22 +49,17 @@ impl StatisticsCache {
 /// Statistics of a file without dead rows, in the order of the table's columns.
 pub async fn of_file(
     cache: &StatisticsCache,
-    store: &dyn ObjectStore,
-    metadata_cache: &Arc<FileMetadataCache>,
-    object: &ObjectMeta,
-    sst: &SstInfo,
+    file: &DataFile,
     table: &Table,
     seen_as: &SeenAs,
 ) -> Result<Arc<Statistics>> {
+    let sst = &*file.sst;
     let key = (sst.id, Arc::clone(seen_as));
     if let Some(known) = cache.lookup(&key) {
         return Ok(known);
     }
     let statistics = if same_names(sst, table) {
-        let metadata = DFParquetMetadata::new(store, object)
-            .with_file_metadata_cache(Some(Arc::clone(metadata_cache)))
-            .fetch_metadata()
-            .await?;
+        let metadata = file.footer(true).await?;
         if same_types(&metadata, table)? {
             DFParquetMetadata::statistics_from_parquet_metadata(&metadata, &table_schema(table))?
         } else {

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
 use super::{InlineRows, KeyRange};
+use crate::hummock::DamagedFile;
 use crate::id::{ColumnId, ObjectId, SstId};
-use crate::storage::Checksum;
+use crate::storage::{BlockSums, Checksum, Damage, Expected};
 
 /// A Parquet file of one table. Never changes after it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +23,9 @@ pub struct SstInfo {
     pub row_group_rows: Vec<u32>,
     /// SHA-256 of the whole object, or of the inline bytes.
     pub sha256: Checksum,
+    /// Checksums of its blocks, by which a read of a part is checked; files of before have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_sums: Option<BlockSums>,
     /// The columns it holds, in file order. Files that were read together share the list.
     pub columns: Arc<[SstColumn]>,
     /// The least and the greatest primary key; `None` where they are not known.
@@ -42,6 +48,31 @@ impl SstInfo {
             let first = keys.partition_point(|key| **key < *range.min());
             keys.get(first).is_some_and(|key| range.may_hold(key))
         })
+    }
+
+    /// What its object must be.
+    pub fn expected(&self) -> Expected {
+        Expected { size_bytes: self.size_bytes, sha256: self.sha256 }
+    }
+
+    /// The rows that lie in the metadata, where they do. They are checked before they are decoded.
+    pub fn inline_rows(&self) -> Option<Result<RecordBatch, ArrowError>> {
+        let inline = self.inline.as_ref()?;
+        let is_proven = inline.is_decoded()
+            || !self.sha256.is_known()
+            || Checksum::of(inline.bytes()) == self.sha256;
+        Some(if is_proven { inline.rows() } else { Err(self.damaged_inline()) })
+    }
+
+    fn damaged_inline(&self) -> ArrowError {
+        ArrowError::ExternalError(Box::new(DamagedFile {
+            sst: self.id,
+            table: self.table_id,
+            name: None,
+            object: None,
+            range: 0..self.size_bytes,
+            damage: Damage::Checksum,
+        }))
     }
 
     /// Whether there is an object of that name.

@@ -87,6 +87,11 @@ impl InlineRows {
         Ok(Some(Self { bytes: bytes.into(), decoded: Arc::new(OnceLock::from(batch)) }))
     }
 
+    /// Whether they were decoded, or never encoded, in this process.
+    pub fn is_decoded(&self) -> bool {
+        self.decoded.get().is_some()
+    }
+
     /// The rows, in the order of the file's columns.
     pub fn rows(&self) -> Result<RecordBatch, ArrowError> {
         if let Some(known) = self.decoded.get() {

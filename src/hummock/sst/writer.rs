@@ -22,7 +22,7 @@ use crate::hummock::HummockError;
 use crate::hummock::write::Target;
 use crate::id::{ObjectId, SstId};
 use crate::layout;
-use crate::storage;
+use crate::storage::{self, BlockHasher};
 
 /// Rows of a row group. Statistics prune by row group and, finer, by page.
 const ROW_GROUP_ROWS: usize = 1 << 20;
@@ -82,6 +82,7 @@ impl SstWriter {
         let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or_default();
         let object = self.parquet.into_inner();
         let size_bytes = object.bytes;
+        let block_sums = Some(object.blocks.finish());
         Ok(SstInfo {
             id: self.id,
             table_id: self.table_id,
@@ -89,6 +90,7 @@ impl SstWriter {
             size_bytes,
             row_group_rows,
             sha256: <[u8; 32]>::from(object.hash.finalize()).into(),
+            block_sums,
             columns: file_columns(&self.table),
             keys: self.keys.range(),
             inline: None,
@@ -168,12 +170,14 @@ fn properties(table: &Table) -> WriterProperties {
 struct Hashing {
     object: Option<storage::Writer>,
     hash: Sha256,
+    blocks: BlockHasher,
     bytes: u64,
 }
 
 impl Hashing {
     fn new(object: storage::Writer) -> Self {
-        Self { object: Some(object), hash: Sha256::new(), bytes: 0 }
+        let (hash, blocks) = (Sha256::new(), BlockHasher::default());
+        Self { object: Some(object), hash, blocks, bytes: 0 }
     }
 }
 
@@ -183,6 +187,7 @@ impl AsyncFileWriter for Hashing {
             let object = self.object.as_mut();
             let object = object.ok_or_else(|| external("the file is complete already"))?;
             self.hash.update(&bytes);
+            self.blocks.update(&bytes);
             self.bytes += bytes.len() as u64;
             object.write(bytes).await.map_err(|e| ParquetError::External(Box::new(e)))
         }

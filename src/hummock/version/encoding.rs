@@ -159,7 +159,7 @@ mod tests {
     use crate::hummock::version::Stamps;
     use crate::hummock::version::tests::churned;
     use crate::id::ColumnId;
-    use crate::storage::Checksum;
+    use crate::storage::{BLOCK_BYTES, BlockSums, Checksum};
 
     fn text_of(version: &Version) -> String {
         let mut bytes = Vec::new();
@@ -214,6 +214,7 @@ mod tests {
             size_bytes: rows.bytes().len() as u64,
             row_group_rows: vec![2],
             sha256: Checksum::of(rows.bytes()),
+            block_sums: None,
             columns: [(1, "k"), (2, "v")]
                 .map(|(id, name)| SstColumn { id: ColumnId(id), name: name.to_owned() })
                 .into(),
@@ -227,6 +228,35 @@ mod tests {
         version
     }
 
+    /// A version with a file whose blocks have checksums.
+    fn summed() -> Version {
+        let content: Vec<u8> = (0..BLOCK_BYTES + 100).map(|at| at.to_le_bytes()[1]).collect();
+        let sst = SstInfo {
+            id: SstId(8),
+            table_id: ObjectId(2),
+            rows: 3,
+            size_bytes: content.len() as u64,
+            row_group_rows: vec![3],
+            sha256: Checksum::of(&content),
+            block_sums: Some(BlockSums::of(&content)),
+            columns: [SstColumn { id: ColumnId(1), name: "k".to_owned() }].into(),
+            keys: None,
+            inline: None,
+        };
+        let mut version = Version::empty(Epoch::from_u64(1 << 16));
+        version.max_committed_epoch = Epoch::from_u64(5 << 16);
+        let lifetime = Lifetime::since(Epoch::from_u64(3 << 16));
+        version.insert(FileEntry { sst: Arc::new(sst), lifetime, stamps: Stamps::default() });
+        version
+    }
+
+    #[test]
+    fn block_sums_of_format_1_read_forever() {
+        let name = "version-v1-block-sums.jsonl";
+        let written = crate::fixtures::read_or_update(name, || text_of(&summed()));
+        assert_eq!(decode(written.as_slice()).unwrap(), summed());
+    }
+
     #[test]
     fn inline_rows_of_format_1_read_forever() {
         let name = "version-v1-inline.jsonl";
@@ -235,7 +265,7 @@ mod tests {
         let file = version.open_file(ObjectId(2), SstId(7)).unwrap();
         assert_eq!(version.inline_bytes, file.sst.size_bytes);
         assert_eq!(file.sst.keys, KeyRange::of(&[0x80, 0, 1], &[0x80, 0, 2]));
-        let rows = file.sst.inline.as_ref().unwrap().rows().unwrap();
+        let rows = file.sst.inline_rows().unwrap().unwrap();
         assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[1, 2]);
         let values: Vec<_> = rows.column(1).as_string::<i32>().iter().collect();
         assert_eq!(values, [Some("ada"), None]);

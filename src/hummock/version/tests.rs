@@ -21,6 +21,7 @@ pub(crate) fn sst(id: u64, rows: u32) -> Arc<SstInfo> {
         size_bytes: 100,
         row_group_rows: vec![rows],
         sha256: Checksum::default(),
+        block_sums: None,
         columns: Arc::default(),
         keys: None,
         inline: None,

@@ -7,11 +7,12 @@ use super::world::{DATA_DIR, Happened, Model, PLACES, World, has_table};
 use crate::backup::listing::Listing;
 use crate::backup::verify::{self, Subset};
 use crate::backup::{Manifest, ManifestEntry, OpenLocation};
-use crate::hummock::checkpoint::{self, Checkpoint};
+use crate::hummock::checkpoint;
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::SnapshotId;
 use crate::meta::error::{ErrorKind, MetaError, chain};
 use crate::meta::keys;
+use crate::meta::state::seal::{self, Seal};
 use crate::meta::state::{State, decode_value};
 use crate::meta::store::MetaStore as _;
 
@@ -38,9 +39,8 @@ impl World {
     /// What a server would find in the meta store.
     pub async fn stored(&self) -> Result<State, String> {
         let pairs = self.meta.store.list("").await.map_err(|e| e.to_string())?;
-        let pointer = pairs.iter().find(|pair| pair.key == keys::VERSION_CHECKPOINT);
-        let pointer = pointer.ok_or("there is no checkpoint")?;
-        let checkpoint: Checkpoint = decode_value(pointer).map_err(|e| e.to_string())?;
+        Seal::verify(&pairs).map_err(|e| e.to_string())?;
+        let checkpoint = seal::checkpoint_of(&pairs).map_err(|e| e.to_string())?;
         let storage = self.place(DATA_DIR)?.storage;
         let read = checkpoint::read(&storage, &checkpoint).await;
         let mut version = read.map_err(|e| chain(&e))?;

@@ -145,8 +145,9 @@ impl MetaStore for FaultyMeta {
             Operation::Put { key, .. } | Operation::Delete { key } => key.clone(),
         };
         let keys: Vec<_> = txn.operations.iter().take(8).map(key_of).collect();
-        let last = txn.operations.last().map(key_of).unwrap_or_default();
-        let subject = format!("{} … {last}", keys.join(" "));
+        // The very last one is the seal.
+        let last: Vec<_> = txn.operations.iter().rev().take(2).map(key_of).collect();
+        let subject = format!("{} … {}", keys.join(" "), last.join(" "));
         self.change("commit", &subject, Deed::Commit(txn)).await
     }
 

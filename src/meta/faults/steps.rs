@@ -16,6 +16,7 @@ use crate::backup::restore::{self, Overwrite};
 use crate::backup::verify::{self, Check, Level, Subset, Verdict, Verified, Whole};
 use crate::epoch::Clock as _;
 use crate::hummock::Staging;
+use crate::hummock::compaction;
 use crate::hummock::sst::SstInfo;
 use crate::hummock::write::SstIds as _;
 use crate::id::{ObjectId, SnapshotId, SstId};
@@ -205,8 +206,8 @@ impl World {
             }
             Ask::Verify => {
                 let check = Check { level: Level::Objects, subset: Subset::ALL };
-                let request = verify::Request { ids: None, check };
-                Told::Verify(node.verify_snapshots(&request).await)
+                let request = verify::Request { ids: None, check, restart: false };
+                Told::Verify(node.verify_snapshots(&request, &|_| {}).await)
             }
             Ask::Flush => Told::Flush(node.manager.flush().await),
         }
@@ -243,13 +244,14 @@ impl World {
         let (to, base_epoch) = (born.id, state.version.max_committed_epoch);
         let dead = file.stamps.dead_at(base_epoch);
         let dead_rows = dead.map(|positions| DeadRows { sst_id: to, positions });
+        let born = vec![born];
         let compaction = Compaction {
             table_id,
             inputs: vec![from],
-            born: vec![born],
             dead_rows: dead_rows.into_iter().collect(),
             base_epoch,
-            moved: Arc::default(),
+            moved: Arc::new(each_row_moved(&file.sst, &born)),
+            born,
         };
         let outcome = node.manager.compact(compaction).await;
         Told::Compact { from, to, outcome }
@@ -423,6 +425,16 @@ impl World {
     }
 }
 
+/// Where each row of a file goes when all are copied in their order, the dead ones too.
+fn each_row_moved(from: &Arc<SstInfo>, born: &[Arc<SstInfo>]) -> compaction::Moved {
+    let mut moved = compaction::Moved::new(std::iter::once(from));
+    for position in 0..i64::from(ROWS) {
+        moved.push(from.id, position).expect("the file has that row");
+    }
+    moved.close(born);
+    moved
+}
+
 /// Stages a file. What it came to instead, where it could not be.
 async fn staged(
     node: &MetaNode,
@@ -442,6 +454,7 @@ async fn staged(
         size_bytes: content.len() as u64,
         row_group_rows: vec![ROWS],
         sha256: Checksum::of(content.as_bytes()),
+        block_sums: None,
         columns: Arc::default(),
         keys: None,
         inline: None,

@@ -5,12 +5,14 @@
 //! caller goes away, a commit is never left half way.
 
 mod catalog;
+mod promises;
 mod recent_keys;
 mod recent_moves;
 mod recovery;
 mod writer;
 mod writes;
 
+pub use promises::Lost;
 pub use recovery::{NewCluster, OpenError, open};
 
 use std::collections::BTreeSet;
@@ -20,15 +22,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tracing::debug;
 
 use super::command::{CatalogCommand, Committed, Compaction, Write};
 use super::error::{ErrorKind, MetaError};
 use super::state::{Change, State};
-use crate::epoch::{Clock, Epoch};
+use crate::epoch::{Clock, Epoch, Timeline};
 use crate::hummock::Staging;
 use crate::hummock::checkpoint::Checkpoint;
-use crate::hummock::lease::{KnownLocation, LeaseError, LeaseKeeper, LeaseWatch, Reserved};
+use crate::hummock::lease::{KnownLocation, LeaseError, LeaseKeeper, Reserved};
 use crate::hummock::vacuum::Forgotten;
+use crate::hummock::version::Replaced;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::storage::{Storage, StorageError, StorageLocation};
 
@@ -36,6 +40,8 @@ use crate::storage::{Storage, StorageError, StorageLocation};
 const QUEUE_LENGTH: usize = 1024;
 /// Between two looks at the lease.
 const LEASE_PAUSE: Duration = Duration::from_secs(1);
+/// Looks at the lease from one promise in it to the next, if there is anything to promise.
+const LOOKS_PER_PROMISE: u64 = 5;
 /// Changes a slow follower may lag behind before it has to start anew.
 const FOLLOW_LENGTH: usize = 4096;
 
@@ -73,7 +79,8 @@ enum Request {
         reply: Reply<SnapshotId>,
     },
     CheckpointWritten(Result<Checkpoint, MetaError>),
-    Compact(Compaction, Reply<Committed>),
+    /// With the rows of the inputs that it leaves out.
+    Compact(Compaction, Vec<Replaced>, Reply<Committed>),
     /// Forgets what died at or before this epoch.
     Forget(Epoch, Reply<Committed>),
     /// The version of the checkpoint that recovery begins with.
@@ -95,7 +102,7 @@ pub struct Standing {
 pub struct Manager {
     requests: mpsc::Sender<Request>,
     published: Arc<Published>,
-    clock: Arc<dyn Clock>,
+    timeline: Arc<Timeline>,
     state_store: Storage,
     lease: Arc<LeaseKeeper>,
 }
@@ -222,7 +229,19 @@ impl Manager {
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        self.timeline.clock()
+    }
+
+    /// The time that epochs are made of.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// The epoch from which on the past is kept: the retention time before now.
+    pub fn retained_since(&self) -> Epoch {
+        let state = self.state();
+        let now = self.timeline.now().max(state.version.max_committed_epoch);
+        now.minus_ms(state.params.retention_ms())
     }
 
     pub fn state_store(&self) -> &Storage {
@@ -239,7 +258,9 @@ impl Manager {
     }
 
     pub async fn compact(&self, compaction: Compaction) -> Result<Committed, MetaError> {
-        self.ask(|reply| Request::Compact(compaction, reply)).await
+        // Looked at here, so that no commit waits for it.
+        let replaced = writes::replaced(&compaction)?;
+        self.ask(|reply| Request::Compact(compaction, replaced, reply)).await
     }
 
     /// Forgets what no epoch after `safe_epoch` can see.
@@ -252,8 +273,19 @@ impl Manager {
     pub async fn standing(&self) -> Result<Standing, MetaError> {
         // Looked at here, so that no commit waits for it.
         let checkpointed = self.ask(Request::Checkpointed).await?;
-        match self.lease.watch().look().await {
+        match self.lease.look().await {
             Ok(record) => Ok(Standing { backup_locations: record.backup_locations, checkpointed }),
+            Err(error) => Err(self.lease_failed(error).await),
+        }
+    }
+
+    /// Where snapshots may be, as the lease says; for who only reads.
+    ///
+    /// # Errors
+    /// As of [`Manager::standing`], but a full storage is none.
+    pub async fn backup_locations(&self) -> Result<BTreeSet<KnownLocation>, MetaError> {
+        match self.lease.look_only().await {
+            Ok(record) => Ok(record.backup_locations),
             Err(error) => Err(self.lease_failed(error).await),
         }
     }
@@ -267,17 +299,33 @@ impl Manager {
     }
 
     /// Looks now and then whether the data directory is still this server's: another may have taken it,
-    /// and this one has numbers left that it would not have to ask for. Returns when nobody needs it.
-    async fn watch_lease(lease: LeaseWatch, requests: mpsc::WeakSender<Request>) {
-        loop {
+    /// and this one has numbers left that it would not have to ask for. Writes down there, more seldom, how
+    /// far the metadata is durable. Returns when nobody needs it.
+    async fn watch_lease(
+        lease: Arc<LeaseKeeper>,
+        published: Arc<Published>,
+        requests: mpsc::WeakSender<Request>,
+    ) {
+        for look in 0_u64.. {
             tokio::time::sleep(LEASE_PAUSE).await;
-            let looked = lease.look().await;
+            let mut looked = lease.look().await.map(|_| ());
             let Some(requests) = requests.upgrade() else { return };
+            if looked.is_ok() && look % LOOKS_PER_PROMISE == 0 {
+                looked = lease.promise(published.state().end()).await;
+            }
             if let Err(error) = looked {
                 let (reply, told) = oneshot::channel();
                 drop(requests.send(Request::LeaseFailed(error, reply)).await);
                 drop(told.await);
             }
+        }
+    }
+
+    /// Writes down in the lease how far the metadata is durable. Where that fails, the lease says what it
+    /// said before.
+    pub async fn promise(&self) {
+        if let Err(error) = self.lease.promise(self.state().end()).await {
+            debug!(%error, "not promised");
         }
     }
 
@@ -335,7 +383,7 @@ impl Manager {
         // In the lease first, where no commit waits for it.
         let next = SnapshotId(self.state().next.snapshot.max(least).0.saturating_add(1));
         let needed = Reserved { snapshot: next, ..Reserved::default() };
-        if let Err(error) = self.lease.reserve(needed).await {
+        if let Err(error) = self.lease.reserve(needed, self.state().end()).await {
             return Err(self.lease_failed(error).await);
         }
         self.ask(|reply| Request::ReserveSnapshot { least, reply }).await

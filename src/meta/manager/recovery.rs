@@ -1,5 +1,6 @@
 //! How a meta role comes to its state: a new cluster, or checkpoint and deltas of an old one.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -7,21 +8,26 @@ use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use super::promises::{self, Lost, Restorable};
 use super::recent_keys::RecentKeys;
 use super::recent_moves::RecentMoves;
 use super::writer::Writer;
 use super::{Manager, Published, QUEUE_LENGTH, Request};
+use crate::backup::listing::Listing;
 use crate::backup::{BackupError, Manifest, OpenLocation};
 use crate::catalog::{CatalogChange, PUBLIC, Schema};
-use crate::epoch::{Clock, Epoch, Lifetime};
+use crate::epoch::{Clock, Epoch, Lifetime, Timeline, rfc3339};
 use crate::hummock::HummockError;
 use crate::hummock::checkpoint::{self, Checkpoint};
-use crate::hummock::lease::{KnownLocation, Lease, LeaseError, LeaseKeeper, Reserved};
+use crate::hummock::lease::{
+    self, KnownLocation, Lease, LeaseError, LeaseKeeper, LeaseRecord, Reserved, Tenure,
+};
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::{ObjectId, VersionId};
 use crate::meta::keys;
-use crate::meta::state::{NextIds, State, StateError, decode_value, json_pair, put};
-use crate::meta::store::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
+use crate::meta::state::seal::{self, Seal};
+use crate::meta::state::{AcceptedLoss, NextIds, State, StateError, decode_value, json_pair, put};
+use crate::meta::store::{Head, MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::params::{self, Params};
 use crate::storage::{Capability, Storage, StorageError, StorageLocation};
 use crate::storage_url::{self, StorageUrl, StorageUrlError};
@@ -34,11 +40,13 @@ pub struct NewCluster {
     pub allow_unfenced: bool,
     /// What [`MetaStore::lead`] returned.
     pub leader: u64,
+    /// Whether to go on without acknowledged commits that are missing: where the store ends at this epoch.
+    pub accept_loss_after: Option<Epoch>,
 }
 
 impl NewCluster {
     pub fn new(params: Params) -> Self {
-        Self { params, allow_unfenced: false, leader: 0 }
+        Self { params, allow_unfenced: false, leader: 0, accept_loss_after: None }
     }
 }
 
@@ -59,6 +67,15 @@ pub enum OpenError {
     Url(#[from] StorageUrlError),
     #[error(transparent)]
     Backup(#[from] BackupError),
+    #[error("the meta store {store} is damaged")]
+    Damaged {
+        store: String,
+        restorable: Option<Restorable>,
+        #[source]
+        source: Box<OpenError>,
+    },
+    #[error(transparent)]
+    Lost(#[from] Box<Lost>),
     #[error("the meta store {store} belongs to {name} {kept}, but {given} was asked for")]
     OtherPlace { store: String, name: &'static str, kept: String, given: String },
 }
@@ -77,6 +94,11 @@ impl OpenError {
             Self::OtherPlace { name, .. } => Some(format!(
                 "Start with the {name} the meta store was made for, or with another meta store."
             )),
+            Self::Lost(lost) => Some(lost.hint()),
+            Self::Damaged { restorable, .. } => Some(format!(
+                "Put a good copy of the meta store in place, or {}.",
+                promises::way_back(*restorable)
+            )),
             Self::Store(error) => error.hint(),
             Self::Storage(error) | Self::Hummock(HummockError::Storage(error)) => error.hint(),
             Self::State(StateError::Format { .. }) => {
@@ -85,6 +107,24 @@ impl OpenError {
             _ => None,
         }
     }
+
+    /// Whether the metadata itself is to blame.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::State(error) => !matches!(error, StateError::Format { .. }),
+            Self::Hummock(error) => matches!(error, HummockError::Corrupt(_)),
+            _ => false,
+        }
+    }
+}
+
+/// A cluster as a start finds or makes it.
+struct Begun {
+    state: State,
+    lease: Tenure,
+    /// Version of the newest checkpoint.
+    checkpointed: VersionId,
+    seal: Seal,
 }
 
 /// Opens the cluster that `store` holds, or makes a new one there.
@@ -94,25 +134,49 @@ pub async fn open(
     clock: Arc<dyn Clock>,
 ) -> Result<Manager, OpenError> {
     let pairs = store.list("").await?;
-    let params =
-        if pairs.is_empty() { new.params.clone() } else { kept_params(&pairs, &*store, &new)? };
+    let params = if pairs.is_empty() {
+        new.params.clone()
+    } else {
+        match kept_params(&pairs, &*store, &new) {
+            Ok(params) => params,
+            // What they contradict may be damage.
+            Err(error) => {
+                let damage = Seal::verify(&pairs).err().map(OpenError::from);
+                return Err(or_damaged(damage.unwrap_or(error), &*store, &new.params).await);
+            }
+        }
+    };
     let url = StorageUrl::parse(storage_url::without_hummock(params.value(params::STATE_STORE)))?;
     let state_store = Storage::open(&url)?;
     let data_directory = params.value(params::DATA_DIRECTORY).to_owned();
     if url.is_far() {
         prove(&state_store, &data_directory, new.allow_unfenced).await?;
     }
-    let (state, mut lease, checkpointed) = if pairs.is_empty() {
-        create(&*store, &state_store, &data_directory, params, &*clock, new.leader).await?
+    let place = Place { store: &*store, state_store: &state_store, directory: &data_directory };
+    let Begun { state, mut lease, checkpointed, seal } = if pairs.is_empty() {
+        place.create(params, &*clock, new.leader).await?
     } else {
-        recover(&*store, &pairs, &state_store, &data_directory, new.leader).await?
+        place.recover_newest(pairs, &params, &new, &*clock).await?
     };
+    for loss in state.accepted_losses() {
+        warn!(
+            accepted_at = rfc3339(loss.accepted_ms),
+            after_epoch = %loss.found.epoch,
+            until_epoch = %loss.promised.epoch,
+            "commits of this cluster are lost, and that was accepted"
+        );
+    }
+    store.remember(&Head { life: state.life(), end: state.end() });
+    let state = Arc::new(state);
     let location = state.params.backup_location();
     lease.note_backup_location(KnownLocation { location, manifest_id: 0 }).await?;
     let published = Arc::new(Published::new(Arc::clone(&state)));
     let (requests, queue) = mpsc::channel::<Request>(QUEUE_LENGTH);
-    tokio::spawn(Manager::watch_lease(lease.watch(), requests.downgrade()));
-    let lease = Arc::new(LeaseKeeper::new(lease));
+    let timeline = Arc::new(Timeline::starting_after(clock, state.newest_epoch()));
+    let lease = Arc::new(LeaseKeeper::new(lease, Arc::clone(&timeline)));
+    let watched =
+        Manager::watch_lease(Arc::clone(&lease), Arc::clone(&published), requests.downgrade());
+    tokio::spawn(watched);
     let writer = Writer {
         store,
         state_store: state_store.clone(),
@@ -120,11 +184,13 @@ pub async fn open(
         lease: Arc::clone(&lease),
         recent_keys: RecentKeys::since(state.version.max_committed_epoch),
         recent_moves: RecentMoves::default(),
-        clock: Arc::clone(&clock),
+        timeline: Arc::clone(&timeline),
         state,
         published: Arc::clone(&published),
         checkpointed,
         checkpoint_running: false,
+        checkpoint_link: String::new(),
+        seal,
         halted: None,
         requests: requests.downgrade(),
     };
@@ -135,7 +201,16 @@ pub async fn open(
             watched.give_up();
         }
     });
-    Ok(Manager { requests, published, clock, state_store, lease })
+    Ok(Manager { requests, published, timeline, state_store, lease })
+}
+
+/// The same error, with the way out where the metadata itself is to blame.
+async fn or_damaged(error: OpenError, store: &dyn MetaStore, params: &Params) -> OpenError {
+    if !error.is_damage() {
+        return error;
+    }
+    let restorable = promises::restorable_in(&params.backup_location()).await;
+    OpenError::Damaged { store: store.name().to_owned(), restorable, source: Box::new(error) }
 }
 
 /// Makes sure that the store can do what is needed of it. One that does not honour conditional writes lets
@@ -207,107 +282,210 @@ async fn check_no_snapshots(location: &StorageLocation) -> Result<(), OpenError>
     }
 }
 
-async fn create(
-    store: &dyn MetaStore,
-    state_store: &Storage,
-    data_directory: &str,
-    params: Params,
-    clock: &dyn Clock,
-    leader: u64,
-) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
-    let cluster_id = uuid::Uuid::new_v4().to_string();
-    Lease::check_free(state_store, data_directory).await?;
-    check_no_snapshots(&params.backup_location()).await?;
-    let epoch = Epoch::ZERO.next(clock.now_ms());
-    let mut state = State::new(cluster_id, params, epoch);
-    let public =
-        Schema { id: state.next.object, name: PUBLIC.to_owned(), lifetime: Lifetime::since(epoch) };
-    state.next.object = ObjectId(public.id.0 + 1);
-    state.catalog = Arc::new(state.catalog.apply(&CatalogChange::CreateSchema(public), epoch));
-    let checkpoint = checkpoint::write(state_store, data_directory, &state.version).await?;
-    let mut pairs = state.encode_without_version();
-    pairs.push(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint));
-    store.fill(pairs).await?;
-    // Last, so that a crash before leaves no directory that belongs to a cluster nobody has.
-    let (id, life) = (&state.cluster_id, &state.incarnation);
-    let lease = Lease::take(state_store, data_directory, id, life, leader).await?;
-    info!(cluster = %state.cluster_id, "new cluster");
-    let version = state.version.id;
-    Ok((Arc::new(state), lease, version))
+/// Where the cluster is.
+struct Place<'a> {
+    store: &'a dyn MetaStore,
+    state_store: &'a Storage,
+    directory: &'a str,
 }
 
-async fn recover(
-    store: &dyn MetaStore,
-    pairs: &[Pair],
-    state_store: &Storage,
-    data_directory: &str,
-    leader: u64,
-) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
-    let pointer = pairs.iter().find(|pair| pair.key == keys::VERSION_CHECKPOINT);
-    let pointer = pointer.ok_or(StateError::Missing(keys::VERSION_CHECKPOINT))?;
-    let checkpoint: Checkpoint = decode_value(pointer)?;
-    // The rest of the state first: its format number says whether this build may read on.
-    let state = State::decode(pairs, Version::empty(Epoch::ZERO))?;
-    let mut version = checkpoint::read(state_store, &checkpoint).await?;
-    for pair in pairs.iter().filter(|pair| pair.key.starts_with(keys::VERSION_DELTA_PREFIX)) {
-        let delta: VersionDelta = decode_value(pair)?;
-        if delta.prev_id != version.id {
-            return Err(HummockError::Corrupt(format!(
-                "delta {} follows version {}, but version {} was reached",
-                delta.id, delta.prev_id, version.id
-            ))
-            .into());
-        }
-        version = version.apply(&delta);
-    }
-    version.check()?;
-    let state = State { version: Arc::new(version), ..state };
-    let (id, life) = (&state.cluster_id, &state.incarnation);
-    let lease = Lease::take(state_store, data_directory, id, life, leader).await?;
-    let (state, checkpoint) =
-        above(lease.begun_at(), state, checkpoint, store, pairs, state_store, data_directory)
-            .await?;
-    info!(cluster = %state.cluster_id, version = %state.version.id, "recovered");
-    Ok((Arc::new(state), lease, checkpoint.version_id))
-}
-
-/// The state of a restored cluster, moved above every number that the life before it may have used. That
-/// one may have gone on after the restore was planned. Nothing is to do but at the first start; should
-/// that one fail half way, at the next.
-async fn above(
-    reserved: Reserved,
+/// What the store holds, proven to be what was written.
+struct Found {
     state: State,
     checkpoint: Checkpoint,
-    store: &dyn MetaStore,
-    pairs: &[Pair],
-    state_store: &Storage,
-    data_directory: &str,
-) -> Result<(State, Checkpoint), OpenError> {
-    let next = NextIds {
-        object: state.next.object.max(reserved.object),
-        sst: state.next.sst.max(reserved.sst),
-        snapshot: state.next.snapshot.max(reserved.snapshot),
-    };
-    let mut version = Version::clone(&state.version);
-    version.id = version.id.max(reserved.version);
-    let epoch_floor = state.epoch_floor.max(reserved.epoch);
-    let is_above = next == state.next && version.id == state.version.id;
-    if is_above && epoch_floor == state.epoch_floor {
-        return Ok((state, checkpoint));
+    seal: Seal,
+    /// The keys of the deltas after the checkpoint.
+    deltas: Vec<String>,
+}
+
+impl Place<'_> {
+    async fn create(
+        &self,
+        params: Params,
+        clock: &dyn Clock,
+        leader: u64,
+    ) -> Result<Begun, OpenError> {
+        let cluster_id = uuid::Uuid::new_v4().to_string();
+        Lease::check_free(self.state_store, self.directory).await?;
+        check_no_snapshots(&params.backup_location()).await?;
+        let epoch = Epoch::ZERO.next(clock.now_ms());
+        let mut state = State::new(cluster_id, params, epoch);
+        let lifetime = Lifetime::since(epoch);
+        let public = Schema { id: state.next.object, name: PUBLIC.to_owned(), lifetime };
+        state.next.object = ObjectId(public.id.0 + 1);
+        state.catalog = Arc::new(state.catalog.apply(&CatalogChange::CreateSchema(public), epoch));
+        let checkpoint =
+            checkpoint::write(self.state_store, self.directory, &state.version).await?;
+        let mut pairs = state.encode_without_version();
+        pairs.push(seal::checkpoint_pair(checkpoint, String::new()));
+        let (pairs, seal) = seal::seal_pairs(pairs)?;
+        self.store.fill(pairs).await?;
+        // Last, so that a crash before leaves no directory that belongs to a cluster nobody has.
+        let (id, life, end) = (&state.cluster_id, &state.incarnation, state.end());
+        let lease =
+            Lease::take(self.state_store, self.directory, id, life, leader, end).await?;
+        let lease = Tenure::Taken(lease);
+        info!(cluster = %state.cluster_id, "new cluster");
+        let checkpointed = state.version.id;
+        Ok(Begun { state, lease, checkpointed, seal })
     }
-    let checkpoint = checkpoint::write(state_store, data_directory, &version).await?;
-    let revision = json_pair(keys::REVISION.to_owned(), &state.revision);
-    let deltas = pairs.iter().filter(|pair| pair.key.starts_with(keys::VERSION_DELTA_PREFIX));
-    let mut operations: Vec<Operation> =
-        deltas.map(|pair| Operation::Delete { key: pair.key.clone() }).collect();
-    operations.extend([
-        put(json_pair(keys::REVISION.to_owned(), &(state.revision + 1))),
-        put(json_pair(keys::NEXT_IDS.to_owned(), &next)),
-        put(json_pair(keys::EPOCH_FLOOR.to_owned(), &epoch_floor)),
-        put(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint)),
-    ]);
-    let same = Precondition::Equals { key: revision.key, value: revision.value };
-    store.commit(Txn { preconditions: vec![same], operations }).await?;
-    let (version, revision) = (Arc::new(version), state.revision + 1);
-    Ok((State { next, version, epoch_floor, revision, ..state }, checkpoint))
+
+    /// Recovers what the store holds. Where another server has written to it in between, which is why it
+    /// seems to lack what was promised, it is read again.
+    async fn recover_newest(
+        &self,
+        mut pairs: Vec<Pair>,
+        params: &Params,
+        new: &NewCluster,
+        clock: &dyn Clock,
+    ) -> Result<Begun, OpenError> {
+        loop {
+            let error = match self.recover(&pairs, new, clock).await {
+                Err(error @ (OpenError::Lost(_) | OpenError::Lease(LeaseError::Behind { .. }))) => {
+                    error
+                }
+                Err(error) => return Err(or_damaged(error, self.store, params).await),
+                Ok(begun) => return Ok(begun),
+            };
+            let again = self.store.list("").await?;
+            if again == pairs {
+                return Err(error);
+            }
+            pairs = again;
+        }
+    }
+
+    async fn recover(
+        &self,
+        pairs: &[Pair],
+        new: &NewCluster,
+        clock: &dyn Clock,
+    ) -> Result<Begun, OpenError> {
+        let mut found = self.read(pairs).await?;
+        let held = lease::read(self.state_store, self.directory).await?;
+        let held = held.filter(|held| {
+            held.cluster_id == found.state.cluster_id && held.incarnation == found.state.incarnation
+        });
+        let Self { store, state_store, directory } = self;
+        let lost =
+            promises::lost(&found.state, *store, held.as_ref(), state_store, directory).await;
+        match lost {
+            Some(lost) if new.accept_loss_after == Some(lost.found.epoch) => {
+                self.accept(&mut found, &lost, held.as_ref(), clock.now_ms()).await?;
+            }
+            Some(lost) => {
+                let accepted = new.accept_loss_after;
+                return Err(Box::new(Lost { accepted, ..lost }).into());
+            }
+            None => {}
+        }
+        let state = &found.state;
+        let (id, life, end) = (&state.cluster_id, &state.incarnation, state.end());
+        let lease = Tenure::begin(state_store, directory, id, life, new.leader, end).await?;
+        self.move_above(lease.begun_at(), &mut found, vec![]).await?;
+        let Found { state, checkpoint, seal, .. } = found;
+        info!(cluster = %state.cluster_id, version = %state.version.id, "recovered");
+        Ok(Begun { state, lease, checkpointed: checkpoint.version_id, seal })
+    }
+
+    async fn read(&self, pairs: &[Pair]) -> Result<Found, OpenError> {
+        // The rest of the state first: its format number says whether this build may read on.
+        let state = State::decode(pairs, Version::empty(Epoch::ZERO))?;
+        let seal = Seal::verify(pairs)?;
+        let checkpoint = seal::checkpoint_of(pairs)?;
+        let mut version = checkpoint::read(self.state_store, &checkpoint).await?;
+        let mut deltas = vec![];
+        for pair in pairs.iter().filter(|pair| pair.key.starts_with(keys::VERSION_DELTA_PREFIX)) {
+            let delta: VersionDelta = decode_value(pair)?;
+            if delta.prev_id != version.id {
+                return Err(HummockError::Corrupt(format!(
+                    "delta {} follows version {}, but version {} was reached",
+                    delta.id, delta.prev_id, version.id
+                ))
+                .into());
+            }
+            version = version.apply(&delta);
+            deltas.push(pair.key.clone());
+        }
+        version.check()?;
+        let state = State { version: Arc::new(version), ..state };
+        Ok(Found { state, checkpoint, seal, deltas })
+    }
+
+    /// Goes on without what is lost, and writes that down. As after a restore, a new life begins above
+    /// everything that may have been used: a store of the life before is never led again.
+    async fn accept(
+        &self,
+        found: &mut Found,
+        lost: &Lost,
+        held: Option<&LeaseRecord>,
+        now_ms: u64,
+    ) -> Result<(), OpenError> {
+        let incarnation = found.state.incarnation.next();
+        let loss = AcceptedLoss {
+            accepted_ms: now_ms,
+            found: lost.found,
+            promised: lost.promised,
+            by: lost.by.clone(),
+        };
+        let written_down = json_pair(keys::loss(incarnation.number), &loss);
+        let life = json_pair(keys::INCARNATION.to_owned(), &incarnation);
+        let mut other = BTreeMap::clone(&found.state.other);
+        other.insert(written_down.key.clone(), written_down.value.clone());
+        found.state = State { incarnation, other: Arc::new(other), ..found.state.clone() };
+        let (storage, directory) = (self.state_store.clone(), self.directory.to_owned());
+        let listed = Listing::of(&OpenLocation { storage, directory }).await?;
+        let promised = Reserved { epoch: lost.promised.epoch, ..Reserved::default() };
+        let reserved = held.map(|held| held.reserved).unwrap_or_default();
+        let reserved = reserved.max(listed.reserved()).max(promised);
+        self.move_above(reserved, found, vec![put(written_down), put(life)]).await
+    }
+
+    /// Moves the state of a restored cluster above every number that the life before it may have used.
+    /// That one may have gone on after the restore was planned. Nothing is to do but at the first start;
+    /// should that one fail half way, at the next. `more` is done with it in any case.
+    async fn move_above(
+        &self,
+        reserved: Reserved,
+        found: &mut Found,
+        more: Vec<Operation>,
+    ) -> Result<(), OpenError> {
+        let state = &found.state;
+        let next = NextIds {
+            object: state.next.object.max(reserved.object),
+            sst: state.next.sst.max(reserved.sst),
+            snapshot: state.next.snapshot.max(reserved.snapshot),
+        };
+        let mut version = Version::clone(&state.version);
+        version.id = version.id.max(reserved.version);
+        let epoch_floor = state.epoch_floor.max(reserved.epoch);
+        let is_above = next == state.next && version.id == state.version.id;
+        if is_above && epoch_floor == state.epoch_floor && more.is_empty() {
+            return Ok(());
+        }
+        let checkpoint = checkpoint::write(self.state_store, self.directory, &version).await?;
+        let before = json_pair(keys::REVISION.to_owned(), &state.revision);
+        let revision = state.revision + 1;
+        let deltas = found.deltas.iter();
+        let mut operations: Vec<_> =
+            deltas.map(|key| Operation::Delete { key: key.clone() }).collect();
+        let link = found.seal.link().to_owned();
+        operations.extend([
+            put(json_pair(keys::REVISION.to_owned(), &revision)),
+            put(json_pair(keys::NEXT_IDS.to_owned(), &next)),
+            put(json_pair(keys::EPOCH_FLOOR.to_owned(), &epoch_floor)),
+            put(seal::checkpoint_pair(checkpoint.clone(), link)),
+        ]);
+        operations.extend(more);
+        let step = found.seal.seal(&mut operations, revision);
+        let same = Precondition::Equals { key: before.key, value: before.value };
+        let preconditions = vec![same, found.seal.precondition()];
+        self.store.commit(Txn { preconditions, operations }).await?;
+        found.seal.advance(step);
+        found.deltas.clear();
+        found.checkpoint = checkpoint;
+        let version = Arc::new(version);
+        found.state = State { next, version, epoch_floor, revision, ..found.state.clone() };
+        Ok(())
+    }
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
+mod damage;
+
 use super::*;
 use crate::catalog::ColumnType;
 use crate::epoch::Epoch;
@@ -16,6 +18,7 @@ use crate::id::VersionId;
 use crate::meta::command::{AlterStep, CreateTable, DeadRows, NewColumn, RelationKind, TableWrite};
 use crate::meta::keys;
 use crate::meta::state::decode_value;
+use crate::meta::state::seal::Seal;
 use crate::meta::store::{MemoryStore, MetaStore, Pair, StoreError, Txn};
 use crate::params::{self, Params};
 use crate::storage::Checksum;
@@ -47,6 +50,7 @@ impl Cluster {
     /// The law of the meta store: its pairs stand for the published state.
     async fn check(&self) {
         let pairs = self.store.list("").await.unwrap();
+        Seal::verify(&pairs).unwrap();
         let state = self.manager.state();
         let (version, rest): (Vec<_>, Vec<_>) =
             pairs.into_iter().partition(|pair| pair.key.starts_with(keys::VERSION_PREFIX));
@@ -58,7 +62,7 @@ impl Cluster {
                 let read =
                     crate::hummock::checkpoint::read(self.manager.state_store(), &checkpoint);
                 replayed = read.await.unwrap();
-            } else {
+            } else if pair.key != keys::SEAL {
                 replayed = replayed.apply(&decode_value::<VersionDelta>(&pair).unwrap());
             }
         }
@@ -112,6 +116,7 @@ impl Cluster {
             size_bytes: 1,
             row_group_rows: vec![rows],
             sha256: Checksum::default(),
+            block_sums: None,
             columns: Arc::default(),
             keys: None,
             inline: None,
@@ -289,4 +294,29 @@ async fn checkpoints_replace_deltas_and_history_past_retention_is_forgotten() {
     assert!(version.find(file).is_none(), "it died an hour before the safe epoch");
     cluster.restart().await;
     cluster.check().await;
+}
+
+#[tokio::test]
+async fn flush_in_a_loop_pushes_no_epoch_ahead_of_the_clock() {
+    let cluster = Cluster::start("flush_loop").await;
+    let mut last = Epoch::ZERO;
+    for _ in 0..500 {
+        let next = cluster.manager.flush().await.unwrap().epoch;
+        assert!(next > last, "{next} after {last}");
+        last = next;
+    }
+    assert_eq!(last.unix_ms(), NOW_MS);
+}
+
+#[tokio::test]
+async fn a_jump_of_the_clock_that_is_taken_back_leaves_no_trace() {
+    let cluster = Cluster::start("short_jump").await;
+    let before = cluster.manager.flush().await.unwrap().epoch;
+    cluster.clock.set_ms(NOW_MS + 86_400_000);
+    cluster.clock.advance_ms(10_000);
+    let meanwhile = cluster.manager.flush().await.unwrap().epoch;
+    cluster.clock.set_ms(NOW_MS + 10_000);
+    let after = cluster.manager.flush().await.unwrap().epoch;
+    assert!(before < meanwhile && meanwhile < after);
+    assert_eq!(after.unix_ms(), NOW_MS + 10_000);
 }

@@ -11,16 +11,18 @@ use super::recent_keys::RecentKeys;
 use super::recent_moves::RecentMoves;
 use super::writes::{self, Group};
 use super::{Published, Reply, Request};
-use crate::epoch::{Clock, Epoch};
-use crate::hummock::Staging;
+use crate::epoch::{Epoch, Timeline};
 use crate::hummock::checkpoint::{self, Checkpoint};
 use crate::hummock::lease::{LeaseError, LeaseKeeper, Reserved};
+use crate::hummock::version::Replaced;
+use crate::hummock::{HummockError, Staging};
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::meta::command::{CatalogCommand, Committed, Compaction, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::keys;
+use crate::meta::state::seal::{Seal, checkpoint_pair};
 use crate::meta::state::{Change, State, json_pair, put};
-use crate::meta::store::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
+use crate::meta::store::{Head, MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::metrics;
 use crate::storage::Storage;
 
@@ -37,12 +39,16 @@ pub(super) struct Writer {
     pub lease: Arc<LeaseKeeper>,
     pub recent_keys: RecentKeys,
     pub recent_moves: RecentMoves,
-    pub clock: Arc<dyn Clock>,
+    pub timeline: Arc<Timeline>,
     pub state: Arc<State>,
     pub published: Arc<Published>,
     /// Version of the newest checkpoint, and of the oldest delta still stored.
     pub checkpointed: VersionId,
     pub checkpoint_running: bool,
+    /// The checksum in the delta that led to the version of the checkpoint that is written.
+    pub checkpoint_link: String,
+    /// The checksum over what the store holds.
+    pub seal: Seal,
     /// Set when it is not known what the store holds; then nothing is written any more.
     pub halted: Option<String>,
     pub requests: mpsc::WeakSender<Request>,
@@ -105,8 +111,8 @@ impl Writer {
                 answer(reply, outcome.map(|()| id));
             }
             Request::CheckpointWritten(outcome) => self.adopt_checkpoint(outcome).await,
-            Request::Compact(compaction, reply) => {
-                let outcome = self.compact(compaction).await;
+            Request::Compact(compaction, replaced, reply) => {
+                let outcome = self.compact(compaction, replaced).await;
                 answer(reply, outcome);
             }
             Request::Forget(safe_epoch, reply) => {
@@ -164,7 +170,7 @@ impl Writer {
         };
         let catalog = self.state.catalog.at(Epoch::from_u64(u64::MAX));
         let mut next_id = self.state.next.object;
-        let epoch = self.next_epoch();
+        let epoch = self.next_epoch()?;
         let outcome = super::catalog::Context { catalog: &catalog, epoch, next_id: &mut next_id }
             .run(command)?;
         if outcome.changes.is_empty() {
@@ -189,11 +195,17 @@ impl Writer {
         Ok(Committed { notices: outcome.notices, ..committed })
     }
 
-    async fn compact(&mut self, compaction: Compaction) -> Result<Committed, MetaError> {
+    async fn compact(
+        &mut self,
+        compaction: Compaction,
+        replaced: Vec<Replaced>,
+    ) -> Result<Committed, MetaError> {
         writes::check_compaction(&compaction, &self.state.version)?;
         let moved = Arc::clone(&compaction.moved);
-        let committed =
-            self.commit(|change, _| writes::fill_compaction(compaction, &mut change.delta)).await?;
+        let fill = |change: &mut Change, _: &State| {
+            writes::fill_compaction(compaction, replaced, &mut change.delta);
+        };
+        let committed = self.commit(fill).await?;
         self.recent_moves.record(moved);
         Ok(committed)
     }
@@ -219,7 +231,7 @@ impl Writer {
         &mut self,
         edit: impl FnOnce(&mut Change, &State),
     ) -> Result<Committed, MetaError> {
-        let epoch = self.next_epoch();
+        let epoch = self.next_epoch()?;
         self.commit_at(epoch, edit).await
     }
 
@@ -233,16 +245,16 @@ impl Writer {
         let before = Arc::clone(&self.state);
         let mut change = before.change_at(epoch);
         edit(&mut change, &before);
+        let unsound = |e: HummockError| MetaError::new(ErrorKind::Internal, e.to_string());
+        before.version.check_deaths(&change.delta).map_err(unsound)?;
         self.reserve(&change).await?;
         let after = Arc::new(before.apply(&change));
-        after
-            .version
-            .check_delta(&change.delta)
-            .map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
+        after.version.check_delta(&change.delta).map_err(unsound)?;
         let operations = change.operations(&before, &after);
         let timer = metrics::COMMIT_SECONDS.start_timer();
-        self.persist(operations, before.revision).await?;
+        self.persist(operations, before.revision, after.revision).await?;
         timer.observe_duration();
+        self.store.remember(&Head { life: after.life(), end: after.end() });
         self.state = Arc::clone(&after);
         self.published.publish(Arc::clone(&after), Arc::new(change));
         Ok(self.committed(&after))
@@ -250,11 +262,24 @@ impl Writer {
 
     /// Commits to the store. When the store fails, finds out whether it happened all the same: then
     /// everything is there that the operations put, some of which was not there before.
-    async fn persist(&mut self, operations: Vec<Operation>, before: u64) -> Result<(), MetaError> {
+    async fn persist(
+        &mut self,
+        mut operations: Vec<Operation>,
+        before: u64,
+        after: u64,
+    ) -> Result<(), MetaError> {
+        let step = self.seal.seal(&mut operations, after);
+        self.send(operations, before).await?;
+        self.seal.advance(step);
+        Ok(())
+    }
+
+    async fn send(&mut self, operations: Vec<Operation>, before: u64) -> Result<(), MetaError> {
         let Pair { key, value } = json_pair(keys::REVISION.to_owned(), &before);
         let expected = Precondition::Equals { key, value: value.clone() };
         let puts: Vec<Pair> = operations.iter().filter_map(put_by).collect();
-        let txn = Txn { preconditions: vec![expected], operations };
+        // A checkpoint is adopted under the revision that is there already: the seal tells of that too.
+        let txn = Txn { preconditions: vec![expected, self.seal.precondition()], operations };
         let Err(failure) = self.store.commit(txn).await else { return Ok(()) };
         if let StoreError::Deposed { reason, .. } = &failure {
             self.halt(reason.clone());
@@ -306,7 +331,7 @@ impl Writer {
             snapshot: change.next.snapshot,
             epoch: Epoch::from_u64(change.delta.epoch.as_u64() + 1),
         };
-        let reserved = self.lease.reserve(needed).await;
+        let reserved = self.lease.reserve(needed, self.state.end()).await;
         reserved.map_err(|error| self.lease_error(error))
     }
 
@@ -327,9 +352,13 @@ impl Writer {
         }
     }
 
-    fn next_epoch(&self) -> Epoch {
-        let last = self.state.version.max_committed_epoch.max(self.state.epoch_floor);
-        last.next(self.clock.now_ms())
+    fn next_epoch(&self) -> Result<Epoch, MetaError> {
+        let last = self.state.newest_epoch();
+        let next = last.next(self.timeline.now_ms());
+        (last < next && next < Epoch::LAST).then_some(next).ok_or_else(|| {
+            MetaError::new(ErrorKind::Internal, "the clock is past the time of the last epoch")
+                .hint("Set the clock of the machine right, then restart the server.")
+        })
     }
 
     fn committed(&self, state: &State) -> Committed {
@@ -381,6 +410,7 @@ impl Writer {
             return;
         }
         self.checkpoint_running = true;
+        self.seal.link().clone_into(&mut self.checkpoint_link);
         let (storage, directory) = (self.state_store.clone(), self.data_directory.clone());
         let version = Arc::clone(&self.state.version);
         tokio::spawn(async move {
@@ -405,8 +435,9 @@ impl Writer {
         let covered = (first..=checkpoint.version_id.0)
             .map(|id| Operation::Delete { key: keys::version_delta(VersionId(id)) });
         let mut operations: Vec<_> = covered.collect();
-        operations.push(put(json_pair(keys::VERSION_CHECKPOINT.to_owned(), &checkpoint)));
-        match self.persist(operations, self.state.revision).await {
+        operations.push(put(checkpoint_pair(checkpoint.clone(), self.checkpoint_link.clone())));
+        let revision = self.state.revision;
+        match self.persist(operations, revision, revision).await {
             Ok(()) => {
                 info!(version = %checkpoint.version_id, "checkpoint");
                 self.checkpointed = checkpoint.version_id;

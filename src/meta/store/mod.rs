@@ -4,13 +4,21 @@
 //! `conformance.rs` proves; the limits of an implementation are that implementation's business.
 
 mod etcd;
+mod head;
 mod memory;
 mod sqlite;
 
 #[cfg(test)]
 mod conformance;
 
+/// Reads a journal of etcd.
+#[cfg(any(test, fuzzing))]
+pub fn read_untrusted_journal(bytes: &[u8]) {
+    etcd::read_untrusted(bytes);
+}
+
 pub use etcd::{EtcdSettings, EtcdStore, EtcdTls, EtcdUser};
+pub use head::Head;
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
@@ -72,6 +80,9 @@ pub enum StoreError {
     /// What was found there is not a meta store, or not one this build can read.
     #[error("the meta store {store} cannot be read: {reason}")]
     Unreadable { store: String, reason: String },
+    /// What was found there was a meta store once.
+    #[error("the meta store {store} is damaged: {reason}")]
+    Damaged { store: String, reason: String },
     #[error("could not {action} in the meta store {store}")]
     Io {
         action: &'static str,
@@ -87,6 +98,10 @@ impl StoreError {
         let hint = match self {
             Self::InUse { .. } => {
                 "stop the server that uses it, or start with another --store-directory"
+            }
+            Self::Damaged { .. } => {
+                "put a good copy of the meta store in place, or restore a meta snapshot into an empty \
+                 one with risectl meta restore-meta"
             }
             Self::Io { .. } => {
                 "see whether the meta store is there and answers, whether its disk has room, and whether \
@@ -118,6 +133,14 @@ pub trait MetaStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StoreError::NotEmpty`] when it holds anything, and then nothing changes.
     async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError>;
+
+    /// Remembers, apart from the transactions, how far they have come. It may get lost, and costs no sync.
+    fn remember(&self, _head: &Head) {}
+
+    /// What was remembered last, where it is known.
+    fn remembered(&self) -> Option<Head> {
+        None
+    }
 
     /// Waits until this process is the only one that may write here, under this name. Returns a number
     /// greater than that of every process that led before. A store that only one process can open has

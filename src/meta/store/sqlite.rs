@@ -2,7 +2,10 @@
 //!
 //! One table, `meta(key TEXT PRIMARY KEY, value BLOB NOT NULL)`, `application_id` "TIDE",
 //! `user_version` 1; journal in WAL mode, synced at every commit. The file is locked from opening
-//! to closing, so a second process cannot write behind our back.
+//! to closing, so a second process cannot write behind our back. Next to it lies its head (`head.rs`).
+//!
+//! Until the first write, the journal stays as it was found, also when the file is closed again: what SQLite
+//! cannot read of it any more may still be needed.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +13,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tracing::debug;
 
+use super::head::{Head, HeadFile};
 use super::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 use crate::crash_point;
 use crate::storage_url::mask;
@@ -31,6 +37,8 @@ const OPERATIONS_FEW: usize = 64;
 pub struct SqliteStore {
     name: String,
     database: Arc<Mutex<Database>>,
+    /// `None` where nothing may be written.
+    head: Option<Mutex<HeadFile>>,
 }
 
 impl SqliteStore {
@@ -47,7 +55,8 @@ impl SqliteStore {
     pub async fn open_target(endpoint: &str) -> Result<Self, StoreError> {
         let database = Database::at(endpoint)?;
         let name = database.name.clone();
-        let store = Self { name, database: Arc::new(Mutex::new(database)) };
+        let head = (database.mode != Mode::Read).then(|| Mutex::new(database.head()));
+        let store = Self { name, database: Arc::new(Mutex::new(database)), head };
         store.run(Database::inspect).await?;
         Ok(store)
     }
@@ -99,6 +108,19 @@ impl MetaStore for SqliteStore {
     async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError> {
         self.run(move |database| database.fill(&pairs)).await
     }
+
+    fn remember(&self, head: &Head) {
+        let Some(file) = &self.head else { return };
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = file.write(head) {
+            debug!(%error, store = self.name, "the head of the store is not written");
+        }
+    }
+
+    fn remembered(&self) -> Option<Head> {
+        let file = self.head.as_ref()?;
+        file.lock().unwrap_or_else(PoisonError::into_inner).read()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +150,12 @@ impl Database {
         Ok(Self { name, path, mode, connection: None, prepared: false })
     }
 
+    fn head(&self) -> HeadFile {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-head");
+        HeadFile::at(path.into())
+    }
+
     /// Connects if there is a file.
     fn inspect(&mut self) -> Result<(), StoreError> {
         match self.path.try_exists() {
@@ -153,9 +181,13 @@ impl Database {
         let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
         connection.busy_timeout(Duration::ZERO).map_err(failed)?;
+        keep_journal(&connection, true).map_err(failed)?;
         connection.execute_batch(begin).map_err(failed)?;
         if let Some(reason) = why_not_ours(&connection).map_err(failed)? {
             return Err(self.unreadable(&reason));
+        }
+        if let Some(damage) = damage_in(&connection).map_err(failed)? {
+            return Err(StoreError::Damaged { store: self.name.clone(), reason: damage });
         }
         connection.execute_batch("ROLLBACK").map_err(failed)?;
         self.connection = Some(connection);
@@ -174,7 +206,8 @@ impl Database {
             self.connect()?;
         }
         if let Some(connection) = &mut self.connection {
-            create_table(connection).map_err(|e| failed(&self.name, "make the table", e))?;
+            let made = create_table(connection).and_then(|()| keep_journal(connection, false));
+            made.map_err(|e| failed(&self.name, "make the table", e))?;
         }
         self.prepared = true;
         Ok(())
@@ -314,6 +347,9 @@ fn why_not_ours(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let things: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
     Ok(match application {
+        APPLICATION_ID if version == USER_VERSION && things > 0 && !has_table(connection)? => {
+            Some("it is damaged: it has no table \"meta\"".to_owned())
+        }
         APPLICATION_ID if version == USER_VERSION => None,
         APPLICATION_ID if version > USER_VERSION => Some(format!(
             "it was written by a newer release (format {version}, this build reads format {USER_VERSION})"
@@ -322,6 +358,17 @@ fn why_not_ours(connection: &Connection) -> rusqlite::Result<Option<String>> {
         0 if things == 0 => None,
         _ => Some("it is a database of another application".to_owned()),
     })
+}
+
+/// Whether the journal is left as it is when the connection ends, or taken over into the file.
+fn keep_journal(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(|_| ())
+}
+
+/// What is wrong with the structure of the file, if anything is.
+fn damage_in(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((found != "ok").then_some(found))
 }
 
 fn has_table(connection: &Connection) -> rusqlite::Result<bool> {
@@ -393,10 +440,17 @@ fn failed(store: &str, action: &'static str, error: rusqlite::Error) -> StoreErr
             StoreError::Unreadable { store, reason: "it is not a SQLite database".to_owned() }
         }
         Some(ErrorCode::DatabaseCorrupt) => {
-            StoreError::Unreadable { store, reason: "the SQLite file is corrupt".to_owned() }
+            StoreError::Damaged { store, reason: error.to_string() }
         }
+        None if is_of_values(&error) => StoreError::Damaged { store, reason: error.to_string() },
         _ => StoreError::Io { action, store, source: error.into() },
     }
+}
+
+/// Whether what was read is of no kind that is ever written.
+fn is_of_values(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType, Utf8Error};
+    matches!(error, FromSqlConversionFailure(..) | InvalidColumnType(..) | Utf8Error(..))
 }
 
 fn io(
@@ -408,144 +462,4 @@ fn io(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::meta::store::conformance;
-
-    struct Dir(tempfile::TempDir);
-
-    impl Dir {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
-        }
-
-        fn file(&self, name: &str) -> String {
-            self.0.path().join(name).to_str().unwrap().to_owned()
-        }
-    }
-
-    fn pair(key: &str, value: &'static str) -> Pair {
-        Pair { key: key.to_owned(), value: value.into() }
-    }
-
-    #[tokio::test]
-    async fn sqlite_conforms() {
-        let dir = Dir::new();
-        let file = dir.file("made/on/open/meta.db");
-        conformance::conforms(&SqliteStore::open(&file).await.unwrap()).await;
-    }
-
-    #[tokio::test]
-    async fn what_was_committed_is_there_after_reopening() {
-        let dir = Dir::new();
-        let file = dir.file("meta.db");
-        let store = SqliteStore::open(&file).await.unwrap();
-        store.fill(vec![pair("a", "1"), pair("b", "2")]).await.unwrap();
-        let operations = vec![Operation::Delete { key: "a".to_owned() }];
-        store.commit(Txn { operations, ..Txn::default() }).await.unwrap();
-        drop(store);
-        for mode in ["rwc", "rw", "ro"] {
-            let store = SqliteStore::open(&format!("sqlite://{file}?mode={mode}")).await.unwrap();
-            assert_eq!(store.list("").await.unwrap(), [pair("b", "2")], "{mode}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_second_opener_is_refused_until_the_first_is_gone() {
-        let dir = Dir::new();
-        let file = dir.file("meta.db");
-        let store = SqliteStore::open(&file).await.unwrap();
-        for endpoint in [file.clone(), format!("sqlite://{file}?mode=ro")] {
-            let error = SqliteStore::open(&endpoint).await.unwrap_err();
-            assert!(matches!(error, StoreError::InUse { .. }), "{error:?}");
-        }
-        drop(store);
-        SqliteStore::open(&file).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_is_no_meta_store_is_named_and_left_alone() {
-        let dir = Dir::new();
-        let text = dir.file("text.db");
-        std::fs::write(&text, "no database, but long enough to look like one ".repeat(100))
-            .unwrap();
-        let foreign = dir.file("foreign.db");
-        Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
-        let newer = dir.file("newer.db");
-        drop(SqliteStore::open(&newer).await.unwrap());
-        Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
-        let cases =
-            [(text, "not a SQLite database"), (foreign, "another application"), (newer, "newer")];
-        for (file, reason) in cases {
-            let before = std::fs::read(&file).unwrap();
-            let error = SqliteStore::open(&file).await.unwrap_err();
-            assert!(matches!(error, StoreError::Unreadable { .. }), "{error:?}");
-            assert!(error.to_string().contains(reason), "{error}");
-            assert_eq!(std::fs::read(&file).unwrap(), before);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_store_emptied_by_hand_is_empty() {
-        let dir = Dir::new();
-        let file = dir.file("meta.db");
-        let store = SqliteStore::open(&file).await.unwrap();
-        store.fill(vec![pair("a", "1")]).await.unwrap();
-        drop(store);
-        Connection::open(&file).unwrap().execute_batch("DELETE FROM meta").unwrap();
-        let store = SqliteStore::open_target(&file).await.unwrap();
-        assert_eq!(store.list("").await.unwrap(), []);
-        store.fill(vec![pair("b", "2")]).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_target_is_not_made_before_it_is_filled() {
-        let dir = Dir::new();
-        let file = dir.file("made/late/meta.db");
-        let store = SqliteStore::open_target(&file).await.unwrap();
-        assert_eq!(store.list("").await.unwrap(), []);
-        assert_eq!(store.get("a").await.unwrap(), None);
-        drop(store);
-        assert!(!Path::new(&dir.file("made")).exists());
-        let store = SqliteStore::open_target(&file).await.unwrap();
-        store.fill(vec![pair("a", "1")]).await.unwrap();
-        drop(store);
-        let store = SqliteStore::open(&file).await.unwrap();
-        assert_eq!(store.list("").await.unwrap(), [pair("a", "1")]);
-    }
-
-    #[tokio::test]
-    async fn a_target_that_is_refused_keeps_its_bytes() {
-        let dir = Dir::new();
-        let empty = dir.file("empty.db");
-        std::fs::write(&empty, "").unwrap();
-        let store = SqliteStore::open_target(&empty).await.unwrap();
-        assert_eq!(store.list("").await.unwrap(), []);
-        drop(store);
-        assert_eq!(std::fs::read(&empty).unwrap(), b"");
-        let full = dir.file("full.db");
-        SqliteStore::open(&full).await.unwrap().fill(vec![pair("a", "1")]).await.unwrap();
-        let before = std::fs::read(&full).unwrap();
-        let store = SqliteStore::open_target(&full).await.unwrap();
-        let error = store.fill(vec![pair("b", "2")]).await.unwrap_err();
-        assert!(matches!(error, StoreError::NotEmpty { .. }), "{error:?}");
-        drop(store);
-        assert_eq!(std::fs::read(&full).unwrap(), before);
-    }
-
-    #[tokio::test]
-    async fn only_what_may_be_made_is_made() {
-        let dir = Dir::new();
-        let file = dir.file("none.db");
-        for mode in ["rw", "ro"] {
-            let error =
-                SqliteStore::open(&format!("sqlite://{file}?mode={mode}")).await.unwrap_err();
-            assert!(error.to_string().contains("does not exist"), "{error}");
-        }
-        for endpoint in ["", ":memory:", "sqlite://x?mode=x", "postgres://u:secret@127.0.0.1/d"] {
-            let error = SqliteStore::open(endpoint).await.unwrap_err();
-            assert!(!error.to_string().contains("secret"), "{error}");
-        }
-        assert!(!Path::new(&file).exists());
-    }
-}
+mod tests;

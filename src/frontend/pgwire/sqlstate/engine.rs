@@ -14,6 +14,7 @@ use datafusion::parquet::errors::ParquetError;
 use super::SqlState;
 use crate::frontend::catalog_provider::SEARCH_PATH;
 use crate::frontend::error::SqlError;
+use crate::hummock::DamagedFile;
 
 const NO_FUNCTION_HINT: &str = "No function matches the given name and argument types. \
                                 You might need to add explicit type casts.";
@@ -81,6 +82,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<SqlError> {
     }
     if let Some(error) = error.downcast_ref::<DataFusionError>() {
         return Some(map(error));
+    }
+    if let Some(damaged) = error.downcast_ref::<DamagedFile>() {
+        let error = SqlError::new(SqlState::DATA_CORRUPTED, damaged.to_string());
+        return Some(error.detail(damaged.detail()).hint(damaged.hint()));
     }
     if let Some(error) = error.downcast_ref::<ArrowError>() {
         return Some(arrow(error));

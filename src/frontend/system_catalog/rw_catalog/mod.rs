@@ -1,6 +1,7 @@
 //! `rw_catalog`: what only Tidemark and its kin have. Ids are the catalog's own, as in
 //! `state_table_info`.
 
+mod rw_accepted_losses;
 mod rw_databases;
 mod rw_hummock_current_version;
 mod rw_hummock_pinned_versions;
@@ -37,6 +38,7 @@ pub(super) const RELATIONS: &[&[SystemRelation]] = &[&[
     rw_hummock_sstables::RELATION,
     rw_hummock_pinned_versions::RELATION,
     rw_worker_nodes::RELATION,
+    rw_accepted_losses::RELATION,
 ]];
 
 /// A user's relation with how it is listed.

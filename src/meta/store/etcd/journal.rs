@@ -8,6 +8,9 @@
 //! | 0 | the value |
 //! | 1 | the number of its parts, u32 LE; and their name, as text |
 //!
+//! The name of parts ends in `-` and the SHA-256 of what they hold together, in hex; those that were written
+//! before December 2026 do not.
+//!
 //! A transaction that is too large is written down first, as a *journal*: one byte, the format, 1; then
 //! for each key what it becomes: the length of the key, u32 LE; the key; one byte, 0 for gone, 1 for
 //! stored; and, of a stored one, the length of the stored value, u32 LE, and the stored value.
@@ -17,6 +20,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::super::Operation;
+use crate::storage::sha256_hex;
 
 const INLINE: u8 = 0;
 const IN_PARTS: u8 = 1;
@@ -34,6 +38,16 @@ pub(super) const OPERATIONS_MAX: usize = 100;
 pub(super) struct Parts {
     pub name: String,
     pub count: u32,
+}
+
+/// The name of parts that hold these bytes together; `nonce` makes it new.
+pub(super) fn name_of_parts(nonce: &str, bytes: &[u8]) -> String {
+    format!("{nonce}-{}", sha256_hex(bytes))
+}
+
+/// Whether parts of this name hold these bytes together.
+pub(super) fn is_whole(name: &str, bytes: &[u8]) -> bool {
+    name.split_once('-').is_none_or(|(_, checksum)| checksum == sha256_hex(bytes))
 }
 
 /// What a key becomes: the stored form of its value, or gone.
@@ -174,6 +188,49 @@ mod tests {
             assert_ne!(decode(&journal[..end]).unwrap_or_default(), changes());
         }
         assert!(decode(&[9]).unwrap_err().contains("unknown format"));
+    }
+
+    /// What a leader comes upon: where the parts are, and their bytes in one.
+    fn read_back(pending: &[u8], name: &str, parts: &[&[u8]]) -> Option<Vec<Change>> {
+        let found = read_pending(pending)?;
+        let count = usize::try_from(found.count).unwrap();
+        let bytes = parts.get(..count).filter(|_| found.name == name)?.concat();
+        is_whole(&found.name, &bytes).then(|| decode(&bytes).ok()).flatten()
+    }
+
+    #[test]
+    fn no_damaged_journal_is_carried_out() {
+        let journal = encode(&changes());
+        let name = name_of_parts("5f2c", &journal);
+        let whole: Vec<&[u8]> = journal.chunks(12).collect();
+        let named = pending(&Parts { name: name.clone(), count: 4 });
+        assert_eq!(whole.len(), 4, "{}", journal.len());
+        assert_eq!(read_back(&named, &name, &whole), Some(changes()));
+        let mut damages = 0;
+        for bit in 0..8 * journal.len() {
+            let mut flipped = journal.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let parts: Vec<&[u8]> = flipped.chunks(12).collect();
+            assert_eq!(read_back(&named, &name, &parts), None, "bit {bit}");
+            damages += 1;
+        }
+        for bit in 0..8 * named.len() {
+            let mut flipped = named.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read_back(&flipped, &name, &whole), None, "bit {bit} of what names it");
+            damages += 1;
+        }
+        for one in 0..whole.len() {
+            let mut cut = whole.clone();
+            cut[one] = &whole[one][1..];
+            assert_eq!(read_back(&named, &name, &cut), None);
+            let mut swapped = whole.clone();
+            swapped.swap(one, (one + 1) % whole.len());
+            assert_eq!(read_back(&named, &name, &swapped), None);
+            damages += 2;
+        }
+        assert!(damages > 900, "{damages}");
+        assert!(is_whole("5f2c", b"of a release that wrote no checksum"));
     }
 
     #[test]

@@ -25,6 +25,13 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
+/// Reads a journal, and what may be stored under a key.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_untrusted(bytes: &[u8]) {
+    drop(journal::decode(bytes));
+    drop((journal::read_stored(bytes), journal::read_pending(bytes)));
+}
+
 pub use connect::{EtcdSettings, EtcdTls, EtcdUser};
 
 use std::collections::HashMap;
@@ -266,12 +273,17 @@ impl EtcdStore {
                 part.kvs().first().ok_or_else(|| self.unreadable("a part of a value is gone"))?;
             bytes.extend_from_slice(part.value());
         }
+        if !journal::is_whole(&parts.name, &bytes) {
+            let reason = "the parts of a value do not match their checksum".to_owned();
+            return Err(StoreError::Damaged { store: self.name.clone(), reason });
+        }
         Ok(bytes)
     }
 
     /// Writes bytes down in parts that nothing names yet.
     async fn stage(&self, bytes: &[u8]) -> Result<Parts, StoreError> {
-        let name = uuid::Uuid::new_v4().simple().to_string();
+        let nonce = uuid::Uuid::new_v4().simple().to_string();
+        let name = journal::name_of_parts(&nonce, bytes);
         let mut count = 0;
         for part in bytes.chunks(journal::PART_BYTES) {
             let mut kv = self.kv.clone();

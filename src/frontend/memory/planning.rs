@@ -1,0 +1,223 @@
+//! What a plan takes, found before anything walks it.
+//!
+//! A query that is referred to twice is planned twice: fourteen times doubled, a few lines become 16,384
+//! scans. The planner shares the parts of such a plan, the analyzer after it does not. So a plan is weighed
+//! as the tree it will become, while its parts are shared.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
+use sqlparser::ast::{Query, Select, TableFactor, TableWithJoins, Visit as _, Visitor};
+
+use super::StatementMemory;
+use crate::frontend::error::SqlError;
+use crate::frontend::pgwire::sqlstate::SqlState;
+
+/// Most operators of one plan. More take longer to plan than anyone waits.
+const OPERATORS_MAX: usize = 10_000;
+/// What planning takes for each operator, each part of an expression and each column an operator yields:
+/// the plan is rewritten part by part, and made a second time to be run.
+const OPERATOR_BYTES: usize = 4096;
+const EXPRESSION_BYTES: usize = 512;
+const COLUMN_BYTES: usize = 64;
+/// Most relations that one `FROM` joins, and the fewest that are let be. As a chain of joins is planned each
+/// of them lists the columns of all before: what two relations take, of some dozens of columns.
+const JOINED_MAX: usize = 1000;
+const JOINED_MIN: usize = 64;
+const JOIN_BYTES: usize = 16 << 10;
+
+/// The parts of a plan, counted as often as they stand in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Weight {
+    operators: usize,
+    expressions: usize,
+    columns: usize,
+}
+
+impl Weight {
+    fn of(plan: &LogicalPlan) -> Self {
+        Scales::default().weigh(plan)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            operators: self.operators.saturating_add(other.operators),
+            expressions: self.expressions.saturating_add(other.expressions),
+            columns: self.columns.saturating_add(other.columns),
+        }
+    }
+
+    fn bytes(self) -> usize {
+        let operators = self.operators.saturating_mul(OPERATOR_BYTES);
+        let expressions = self.expressions.saturating_mul(EXPRESSION_BYTES);
+        operators
+            .saturating_add(expressions)
+            .saturating_add(self.columns.saturating_mul(COLUMN_BYTES))
+    }
+}
+
+/// Weights of the operators seen, by their addresses: a shared one is weighed once.
+#[derive(Default)]
+struct Scales(HashMap<*const LogicalPlan, Weight>);
+
+impl Scales {
+    fn weigh(&mut self, plan: &LogicalPlan) -> Weight {
+        if let Some(known) = self.0.get(&std::ptr::from_ref(plan)) {
+            return *known;
+        }
+        let mut weight =
+            Weight { operators: 1, columns: plan.schema().fields().len(), expressions: 0 };
+        let mut inner: Vec<Subquery> = vec![];
+        let counted = plan.apply_expressions(|expr| {
+            expr.apply(|part| {
+                weight.expressions += 1;
+                inner.extend(subquery(part).cloned());
+                Ok(TreeNodeRecursion::Continue)
+            })
+        });
+        debug_assert!(counted.is_ok(), "counting never fails");
+        let inner = inner.iter().map(|query| query.subquery.as_ref());
+        for input in plan.inputs().into_iter().chain(inner) {
+            weight = weight.plus(self.weigh(input));
+        }
+        self.0.insert(std::ptr::from_ref(plan), weight);
+        weight
+    }
+}
+
+fn subquery(expr: &Expr) -> Option<&Subquery> {
+    match expr {
+        Expr::ScalarSubquery(query) => Some(query),
+        Expr::Exists(exists) => Some(&exists.subquery),
+        Expr::InSubquery(within) => Some(&within.subquery),
+        Expr::SetComparison(compared) => Some(&compared.subquery),
+        _ => None,
+    }
+}
+
+/// Most relations that one `FROM` may join where there is so much memory: the columns of each join are those
+/// of all before it.
+fn joined_max(memory_bytes: usize) -> usize {
+    (memory_bytes / JOIN_BYTES).isqrt().clamp(JOINED_MIN, JOINED_MAX)
+}
+
+/// Refuses a query whose joins would take more than there is before they are a plan to be weighed.
+pub fn check_joins(query: &Query, memory: &StatementMemory) -> Result<(), SqlError> {
+    let joined_max = joined_max(memory.budget.bytes());
+    let mut widest = WidestFrom(0);
+    let flow = query.visit(&mut widest);
+    debug_assert!(flow.is_continue(), "counting never stops");
+    if widest.0 <= joined_max {
+        return Ok(());
+    }
+    let message = format!("a FROM clause joins more than {joined_max} relations");
+    Err(SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, message)
+        .hint("Store the rows of some of the joins in a table, and join that."))
+}
+
+/// The number of relations of the longest `FROM`.
+struct WidestFrom(usize);
+
+impl Visitor for WidestFrom {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        self.0 = self.0.max(select.from.iter().map(relations).sum());
+        ControlFlow::Continue(())
+    }
+}
+
+fn relations(from: &TableWithJoins) -> usize {
+    let joined = from.joins.iter().map(|join| &join.relation);
+    let each = joined.chain([&from.relation]).map(|relation| match relation {
+        TableFactor::NestedJoin { table_with_joins, .. } => relations(table_with_joins),
+        _ => 1,
+    });
+    each.sum()
+}
+
+/// Counts what a plan will take for the statement it is part of; refuses one that is too large.
+pub fn check(plan: &LogicalPlan, options: &ConfigOptions) -> Result<(), SqlError> {
+    let weight = Weight::of(plan);
+    if weight.operators > OPERATORS_MAX {
+        let message = "the statement is too complex";
+        return Err(SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, message)
+            .detail(format!(
+                "Its plan would have {} operators; a plan has at most {OPERATORS_MAX}. A query in WITH, or a \
+                 view, counts each time it is referred to.",
+                weight.operators
+            ))
+            .hint("Store the rows of what is referred to often in a table, and refer to that."));
+    }
+    match StatementMemory::of(options) {
+        Some(memory) => Ok(memory.charge("planning", weight.bytes())?),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::{LogicalPlanBuilder, lit};
+
+    use super::*;
+
+    fn doubled(times: usize) -> LogicalPlan {
+        let one =
+            LogicalPlanBuilder::empty(true).project([lit(1).alias("x")]).unwrap().build().unwrap();
+        (0..times).fold(one, |plan, level| {
+            let side = |name: &str| {
+                let named = LogicalPlanBuilder::from(plan.clone());
+                named.alias(format!("{name}{level}")).unwrap().build().unwrap()
+            };
+            let both = LogicalPlanBuilder::from(side("a")).cross_join(side("b")).unwrap();
+            both.project([lit(1).alias("x")]).unwrap().build().unwrap()
+        })
+    }
+
+    #[test]
+    fn what_is_referred_to_twice_weighs_twice() {
+        let (one, two) = (Weight::of(&doubled(1)), Weight::of(&doubled(2)));
+        assert_eq!(two.operators, 2 * one.operators + 4);
+        // Two to the sixtieth: only a walk that shares comes to an end.
+        assert!(Weight::of(&doubled(60)).operators > 1 << 60);
+    }
+
+    #[test]
+    fn a_plan_of_too_many_operators_is_too_complex() {
+        let options = ConfigOptions::new();
+        assert!(check(&doubled(8), &options).is_ok());
+        let refused = check(&doubled(14), &options).unwrap_err();
+        assert_eq!(refused.sqlstate, SqlState::STATEMENT_TOO_COMPLEX);
+    }
+
+    #[test]
+    fn a_plan_is_counted_as_long_as_its_statement_runs() {
+        let budget = crate::frontend::memory::Budget::new(1 << 20);
+        let memory = budget.begin();
+        let mut options = ConfigOptions::new();
+        memory.join(&mut options);
+        check(&doubled(1), &options).unwrap();
+        assert!(memory.held() >= 4 * OPERATOR_BYTES);
+        let refused = check(&doubled(8), &options).unwrap_err();
+        assert_eq!(refused.sqlstate, SqlState::OUT_OF_MEMORY);
+        drop((memory, options));
+        assert_eq!(budget.pool().reserved(), 0);
+    }
+
+    #[test]
+    fn a_from_clause_joins_only_so_many_relations() {
+        let memory = crate::frontend::memory::Budget::new(1 << 20).begin();
+        let joined = |count: usize| {
+            let more = ", t".repeat(count - 3);
+            let text = format!("SELECT 1 FROM t, (t JOIN t USING (a)){more}");
+            check_joins(&crate::frontend::planner::parse_query(&text).unwrap(), &memory)
+        };
+        assert_eq!(joined_max(1 << 20), JOINED_MIN);
+        assert_eq!(joined_max(256 << 20), 128);
+        assert_eq!(joined(JOINED_MIN), Ok(()));
+        assert_eq!(joined(JOINED_MIN + 1).unwrap_err().sqlstate, SqlState::STATEMENT_TOO_COMPLEX);
+    }
+}

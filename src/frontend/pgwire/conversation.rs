@@ -1,0 +1,308 @@
+//! The messages of a session, one after another, from its login to its end.
+//!
+//! Which message may come when is decided here, as in PostgreSQL: after an error in the extended protocol all
+//! is skipped up to the next `Sync`; what belongs to a `COPY` that is over is ignored; what does not belong to
+//! one that is under way ends the connection, as does anything that is no message at all. After such an end
+//! nothing of the client is read any more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::SinkExt as _;
+use pgwire::api::query::{
+    ExtendedQueryHandler as _, SimpleQueryHandler as _, send_ready_for_query,
+};
+use pgwire::api::results::Tag;
+use pgwire::api::store::PortalStore as _;
+use pgwire::api::{ClientInfo as _, ClientPortalStore as _, PgWireConnectionState};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::extendedquery::{Flush, Sync as PgSync};
+
+use super::connection::{Connection, Handler, error_fields};
+use super::framing::{self, Frame, Received, STATEMENT_BYTES_MAX, Unkept};
+use super::login::Ended;
+use super::message::{Message, violation};
+use super::sessions::SessionState;
+use super::socket::{Client, Incoming, Unread};
+use super::sqlstate::SqlState;
+use crate::frontend::error::SqlError;
+
+/// How often a statement whose answer the client does not take is looked at.
+const STALL_CHECK: Duration = Duration::from_secs(1);
+/// How many looks in a row must find it so before the connection is given up.
+const STALL_CHECKS: u32 = 5;
+
+/// A session and its client.
+pub struct Conversation<'a> {
+    incoming: &'a mut Incoming,
+    client: &'a mut Client,
+    handler: Handler,
+    /// After an error in the extended protocol, up to the next `Sync`.
+    skipping: bool,
+}
+
+/// Whether there is more to come.
+enum Then {
+    GoOn,
+    End,
+}
+
+impl<'a> Conversation<'a> {
+    pub fn new(
+        incoming: &'a mut Incoming,
+        client: &'a mut Client,
+        connection: Arc<Connection>,
+    ) -> Self {
+        Self { incoming, client, handler: Handler(connection), skipping: false }
+    }
+
+    /// Answers messages until the client ends, or is ended.
+    pub async fn run(&mut self) -> Result<(), Ended> {
+        while let Some(received) = self.receive().await? {
+            let then = match received {
+                Received::Frame(frame) => self.answer(frame).await?,
+                Received::Skipped { kind, reason } => self.regret(kind, reason).await?,
+            };
+            if let Then::End = then {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn connection(&self) -> &Arc<Connection> {
+        &self.handler.0
+    }
+
+    /// Whether a `COPY` takes what comes, and whether the extended protocol began it.
+    fn copying(&self) -> Option<bool> {
+        match self.client.state() {
+            PgWireConnectionState::CopyInProgress(extended) => Some(extended),
+            _ => None,
+        }
+    }
+
+    /// The next frame, unless the client takes too long to send it.
+    async fn receive(&mut self) -> Result<Option<Received>, Ended> {
+        let connection = Arc::clone(self.connection());
+        loop {
+            let copying = self.copying();
+            let received = tokio::select! {
+                biased;
+                received = self.incoming.frame() => received,
+                error = connection.copy_overdue(), if copying.is_some() => {
+                    let kind = if copying == Some(true) { framing::EXECUTE } else { framing::QUERY };
+                    self.fail(kind, error).await?;
+                    continue;
+                }
+                error = connection.idle_too_long(), if copying.is_none() => return Err(error.into()),
+            };
+            return received.map_err(|unread| match unread {
+                Unread::Closed(error) => Ended::Lost(error),
+                Unread::Violation(error) => violation(error.to_string()).into(),
+            });
+        }
+    }
+
+    async fn answer(&mut self, frame: Frame) -> Result<Then, Ended> {
+        let kind = frame.kind;
+        if kind == framing::TERMINATE {
+            return Ok(Then::End);
+        }
+        if let Some(extended) = self.copying() {
+            self.answer_in_copy(frame, extended).await?;
+            return Ok(Then::GoOn);
+        }
+        if kind == framing::SYNC {
+            self.skipping = false;
+        }
+        let of_a_copy =
+            matches!(kind, framing::COPY_DATA | framing::COPY_DONE | framing::COPY_FAIL);
+        if self.skipping || of_a_copy {
+            return Ok(Then::GoOn);
+        }
+        match Message::read(frame) {
+            Ok(message) => self.perform(kind, message).await,
+            Err(error) => self.fail(kind, error).await.map(|()| Then::GoOn),
+        }
+    }
+
+    /// Answers a message whose body was skipped.
+    async fn regret(&mut self, kind: u8, reason: Unkept) -> Result<Then, Ended> {
+        if self.copying().is_some() {
+            return Err(unexpected_in_copy(kind).into());
+        }
+        if !self.skipping {
+            self.fail(kind, unkept(reason)).await?;
+        }
+        Ok(Then::GoOn)
+    }
+
+    /// Does what a message asks for. The end of the client ends it too.
+    async fn perform(&mut self, kind: u8, message: Message) -> Result<Then, Ended> {
+        let connection = Arc::clone(self.connection());
+        connection.is_active(&message);
+        let blocked = self.client.get_ref().blocked();
+        let mut gone = false;
+        let outcome = {
+            let mut work = std::pin::pin!(perform(&self.handler, self.client, message));
+            let mut stalled = std::pin::pin!(stalled(&connection, &blocked));
+            tokio::select! {
+                biased;
+                outcome = &mut work => Some(outcome),
+                () = self.incoming.gone() => {
+                    gone = true;
+                    connection.abandon();
+                    tokio::select! { outcome = &mut work => Some(outcome), () = &mut stalled => None }
+                }
+                () = &mut stalled => None,
+            }
+        };
+        match outcome {
+            None => return Err(Ended::Lost(std::io::ErrorKind::TimedOut.into())),
+            Some(Ok(())) if matches!(kind, framing::QUERY | framing::SYNC) => self.waits().await,
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.fail(kind, error).await?,
+        }
+        Ok(if gone { Then::End } else { Then::GoOn })
+    }
+
+    async fn answer_in_copy(&mut self, frame: Frame, extended: bool) -> Result<(), Ended> {
+        let kind = frame.kind;
+        let connection = Arc::clone(self.connection());
+        let copied = match Message::read(frame) {
+            Ok(Message::CopyData(data)) => connection.copy_data(&data).await,
+            Ok(Message::CopyDone) => return self.end_copy(extended).await,
+            Ok(Message::CopyFail(reason)) => Err(connection.copy_fail(&reason).await),
+            // Clients send these on right after what began the COPY.
+            Ok(Message::Flush | Message::Sync) => Ok(()),
+            Ok(_) => return Err(unexpected_in_copy(kind).into()),
+            Err(error) => Err(error),
+        };
+        match copied {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(began_copy(extended), error).await,
+        }
+    }
+
+    async fn end_copy(&mut self, extended: bool) -> Result<(), Ended> {
+        match Arc::clone(self.connection()).copy_done().await {
+            Ok(rows) => {
+                let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+                let tag = Tag::new("COPY").with_rows(rows);
+                self.client.feed(PgWireBackendMessage::CommandComplete(tag.into())).await?;
+                self.client.set_state(PgWireConnectionState::ReadyForQuery);
+                if extended { Ok(()) } else { self.ready().await }
+            }
+            Err(error) => self.fail(began_copy(extended), error).await,
+        }
+    }
+
+    /// Tells the client of an error in answer to a message of this kind.
+    async fn fail(&mut self, kind: u8, error: impl Into<PgWireError>) -> Result<(), Ended> {
+        let info = match error.into() {
+            PgWireError::IoError(error) => return Err(Ended::Lost(error)),
+            error => error_fields(error),
+        };
+        if info.is_fatal() {
+            return Err(Ended::Fatal(Box::new(info)));
+        }
+        let connection = Arc::clone(self.connection());
+        self.client.set_state(PgWireConnectionState::ReadyForQuery);
+        // Told at once: a statement that was stopped may keep the session a little longer.
+        self.client.send(PgWireBackendMessage::ErrorResponse(info.into())).await?;
+        connection.abandon_copy().await;
+        connection.abandon_implicit().await;
+        connection.fail_transaction();
+        if !framing::is_extended(kind) {
+            return self.ready().await;
+        }
+        self.skipping = true;
+        Ok(self.client.flush().await?)
+    }
+
+    async fn ready(&mut self) -> Result<(), Ended> {
+        let status = self.connection().transaction_status().await;
+        self.client.set_transaction_status(status);
+        send_ready_for_query(self.client, status).await?;
+        self.waits().await;
+        Ok(())
+    }
+
+    /// Lets go of what ends with a transaction, and lists the session as one that waits.
+    async fn waits(&mut self) {
+        if self.copying().is_some() {
+            return;
+        }
+        let connection = Arc::clone(self.connection());
+        if let SessionState::Idle = connection.waits().await {
+            self.client.portal_store().clear_portals();
+        }
+    }
+}
+
+async fn perform(handler: &Handler, client: &mut Client, message: Message) -> PgWireResult<()> {
+    match message {
+        Message::Query(query) => handler.on_query(client, query).await,
+        Message::Parse(parse) => handler.on_parse(client, parse).await,
+        Message::Bind(bind) => {
+            if let Some(name) = &bind.portal_name
+                && client.portal_store().get_portal(name).is_some()
+            {
+                return Err(duplicate_portal(name).into());
+            }
+            handler.on_bind(client, bind).await
+        }
+        Message::Describe(describe) => handler.on_describe(client, describe).await,
+        Message::Execute(execute) => handler.on_execute(client, execute).await,
+        Message::Close(close) => handler.on_close(client, close).await,
+        Message::Flush => handler.on_flush(client, Flush::new()).await,
+        Message::Sync => handler.on_sync(client, PgSync::new()).await,
+        // Of a COPY that is over, or the end: dealt with before.
+        Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) | Message::Terminate => {
+            Ok(())
+        }
+    }
+}
+
+fn duplicate_portal(name: &str) -> SqlError {
+    SqlError::new(SqlState::DUPLICATE_CURSOR, format!("cursor \"{name}\" already exists"))
+}
+
+fn unexpected_in_copy(kind: u8) -> SqlError {
+    violation(format!("unexpected message type 0x{kind:02X} during COPY from stdin"))
+}
+
+/// Resolves when a statement that is to stop cannot, as its client does not read the answer.
+async fn stalled(connection: &Connection, blocked: &AtomicBool) {
+    let mut stalled = 0;
+    while stalled < STALL_CHECKS {
+        tokio::time::sleep(STALL_CHECK).await;
+        let overdue = blocked.load(Ordering::Relaxed) && connection.is_overdue();
+        stalled = if overdue { stalled + 1 } else { 0 };
+    }
+}
+
+/// The kind of message that began a `COPY`.
+fn began_copy(extended: bool) -> u8 {
+    if extended { framing::EXECUTE } else { framing::QUERY }
+}
+
+/// The error in answer to a message whose body was skipped.
+fn unkept(reason: Unkept) -> SqlError {
+    match reason {
+        Unkept::TooLong { length } => SqlError::new(
+            SqlState::PROGRAM_LIMIT_EXCEEDED,
+            format!("statement of {length} bytes is too long"),
+        )
+        .detail(format!("A statement has at most {STATEMENT_BYTES_MAX} bytes."))
+        .hint("Send rows with COPY, or as parameters."),
+        Unkept::NoRoom { length } => {
+            SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory for messages")
+                .detail(format!("A message of {length} bytes has no room next to those of others."))
+                .hint("Try again, send less at a time, or raise --total-memory-bytes.")
+        }
+    }
+}

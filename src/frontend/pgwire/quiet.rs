@@ -1,0 +1,55 @@
+//! Log lines that a stranger can cause: a few of them a minute, and how many were left out.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const LINES_MAX: u32 = 20;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Lets some lines through.
+#[derive(Debug, Default)]
+pub struct Quiet(Mutex<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    since: Option<Instant>,
+    lines: u32,
+    unsaid: u64,
+}
+
+impl Quiet {
+    /// Says something, unless much was said lately. `line` is given how many lines were left out before it.
+    pub fn say(&self, line: impl FnOnce(u64)) {
+        if let Some(unsaid) = self.admit(Instant::now()) {
+            line(unsaid);
+        }
+    }
+
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.since.is_none_or(|since| now.duration_since(since) >= WINDOW) {
+            (said.since, said.lines) = (Some(now), 0);
+        }
+        if said.lines == LINES_MAX {
+            said.unsaid += 1;
+            return None;
+        }
+        said.lines += 1;
+        Some(std::mem::take(&mut said.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_a_few_lines_and_a_number() {
+        let quiet = Quiet::default();
+        let now = Instant::now();
+        let said = (0..1000).filter_map(|_| quiet.admit(now)).count();
+        assert_eq!(said, LINES_MAX as usize);
+        assert_eq!(quiet.admit(now + WINDOW), Some(1000 - u64::from(LINES_MAX)));
+        assert_eq!(quiet.admit(now + WINDOW), Some(0));
+    }
+}

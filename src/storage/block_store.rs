@@ -1,0 +1,649 @@
+//! Reading data files: whole blocks, each checked against its checksum before a byte of it is handed on, and
+//! kept in memory, and on a local disk if one is named.
+//!
+//! Data files never change and no name is used twice, so what was read once need never be read again. Blocks
+//! that are missing one after another are fetched with one request. A block is checked when it comes from the
+//! store or from the disk, and trusted while it is in memory.
+//!
+//! A file of before, whose metadata has no checksums of blocks, is read whole the first time: its SHA-256 is
+//! proven, and the checksums of its blocks are remembered as long as this store.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use foyer::{BlockEngineConfig, Code, DeviceBuilder as _, FsDeviceBuilder};
+use foyer::{HybridCache, HybridCacheBuilder, HybridCachePolicy};
+use futures::stream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OnceCell;
+
+use super::block_sums::{BLOCK_BYTES, BlockHasher, BlockSums};
+use super::checksum::Checksum;
+use super::{Expected, StorageError};
+use crate::layout;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+/// Blocks that one request fetches for the cache, at most.
+const BLOCKS_AT_ONCE: usize = 32;
+/// Ranges of one file that are read at the same time.
+const RANGES_AT_ONCE: usize = 8;
+/// Blocks of a small read, at most.
+const SMALL_READ_BLOCKS: u64 = 16;
+/// Blocks that are checked before others get their turn.
+const BLOCKS_PER_YIELD: usize = 64;
+/// What one request fetches of a file that is read whole, and how many there are at a time.
+const PIECE: u64 = 8 << 20;
+const PIECES_AT_ONCE: usize = 4;
+
+/// How much is kept where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheSettings {
+    pub memory_bytes: usize,
+    pub disk: Option<DiskCache>,
+    /// Whether only what small reads fetch is kept: where the store is near, keeping all that a scan reads costs
+    /// more than to read it again.
+    pub small_reads: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskCache {
+    pub directory: PathBuf,
+    pub bytes: usize,
+}
+
+impl CacheSettings {
+    pub fn is_off(&self) -> bool {
+        self.memory_bytes == 0 && self.disk.is_none()
+    }
+}
+
+/// A data file as the metadata describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct DataObject<'a> {
+    pub path: &'a Path,
+    pub expected: Expected,
+    /// `None` in files of before.
+    pub sums: Option<&'a BlockSums>,
+}
+
+/// Why bytes of a data file were not handed out.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The bytes there are not those that were written.
+    #[error("{damage} in bytes {} to {}", range.start, range.end)]
+    Damaged { range: Range<u64>, damage: Damage },
+    #[error(transparent)]
+    Store(#[from] object_store::Error),
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// It does not match its checksum.
+    Checksum,
+    /// It ends after so many bytes.
+    EndsAt(u64),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checksum => f.write_str("it does not match its checksum"),
+            Self::EndsAt(bytes) => write!(f, "it ends after {bytes} bytes"),
+        }
+    }
+}
+
+/// A file's number and a block's, in one: what foyer takes for a key.
+type BlockKey = u128;
+
+/// A block that is kept.
+struct Block {
+    bytes: Bytes,
+    /// Whether it was checked since it came into memory.
+    proven: AtomicBool,
+}
+
+impl Code for Block {
+    fn encode(&self, writer: &mut impl io::Write) -> foyer::Result<()> {
+        self.bytes.encode(writer)
+    }
+
+    fn decode(reader: &mut impl io::Read) -> foyer::Result<Self> {
+        Ok(Self { bytes: Bytes::decode(reader)?, proven: AtomicBool::new(false) })
+    }
+
+    fn estimated_size(&self) -> usize {
+        self.bytes.estimated_size()
+    }
+}
+
+/// The data files of a store.
+pub struct BlockStore {
+    store: Arc<dyn ObjectStore>,
+    kept: Option<HybridCache<BlockKey, Block>>,
+    small_reads: bool,
+    /// Of files of before, as they were found when they were read whole.
+    summed: Mutex<HashMap<Path, Arc<OnceCell<BlockSums>>>>,
+}
+
+impl BlockStore {
+    /// `cluster` keeps what is on the disk apart from the files of other clusters.
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        settings: &CacheSettings,
+        cluster: &str,
+    ) -> Result<Self, StorageError> {
+        let kept = match settings.is_off() {
+            true => None,
+            false => Some(open_cache(settings, cluster).await?),
+        };
+        let small_reads = settings.small_reads;
+        Ok(Self { kept, small_reads, ..Self::without_cache(store) })
+    }
+
+    pub fn without_cache(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, kept: None, small_reads: false, summed: Mutex::default() }
+    }
+
+    /// These bytes of a data file, as they were written.
+    pub async fn read(
+        &self,
+        object: DataObject<'_>,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let sums = &self.sums(object).await?;
+        let kept = self.kept.as_ref().filter(|_| !self.small_reads || is_small(ranges));
+        let Some(kept) = kept else { return self.read_through(object, sums, ranges).await };
+        let reads = stream::iter(ranges.to_vec());
+        let reads = reads.map(|range| self.read_kept(kept, object, sums, range));
+        reads.buffered(RANGES_AT_ONCE).try_collect().await
+    }
+
+    /// Without a cache: everything with one call, each block once.
+    async fn read_through(
+        &self,
+        object: DataObject<'_>,
+        sums: &BlockSums,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>, ReadError> {
+        let runs = runs_of(ranges);
+        let wanted: Vec<_> = runs.iter().map(|run| object.bytes_of(run)).collect();
+        let fetched = match self.store.get_ranges(object.path, &wanted).await {
+            Ok(fetched) => fetched,
+            Err(error) => return Err(self.explained(object, error).await),
+        };
+        let mut checked = Vec::with_capacity(runs.len());
+        for (run, bytes) in runs.iter().zip(fetched) {
+            checked.push(self.checked(object, sums, run, bytes).await?);
+        }
+        let cut = |range: &Range<u64>| {
+            let run = runs.partition_point(|run| run.end * BLOCK <= range.start);
+            match (runs.get(run), checked.get(run)) {
+                (Some(run), Some(bytes)) => slice(bytes, run.start * BLOCK, range),
+                _ => Bytes::new(),
+            }
+        };
+        Ok(ranges.iter().map(cut).collect())
+    }
+
+    async fn read_kept(
+        &self,
+        kept: &HybridCache<BlockKey, Block>,
+        object: DataObject<'_>,
+        sums: &BlockSums,
+        range: Range<u64>,
+    ) -> Result<Bytes, ReadError> {
+        let sst = layout::parse_sst(object.path).map_or(0, |sst| sst.0);
+        let wanted = range.start / BLOCK..range.end.div_ceil(BLOCK);
+        let mut found = Vec::new();
+        for block in wanted.clone() {
+            found.push(lookup(kept, sst, block, sums).await);
+        }
+        for run in missing_runs(&found) {
+            let number = |place: usize| wanted.start + place as u64;
+            let blocks = number(run.start)..number(run.end);
+            let fetched = self.fetch(object, sums, &blocks).await?;
+            for (place, bytes) in run.zip(fetched.chunks(BLOCK_BYTES)) {
+                // A copy: a slice would keep all that was fetched with it.
+                let bytes = match bytes.len() == fetched.len() {
+                    true => fetched.clone(),
+                    false => Bytes::copy_from_slice(bytes),
+                };
+                let block = Block { bytes: bytes.clone(), proven: AtomicBool::new(true) };
+                kept.insert(key(sst, number(place)), block);
+                found[place] = Some(bytes);
+            }
+        }
+        let all = match found.as_mut_slice() {
+            [Some(only)] => std::mem::take(only),
+            several => {
+                let mut all = BytesMut::new();
+                several.iter().flatten().for_each(|block| all.extend_from_slice(block));
+                all.freeze()
+            }
+        };
+        Ok(slice(&all, wanted.start * BLOCK, &range))
+    }
+
+    /// The bytes of a run of blocks, from the store.
+    async fn fetch(
+        &self,
+        object: DataObject<'_>,
+        sums: &BlockSums,
+        run: &Range<u64>,
+    ) -> Result<Bytes, ReadError> {
+        let bytes = self.get(object, object.bytes_of(run)).await?;
+        self.checked(object, sums, run, bytes).await
+    }
+
+    async fn get(&self, object: DataObject<'_>, range: Range<u64>) -> Result<Bytes, ReadError> {
+        match self.store.get_range(object.path, range).await {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(self.explained(object, error).await),
+        }
+    }
+
+    /// The bytes of a run of blocks once each is known to be as it was written. What is not is fetched once
+    /// more: it may have been damaged on the way.
+    async fn checked(
+        &self,
+        object: DataObject<'_>,
+        sums: &BlockSums,
+        run: &Range<u64>,
+        bytes: Bytes,
+    ) -> Result<Bytes, ReadError> {
+        let Some(wrong) = first_damage(object, sums, run, &bytes).await else { return Ok(bytes) };
+        tracing::warn!(object = %object.path, ?wrong, "a data file is damaged; it is read again");
+        let again = self.get(object, object.bytes_of(run)).await?;
+        match first_damage(object, sums, run, &again).await {
+            None => Ok(again),
+            Some((range, damage)) => Err(ReadError::Damaged { range, damage }),
+        }
+    }
+
+    /// Why a range could not be read: the object may be too short for it.
+    async fn explained(&self, object: DataObject<'_>, error: object_store::Error) -> ReadError {
+        let size = object.expected.size_bytes;
+        match (&error, self.store.head(object.path).await) {
+            (object_store::Error::NotFound { .. }, _) => error.into(),
+            (_, Ok(found)) if found.size < size => {
+                ReadError::Damaged { range: found.size..size, damage: Damage::EndsAt(found.size) }
+            }
+            _ => error.into(),
+        }
+    }
+
+    /// The checksums of the object's blocks.
+    async fn sums(&self, object: DataObject<'_>) -> Result<BlockSums, ReadError> {
+        if let Some(known) = object.sums {
+            return Ok(known.clone());
+        }
+        let of_file = {
+            let mut summed = self.summed.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(summed.entry(object.path.clone()).or_default())
+        };
+        of_file.get_or_try_init(|| self.sum_up(object)).await.cloned()
+    }
+
+    /// Reads the whole object, proves its SHA-256, and sums up its blocks.
+    async fn sum_up(&self, object: DataObject<'_>) -> Result<BlockSums, ReadError> {
+        let expected = object.expected.sha256;
+        for _ in 0..2 {
+            let (found, sums) = self.read_whole(object).await?;
+            if found == expected || !expected.is_known() {
+                return Ok(sums);
+            }
+        }
+        let range = 0..object.expected.size_bytes;
+        Err(ReadError::Damaged { range, damage: Damage::Checksum })
+    }
+
+    async fn read_whole(&self, object: DataObject<'_>) -> Result<(Checksum, BlockSums), ReadError> {
+        let size = object.expected.size_bytes;
+        let starts = (0..size.div_ceil(PIECE)).map(|piece| piece * PIECE);
+        let pieces = stream::iter(starts.collect::<Vec<_>>());
+        let pieces = pieces.map(|start| self.get(object, start..size.min(start + PIECE)));
+        let mut pieces = pieces.buffered(PIECES_AT_ONCE);
+        let (mut sha256, mut blocks) = (Sha256::default(), BlockHasher::default());
+        while let Some(piece) = pieces.try_next().await? {
+            sha256.update(&piece);
+            blocks.update(&piece);
+        }
+        Ok((<[u8; 32]>::from(sha256.finalize()).into(), blocks.finish()))
+    }
+}
+
+async fn open_cache(
+    settings: &CacheSettings,
+    cluster: &str,
+) -> Result<HybridCache<BlockKey, Block>, StorageError> {
+    let memory = HybridCacheBuilder::new()
+        .with_policy(HybridCachePolicy::WriteOnInsertion)
+        .memory(settings.memory_bytes)
+        .with_weighter(|_: &BlockKey, block: &Block| block.bytes.len());
+    let mut builder = memory.storage();
+    let mut place = "memory".to_owned();
+    if let Some(disk) = &settings.disk {
+        let directory = disk.directory.join(cluster);
+        place = directory.display().to_string();
+        let made = std::fs::create_dir_all(&directory);
+        made.map_err(|e| StorageError::io("make the cache directory", place.clone(), e))?;
+        let device = FsDeviceBuilder::new(&directory).with_capacity(disk.bytes).build();
+        let device = device.map_err(|e| failed(&place, &e))?;
+        builder = builder.with_engine_config(BlockEngineConfig::new(device));
+    }
+    builder.build().await.map_err(|e| failed(&place, &e))
+}
+
+fn failed(place: &str, error: &foyer::Error) -> StorageError {
+    StorageError::io("open the cache in", place.to_owned(), io::Error::other(error.to_string()))
+}
+
+/// A block that is kept. A cache that cannot be read is one that does not have it, and what is damaged there
+/// is not kept any longer.
+async fn lookup(
+    kept: &HybridCache<BlockKey, Block>,
+    sst: u64,
+    number: u64,
+    sums: &BlockSums,
+) -> Option<Bytes> {
+    let key = key(sst, number);
+    let found = kept.get(&key).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a cached block cannot be read");
+        None
+    })?;
+    let block = found.value();
+    if !block.proven.load(Ordering::Relaxed) {
+        if !sums.matches(number, &block.bytes) {
+            tracing::warn!(sst, block = number, "a cached block is damaged");
+            kept.remove(&key);
+            return None;
+        }
+        block.proven.store(true, Ordering::Relaxed);
+    }
+    Some(block.bytes.clone())
+}
+
+fn key(sst: u64, block: u64) -> BlockKey {
+    u128::from(sst) << 64 | u128::from(block)
+}
+
+impl DataObject<'_> {
+    fn bytes_of(&self, run: &Range<u64>) -> Range<u64> {
+        run.start * BLOCK..(run.end * BLOCK).min(self.expected.size_bytes)
+    }
+}
+
+fn is_small(ranges: &[Range<u64>]) -> bool {
+    let blocks = |range: &Range<u64>| range.end.div_ceil(BLOCK) - range.start / BLOCK;
+    ranges.iter().map(blocks).sum::<u64>() <= SMALL_READ_BLOCKS
+}
+
+/// The runs of blocks that the ranges lie in, in order.
+fn runs_of(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let ranges = ranges.iter().filter(|range| !range.is_empty());
+    let mut wanted: Vec<_> = ranges.map(|r| r.start / BLOCK..r.end.div_ceil(BLOCK)).collect();
+    wanted.sort_unstable_by_key(|run| run.start);
+    let mut runs: Vec<Range<u64>> = vec![];
+    for run in wanted {
+        match runs.last_mut() {
+            Some(last) if run.start <= last.end => last.end = last.end.max(run.end),
+            _ => runs.push(run),
+        }
+    }
+    runs
+}
+
+/// The places of what is missing, as runs that one request may fetch.
+fn missing_runs(found: &[Option<Bytes>]) -> Vec<Range<usize>> {
+    let mut places = (0..found.len()).filter(|place| found[*place].is_none()).peekable();
+    let mut runs = vec![];
+    while let Some(first) = places.next() {
+        let mut end = first + 1;
+        while end - first < BLOCKS_AT_ONCE && places.next_if_eq(&end).is_some() {
+            end += 1;
+        }
+        runs.push(first..end);
+    }
+    runs
+}
+
+/// What is wrong with the bytes of a run of blocks: from the first block that is, to the last.
+async fn first_damage(
+    object: DataObject<'_>,
+    sums: &BlockSums,
+    run: &Range<u64>,
+    bytes: &Bytes,
+) -> Option<(Range<u64>, Damage)> {
+    let expected = object.bytes_of(run);
+    let end = expected.start + bytes.len() as u64;
+    if end < expected.end {
+        return Some((end..expected.end, Damage::EndsAt(end)));
+    }
+    let mut wrong: Option<Range<u64>> = None;
+    for (at, (number, block)) in run.clone().zip(bytes.chunks(BLOCK_BYTES)).enumerate() {
+        if !sums.matches(number, block) {
+            let first = wrong.map_or(number, |wrong| wrong.start);
+            wrong = Some(first..number + 1);
+        }
+        if at % BLOCKS_PER_YIELD == BLOCKS_PER_YIELD - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    wrong.map(|wrong| (object.bytes_of(&wrong), Damage::Checksum))
+}
+
+/// A range out of bytes that begin at `start`; as much as there is, as a store answers past an object's end.
+fn slice(bytes: &Bytes, start: u64, range: &Range<u64>) -> Bytes {
+    let place =
+        |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len());
+    let end = place(range.end);
+    bytes.slice(place(range.start).min(end)..end)
+}
+
+impl fmt::Debug for BlockStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlockStore({})", self.store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn file() -> Bytes {
+        (0..BLOCK * 3 + 1000).map(|at| u8::try_from(at % 251).unwrap()).collect()
+    }
+
+    /// A file in a store, as the metadata knows it.
+    struct World {
+        store: Arc<InMemory>,
+        path: Path,
+        sums: Option<BlockSums>,
+    }
+
+    impl World {
+        async fn new(with_sums: bool) -> Self {
+            let (store, path) = (Arc::new(InMemory::new()), Path::from("data/7.data"));
+            store.put(&path, file().into()).await.unwrap();
+            Self { store, path, sums: with_sums.then(|| BlockSums::of(&file())) }
+        }
+
+        fn object(&self) -> DataObject<'_> {
+            let expected =
+                Expected { size_bytes: file().len() as u64, sha256: Checksum::of(&file()) };
+            DataObject { path: &self.path, expected, sums: self.sums.as_ref() }
+        }
+
+        async fn open(&self, settings: &CacheSettings) -> BlockStore {
+            BlockStore::open(Arc::clone(&self.store) as _, settings, "c").await.unwrap()
+        }
+    }
+
+    fn in_memory() -> CacheSettings {
+        CacheSettings { memory_bytes: 64 << 20, ..CacheSettings::default() }
+    }
+
+    fn cut(range: &Range<u64>) -> Bytes {
+        let place = |at: u64| usize::try_from(at).unwrap();
+        file().slice(place(range.start)..place(range.end))
+    }
+
+    fn ranges() -> [Range<u64>; 5] {
+        [0..10, 7..7, 5..BLOCK + 5, BLOCK * 2..BLOCK * 3 + 1000, BLOCK - 1..BLOCK]
+    }
+
+    #[tokio::test]
+    async fn what_is_read_is_what_was_written() {
+        for (with_sums, settings) in [true, false]
+            .into_iter()
+            .flat_map(|s| [(s, in_memory()), (s, CacheSettings::default())])
+        {
+            let world = World::new(with_sums).await;
+            let store = world.open(&settings).await;
+            let read = store.read(world.object(), &ranges()).await.unwrap();
+            assert_eq!(read, ranges().iter().map(cut).collect::<Vec<_>>());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_once_is_read_again_without_the_store() {
+        let world = World::new(true).await;
+        let store = world.open(&in_memory()).await;
+        for _ in 0..2 {
+            let read = store.read(world.object(), &ranges()).await.unwrap();
+            assert_eq!(read, ranges().iter().map(cut).collect::<Vec<_>>());
+            // The second time there is nothing to read from.
+            world.store.delete(&world.path).await.ok();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_read_leaves_alone_what_small_ones_keep() {
+        let world = World::new(true).await;
+        let store = world.open(&CacheSettings { small_reads: true, ..in_memory() }).await;
+        let (small, large) = (vec![0..BLOCK], vec![BLOCK..BLOCK * 3; 10]);
+        for ranges in [&small, &large] {
+            let read = store.read(world.object(), ranges).await.unwrap();
+            assert_eq!(read, ranges.iter().map(cut).collect::<Vec<_>>());
+        }
+        world.store.delete(&world.path).await.unwrap();
+        assert_eq!(store.read(world.object(), &small).await.unwrap(), [cut(&small[0])]);
+        assert!(store.read(world.object(), &[large[0].clone()]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_missing_file_is_said_to_be_missing() {
+        for settings in [in_memory(), CacheSettings::default()] {
+            let world = World::new(true).await;
+            world.store.delete(&world.path).await.unwrap();
+            let missing = world.open(&settings).await.read(world.object(), &[0..3]).await;
+            let missing = missing.unwrap_err();
+            let is_missing =
+                matches!(missing, ReadError::Store(object_store::Error::NotFound { .. }));
+            assert!(is_missing, "{missing}");
+        }
+    }
+
+    /// What reading the third block says once the file is `bytes`.
+    async fn third_block_of(
+        bytes: Vec<u8>,
+        with_sums: bool,
+        settings: &CacheSettings,
+    ) -> ReadError {
+        let world = World::new(with_sums).await;
+        world.store.put(&world.path, bytes.into()).await.unwrap();
+        let store = world.open(settings).await;
+        let range = BLOCK * 2 + 5..BLOCK * 2 + 6;
+        store.read(world.object(), &[range]).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn no_byte_of_a_damaged_block_is_handed_out() {
+        let third = BLOCK * 2..BLOCK * 3;
+        let mut flipped = file().to_vec();
+        flipped[BLOCK_BYTES * 3 - 1] ^= 1;
+        let mut zeroed = file().to_vec();
+        zeroed[BLOCK_BYTES * 2..BLOCK_BYTES * 3].fill(0);
+        let mut swapped = file().to_vec();
+        swapped.copy_within(BLOCK_BYTES..BLOCK_BYTES * 2, BLOCK_BYTES * 2);
+        for settings in [in_memory(), CacheSettings::default()] {
+            for bytes in [&flipped, &zeroed, &swapped] {
+                let error = third_block_of(bytes.clone(), true, &settings).await;
+                let ReadError::Damaged { range, damage } = error else { panic!("{error}") };
+                assert_eq!((range, damage), (third.clone(), Damage::Checksum));
+                let error = third_block_of(bytes.clone(), false, &settings).await;
+                let ReadError::Damaged { range, damage } = error else { panic!("{error}") };
+                assert_eq!((range, damage), (0..file().len() as u64, Damage::Checksum));
+            }
+            for kept in [0, 10, BLOCK_BYTES * 2, BLOCK_BYTES * 2 + 100] {
+                let cut = file().slice(..kept).to_vec();
+                let error = third_block_of(cut, true, &settings).await;
+                let ReadError::Damaged { range, damage } = error else { panic!("{error}") };
+                assert_eq!((range.start, damage), (kept as u64, Damage::EndsAt(kept as u64)));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_damaged_is_read_from_a_file_that_is() {
+        let mut flipped = file().to_vec();
+        flipped[BLOCK_BYTES * 3] ^= 1;
+        for settings in [in_memory(), CacheSettings::default()] {
+            let world = World::new(true).await;
+            world.store.put(&world.path, flipped.clone().into()).await.unwrap();
+            let store = world.open(&settings).await;
+            let range = 0..BLOCK * 3;
+            assert_eq!(store.read(world.object(), &[range.clone()]).await.unwrap(), [cut(&range)]);
+            assert!(store.read(world.object(), &[0..BLOCK * 3 + 1]).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_disk_remembers_when_the_process_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = DiskCache { directory: directory.path().to_owned(), bytes: 64 << 20 };
+        let settings =
+            CacheSettings { memory_bytes: 1 << 20, disk: Some(disk), small_reads: false };
+        let world = World::new(true).await;
+        let cached = world.open(&settings).await;
+        assert_eq!(cached.read(world.object(), &[0..100]).await.unwrap(), [cut(&(0..100))]);
+        cached.kept.as_ref().unwrap().close().await.unwrap();
+        drop(cached);
+        world.store.delete(&world.path).await.unwrap();
+        let again = world.open(&settings).await;
+        assert_eq!(again.read(world.object(), &[0..100]).await.unwrap(), [cut(&(0..100))]);
+        let store = Arc::clone(&world.store) as _;
+        let other = BlockStore::open(store, &settings, "another").await.unwrap();
+        assert!(other.read(world.object(), &[0..100]).await.is_err(), "another cluster's files");
+    }
+
+    #[tokio::test]
+    async fn a_block_that_is_damaged_on_the_disk_is_read_from_the_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = DiskCache { directory: directory.path().to_owned(), bytes: 64 << 20 };
+        let settings =
+            CacheSettings { memory_bytes: 1 << 20, disk: Some(disk), small_reads: false };
+        let world = World::new(true).await;
+        let cached = world.open(&settings).await;
+        // The cache does not know that these are not the bytes of the file.
+        let wrong = Block { bytes: vec![7; BLOCK_BYTES].into(), proven: AtomicBool::new(false) };
+        cached.kept.as_ref().unwrap().insert(key(7, 0), wrong);
+        cached.kept.as_ref().unwrap().close().await.unwrap();
+        drop(cached);
+        let again = world.open(&settings).await;
+        assert_eq!(again.read(world.object(), &[0..100]).await.unwrap(), [cut(&(0..100))]);
+    }
+}

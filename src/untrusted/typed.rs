@@ -1,0 +1,117 @@
+//! What users type and drivers send: statements, values, names of places.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::array::{ArrayRef, StringArray};
+use object_store::path::Path;
+use pgwire::api::Type;
+use pgwire::api::results::FieldFormat;
+
+use super::chosen;
+use crate::catalog::ColumnType;
+use crate::frontend::parser;
+use crate::frontend::pgwire::copy_text::{CopyOptions, CopyParser, RowBuffer};
+use crate::frontend::pgwire::params::decode_parameter;
+use crate::frontend::text_input::parse_column;
+use crate::layout;
+use crate::storage_url::{self, StorageUrl};
+
+pub fn sql(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        drop(parser::parse(text));
+    }
+}
+
+/// The data of a `COPY`, in two chunks: the second byte says where it is cut.
+pub fn copy(bytes: &[u8]) {
+    let header = CopyOptions { header: true, ..CopyOptions::csv() };
+    let options = [CopyOptions::text(), CopyOptions::csv(), header];
+    let Some((options, rest)) = chosen(&options, bytes) else { return };
+    let Some((cut, data)) = rest.split_first() else { return };
+    let mut rows = RowBuffer::new(2);
+    let mut parser = CopyParser::new(options.clone(), vec!["a".to_owned(), "b".to_owned()]);
+    let (first, second) = data.split_at(usize::from(*cut).min(data.len()));
+    let read = parser.push(first, &mut rows).and_then(|()| parser.push(second, &mut rows));
+    if read.and_then(|()| parser.finish(&mut rows)).is_ok() {
+        let count = rows.rows();
+        assert!(rows.take_columns().iter().all(|column| column.len() == count));
+    }
+}
+
+pub fn text_values(bytes: &[u8]) {
+    let of = |element| ColumnType::Array(Box::new(element));
+    let types = [
+        ColumnType::Boolean,
+        ColumnType::SmallInt,
+        ColumnType::Integer,
+        ColumnType::BigInt,
+        ColumnType::Real,
+        ColumnType::Double,
+        ColumnType::Numeric(None),
+        ColumnType::Numeric(Some((76, 10))),
+        ColumnType::Varchar(Some(3)),
+        ColumnType::Bytea,
+        ColumnType::Date,
+        ColumnType::Time,
+        ColumnType::Timestamp,
+        ColumnType::Timestamptz,
+        ColumnType::Interval,
+        ColumnType::Jsonb,
+        of(ColumnType::Text),
+        of(ColumnType::Numeric(Some((5, 2)))),
+        of(ColumnType::Interval),
+        of(ColumnType::Jsonb),
+    ];
+    let Some((ty, rest)) = chosen(&types, bytes) else { return };
+    let Ok(text) = std::str::from_utf8(rest) else { return };
+    let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    if let Ok(column) = parse_column(&text, ty) {
+        assert_eq!(column.len(), 1);
+    }
+}
+
+pub fn binary_values(bytes: &[u8]) {
+    let types = [
+        Type::BOOL,
+        Type::INT2,
+        Type::INT4,
+        Type::INT8,
+        Type::OID,
+        Type::FLOAT4,
+        Type::FLOAT8,
+        Type::NUMERIC,
+        Type::BYTEA,
+        Type::DATE,
+        Type::TIME,
+        Type::TIMESTAMP,
+        Type::TIMESTAMPTZ,
+        Type::INTERVAL,
+        Type::JSONB,
+        Type::JSON,
+        Type::TEXT,
+        Type::UUID,
+        Type::INT4_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::NUMERIC_ARRAY,
+        Type::INTERVAL_ARRAY,
+        Type::JSONB_ARRAY,
+    ];
+    let Some((ty, rest)) = chosen(&types, bytes) else { return };
+    let Some((format, value)) = rest.split_first() else { return };
+    let format = if format % 4 == 0 { FieldFormat::Text } else { FieldFormat::Binary };
+    drop(decode_parameter(1, Some(&Bytes::copy_from_slice(value)), ty, format));
+}
+
+/// Storage URLs, and the names of objects.
+pub fn names(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(url) = StorageUrl::parse(storage_url::without_hummock(text)) {
+        let shown = url.to_string();
+        assert!(StorageUrl::parse(&shown).is_ok(), "{shown:?} does not read back");
+    }
+    drop(storage_url::mask(text));
+    let Ok(path) = Path::parse(text) else { return };
+    drop((layout::parse_sst(&path), layout::parse_snapshot(&path)));
+    drop((layout::parse_sst_in("d", &path), layout::parse_checkpoint("d", &path)));
+}

@@ -1,0 +1,103 @@
+//! A meta store that lacks acknowledged commits is refused, and every way out works.
+
+use std::path::{Path, PathBuf};
+
+use crate::harness::{Server, lose_meta_store, meta_store, restore, sql, tempdir, try_start};
+
+/// A cluster with three rows in its meta snapshot 1 and twenty more, whose journal is damaged behind the
+/// snapshot after a crash.
+async fn damaged_cluster(dir: &Path) {
+    let server = Server::start(dir).await;
+    sql(&server, "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2), (3); BACKUP;").await;
+    let behind = std::fs::metadata(journal(dir)).unwrap().len();
+    for n in 0..20 {
+        sql(&server, &format!("INSERT INTO t VALUES ({n})")).await;
+    }
+    server.kill();
+    let mut bytes = std::fs::read(journal(dir)).unwrap();
+    let behind = usize::try_from(behind).unwrap();
+    let middle = behind + (bytes.len() - behind) / 2;
+    bytes[middle] ^= 8;
+    std::fs::write(journal(dir), bytes).unwrap();
+}
+
+fn journal(dir: &Path) -> PathBuf {
+    meta_store(dir).with_extension("db-wal")
+}
+
+/// The epoch that the HINT names.
+fn accepted_epoch(said: &str) -> String {
+    let (_, after) = said.split_once("--accept-loss-after-epoch ").unwrap();
+    after.chars().take_while(char::is_ascii_digit).collect()
+}
+
+#[tokio::test]
+async fn a_loss_is_refused_and_may_be_accepted_once() {
+    let dir = tempdir();
+    damaged_cluster(dir.path()).await;
+    let said = try_start(dir.path(), &[]).await.refused();
+    assert!(said.contains("lacks acknowledged commits: it ends at epoch"), "{said}");
+    assert!(said.contains("restore meta snapshot 1, which ends at epoch"), "{said}");
+    // Refused again: nothing was changed by the first time.
+    assert_eq!(try_start(dir.path(), &[]).await.refused(), said);
+    let wrong = try_start(dir.path(), &["--accept-loss-after-epoch", "65536"]).await.refused();
+    assert!(wrong.contains("does not end at epoch 65536"), "{wrong}");
+
+    let epoch = accepted_epoch(&said);
+    let server = Server::start_with(dir.path(), &["--accept-loss-after-epoch", &epoch]).await;
+    assert!(server.log().contains("commits of this cluster are lost"), "{}", server.log());
+    let count: u32 = sql(&server, "SELECT count(*) FROM t").await.parse().unwrap();
+    assert!((3..23).contains(&count), "{count}");
+    let losses = "SELECT after_epoch, until_epoch > after_epoch, known_by FROM rw_accepted_losses";
+    assert!(sql(&server, losses).await.starts_with(&format!("{epoch}|t|")));
+    sql(&server, "INSERT INTO t VALUES (100); BACKUP").await;
+    assert!(server.stop().await.success());
+
+    let server = Server::start(dir.path()).await;
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, (count + 1).to_string());
+    assert_eq!(sql(&server, "SELECT count(*) FROM rw_accepted_losses").await, "1");
+    assert!(server.log().contains("commits of this cluster are lost"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_restore_goes_back_on_purpose() {
+    let dir = tempdir();
+    damaged_cluster(dir.path()).await;
+    try_start(dir.path(), &[]).await.refused();
+    // Only the file itself is taken away: its head stays, and says nothing of the next life.
+    std::fs::remove_file(meta_store(dir.path())).unwrap();
+    std::fs::remove_file(journal(dir.path())).unwrap();
+    restore(dir.path(), 1, &[], &[]).await.ok();
+    let server = Server::start(dir.path()).await;
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "3");
+    assert_eq!(sql(&server, "SELECT count(*) FROM rw_accepted_losses").await, "0");
+    sql(&server, "INSERT INTO t VALUES (4); BACKUP; INSERT INTO t VALUES (5)").await;
+    assert!(server.stop().await.success());
+
+    lose_meta_store(dir.path());
+    restore(dir.path(), 1, &[], &[]).await.ok();
+    let server = Server::start(dir.path()).await;
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "3");
+}
+
+/// What was promised lies in the lease too, where the copy of a folder does not take it back.
+#[tokio::test]
+async fn an_older_copy_of_the_folder_of_the_meta_store_is_refused() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    sql(&server, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
+    assert!(server.stop().await.success());
+    let file = meta_store(dir.path());
+    let older: Vec<_> = [file.clone(), file.with_extension("db-head")]
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect();
+    let server = Server::start(dir.path()).await;
+    sql(&server, "INSERT INTO t VALUES (2)").await;
+    assert!(server.stop().await.success());
+    for (path, bytes) in older {
+        std::fs::write(path, bytes).unwrap();
+    }
+    let said = try_start(dir.path(), &[]).await.refused();
+    assert!(said.contains("by hummock_001/lease.json it was at epoch"), "{said}");
+}
