@@ -158,7 +158,8 @@ impl Busy {
     async fn metric(&self, name: &str) -> f64 {
         let metrics = http_get(&self.http, "/metrics").await;
         let mut lines = metrics.lines();
-        lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap()
+        // What was never counted is not listed.
+        lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0.0)
     }
 
     /// Waits until no task of a statement is there, and no memory of one.
