@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::debug;
 
 use super::{KnownLocation, Lease, LeaseError, LeaseWatch, Reserved};
+use crate::ambient;
 use crate::storage::StorageLocation;
 
 /// The lease of a server, shared.
@@ -49,7 +50,7 @@ impl LeaseKeeper {
     fn reserve_ahead(&self, needed: Reserved) {
         let Ok(mut lease) = Arc::clone(&self.lease).try_lock_owned() else { return };
         let reserved = Arc::clone(&self.reserved);
-        tokio::spawn(async move {
+        ambient::spawn(async move {
             if let Err(error) = extend(&mut lease, needed, &reserved).await {
                 // Whoever needs the numbers will see it too.
                 debug!(%error, "could not reserve numbers ahead");

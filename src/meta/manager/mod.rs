@@ -270,7 +270,7 @@ impl Manager {
     /// and this one has numbers left that it would not have to ask for. Returns when nobody needs it.
     async fn watch_lease(lease: LeaseWatch, requests: mpsc::WeakSender<Request>) {
         loop {
-            tokio::time::sleep(LEASE_PAUSE).await;
+            crate::ambient::sleep(LEASE_PAUSE).await;
             let looked = lease.look().await;
             let Some(requests) = requests.upgrade() else { return };
             if let Err(error) = looked {

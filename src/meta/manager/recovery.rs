@@ -11,6 +11,7 @@ use super::recent_keys::RecentKeys;
 use super::recent_moves::RecentMoves;
 use super::writer::Writer;
 use super::{Manager, Published, QUEUE_LENGTH, Request};
+use crate::ambient;
 use crate::backup::{BackupError, Manifest, OpenLocation};
 use crate::catalog::{CatalogChange, PUBLIC, Schema};
 use crate::epoch::{Clock, Epoch, Lifetime};
@@ -111,7 +112,7 @@ pub async fn open(
     lease.note_backup_location(KnownLocation { location, manifest_id: 0 }).await?;
     let published = Arc::new(Published::new(Arc::clone(&state)));
     let (requests, queue) = mpsc::channel::<Request>(QUEUE_LENGTH);
-    tokio::spawn(Manager::watch_lease(lease.watch(), requests.downgrade()));
+    ambient::spawn(Manager::watch_lease(lease.watch(), requests.downgrade()));
     let lease = Arc::new(LeaseKeeper::new(lease));
     let writer = Writer {
         store,
@@ -129,7 +130,7 @@ pub async fn open(
         requests: requests.downgrade(),
     };
     let watched = Arc::clone(&published);
-    tokio::spawn(async move {
+    ambient::spawn(async move {
         if AssertUnwindSafe(writer.run(queue)).catch_unwind().await.is_err() {
             error!("the task that commits failed; no more writes");
             watched.give_up();
@@ -215,7 +216,7 @@ async fn create(
     clock: &dyn Clock,
     leader: u64,
 ) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
-    let cluster_id = uuid::Uuid::new_v4().to_string();
+    let cluster_id = ambient::uuid().to_string();
     Lease::check_free(state_store, data_directory).await?;
     check_no_snapshots(&params.backup_location()).await?;
     let epoch = Epoch::ZERO.next(clock.now_ms());
