@@ -40,7 +40,7 @@ impl Places {
         let current = state.params.backup_location();
         let known = Known { unsure: BTreeSet::from([current]), ..Known::default() };
         let Incarnation { number, id } = &state.incarnation;
-        let holder = format!("{number}/{id}/{}", uuid::Uuid::new_v4());
+        let holder = format!("{number}/{id}/{}", crate::ambient::uuid());
         Self { holder, known: Mutex::new(known) }
     }
 
@@ -249,7 +249,7 @@ pub(super) async fn open(
     location: StorageLocation,
     how: fn(&StorageLocation) -> Result<OpenLocation, BackupError>,
 ) -> Result<OpenLocation, MetaError> {
-    let opened = tokio::task::spawn_blocking(move || how(&location)).await;
+    let opened = crate::ambient::blocking(move || how(&location)).await;
     let opened = opened.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
     opened.map_err(|e| backup_error(&e))
 }

@@ -250,8 +250,9 @@ async fn a_newer_format_is_refused() {
 #[tokio::test]
 async fn numbers_are_reserved_before_they_are_needed() {
     let storage = Storage::in_memory();
-    let keeper =
-        LeaseKeeper::new(Lease::take(&storage, "data", "one", &FIRST, 0, NOTHING).await.unwrap());
+    let lease = Lease::take(&storage, "data", "one", &FIRST, 0, NOTHING).await.unwrap();
+    let timeline = Timeline::starting_after(ManualClock::at_ms(0), Epoch::ZERO);
+    let keeper = LeaseKeeper::new(Tenure::Taken(lease), Arc::new(timeline));
     let stored = async || read(&storage, "data").await.unwrap().unwrap().reserved;
     keeper.reserve(needed(5, 0), NOTHING).await.unwrap();
     // Of the others there are none yet.
@@ -285,9 +286,9 @@ async fn where_epochs_are_ahead_of_the_clock_few_more_are_reserved() {
         let clock = ManualClock::at_ms(1_700_000_000_000);
         let newest = needed(5, ahead_ms);
         let timeline = Arc::new(Timeline::starting_after(clock, newest.epoch));
-        let tenure = Tenure::begin(&storage, "data", "one", &FIRST, 0).await.unwrap();
+        let tenure = Tenure::begin(&storage, "data", "one", &FIRST, 0, NOTHING).await.unwrap();
         let keeper = LeaseKeeper::new(tenure, timeline);
-        keeper.reserve(newest).await.unwrap();
+        keeper.reserve(newest, NOTHING).await.unwrap();
         let reserved = keeper.look().await.unwrap().reserved.epoch;
         assert_eq!(reserved.unix_ms() - newest.epoch.unix_ms(), block_ms);
     }

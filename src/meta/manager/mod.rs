@@ -307,7 +307,7 @@ impl Manager {
         requests: mpsc::WeakSender<Request>,
     ) {
         for look in 0_u64.. {
-            tokio::time::sleep(LEASE_PAUSE).await;
+            crate::ambient::sleep(LEASE_PAUSE).await;
             let mut looked = lease.look().await.map(|_| ());
             let Some(requests) = requests.upgrade() else { return };
             if looked.is_ok() && look % LOOKS_PER_PROMISE == 0 {
