@@ -37,6 +37,8 @@ pub const DATA_DIR: &str = "hummock_001";
 pub const JOURNAL: &str = "journal";
 /// Where snapshots are at first, and where they are moved to.
 pub const PLACES: [&str; 2] = ["backup", "elsewhere"];
+/// Faults in a thousand calls, one of them for each program.
+const RATES: [u64; 4] = [0, 10, 40, 120];
 /// After which something waits for what never comes.
 pub const HANGS: Duration = Duration::from_secs(2 * 3600);
 
@@ -95,7 +97,7 @@ impl Drop for World {
 impl World {
     /// A cluster without tables whose processes are still to be started.
     pub fn new(times: &Arc<Times>, without: Without) -> Result<Self, String> {
-        let per_mille = [0, 5, 20, 60][usize::try_from(times.below(4)).expect("small")];
+        let per_mille = RATES[usize::try_from(times.below(4)).expect("small")];
         let chaos = Chaos::new(Arc::clone(times), per_mille, without);
         let (apart, fenced) = (chaos.one_in(2), chaos.one_in(2));
         let rows_max = if chaos.one_in(2) { 12 } else { 1 << 20 };
