@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::hummock::compaction::{Executor, Task};
-use crate::meta::command::{ClaimedTask, Committed, Compaction};
+use crate::hummock::compaction::{Executor, Inputs, Task};
+use crate::meta::command::{Committed, Compaction};
 use crate::meta::compaction::{COMPACTION_PAUSE, Versions, run_apart, run_task};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::state::State;
@@ -51,31 +51,24 @@ impl Compactor {
         }
     }
 
-    async fn run(self: &Arc<Self>, claimed: ClaimedTask) {
-        let (this, table) = (Arc::clone(self), claimed.table_id);
-        let compacted = run_apart(table, async move { this.compact(claimed).await }).await;
+    async fn run(self: &Arc<Self>, task: Task) {
+        let (this, table) = (Arc::clone(self), task.table_id);
+        let compacted = run_apart(table, async move { this.compact(task).await }).await;
         if let Err(error) = self.worker.client.release_compaction(table, compacted).await {
             warn!(%table, %error, "could not give a table back; it is free once this worker is given up");
         }
     }
 
     /// Whether it was committed.
-    async fn compact(&self, claimed: ClaimedTask) -> Result<bool, MetaError> {
-        let Some(task) = self.task(&claimed).await else { return Ok(false) };
+    async fn compact(&self, task: Task) -> Result<bool, MetaError> {
+        // Files may have been born that this worker has not heard of yet.
+        let known = |state: &State| Inputs::of(&task, &state.version).map(drop);
+        if self.worker.replica.wait_for(CHANGE_TIMEOUT, known).await.is_none() {
+            return Ok(false);
+        }
         let ids = self.worker.sst_ids.staging();
         let report = run_task(self, &self.executor, &self.storage, &ids, &task).await?;
         Ok(report.is_some())
-    }
-
-    /// The task over the files as this worker knows them. `None` when it never hears of one of them, or
-    /// one is gone already.
-    async fn task(&self, claimed: &ClaimedTask) -> Option<Task> {
-        let known = |state: &State| {
-            let file = |id: &_| state.version.open_file(claimed.table_id, *id).cloned();
-            claimed.inputs.iter().map(file).collect::<Option<Vec<_>>>()
-        };
-        let inputs = self.worker.replica.wait_for(CHANGE_TIMEOUT, known).await?;
-        Some(Task { table_id: claimed.table_id, inputs, reason: claimed.reason })
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{Column, ColumnType, Relation, View};
 use crate::epoch::Epoch;
 use crate::hummock::Unfinished;
-use crate::hummock::compaction::{Moved, Reason};
+use crate::hummock::compaction::Moved;
 use crate::hummock::sst::SstInfo;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 
@@ -137,15 +137,6 @@ pub struct Compaction {
     /// Where the rows went.
     #[serde(default)]
     pub moved: Arc<Moved>,
-}
-
-/// What a compactor is to do: files of a table to be rewritten together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimedTask {
-    pub table_id: ObjectId,
-    /// In order of id.
-    pub inputs: Vec<SstId>,
-    pub reason: Reason,
 }
 
 /// What a process does for the cluster.

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::MetaNode;
-use super::command::{ClaimedTask, Committed, Compaction, DeadRows};
+use super::command::{Committed, Compaction, DeadRows};
 use super::error::{ErrorKind, MetaError};
 use super::manager::Manager;
 use super::state::State;
 use crate::catalog::Relation;
 use crate::epoch::Epoch;
 use crate::hummock::Staging;
-use crate::hummock::compaction::{self, Compacted, Executor, Limits, Moved, Reason, Task};
+use crate::hummock::compaction::{self, Compacted, Executor, Inputs, Limits, Moved, Reason, Task};
 use crate::hummock::write::Target;
 use crate::id::{ObjectId, SstId};
 use crate::metrics;
@@ -85,11 +85,13 @@ pub async fn run_task(
     ids: &Staging,
     task: &Task,
 ) -> Result<Option<CompactionReport>, MetaError> {
+    // All that is read is of this one state, taken now: tasks wait, and rows die meanwhile.
     let state = versions.state();
     let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
     let Some(table) = catalog.relation_by_id(task.table_id).and_then(|r| r.as_table()) else {
         return Ok(None);
     };
+    let Some(inputs) = Inputs::of(task, &state.version) else { return Ok(None) };
     let target = Target {
         storage,
         data_directory: state.params.value(params::DATA_DIRECTORY),
@@ -97,24 +99,23 @@ pub async fn run_task(
         sst_bytes_target: state.params.sst_bytes_target(),
         inline: task.reason == Reason::Manual,
     };
-    let base = state.version.max_committed_epoch;
-    let ran = executor.run(task, &Arc::new(table.clone()), base, &target).await;
+    let ran = executor.run(&inputs, &Arc::new(table.clone()), &target).await;
     let compacted = ran.map_err(|e| MetaError::storage(&e)).inspect_err(|_| {
         metrics::COMPACTIONS.with_label_values(&[metrics::FAILED]).inc();
     })?;
-    if !commit(versions, task, &compacted, base).await? {
+    if !commit(versions, &inputs, &compacted).await? {
         metrics::COMPACTIONS.with_label_values(&["lost"]).inc();
         return Ok(None);
     }
     info!(
-        table = %task.table_id, reason = %task.reason, inputs = task.inputs.len(),
+        table = %task.table_id, reason = %task.reason, inputs = inputs.files.len(),
         outputs = compacted.born.len(), "compaction"
     );
     let report = CompactionReport {
         tasks: 1,
-        files_in: task.inputs.len() as u64,
+        files_in: inputs.files.len() as u64,
         files_out: compacted.born.len() as u64,
-        bytes_in: task.inputs.iter().map(|file| file.sst.size_bytes).sum(),
+        bytes_in: inputs.files.iter().map(|file| file.sst.size_bytes).sum(),
         bytes_out: compacted.born.iter().map(|sst| sst.size_bytes).sum(),
     };
     metrics::COMPACTIONS.with_label_values(&[metrics::OK]).inc();
@@ -127,18 +128,17 @@ pub async fn run_task(
 /// cannot when an input is gone.
 async fn commit(
     versions: &impl Versions,
-    task: &Task,
+    inputs: &Inputs,
     compacted: &Compacted,
-    base: Epoch,
 ) -> Result<bool, MetaError> {
     for _ in 0..COMMITS_MAX {
         let state = versions.state();
-        let Some(dead_rows) = carried(task, &state, &compacted.moved, base) else {
+        let Some(dead_rows) = carried(inputs, &state, &compacted.moved) else {
             return Ok(false);
         };
         let compaction = Compaction {
-            table_id: task.table_id,
-            inputs: task.inputs.iter().map(|file| file.sst.id).collect(),
+            table_id: inputs.table_id,
+            inputs: inputs.files.iter().map(|file| file.sst.id).collect(),
             born: compacted.born.clone(),
             dead_rows,
             base_epoch: state.version.max_committed_epoch,
@@ -192,15 +192,10 @@ impl MetaNode {
     }
 
     /// The next table's work for a compactor, as it asks for it.
-    pub fn claim_for(&self, worker: &str) -> Option<ClaimedTask> {
-        let task = self.claim(worker)?;
-        let inputs = task.inputs.iter().map(|file| file.sst.id).collect();
-        Some(ClaimedTask { table_id: task.table_id, inputs, reason: task.reason })
-    }
-
+    ///
     /// Takes a table for a worker. It is its own until it is released, or the worker is given up, or asks
     /// for another: each works on one at a time, and may not have heard of the one it had.
-    fn claim(&self, worker: &str) -> Option<Task> {
+    pub fn claim(&self, worker: &str) -> Option<Task> {
         let now_ms = self.manager.clock().now_ms();
         let mut tables = self.claims.tables();
         // Before the state, which then has what changed them.
@@ -252,6 +247,7 @@ impl MetaNode {
         };
         let mut report = CompactionReport::default();
         for table in tables {
+            let state = self.manager.state();
             for task in compaction::pick_all(&state.version, table.id, &self.limits(&state)) {
                 report.add(&self.compact(&task).await?.unwrap_or_default());
             }
@@ -274,12 +270,12 @@ impl MetaNode {
     }
 }
 
-/// The rows of the outputs that died in the inputs after `base`. `None` when an input is gone.
-fn carried(task: &Task, state: &State, moved: &Moved, base: Epoch) -> Option<Vec<DeadRows>> {
+/// The rows of the outputs that died in the inputs since these were read. `None` when an input is gone.
+fn carried(inputs: &Inputs, state: &State, moved: &Moved) -> Option<Vec<DeadRows>> {
     let mut dead_rows = vec![];
-    for input in &task.inputs {
-        let file = state.version.open_file(task.table_id, input.sst.id)?;
-        let died = file.stamps.died_since(base);
+    for input in &inputs.files {
+        let file = state.version.open_file(inputs.table_id, input.sst.id)?;
+        let died = file.stamps.died_since(inputs.base);
         for (sst_id, positions) in moved.places(input.sst.id, &died) {
             dead_rows.push(DeadRows { sst_id, positions: Arc::new(positions) });
         }

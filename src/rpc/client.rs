@@ -26,13 +26,12 @@ use super::service::MESSAGE_BYTES_MAX;
 use crate::backup::manifest::ManifestEntry;
 use crate::backup::verify::{self, Verified};
 use crate::hummock::HummockError;
+use crate::hummock::compaction::Task;
 use crate::hummock::vacuum::{Holder, Plan};
 use crate::hummock::version::{Version, encoding};
 use crate::id::{ObjectId, SnapshotId, SstId};
 use crate::meta::MetaNode;
-use crate::meta::command::{
-    BackupOptions, CatalogCommand, ClaimedTask, Committed, Compaction, Pins, Write,
-};
+use crate::meta::command::{BackupOptions, CatalogCommand, Committed, Compaction, Pins, Write};
 use crate::meta::compaction::CompactionReport;
 use crate::meta::error::MetaError;
 use crate::meta::maintenance::SnapshotUsage;
@@ -245,7 +244,7 @@ impl MetaClient {
     }
 
     /// Asks for a table to compact; nobody else gets it until it is released, or this worker is silent.
-    pub async fn claim_compaction(&self) -> Result<Option<ClaimedTask>, RpcError> {
+    pub async fn claim_compaction(&self) -> Result<Option<Task>, RpcError> {
         let request = WorkerRequest { worker: self.worker.clone() };
         self.asked(self.grpc.clone().claim_compaction(request).await)
     }

@@ -236,7 +236,7 @@ impl Meta for Service {
         if worker.is_empty() {
             return Err(Status::invalid_argument("only a worker that has a name may compact"));
         }
-        respond(Ok(self.node.claim_for(&worker)))
+        respond(Ok(self.node.claim(&worker)))
     }
 
     async fn commit_compaction(&self, request: Request<Json>) -> Result<Response<Json>, Status> {

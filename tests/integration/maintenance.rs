@@ -98,6 +98,40 @@ async fn many_small_commits_are_compacted_by_themselves() {
     assert_eq!(sql(&server, FINGERPRINT).await, "600|179700|600|x|x");
 }
 
+/// A table whose compaction takes a while, and one that is compacted after it.
+async fn one_large_and_one_small(server: &Server) {
+    sql(server, "CREATE TABLE a (k int PRIMARY KEY, v int, t text)").await;
+    for from in [0, 150_000, 300_000, 450_000] {
+        let rows = format!("generate_series({from}, {from} + 149999) AS g(g)");
+        sql(server, &format!("INSERT INTO a SELECT g, 1, 'x' || g FROM {rows}")).await;
+    }
+    sql(server, "CREATE TABLE b (id int PRIMARY KEY, v text)").await;
+    sql(server, "INSERT INTO b SELECT g, 'first' FROM generate_series(1, 10) AS g(g)").await;
+}
+
+#[tokio::test]
+async fn rows_that_die_while_their_table_waits_for_a_compaction_stay_dead() {
+    let dir = tempdir();
+    let server = Server::start_with(dir.path(), &["--compaction", "false"]).await;
+    one_large_and_one_small(&server).await;
+    let before = data_files(dir.path()).len();
+    let compacted = async { hummock(&server, &["trigger-manual-compaction"]).await.ok() };
+    let written = async {
+        crate::harness::wait_until("the first table is being compacted", async || {
+            let files = files_below(&dir.path().join("store/state_store/hummock_001"));
+            let data = files.iter().filter(|(path, _)| path.to_string_lossy().contains(".data"));
+            (data.count() > before).then_some(())
+        })
+        .await;
+        sql(&server, "DELETE FROM b WHERE id <= 5; UPDATE b SET v = 'second' WHERE id > 5").await;
+    };
+    tokio::join!(compacted, written);
+    let left = "SELECT count(*), count(DISTINCT id), min(id), min(v) FROM b";
+    assert_eq!(sql(&server, left).await, "5|5|6|second");
+    hummock(&server, &["trigger-manual-compaction"]).await.ok();
+    assert_eq!(sql(&server, left).await, "5|5|6|second");
+}
+
 #[tokio::test]
 async fn deletes_that_land_during_a_compaction_are_not_lost() {
     let dir = tempdir();

@@ -74,11 +74,9 @@ pub enum Step {
     Collide {
         table: u8,
     },
-    /// A delete that lands so many turns after the compaction of its table began.
-    DeleteWhileCompacting {
-        table: u8,
-        by: u8,
-        rest: u8,
+    /// A write that lands so many turns after the compaction of all tables began.
+    WhileCompacting {
+        write: Box<Step>,
         turns: u8,
     },
     Compact,
@@ -140,8 +138,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => write().prop_map(|write| Step::InTransaction(Box::new(write))),
         3 => any::<bool>().prop_map(|commit| Step::EndTransaction { commit }),
         1 => table().prop_map(|table| Step::Collide { table }),
-        4 => (table(), 1..4_u8, 0..3_u8, 0..60_u8).prop_map(|(table, by, rest, turns)| {
-            Step::DeleteWhileCompacting { table, by, rest, turns }
+        6 => (write(), any::<u8>()).prop_map(|(write, turns)| {
+            Step::WhileCompacting { write: Box::new(write), turns }
         }),
         4 => Just(Step::Compact),
         4 => any::<bool>().prop_map(|any_age| Step::Vacuum { any_age }),
@@ -297,7 +295,10 @@ mod known {
     fn compaction_repeats_no_row_in_the_past_and_loses_no_delete() {
         // At one of these turns the compaction has read the rows and not committed yet.
         for turns in 0..80 {
-            let delete = |rest| Step::DeleteWhileCompacting { table: 0, by: 3, rest, turns };
+            let delete = |rest| {
+                let write = Box::new(Step::Delete { table: 0, by: 3, rest });
+                Step::WhileCompacting { write, turns }
+            };
             let steps = [
                 Step::CreateTable { keyed: turns % 2 == 0 },
                 insert(0, true),
@@ -309,6 +310,36 @@ mod known {
                 Step::Compact,
                 Step::Backup,
                 Step::Vacuum { any_age: true },
+                Step::Restart,
+            ];
+            passes(&steps);
+        }
+    }
+
+    #[test]
+    fn what_dies_while_a_compaction_waits_for_another_stays_dead() {
+        // The last table is compacted after the others, and the writes land at each turn until then.
+        for turns in 0..=u8::MAX {
+            let insert = |table| Step::Insert { table, from: 0, count: 5, object: true };
+            let writes = [
+                Step::Delete { table: 2, by: 2, rest: 0 },
+                Step::Update { table: 2, by: 3, rest: 1, to: 9 },
+                Step::Insert { table: 2, from: 3, count: 4, object: false },
+                Step::Truncate(2),
+            ];
+            let write = Box::new(writes[usize::from(turns) % writes.len()].clone());
+            let create = || Step::CreateTable { keyed: true };
+            let steps = [
+                create(),
+                create(),
+                create(),
+                insert(0),
+                insert(0),
+                insert(1),
+                insert(1),
+                insert(2),
+                Step::Insert { table: 2, from: 5, count: 5, object: false },
+                Step::WhileCompacting { write, turns },
                 Step::Restart,
             ];
             passes(&steps);

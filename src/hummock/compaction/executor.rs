@@ -28,9 +28,9 @@ use crate::hummock::HummockError;
 use crate::hummock::scan::{SstTable, StatisticsCache};
 use crate::hummock::sst::SstInfo;
 use crate::hummock::sst::schema::table_schema;
-use crate::hummock::version::LiveFile;
+use crate::hummock::version::{FileEntry, LiveFile, Version};
 use crate::hummock::write::{self, Target};
-use crate::id::SstId;
+use crate::id::{ObjectId, SstId};
 use crate::storage::Storage;
 
 const STATE_STORE_URL: &str = "tidemark://compaction";
@@ -41,6 +41,25 @@ pub struct Executor {
     state: SessionState,
     store_url: ObjectStoreUrl,
     statistics: Arc<StatisticsCache>,
+}
+
+/// The files of a task as one version has them.
+#[derive(Debug)]
+pub struct Inputs {
+    pub table_id: ObjectId,
+    /// In order of id.
+    pub files: Vec<Arc<FileEntry>>,
+    /// The newest epoch of that version: rows alive then are copied.
+    pub base: Epoch,
+}
+
+impl Inputs {
+    /// `None` when one of the files is gone.
+    pub fn of(task: &Task, version: &Version) -> Option<Self> {
+        let file = |sst: &SstId| version.open_file(task.table_id, *sst).cloned();
+        let files = task.inputs.iter().map(file).collect::<Option<_>>()?;
+        Some(Self { table_id: task.table_id, files, base: version.max_committed_epoch })
+    }
 }
 
 /// What a compaction came to: files that nobody sees yet.
@@ -66,21 +85,20 @@ impl Executor {
         Ok(Self { state, store_url, statistics: Arc::default() })
     }
 
-    /// Copies the rows of the inputs that are alive at `epoch`.
+    /// Copies the rows of the inputs that are alive.
     pub async fn run(
         &self,
-        task: &Task,
+        inputs: &Inputs,
         table: &Arc<Table>,
-        epoch: Epoch,
         target: &Target<'_>,
     ) -> Result<Compacted, HummockError> {
-        let moved = Moved::new(task.inputs.iter().map(|file| &file.sst));
+        let moved = Moved::new(inputs.files.iter().map(|file| &file.sst));
         let moved = Arc::new(Mutex::new(moved));
-        let live: Vec<LiveFile> = task.inputs.iter().map(|file| file.live_at(epoch)).collect();
-        let live = live.into_iter().filter(|file| file.live_rows() > 0).collect();
+        let live = inputs.files.iter().map(|file| file.live_at(inputs.base));
+        let live: Vec<LiveFile> = live.filter(|file| file.live_rows() > 0).collect();
         let rows = self.rows(table, live, target.data_directory).await?;
         let rows = followed(rows, table_schema(table), Arc::clone(&moved));
-        let born = write::write_sorted(target, task.table_id, table, rows).await?;
+        let born = write::write_sorted(target, inputs.table_id, table, rows).await?;
         let mut moved = std::mem::take(&mut *moved.lock().unwrap_or_else(PoisonError::into_inner));
         moved.close(&born);
         Ok(Compacted { born, moved: Arc::new(moved) })

@@ -9,6 +9,6 @@ mod executor;
 mod moved;
 mod picker;
 
-pub use executor::{Compacted, Executor};
+pub use executor::{Compacted, Executor, Inputs};
 pub use moved::Moved;
 pub use picker::{Limits, Reason, Task, pick, pick_all};

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+use crate::hummock::HummockError;
 use crate::hummock::sst::SstInfo;
 use crate::id::SstId;
 
@@ -51,6 +52,60 @@ impl Moved {
         assert_eq!(first, self.rows, "every row that was read was written");
     }
 
+    /// For each input, the positions of the rows that are not alive in the outputs once `dead` rows died
+    /// there.
+    ///
+    /// # Errors
+    /// [`HummockError::Corrupt`] when `born` does not hold each row that was moved exactly once.
+    pub fn left_out<'a>(
+        &self,
+        born: &[Arc<SstInfo>],
+        dead: impl Iterator<Item = (SstId, &'a RoaringBitmap)>,
+    ) -> Result<BTreeMap<SstId, RoaringBitmap>, HummockError> {
+        let mut alive = self.output_rows(born)?;
+        for (sst, positions) in dead {
+            let of_file = self.outputs.iter().find(|(_, output)| *output == sst);
+            let (first, _) = of_file.ok_or_else(|| unsound("rows of another file are dead"))?;
+            for position in positions {
+                let row = first.checked_add(position).ok_or_else(|| unsound("no such row"))?;
+                alive.remove(row);
+            }
+        }
+        let mut unseen = self.output_rows(born)?;
+        let mut left_out = BTreeMap::new();
+        for (input, Places(places)) in &self.inputs {
+            let mut gone = RoaringBitmap::new();
+            for (position, row) in (0..).zip(places) {
+                if *row != NOWHERE && !unseen.remove(*row) {
+                    return Err(unsound("two rows are in one place, or one is in none"));
+                }
+                if *row == NOWHERE || !alive.contains(*row) {
+                    gone.insert(position);
+                }
+            }
+            left_out.insert(*input, gone);
+        }
+        match unseen.is_empty() {
+            true => Ok(left_out),
+            false => Err(unsound("there are rows that come from nowhere")),
+        }
+    }
+
+    /// All rows of the outputs, which must be `born`.
+    fn output_rows(&self, born: &[Arc<SstInfo>]) -> Result<RoaringBitmap, HummockError> {
+        let mut first = 0_u64;
+        let firsts = born.iter().map(|sst| {
+            let at = first;
+            first += sst.rows;
+            (at, sst.id)
+        });
+        let same = firsts.eq(self.outputs.iter().map(|(first, sst)| (u64::from(*first), *sst)));
+        match same && first == u64::from(self.rows) {
+            true => Ok((0..self.rows).collect()),
+            false => Err(unsound("the files are not those the rows went to")),
+        }
+    }
+
     pub fn inputs(&self) -> impl Iterator<Item = SstId> {
         self.inputs.keys().copied()
     }
@@ -79,6 +134,10 @@ impl Moved {
         }
         places
     }
+}
+
+fn unsound(what: &str) -> HummockError {
+    HummockError::Corrupt(format!("a compaction is not sound: {what}"))
 }
 
 /// The place of the row at each position. In JSON: base64 of the zstd-compressed differences of
@@ -136,5 +195,49 @@ mod tests {
         assert_eq!(read.places(SstId(2), &dead), places, "{json}");
         assert!(moved.push(SstId(3), 0).is_none());
         assert!(moved.push(SstId(1), 3).is_none());
+    }
+
+    /// Row 1 of file 1 is not copied; the others went to files 7 and 8.
+    fn two_to_two() -> Moved {
+        let mut moved = Moved::new([sst(1, 3), sst(2, 2)].iter());
+        for (input, position) in [(2, 0), (1, 0), (1, 2), (2, 1)] {
+            moved.push(SstId(input), position).unwrap();
+        }
+        moved.close(&[sst(7, 3), sst(8, 1)]);
+        moved
+    }
+
+    #[test]
+    fn what_is_left_out_is_what_was_not_copied_and_what_died_in_the_copies() {
+        let born = [sst(7, 3), sst(8, 1)];
+        let dead = RoaringBitmap::from_iter([2]);
+        let left_out = two_to_two().left_out(&born, [(SstId(7), &dead)].into_iter()).unwrap();
+        let expected = [(SstId(1), vec![1, 2]), (SstId(2), vec![])];
+        let expected = expected.map(|(sst, at)| (sst, RoaringBitmap::from_iter(at)));
+        assert_eq!(left_out, expected.into());
+    }
+
+    #[test]
+    fn a_move_that_is_not_one_to_one_is_refused() {
+        let born = [sst(7, 3), sst(8, 1)];
+        let refused = |edit: fn(&mut Moved)| {
+            let mut moved = two_to_two();
+            edit(&mut moved);
+            moved.left_out(&born, std::iter::empty()).is_err()
+        };
+        assert!(!refused(|_| {}));
+        fn of(moved: &mut Moved, row: u32) {
+            moved.inputs.get_mut(&SstId(1)).unwrap().0[0] = row;
+        }
+        assert!(refused(|moved| of(moved, 3)), "two rows in one place");
+        assert!(refused(|moved| of(moved, 9)), "a place that is not there");
+        assert!(refused(|moved| of(moved, NOWHERE)), "a row that comes from nowhere");
+        assert!(
+            two_to_two().left_out(&[sst(7, 3)], std::iter::empty()).is_err(),
+            "a file is missing"
+        );
+        let other = RoaringBitmap::from_iter([0]);
+        let dead = [(SstId(9), &other)].into_iter();
+        assert!(two_to_two().left_out(&born, dead).is_err(), "rows of another file are dead");
     }
 }

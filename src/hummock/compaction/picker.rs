@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::hummock::version::{FileEntry, Version};
-use crate::id::ObjectId;
+use crate::id::{ObjectId, SstId};
 
 /// A file with at least one dead row in this many is rewritten.
 const DEAD_SHARE: u64 = 5;
@@ -29,12 +29,13 @@ pub struct Limits {
     pub files_max: usize,
 }
 
-/// Files of one table to be rewritten together.
-#[derive(Clone, Debug)]
+/// Files of one table to be rewritten together. Names them only: what is alive in them is looked up when
+/// the task runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     pub table_id: ObjectId,
     /// In order of id.
-    pub inputs: Vec<Arc<FileEntry>>,
+    pub inputs: Vec<SstId>,
     pub reason: Reason,
 }
 
@@ -76,7 +77,7 @@ pub fn pick(version: &Version, table_id: ObjectId, limits: &Limits) -> Option<Ta
         (Reason::Overlap, overlapping(&alive, limits)),
     ];
     candidates.into_iter().find_map(|(reason, inputs)| {
-        let inputs = bounded(inputs?, limits);
+        let inputs = ids(bounded(inputs?, limits));
         Some(Task { table_id, inputs, reason })
     })
 }
@@ -99,9 +100,13 @@ pub fn pick_all(version: &Version, table_id: ObjectId, limits: &Limits) -> Vec<T
     while !rest.is_empty() {
         let inputs = bounded(rest.to_vec(), limits);
         rest = &rest[inputs.len()..];
-        tasks.push(Task { table_id, inputs, reason: Reason::Manual });
+        tasks.push(Task { table_id, inputs: ids(inputs), reason: Reason::Manual });
     }
     tasks
+}
+
+fn ids(files: Vec<Arc<FileEntry>>) -> Vec<SstId> {
+    files.into_iter().map(|file| file.sst.id).collect()
 }
 
 fn alive(version: &Version, table_id: ObjectId) -> Vec<Arc<FileEntry>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
-use super::{FileEntry, Stamp, Stamps, Version};
+use super::{FileEntry, Replaced, Stamp, Stamps, Version};
 use crate::epoch::{Epoch, Lifetime};
 use crate::hummock::sst::SstInfo;
 use crate::id::{ObjectId, SstId, VersionId};
@@ -22,6 +22,10 @@ pub struct VersionDelta {
     pub died: Vec<(ObjectId, SstId)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stamps: Vec<FileStamp>,
+    /// Of the files that died, those that the born ones of their table replace. All others are of tables
+    /// that are emptied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<Replaced>,
     /// Forget what died at or before this epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safe_epoch: Option<Epoch>,
@@ -46,6 +50,7 @@ impl VersionDelta {
             born: vec![],
             died: vec![],
             stamps: vec![],
+            replaced: vec![],
             safe_epoch: None,
         }
     }
@@ -104,5 +109,48 @@ impl Version {
         }
         files.ended.insert((epoch, sst), file);
         self.deaths.insert((epoch, table, sst));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hummock::version::tests::{TABLE, sst};
+    use crate::hummock::version::{Positions, Replaced};
+
+    /// A delta with every field.
+    fn full() -> VersionDelta {
+        let epoch = Epoch::from_u64;
+        let positions: RoaringBitmap = [3, 70_000].into_iter().collect();
+        let left_out = Positions::from(&positions);
+        let stamp = |id| FileStamp {
+            table_id: TABLE,
+            sst_id: SstId(id),
+            positions: Arc::new(positions.clone()),
+        };
+        VersionDelta {
+            prev_id: VersionId(4),
+            id: VersionId(5),
+            epoch: epoch(11_687_160_487_280_640),
+            born: vec![sst(9, 100_000)],
+            died: vec![(TABLE, SstId(7)), (TABLE, SstId(8))],
+            stamps: vec![stamp(9)],
+            replaced: [7, 8]
+                .map(|id| Replaced { table_id: TABLE, sst_id: SstId(id), left_out })
+                .into(),
+            safe_epoch: Some(epoch(11_687_160_487_280_000)),
+        }
+    }
+
+    #[test]
+    fn deltas_of_every_release_are_read() {
+        let text = |delta: &VersionDelta| serde_json::to_vec(delta).unwrap();
+        let written = crate::fixtures::read_or_update("delta-v1-replaced.json", || text(&full()));
+        assert_eq!(serde_json::from_slice::<VersionDelta>(&written).unwrap(), full());
+        assert_eq!(written, text(&full()));
+        // Before replacements were written down.
+        let before = VersionDelta { replaced: vec![], ..full() };
+        let written = crate::fixtures::read_or_update("delta-v1.json", || text(&before));
+        assert_eq!(serde_json::from_slice::<VersionDelta>(&written).unwrap(), before);
     }
 }

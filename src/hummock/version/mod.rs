@@ -7,9 +7,11 @@
 mod delta;
 pub mod encoding;
 mod invariants;
+mod replaced;
 mod stamps;
 
 pub use delta::{FileStamp, VersionDelta};
+pub use replaced::{Positions, Replaced};
 pub use stamps::{Stamp, Stamps};
 
 use std::ops::Bound;

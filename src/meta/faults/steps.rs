@@ -16,6 +16,7 @@ use crate::backup::restore::{self, Overwrite};
 use crate::backup::verify::{self, Check, Level, Subset, Verdict, Verified, Whole};
 use crate::epoch::Clock as _;
 use crate::hummock::Staging;
+use crate::hummock::compaction;
 use crate::hummock::sst::SstInfo;
 use crate::hummock::write::SstIds as _;
 use crate::id::{ObjectId, SnapshotId, SstId};
@@ -243,13 +244,14 @@ impl World {
         let (to, base_epoch) = (born.id, state.version.max_committed_epoch);
         let dead = file.stamps.dead_at(base_epoch);
         let dead_rows = dead.map(|positions| DeadRows { sst_id: to, positions });
+        let born = vec![born];
         let compaction = Compaction {
             table_id,
             inputs: vec![from],
-            born: vec![born],
             dead_rows: dead_rows.into_iter().collect(),
             base_epoch,
-            moved: Arc::default(),
+            moved: Arc::new(each_row_moved(&file.sst, &born)),
+            born,
         };
         let outcome = node.manager.compact(compaction).await;
         Told::Compact { from, to, outcome }
@@ -421,6 +423,16 @@ impl World {
         self.chaos.note(format!("    snapshot {id} in {place} is restored"));
         Ok(true)
     }
+}
+
+/// Where each row of a file goes when all are copied in their order, the dead ones too.
+fn each_row_moved(from: &Arc<SstInfo>, born: &[Arc<SstInfo>]) -> compaction::Moved {
+    let mut moved = compaction::Moved::new(std::iter::once(from));
+    for position in 0..i64::from(ROWS) {
+        moved.push(from.id, position).expect("the file has that row");
+    }
+    moved.close(born);
+    moved
 }
 
 /// Stages a file. What it came to instead, where it could not be.

@@ -29,6 +29,7 @@ use crate::hummock::Staging;
 use crate::hummock::checkpoint::Checkpoint;
 use crate::hummock::lease::{KnownLocation, LeaseError, LeaseKeeper, LeaseWatch, Reserved};
 use crate::hummock::vacuum::Forgotten;
+use crate::hummock::version::Replaced;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::storage::{Storage, StorageError, StorageLocation};
 
@@ -73,7 +74,8 @@ enum Request {
         reply: Reply<SnapshotId>,
     },
     CheckpointWritten(Result<Checkpoint, MetaError>),
-    Compact(Compaction, Reply<Committed>),
+    /// With the rows of the inputs that it leaves out.
+    Compact(Compaction, Vec<Replaced>, Reply<Committed>),
     /// Forgets what died at or before this epoch.
     Forget(Epoch, Reply<Committed>),
     /// The version of the checkpoint that recovery begins with.
@@ -239,7 +241,9 @@ impl Manager {
     }
 
     pub async fn compact(&self, compaction: Compaction) -> Result<Committed, MetaError> {
-        self.ask(|reply| Request::Compact(compaction, reply)).await
+        // Looked at here, so that no commit waits for it.
+        let replaced = writes::replaced(&compaction)?;
+        self.ask(|reply| Request::Compact(compaction, replaced, reply)).await
     }
 
     /// Forgets what no epoch after `safe_epoch` can see.

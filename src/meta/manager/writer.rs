@@ -12,9 +12,10 @@ use super::recent_moves::RecentMoves;
 use super::writes::{self, Group};
 use super::{Published, Reply, Request};
 use crate::epoch::{Clock, Epoch};
-use crate::hummock::Staging;
 use crate::hummock::checkpoint::{self, Checkpoint};
 use crate::hummock::lease::{LeaseError, LeaseKeeper, Reserved};
+use crate::hummock::version::Replaced;
+use crate::hummock::{HummockError, Staging};
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::meta::command::{CatalogCommand, Committed, Compaction, Write};
 use crate::meta::error::{ErrorKind, MetaError};
@@ -105,8 +106,8 @@ impl Writer {
                 answer(reply, outcome.map(|()| id));
             }
             Request::CheckpointWritten(outcome) => self.adopt_checkpoint(outcome).await,
-            Request::Compact(compaction, reply) => {
-                let outcome = self.compact(compaction).await;
+            Request::Compact(compaction, replaced, reply) => {
+                let outcome = self.compact(compaction, replaced).await;
                 answer(reply, outcome);
             }
             Request::Forget(safe_epoch, reply) => {
@@ -194,11 +195,17 @@ impl Writer {
         Ok(Committed { notices: outcome.notices, ..committed })
     }
 
-    async fn compact(&mut self, compaction: Compaction) -> Result<Committed, MetaError> {
+    async fn compact(
+        &mut self,
+        compaction: Compaction,
+        replaced: Vec<Replaced>,
+    ) -> Result<Committed, MetaError> {
         writes::check_compaction(&compaction, &self.state.version)?;
         let moved = Arc::clone(&compaction.moved);
-        let committed =
-            self.commit(|change, _| writes::fill_compaction(compaction, &mut change.delta)).await?;
+        let fill = |change: &mut Change, _: &State| {
+            writes::fill_compaction(compaction, replaced, &mut change.delta);
+        };
+        let committed = self.commit(fill).await?;
         self.recent_moves.record(moved);
         Ok(committed)
     }
@@ -238,12 +245,11 @@ impl Writer {
         let before = Arc::clone(&self.state);
         let mut change = before.change_at(epoch);
         edit(&mut change, &before);
+        let unsound = |e: HummockError| MetaError::new(ErrorKind::Internal, e.to_string());
+        before.version.check_deaths(&change.delta).map_err(unsound)?;
         self.reserve(&change).await?;
         let after = Arc::new(before.apply(&change));
-        after
-            .version
-            .check_delta(&change.delta)
-            .map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
+        after.version.check_delta(&change.delta).map_err(unsound)?;
         let operations = change.operations(&before, &after);
         let timer = metrics::COMMIT_SECONDS.start_timer();
         self.persist(operations, before.revision).await?;

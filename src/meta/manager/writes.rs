@@ -8,8 +8,9 @@ use roaring::RoaringBitmap;
 use super::recent_keys::RecentKeys;
 use crate::catalog::CatalogAt;
 use crate::epoch::Epoch;
+use crate::hummock::HummockError;
 use crate::hummock::sst::SstInfo;
-use crate::hummock::version::{FileStamp, Version, VersionDelta};
+use crate::hummock::version::{FileStamp, Positions, Replaced, Version, VersionDelta};
 use crate::id::{ObjectId, SstId};
 use crate::meta::command::{Compaction, DeadRows, TableWrite, Write, WrittenKeys};
 use crate::meta::error::{ErrorKind, MetaError};
@@ -139,8 +140,23 @@ pub fn check_compaction(compaction: &Compaction, version: &Version) -> Result<()
     Ok(())
 }
 
+/// Which rows of its inputs a compaction leaves out: from where it says that each row went. Costs as much
+/// as the inputs have rows.
+pub fn replaced(compaction: &Compaction) -> Result<Vec<Replaced>, MetaError> {
+    let unsound = |e: HummockError| MetaError::new(ErrorKind::Internal, e.to_string());
+    let dead = compaction.dead_rows.iter().map(|dead| (dead.sst_id, &*dead.positions));
+    let left_out = compaction.moved.left_out(&compaction.born, dead).map_err(unsound)?;
+    let replaced = left_out.iter().map(|(sst_id, positions)| Replaced {
+        table_id: compaction.table_id,
+        sst_id: *sst_id,
+        left_out: Positions::from(positions),
+    });
+    Ok(replaced.collect())
+}
+
 /// The inputs die as the outputs are born.
-pub fn fill_compaction(compaction: Compaction, delta: &mut VersionDelta) {
+pub fn fill_compaction(compaction: Compaction, replaced: Vec<Replaced>, delta: &mut VersionDelta) {
+    delta.replaced = replaced;
     let table_id = compaction.table_id;
     delta.died = compaction.inputs.into_iter().map(|sst| (table_id, sst)).collect();
     delta.born = compaction.born;

@@ -199,8 +199,8 @@ impl Engine {
         }
     }
 
-    pub async fn delete_while_compacting(&self, delete: &Step, turns: u8, history: &mut History) {
-        let Some(change) = self.change_of(&self.view(), delete, history.now()).await else {
+    pub async fn write_while_compacting(&self, write: &Step, turns: u8, history: &mut History) {
+        let Some(change) = self.change_of(&self.view(), write, history.now()).await else {
             return;
         };
         let node = Arc::clone(&self.node);

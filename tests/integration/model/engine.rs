@@ -116,9 +116,8 @@ impl Engine {
             Step::InTransaction(step) => return self.run_in_transaction(step, history).await,
             Step::EndTransaction { commit } => self.end_transaction(*commit, history).await,
             Step::Collide { table } => self.collide(*table, history).await,
-            Step::DeleteWhileCompacting { table, by, rest, turns } => {
-                let delete = Step::Delete { table: *table, by: *by, rest: *rest };
-                self.delete_while_compacting(&delete, *turns, history).await;
+            Step::WhileCompacting { write, turns } => {
+                self.write_while_compacting(write, *turns, history).await;
             }
             Step::Compact => drop(self.node.compact_all(None).await.unwrap()),
             Step::Vacuum { any_age } => {

@@ -36,7 +36,7 @@ fn version(born: Vec<Arc<SstInfo>>, dead: &[(u64, u32)]) -> Version {
 
 fn picked(version: &Version) -> Option<(Reason, Vec<u64>)> {
     let task = pick(version, TABLE, &LIMITS)?;
-    Some((task.reason, task.inputs.iter().map(|file| file.sst.id.0).collect()))
+    Some((task.reason, task.inputs.iter().map(|sst| sst.0).collect()))
 }
 
 #[test]
