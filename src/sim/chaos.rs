@@ -201,7 +201,7 @@ impl Chaos {
         }
         let (flips, per_mille) = (self.has("flips"), self.lock().per_mille);
         let is_data = crate::layout::parse_sst(&subject.into()).is_some();
-        if flips && is_data && call == "get" && self.below(1000) < per_mille.max(10) {
+        if flips && is_data && call == "get" && self.one_in(40) {
             return (delay_ms, Fate::Flip);
         }
         if self.below(1000) >= per_mille {

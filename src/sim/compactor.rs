@@ -6,10 +6,9 @@ use super::frontend::Follower;
 use super::link::{Link, through};
 use crate::ambient;
 use crate::ambient::simulated::Process;
-use crate::hummock::compaction::{Executor, Task};
-use crate::id::SstId;
+use crate::hummock::compaction::{Executor, Inputs, Task};
 use crate::meta::MetaNode;
-use crate::meta::command::{ClaimedTask, Committed, Compaction, Role};
+use crate::meta::command::{Committed, Compaction, Role};
 use crate::meta::compaction::{CompactionReport, Versions, run_task};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::state::State;
@@ -43,7 +42,7 @@ impl Compactor {
         let name = self.follower.name();
         let claim = |node: Arc<MetaNode>| {
             let name = name.clone();
-            async move { Ok(node.claim_for(&name)) }
+            async move { Ok(node.claim(&name)) }
         };
         let Some(claimed) = self.follower.link.call("claim", claim).await? else {
             return Ok(None);
@@ -65,13 +64,11 @@ impl Compactor {
         done
     }
 
-    async fn compact(&self, claimed: ClaimedTask) -> Result<Option<CompactionReport>, MetaError> {
+    async fn compact(&self, task: Task) -> Result<Option<CompactionReport>, MetaError> {
         let state = self.follower.sync().await?;
-        let file = |id: &SstId| state.version.open_file(claimed.table_id, *id).cloned();
-        let Some(inputs) = claimed.inputs.iter().map(file).collect::<Option<Vec<_>>>() else {
+        if Inputs::of(&task, &state.version).is_none() {
             return Ok(None);
-        };
-        let task = Task { table_id: claimed.table_id, inputs, reason: claimed.reason };
+        }
         let ids = self.follower.ids.staging();
         run_task(self, &self.executor, &self.storage, &ids, &task).await
     }

@@ -1,5 +1,6 @@
 //! A frontend below SQL: it follows the metadata, stages files, commits them, and scans.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -336,9 +337,8 @@ impl Frontend {
         let mut tables: BTreeMap<ObjectId, (TableWrite, Effect)> = BTreeMap::new();
         for _ in 0..=self.chaos.below(2) {
             let Some(relation) = self.some_table(&seen, base_epoch, false) else { break };
-            if !tables.contains_key(&relation.id) {
-                let change = Box::pin(self.change(&seen, &relation, &staging)).await?;
-                tables.insert(relation.id, change);
+            if let Entry::Vacant(entry) = tables.entry(relation.id) {
+                entry.insert(Box::pin(self.change(&seen, &relation, &staging)).await?);
             }
         }
         let (journal, effect) = self.journal(&seen, &staging).await?;

@@ -25,7 +25,7 @@ impl Row {
     /// The text it holds: one row in four has a long one that hardly compresses.
     pub fn text(self) -> String {
         let tag = self.tag.unsigned_abs();
-        if tag % 4 != 0 {
+        if !tag.is_multiple_of(4) {
             return format!("row {tag}");
         }
         let words = (0..LONG / 16).map(|at| format!("{:016x}", mixed(tag * 1000 + at as u64)));

@@ -38,10 +38,10 @@ pub struct Run {
     pub counts: BTreeMap<&'static str, u64>,
 }
 
-/// Runs the program of this seed.
-pub fn run(seed: u64, without: Without) -> Run {
+/// Runs the program of this seed. No other run of this name may be going on.
+pub fn run(name: &str, seed: u64, without: Without) -> Run {
     let simulation = Simulation::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc);
-    let mut world = match World::new(&simulation.times, without) {
+    let mut world = match World::new(name, &simulation.times, without) {
         Ok(world) => world,
         Err(why) => return Run { outcome: Err(why), hash: 0, counts: BTreeMap::new() },
     };

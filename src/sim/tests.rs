@@ -40,9 +40,9 @@ fn quiet() {
     });
 }
 
-fn simulate(seed: u64) -> Run {
+fn simulate(name: &str, seed: u64) -> Run {
     quiet();
-    run(seed, without())
+    run(name, seed, without())
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn whatever_goes_wrong_and_whenever_no_row_is_wrong() {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut failed = vec![];
     for seed in seeds {
-        let run = simulate(seed);
+        let run = simulate("sim", seed);
         for (what, count) in run.counts {
             *counts.entry(what).or_default() += count;
         }
@@ -77,9 +77,9 @@ fn whatever_goes_wrong_and_whenever_no_row_is_wrong() {
 #[test]
 fn a_seed_decides_everything() {
     for seed in 0..12 {
-        let (first, second) = (simulate(seed), simulate(seed));
+        let (first, second) = (simulate("twice", seed), simulate("twice", seed));
         assert_eq!(first.hash, second.hash, "of seed {seed}");
         assert_eq!(first.counts, second.counts, "of seed {seed}");
-        assert_ne!(first.hash, simulate(seed + 100).hash, "of other seeds");
+        assert_ne!(first.hash, simulate("twice", seed + 100).hash, "of other seeds");
     }
 }

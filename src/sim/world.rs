@@ -1,7 +1,6 @@
 //! The cluster: its stores, its processes, and what is known of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,11 +36,10 @@ pub const DATA_DIR: &str = "hummock_001";
 pub const JOURNAL: &str = "journal";
 /// Where snapshots are at first, and where they are moved to.
 pub const PLACES: [&str; 2] = ["backup", "elsewhere"];
+/// Faults in a thousand calls, one of them for each program.
+const RATES: [u64; 4] = [0, 10, 40, 120];
 /// After which something waits for what never comes.
 pub const HANGS: Duration = Duration::from_secs(2 * 3600);
-
-/// Simulations run beside each other, and memory stores have names.
-static WORLDS: AtomicU64 = AtomicU64::new(0);
 
 /// A snapshot that was compared with what it must hold.
 #[derive(Debug)]
@@ -93,16 +91,16 @@ impl Drop for World {
 }
 
 impl World {
-    /// A cluster without tables whose processes are still to be started.
-    pub fn new(times: &Arc<Times>, without: Without) -> Result<Self, String> {
-        let per_mille = [0, 5, 20, 60][usize::try_from(times.below(4)).expect("small")];
+    /// A cluster without tables whose processes are still to be started. No other of this name may be
+    /// there: its stores are known by it.
+    pub fn new(name: &str, times: &Arc<Times>, without: Without) -> Result<Self, String> {
+        let per_mille = RATES[usize::try_from(times.below(4)).expect("small")];
         let chaos = Chaos::new(Arc::clone(times), per_mille, without);
         let (apart, fenced) = (chaos.one_in(2), chaos.one_in(2));
         let rows_max = if chaos.one_in(2) { 12 } else { 1 << 20 };
-        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         let mut stores = vec![];
         let mut store = |of: &str| {
-            let (name, inner) = (format!("sim-{number}-{of}"), Arc::new(InMemory::new()));
+            let (name, inner) = (format!("{name}-{of}"), Arc::new(InMemory::new()));
             let chaos = Arc::clone(&chaos);
             let store = Arc::new(FaultyObjects { inner: Arc::clone(&inner), chaos });
             Storage::set_memory(&name, Some(store as Arc<dyn ObjectStore>));
