@@ -41,7 +41,7 @@ use crate::meta::MetaNode;
 use crate::meta::command::{DeadRows, Pins, Role, TableWrite, Write, WrittenKeys};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::state::State;
-use crate::storage::Storage;
+use crate::storage::{BlockStore, Storage};
 
 const STATE_STORE_URL: &str = "tidemark://simulated";
 /// Keys of rows are below it, so that they meet.
@@ -115,7 +115,7 @@ impl Follower {
                 link.call("reserve", ask).await
             })
         });
-        let (process, link, ids) = (Arc::clone(process), Arc::clone(link), ids.await?);
+        let (process, link, ids) = (Arc::clone(process), Arc::clone(link), ids.await);
         let follower = Self { process, link, ids, role, seen: Mutex::default() };
         follower.sync().await?;
         Ok(follower)
@@ -186,6 +186,7 @@ pub struct Frontend {
     storage: Storage,
     session: SessionState,
     url: ObjectStoreUrl,
+    blocks: Arc<BlockStore>,
     statistics: Arc<StatisticsCache>,
     filters: Arc<KeyFilters>,
     model: Arc<Mutex<Model>>,
@@ -218,6 +219,7 @@ impl Frontend {
             storage: storage.clone(),
             session: builder.with_runtime_env(Arc::new(runtime)).build(),
             url,
+            blocks: Arc::new(BlockStore::without_cache(storage.object_store())),
             statistics: Arc::default(),
             filters: Arc::new(KeyFilters::new(1 << 20)),
             model: Arc::clone(model),
@@ -308,7 +310,7 @@ impl Frontend {
         let table = Arc::new(relation.as_table().expect("there are no views").clone());
         let files = state.version.files_at(relation.id, epoch);
         let statistics = Arc::clone(&self.statistics);
-        let provider = SstTable::new(table, files, self.url.clone(), DATA_DIR, statistics);
+        let provider = SstTable::new(table, files, self.url.clone(), &self.blocks, DATA_DIR, statistics);
         let provider = provider.with_key_filters(&self.filters).with_places();
         let of_keys = |keys: &BTreeSet<i32>| -> Expr {
             col(KEY).in_list(keys.iter().map(|key| lit(*key)).collect(), false)

@@ -145,8 +145,8 @@ impl Job {
             }
             Self::Verify => {
                 let check = Check { level: Level::Objects, subset: Subset::ALL };
-                let request = verify::Request { ids: None, check };
-                node.verify_snapshots(&request).await.map(|_| None)
+                let request = verify::Request { ids: None, check, restart: false };
+                node.verify_snapshots(&request, &|_| {}).await.map(|_| None)
             }
             Self::Flush => node.manager.flush().await.map(|_| None),
         }

@@ -51,6 +51,10 @@ impl Clock for SimClock {
         self.latest_ms.fetch_max(now_ms, Ordering::SeqCst);
         now_ms
     }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.times.now_ms()
+    }
 }
 
 /// What a worker says of itself.
