@@ -1,13 +1,19 @@
 //! Time as the database keeps it: [`Epoch`], [`Lifetime`] (the law) and [`Clock`], the only reader of wall time.
 //!
-//! An epoch is a 64-bit number whose upper 48 bits are milliseconds since 2021-04-01T00:00:00Z and
-//! whose lower 16 bits are zero. Every commit takes a new, strictly greater epoch, also after a
-//! restart, a restore or a clock that stepped back.
+//! An epoch is a 64-bit number whose upper 48 bits are milliseconds since 2021-04-01T00:00:00Z. Its lower
+//! 16 bits tell the commits of one millisecond apart, and are zero in the first. Every commit takes a new,
+//! strictly greater epoch, also after a restart, a restore or a step of the clock; the time of it comes
+//! from a [`Timeline`].
+
+mod timeline;
+
+pub use timeline::{AHEAD_MS_MAX, Timeline};
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use chrono::{DateTime, NaiveDateTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
@@ -26,6 +32,8 @@ pub struct Epoch(u64);
 impl Epoch {
     /// Before everything; also the value of `query_epoch` that means "now".
     pub const ZERO: Self = Self(0);
+    /// After everything; no commit takes it.
+    pub const LAST: Self = Self(u64::MAX);
 
     /// The epoch with this raw value, as users write it in `SET QUERY_EPOCH`.
     pub const fn from_u64(raw: u64) -> Self {
@@ -37,9 +45,13 @@ impl Epoch {
         self.0
     }
 
-    /// The epoch of a Unix time in milliseconds; times before the origin saturate to zero.
+    /// The epoch of a Unix time in milliseconds; times before the origin saturate to zero, those after the
+    /// year 10,000 to the last there is.
     pub const fn from_unix_ms(unix_ms: u64) -> Self {
-        Self(unix_ms.saturating_sub(ORIGIN_UNIX_MS) << PHYSICAL_SHIFT)
+        match unix_ms.saturating_sub(ORIGIN_UNIX_MS) {
+            ms if ms > u64::MAX >> PHYSICAL_SHIFT => Self(u64::MAX),
+            ms => Self(ms << PHYSICAL_SHIFT),
+        }
     }
 
     /// The Unix time of this epoch in milliseconds.
@@ -53,10 +65,10 @@ impl Epoch {
         Self(physical << PHYSICAL_SHIFT)
     }
 
-    /// The epoch of the next commit: the clock's time, or one millisecond after `self` when the
-    /// clock has not moved past it.
+    /// The epoch of the next commit: the time `now_ms`, or the number after `self` when that is not before
+    /// `now_ms`. So 65,536 commits fit into a millisecond, and no number of them gets ahead of time.
     pub fn next(self, now_ms: u64) -> Self {
-        Self::from_unix_ms(now_ms).max(Self(((self.0 >> PHYSICAL_SHIFT) + 1) << PHYSICAL_SHIFT))
+        Self::from_unix_ms(now_ms).max(Self(self.0.saturating_add(1)))
     }
 
     /// Time of this epoch in UTC; `None` for epoch zero and for times no calendar holds.
@@ -124,9 +136,15 @@ impl Lifetime {
 
 /// Where time comes from. Tests move a [`ManualClock`] by hand.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// Unix time in milliseconds.
+    /// Unix time in milliseconds, as the machine's clock shows it: it may step ahead and back.
     fn now_ms(&self) -> u64;
+
+    /// Milliseconds since some moment of this process. Never steps, so durations are measured with it.
+    fn monotonic_ms(&self) -> u64;
 }
+
+/// The moment from which the monotonic time of this process counts.
+static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The machine's wall clock.
 #[derive(Debug, Default)]
@@ -139,29 +157,43 @@ impl Clock for SystemClock {
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
     }
+
+    fn monotonic_ms(&self) -> u64 {
+        u64::try_from(PROCESS_START.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// A clock that moves only when told to.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock {
+    now_ms: AtomicU64,
+    monotonic_ms: AtomicU64,
+}
 
 impl ManualClock {
     pub fn at_ms(unix_ms: u64) -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(unix_ms)))
+        Arc::new(Self { now_ms: AtomicU64::new(unix_ms), monotonic_ms: AtomicU64::new(0) })
     }
 
+    /// Steps the clock: no time passes.
     pub fn set_ms(&self, unix_ms: u64) {
-        self.0.store(unix_ms, Ordering::SeqCst);
+        self.now_ms.store(unix_ms, Ordering::SeqCst);
     }
 
+    /// Lets time pass.
     pub fn advance_ms(&self, ms: u64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.now_ms.fetch_add(ms, Ordering::SeqCst);
+        self.monotonic_ms.fetch_add(ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.monotonic_ms.load(Ordering::SeqCst)
     }
 }
 
@@ -190,7 +222,8 @@ mod tests {
         let second = first.next(1_700_000_000_000);
         let third = second.next(1_600_000_000_000);
         assert!(first < second && second < third);
-        assert_eq!(third.as_u64() & 0xffff, 0);
+        assert_eq!(first.as_u64() & 0xffff, 0);
+        assert_eq!((third.as_u64() & 0xffff, third.unix_ms()), (2, first.unix_ms()));
     }
 
     #[test]
@@ -206,5 +239,6 @@ mod tests {
         assert_eq!(Epoch::from_unix_ms(5), Epoch::ZERO);
         assert_eq!(Epoch::from_u64(1 << 16).minus_ms(5), Epoch::ZERO);
         assert_eq!(Epoch::ZERO.timestamp(), None);
+        assert_eq!(Epoch::from_unix_ms(u64::MAX), Epoch::from_u64(u64::MAX));
     }
 }

@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 
-fn path_of(name: &str) -> PathBuf {
+/// Where a fixture is. One that was released is read from here, and never written anew.
+pub fn path_of(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", name].iter().collect()
 }
 

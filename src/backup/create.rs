@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::copy::{CopyPlan, copy_files};
 use super::listing::Listing;
-use super::manifest::{Manifest, ManifestEntry, SnapshotInfo};
+use super::manifest::{Manifest, ManifestEntry, SnapshotDetail};
 use super::verify::{self, Subset};
 use super::{BackupError, OpenLocation, snapshot};
 use crate::id::{SnapshotId, SstId};
@@ -28,9 +28,9 @@ pub struct NewSnapshot {
 
 impl NewSnapshot {
     /// Looks at every file, where nobody waits for it.
-    async fn describe(&self, state: &State) -> SnapshotInfo {
+    async fn describe(&self, state: &State) -> SnapshotDetail {
         let (new, state) = (self.clone(), state.clone());
-        let describe = move || SnapshotInfo::of(&state, new.id, new.remarks, new.created_at);
+        let describe = move || SnapshotDetail::of(&state, new.id, new.remarks, new.created_at);
         match tokio::task::spawn_blocking(describe).await {
             Ok(info) => info,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -47,9 +47,9 @@ pub async fn create_snapshot(
     state: &State,
     new: &NewSnapshot,
 ) -> Result<ManifestEntry, BackupError> {
-    let info = new.describe(state).await;
-    check_cluster(location, &info).await?;
-    write_and_list(location, state, info, &new.holder).await
+    let detail = new.describe(state).await;
+    check_cluster(location, &detail).await?;
+    write_and_list(location, state, detail, &new.holder).await
 }
 
 /// The same, with a copy of every data file it names beside it: those of `data` that are not there
@@ -60,32 +60,37 @@ pub async fn create_snapshot_with_copies(
     new: &NewSnapshot,
     data: &OpenLocation,
 ) -> Result<ManifestEntry, BackupError> {
-    let info = SnapshotInfo { copy_data: true, ..new.describe(state).await };
-    check_cluster(location, &info).await?;
-    let copies = location.copies(&info.life);
+    let mut detail = new.describe(state).await;
+    detail.info.copy_data = true;
+    check_cluster(location, &detail).await?;
+    let copies = location.copies(&detail.info.life);
     let plan = CopyPlan::new(&state.version, &Listing::of(&copies).await?, &copies.to_string())?;
     copy_files(&plan, data, &copies, &|_, _| {}).await?;
     // Once more: what another server deletes here meanwhile must not be missed only at a restore.
     let listed = Listing::of(&copies).await?;
     verify::sizes(&state.version, &listed, Subset::ALL, &|_, _| {})?;
-    write_and_list(location, state, info, &new.holder).await
+    write_and_list(location, state, detail, &new.holder).await
 }
 
-async fn check_cluster(location: &OpenLocation, info: &SnapshotInfo) -> Result<(), BackupError> {
-    Manifest::read(location).await?.accepts(location, &info.cluster_id)
+async fn check_cluster(
+    location: &OpenLocation,
+    detail: &SnapshotDetail,
+) -> Result<(), BackupError> {
+    Manifest::read(location).await?.accepts(location, &detail.info.cluster_id)
 }
 
 async fn write_and_list(
     location: &OpenLocation,
     state: &State,
-    info: SnapshotInfo,
+    detail: SnapshotDetail,
     holder: &str,
 ) -> Result<ManifestEntry, BackupError> {
-    let path = layout::snapshot(&location.directory, info.id);
+    let path = layout::snapshot(&location.directory, detail.info.id);
     let pairs = state.encode_without_version();
-    let written = snapshot::write(&location.storage, &path, pairs, &state.version, &info).await?;
+    let written = snapshot::write(&location.storage, &path, pairs, &state.version, &detail);
+    let written = written.await?;
     let entry = ManifestEntry {
-        info,
+        info: detail.info,
         size_bytes: written.size_bytes,
         sha256: written.sha256,
         verification: None,

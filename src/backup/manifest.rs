@@ -7,16 +7,21 @@
 //! | `holder` | the meta server that may list or delete snapshots: another id whenever one begins to lead |
 //! | `next_snapshot_id` | no id below it is ever used again, deleted or not |
 //! | `snapshot_metadata` | a [`ManifestEntry`] per snapshot, in the order they were taken |
+//! | `verification_run` | the verification of all snapshots that has not come to its end, if there is one |
 //! | `sha256` | of all before it, closed with a brace; always last |
 //!
 //! A [`Claim`] makes the manifest, and gives it its holder; nothing else ever makes one. So where a
 //! cluster had a manifest and there is none, its snapshots are out of sight, and not gone. And a server
 //! that was deposed changes nothing here from when another has claimed the manifest.
 //!
+//! Every change writes the whole manifest, so an entry is small whatever the snapshot holds: what there is
+//! to say of each table is in the footer of the snapshot ([`SnapshotDetail`]). The manifests of the first
+//! builds have it in `state_table_info` too; it is not read there, and gone with the next change.
+//!
 //! Fields this build does not know are ignored, those that are missing have a default. Only a manifest
 //! without a holder, as the first builds wrote it, may lack `sha256`. The tests read
-//! `tests/fixtures/manifest-v1.json` and `manifest-v1-sealed.json`; `UPDATE_FIXTURES=1` writes the second
-//! anew.
+//! `tests/fixtures/manifest-v1.json`, `manifest-v1-sealed.json` and `manifest-v1-small.json`;
+//! `UPDATE_FIXTURES=1` writes the last anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -24,7 +29,7 @@ use std::ops::Deref;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::verify::Verification;
+use super::verify::{Check, Level, Subset, Verification, Verified};
 use super::{BackupError, OpenLocation};
 use crate::epoch::Epoch;
 use crate::id::{SnapshotId, VersionId};
@@ -49,6 +54,28 @@ pub struct Manifest {
     #[serde(default)]
     pub next_snapshot_id: SnapshotId,
     pub snapshot_metadata: Vec<ManifestEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification_run: Option<VerificationRun>,
+}
+
+/// A verification of all snapshots that was begun. What it has looked at is verified since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerificationRun {
+    /// RFC 3339, UTC.
+    pub begun_at: String,
+    pub level: Level,
+    pub coverage: Subset,
+}
+
+impl VerificationRun {
+    pub fn new(begun_at: String, check: Check) -> Self {
+        Self { begun_at, level: check.level, coverage: check.subset }
+    }
+
+    /// Whether it looks at snapshots as `check` does.
+    pub fn is_of(&self, check: Check) -> bool {
+        (self.level, self.coverage) == (check.level, check.subset)
+    }
 }
 
 /// A snapshot, as the manifest lists it.
@@ -78,9 +105,6 @@ pub struct SnapshotInfo {
     pub format_version: u32,
     #[serde(default)]
     pub remarks: Option<String>,
-    /// The tables alive at `max_committed_epoch`, by their id.
-    #[serde(default)]
-    pub state_table_info: BTreeMap<String, TableInfo>,
     /// The release that took it.
     #[serde(default)]
     pub rw_version: Option<String>,
@@ -100,6 +124,19 @@ pub struct SnapshotInfo {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub life: String,
 }
+
+/// All that a snapshot says of itself: what its footer holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotDetail {
+    #[serde(flatten)]
+    pub info: SnapshotInfo,
+    /// The tables alive at `max_committed_epoch`, by their id.
+    #[serde(default)]
+    pub state_table_info: Tables,
+}
+
+/// What there is to say of each table, by its id as text.
+pub type Tables = BTreeMap<String, TableInfo>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableInfo {
@@ -122,9 +159,17 @@ impl Deref for ManifestEntry {
     }
 }
 
-impl SnapshotInfo {
+impl SnapshotDetail {
     /// What a snapshot of `state` will say of itself.
     pub fn of(state: &State, id: SnapshotId, remarks: Option<String>, created_at: String) -> Self {
+        let info = SnapshotInfo::of(state, id, remarks, created_at);
+        Self { info, state_table_info: tables_of(state) }
+    }
+}
+
+impl SnapshotInfo {
+    /// What a snapshot of `state` will say of itself.
+    fn of(state: &State, id: SnapshotId, remarks: Option<String>, created_at: String) -> Self {
         let version = &state.version;
         Self {
             id,
@@ -133,7 +178,6 @@ impl SnapshotInfo {
             max_committed_epoch: version.max_committed_epoch,
             format_version: super::snapshot::FORMAT,
             remarks,
-            state_table_info: tables_of(state),
             rw_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             cluster_id: state.cluster_id.clone(),
             created_at,
@@ -145,7 +189,8 @@ impl SnapshotInfo {
     }
 }
 
-fn tables_of(state: &State) -> BTreeMap<String, TableInfo> {
+/// The tables alive at the newest epoch of a state.
+pub(super) fn tables_of(state: &State) -> Tables {
     let epoch = state.version.max_committed_epoch;
     let catalog = state.catalog.at(epoch);
     let tables = catalog.relations().filter(|relation| relation.as_table().is_some());
@@ -251,25 +296,27 @@ impl Manifest {
         update(location, |_| Ok(())).await
     }
 
-    /// Writes down what a look at a snapshot found, if that is still listed. Damage that was found is
-    /// forgotten only when a look that would find it again does not.
-    pub async fn remember(
+    /// Writes down what looks at snapshots found, of those that are still listed, and the run of which they
+    /// are a part, if that is to go on. Damage that was found is forgotten only when a look that would find
+    /// it again does not.
+    pub(super) async fn remember(
         location: &OpenLocation,
-        seen: &ManifestEntry,
-        verification: &Verification,
+        found: &[(ManifestEntry, Verified)],
+        run: &RunNote,
     ) -> Result<Self, BackupError> {
         update(location, |manifest| {
-            let known = manifest.ids();
-            let mut entries = manifest.snapshot_metadata.iter_mut();
-            let listed = entries.find(|e| e.info.id == seen.info.id && e.sha256 == seen.sha256);
-            let Some(entry) = listed else {
-                let (unknown, location) = (vec![seen.info.id], location.to_string());
-                return Err(BackupError::UnknownSnapshots { unknown, location, known });
-            };
-            let outweighed =
-                entry.verification.as_ref().is_some_and(|found| found.outweighs(verification));
-            if !outweighed {
-                entry.verification = Some(verification.clone());
+            let by_id: BTreeMap<_, _> = found.iter().map(|look| (look.0.info.id, look)).collect();
+            for entry in &mut manifest.snapshot_metadata {
+                if let Some((seen, verified)) = by_id.get(&entry.info.id)
+                    && entry.sha256 == seen.sha256
+                {
+                    entry.note(&verified.verification);
+                }
+            }
+            match run {
+                RunNote::None => {}
+                RunNote::GoesOn(run) => manifest.verification_run = Some(run.clone()),
+                RunNote::Ended => manifest.verification_run = None,
             }
             Ok(())
         })
@@ -298,6 +345,24 @@ impl Manifest {
             Ok(())
         })
         .await
+    }
+}
+
+/// What becomes of the run that the manifest knows.
+#[derive(Clone, Debug)]
+pub(super) enum RunNote {
+    /// What was looked at is no part of one.
+    None,
+    GoesOn(VerificationRun),
+    Ended,
+}
+
+impl ManifestEntry {
+    fn note(&mut self, verification: &Verification) {
+        let outweighs = |found: &Verification| found.outweighs(verification);
+        if !self.verification.as_ref().is_some_and(outweighs) {
+            self.verification = Some(verification.clone());
+        }
     }
 }
 
@@ -436,159 +501,4 @@ mod epoch_text {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backup::sample::{self, HOLDER};
-    use crate::storage::StorageLocation;
-
-    fn entry(id: u64) -> ManifestEntry {
-        let created_at = "2026-11-22T16:53:37.121Z".to_owned();
-        let remarks = Some("nightly".to_owned());
-        let info = SnapshotInfo::of(&sample::state(), SnapshotId(id), remarks, created_at);
-        let info = SnapshotInfo { rw_version: Some("0.1.0".to_owned()), ..info };
-        ManifestEntry { info, size_bytes: 1234, sha256: "ab".repeat(32), verification: None }
-    }
-
-    async fn add(location: &OpenLocation, entry: &ManifestEntry) -> Result<Manifest, BackupError> {
-        Manifest::add(location, entry, HOLDER).await
-    }
-
-    fn ids(numbers: &[u64]) -> Vec<SnapshotId> {
-        numbers.iter().copied().map(SnapshotId).collect()
-    }
-
-    #[tokio::test]
-    async fn entries_come_and_go_and_ids_stay_used() {
-        let location = sample::backup_place().await;
-        assert_eq!(Manifest::read(&location).await.unwrap().ids(), []);
-        for id in [1, 2, 3] {
-            add(&location, &entry(id)).await.unwrap();
-        }
-        let error = add(&location, &entry(2)).await.unwrap_err();
-        assert!(matches!(error, BackupError::Exists { .. }), "{error:?}");
-        Manifest::remove(&location, &ids(&[3, 1, 3]), HOLDER).await.unwrap();
-        let manifest = Manifest::read(&location).await.unwrap();
-        assert_eq!(manifest.ids(), ids(&[2]));
-        assert_eq!(manifest.manifest_id, 5);
-        assert_eq!(manifest.next_snapshot_id, SnapshotId(4));
-    }
-
-    #[tokio::test]
-    async fn removing_an_unknown_id_removes_nothing() {
-        let location = sample::backup_place().await;
-        add(&location, &entry(1)).await.unwrap();
-        let error = Manifest::remove(&location, &ids(&[1, 7, 9]), HOLDER).await.unwrap_err();
-        assert_eq!(error.to_string(), "meta snapshot 7, 9 not found");
-        assert!(error.hint().unwrap().ends_with("/backup are 1"), "{:?}", error.hint());
-        assert_eq!(Manifest::read(&location).await.unwrap().ids(), ids(&[1]));
-    }
-
-    #[tokio::test]
-    async fn a_manifest_is_made_by_a_claim_and_by_nothing_else() {
-        let location = OpenLocation::in_memory("backup");
-        for lost in [
-            add(&location, &entry(1)).await.map(|_| ()),
-            Manifest::remove(&location, &ids(&[1]), HOLDER).await.map(|_| ()),
-            Manifest::read(&location).await.map(|_| ()),
-            Claim::prepare(&location, sample::CLUSTER_ID, 1).await.map(|_| ()),
-        ] {
-            let error = lost.unwrap_err();
-            assert!(matches!(error, BackupError::NoManifest { .. }), "{error:?}");
-        }
-        assert_eq!(Manifest::find(&location).await.unwrap(), None);
-        sample::claim(&location, HOLDER).await;
-        add(&location, &entry(1)).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn who_was_deposed_changes_nothing_any_more() {
-        let location = sample::backup_place().await;
-        add(&location, &entry(1)).await.unwrap();
-        let error = Claim::prepare(&location, sample::CLUSTER_ID, 3).await.unwrap_err();
-        assert!(matches!(error, BackupError::OldManifest { found: 2, seen: 3, .. }), "{error:?}");
-        let late = Claim::prepare(&location, sample::CLUSTER_ID, 2).await.unwrap();
-        sample::claim(&location, "another").await;
-        assert_eq!(late.take(HOLDER).await.unwrap(), None, "the manifest is another one by now");
-        for refused in
-            [add(&location, &entry(2)).await, Manifest::remove(&location, &ids(&[1]), HOLDER).await]
-        {
-            let error = refused.unwrap_err();
-            assert!(matches!(error, BackupError::HeldByOther { .. }), "{error:?}");
-            assert!(error.hint().is_some());
-        }
-        assert_eq!(Manifest::read(&location).await.unwrap().ids(), ids(&[1]));
-        Manifest::add(&location, &entry(2), "another").await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn writers_that_race_all_land() {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("fs://{}", dir.path().display());
-        let place = StorageLocation::new(url, "backup");
-        for location in [OpenLocation::in_memory("backup"), OpenLocation::open(&place).unwrap()] {
-            sample::claim(&location, HOLDER).await;
-            let adds = (1..=8).map(|id| {
-                let (location, entry) = (location.clone(), entry(id));
-                async move { add(&location, &entry).await }
-            });
-            for added in futures::future::join_all(adds).await {
-                added.unwrap();
-            }
-            let manifest = Manifest::read(&location).await.unwrap();
-            assert_eq!(manifest.manifest_id, 9);
-            assert_eq!(BTreeSet::from_iter(manifest.ids()).len(), 8);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_directory_holds_the_snapshots_of_one_cluster() {
-        let location = sample::backup_place().await;
-        let mut other = entry(2);
-        other.info.cluster_id = "another".to_owned();
-        let error = add(&location, &other).await.unwrap_err();
-        assert!(matches!(error, BackupError::OtherCluster { .. }), "{error:?}");
-        let error = Claim::prepare(&location, "another", 0).await.unwrap_err();
-        assert!(matches!(error, BackupError::OtherCluster { .. }), "{error:?}");
-    }
-
-    #[tokio::test]
-    async fn what_is_no_manifest_is_an_error() {
-        let location = OpenLocation::in_memory("backup");
-        let path = layout::manifest("backup");
-        location.storage.put_new(&path, "{}".into()).await.unwrap();
-        let error = Manifest::read(&location).await.unwrap_err().to_string();
-        assert!(error.contains("backup/manifest.json is damaged"), "{error}");
-        assert!(add(&location, &entry(1)).await.is_err());
-    }
-
-    #[test]
-    fn missing_fields_have_defaults_and_unknown_ones_are_ignored() {
-        let text = r#"{"manifest_id":3,"snapshot_metadata":[{"id":1,"hummock_version_id":2,
-            "ssts":[1,2],"safe_epoch":0,"max_committed_epoch":65536}]}"#;
-        let manifest = decode(text.as_bytes()).unwrap();
-        assert_eq!(manifest.snapshot_metadata[0].info.remarks, None);
-        assert_eq!(manifest.snapshot_metadata[0].info.max_committed_epoch, Epoch::from_u64(65536));
-    }
-
-    #[test]
-    fn format_1_reads_forever() {
-        let first = Manifest {
-            manifest_id: 9,
-            next_snapshot_id: SnapshotId(8),
-            snapshot_metadata: vec![entry(5), entry(7)],
-            ..Manifest::default()
-        };
-        let make = || serde_json::to_vec(&first).unwrap();
-        let written = crate::fixtures::read_or_update("manifest-v1.json", make);
-        assert_eq!(decode(&written).unwrap(), first);
-        let (cluster_id, holder) = (sample::CLUSTER_ID.to_owned(), HOLDER.to_owned());
-        let sealed = Manifest { cluster_id, holder, ..first };
-        let name = "manifest-v1-sealed.json";
-        let written = crate::fixtures::read_or_update(name, || encode(&sealed));
-        assert_eq!(decode(&written).unwrap(), sealed);
-        let json: serde_json::Value = serde_json::from_slice(&written).unwrap();
-        let table = &json["snapshot_metadata"][0]["state_table_info"]["7"];
-        assert!(table["committedEpoch"].is_string());
-        assert_eq!(table["name"], "public.t");
-    }
-}
+mod tests;

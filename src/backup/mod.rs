@@ -10,6 +10,7 @@
 
 pub mod copy;
 mod create;
+mod detail;
 mod error;
 pub mod listing;
 pub mod manifest;
@@ -21,8 +22,11 @@ pub use create::{
     NewSnapshot, create_snapshot, create_snapshot_with_copies, delete_snapshots, files_of,
     next_snapshot_id,
 };
+pub use detail::tables_of_each;
 pub use error::BackupError;
-pub use manifest::{Claim, Manifest, ManifestEntry, SnapshotInfo, TableInfo};
+pub use manifest::{
+    Claim, Manifest, ManifestEntry, SnapshotDetail, SnapshotInfo, TableInfo, Tables,
+};
 pub use snapshot::SnapshotReader;
 
 use std::fmt;

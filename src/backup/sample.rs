@@ -70,6 +70,11 @@ pub async fn stored(storage: &Storage) -> State {
     state_in(&storage.url().to_string())
 }
 
+/// The state of a cluster whose files are in `storage` already.
+pub fn stored_again(storage: &Storage) -> State {
+    state_in(&storage.url().to_string())
+}
+
 /// An empty backup directory of the cluster, in a memory store.
 pub async fn backup_place() -> OpenLocation {
     let location = OpenLocation::in_memory("backup");

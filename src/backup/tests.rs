@@ -26,7 +26,7 @@ async fn a_snapshot_that_was_taken_is_listed_and_holds_the_state() {
     let path = layout::snapshot("backup", SnapshotId(1));
     let reader = SnapshotReader::open(&location.storage, &path, Some(&entry)).await.unwrap();
     assert_eq!(reader.state().await.unwrap(), sample::state());
-    assert_eq!(entry.info.state_table_info["7"].rows, 9);
+    assert_eq!(reader.tables()["7"].rows, 9);
 }
 
 #[tokio::test]

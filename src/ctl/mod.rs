@@ -198,6 +198,11 @@ fn say(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Tells how a job goes, on standard error. One that is gone is no reason to stop the job.
+fn whisper(line: &str) {
+    writeln!(io::stderr().lock(), "{line}").ok();
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;

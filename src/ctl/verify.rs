@@ -1,12 +1,16 @@
 //! `verify-meta-snapshot`: whether snapshots are as they were written. Asks the server, or looks itself
 //! where the backup storage is named.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use clap::Args;
+use indicatif::ProgressBar;
 
 use super::meta::Cluster;
 use super::output::{Table, progress_bar, show};
-use super::{CtlError, say};
-use crate::backup::verify::{self, Check, DataAt, Level, Subset, Verdict, Verified};
+use super::{CtlError, say, whisper};
+use crate::backup::verify::{self, Check, DataAt, Event, Level, Subset, Verdict, Verified};
 use crate::backup::{BackupError, OpenLocation};
 use crate::config;
 use crate::epoch::{Clock as _, SystemClock, rfc3339};
@@ -14,6 +18,9 @@ use crate::id::SnapshotId;
 use crate::meta::error::{ErrorKind, chain};
 use crate::rpc::RpcError;
 use crate::storage::StorageLocation;
+
+/// Between two lines that tell how far it is, where there is no bar.
+const LINE_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(super) struct VerifyArgs {
@@ -25,6 +32,9 @@ pub(super) struct VerifyArgs {
     /// Every snapshot that is listed
     #[arg(long, conflicts_with = "ids")]
     all: bool,
+    /// Look at every snapshot again, also where an interrupted run has been
+    #[arg(long, requires = "all")]
+    restart: bool,
     /// How thoroughly to look: list, meta, objects or checksum
     #[arg(long, value_name = "LEVEL", default_value = "objects")]
     level: Level,
@@ -51,7 +61,8 @@ pub(super) struct VerifyArgs {
 impl VerifyArgs {
     fn request(&self) -> verify::Request {
         let ids = (!self.all).then(|| self.ids.clone());
-        verify::Request { ids, check: Check { level: self.level, subset: self.subset } }
+        let check = Check { level: self.level, subset: self.subset };
+        verify::Request { ids, check, restart: self.restart }
     }
 }
 
@@ -69,12 +80,14 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), CtlError> {
 }
 
 async fn online(args: &VerifyArgs) -> Result<Vec<Verified>, CtlError> {
+    let shown = Shown::default();
     let asked = match args.cluster.connect().await {
-        Ok(client) => client.verify_snapshots(&args.request()).await,
+        Ok(client) => client.verify_snapshots(&args.request(), &|event| shown.show(event)).await,
         Err(CtlError::Rpc(error)) => Err(error),
         Err(error) => return Err(error),
     };
-    asked.map_err(|error| match error {
+    let verified = shown.finish();
+    asked.map(|()| verified).map_err(|error| match error {
         RpcError::Refused(refused)
             if matches!(refused.kind, ErrorKind::UndefinedSnapshot | ErrorKind::Damaged) =>
         {
@@ -90,21 +103,83 @@ async fn offline(args: &VerifyArgs, url: &str) -> Result<Vec<Verified>, CtlError
     let data = args.hummock_storage_url.as_deref();
     let data = data.map(|url| StorageLocation::new(url, &args.hummock_storage_directory));
     let now = || rfc3339(SystemClock.now_ms());
-    let bar = progress_bar("checking data files");
-    let progress = |done, total| show(&bar, done, total);
+    let shown = Shown::default();
     let looked = async {
         let location = OpenLocation::open_existing(&place)?;
         let data = data.as_ref().map_or(DataAt::Named, DataAt::Place);
-        verify::verify(&location, &args.request(), data, now, &progress).await
+        verify::verify(&location, &args.request(), data, now, &|event| shown.show(event)).await
     };
     let looked = looked.await;
-    bar.finish_and_clear();
+    shown.finish();
     looked.map_err(|error| match error {
         found @ (BackupError::UnknownSnapshots { .. } | BackupError::Damaged { .. }) => {
             found.into()
         }
         error => CtlError::CouldNotVerify { reason: chain(&error), hint: error.hint() },
     })
+}
+
+/// How far a verification is: a bar where standard error is a terminal, else a line now and then.
+struct Shown {
+    bar: ProgressBar,
+    state: Mutex<State>,
+}
+
+struct State {
+    verified: Vec<Verified>,
+    snapshots: u64,
+    told_at: Instant,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        let state = State { verified: vec![], snapshots: 0, told_at: Instant::now() };
+        Self { bar: progress_bar("checking meta snapshots"), state: Mutex::new(state) }
+    }
+}
+
+impl Shown {
+    fn show(&self, event: Event) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Begun { snapshots, resumed } => {
+                state.snapshots = snapshots;
+                if let Some(begun_at) = resumed {
+                    self.line(&format!(
+                        "going on with the verification begun at {begun_at}; --restart begins anew"
+                    ));
+                }
+            }
+            Event::Files { snapshot_id, done, total } => {
+                self.bar
+                    .set_message(format!("snapshot {snapshot_id}: {done} of {total} data files"));
+                self.tell_now_and_then(&mut state);
+            }
+            Event::Verified(verified) => {
+                state.verified.push(verified);
+                self.tell_now_and_then(&mut state);
+            }
+        }
+        show(&self.bar, state.verified.len() as u64, state.snapshots);
+    }
+
+    fn tell_now_and_then(&self, state: &mut State) {
+        if self.bar.is_hidden() && state.told_at.elapsed() >= LINE_PAUSE {
+            state.told_at = Instant::now();
+            self.line(&format!("{} of {} meta snapshots", state.verified.len(), state.snapshots));
+        }
+    }
+
+    /// Above the bar, if there is one.
+    fn line(&self, line: &str) {
+        self.bar.suspend(|| whisper(line));
+    }
+
+    fn finish(&self) -> Vec<Verified> {
+        self.bar.finish_and_clear();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut state.verified)
+    }
 }
 
 fn table(verified: &[Verified]) -> Table {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
+use tracing::debug;
 
 use super::write::SstIds;
 use crate::id::SstId;
@@ -59,20 +60,26 @@ impl fmt::Debug for SstIdPool {
 }
 
 impl SstIdPool {
-    /// A pool with its first block, so that it can always say below which id nothing of it is on its
-    /// way.
-    pub async fn start<F, E>(reserve: F) -> Result<Arc<Self>, E>
+    /// A pool with its first block. Where that cannot be had, as on a full disk, it begins with none: who
+    /// needs ids asks again, and what it cannot say until then is below none that is reserved.
+    pub async fn start<F, E>(reserve: F) -> Arc<Self>
     where
         F: Fn(u32) -> BoxFuture<'static, Result<SstId, E>> + Send + Sync + 'static,
         E: Error + Send + Sync + 'static,
     {
-        let first = reserve(BLOCK).await?.0;
+        let (first, count) = match reserve(BLOCK).await {
+            Ok(first) => (first.0, u64::from(BLOCK)),
+            Err(error) => {
+                debug!(%error, "could not reserve file ids ahead");
+                (0, 0)
+            }
+        };
         let reserve = move |count| -> BoxFuture<'static, _> {
             let reserved = reserve(count);
             Box::pin(async move { Ok(reserved.await?) })
         };
-        let ids = Ids { next: first, end: first + u64::from(BLOCK), unfinished: BTreeSet::new() };
-        Ok(Arc::new(Self { reserve: Box::new(reserve), ids: Mutex::new(ids) }))
+        let ids = Ids { next: first, end: first + count, unfinished: BTreeSet::new() };
+        Arc::new(Self { reserve: Box::new(reserve), ids: Mutex::new(ids) })
     }
 
     /// Ids whose file may be on its way, or may be begun at any time. `reserved_from` is an id that
@@ -151,6 +158,7 @@ impl Drop for Staging {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::io;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
@@ -162,7 +170,7 @@ mod tests {
             let first = next.fetch_add(u64::from(count), Ordering::Relaxed);
             Box::pin(async move { Ok::<_, Infallible>(SstId(first)) })
         });
-        let pool = pool.await.unwrap();
+        let pool = pool.await;
         let end = 100 + u64::from(BLOCK);
         let holds = |id| pool.unfinished(SstId(end)).holds(SstId(id));
         let (first, second) = (pool.staging(), pool.staging());
@@ -179,5 +187,24 @@ mod tests {
         assert!(!later.holds(SstId(end + 4)) && later.holds(SstId(end + 5)));
         pool.renew();
         assert_eq!(pool.staging().next().await.unwrap(), SstId(end + u64::from(BLOCK)));
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_gets_no_ids_at_first_asks_again() {
+        let asked = Arc::new(AtomicU64::new(0));
+        let pool = SstIdPool::start(move |_| {
+            let full = io::Error::from(io::ErrorKind::StorageFull);
+            let first = match asked.fetch_add(1, Ordering::Relaxed) {
+                0 | 1 => Err(full),
+                _ => Ok(SstId(100)),
+            };
+            Box::pin(async move { first })
+        });
+        let pool = pool.await;
+        let staging = pool.staging();
+        assert!(pool.unfinished(SstId(90)).holds(SstId(90)));
+        assert!(!pool.unfinished(SstId(90)).holds(SstId(89)));
+        assert!(staging.next().await.is_err());
+        assert_eq!(staging.next().await.unwrap(), SstId(100));
     }
 }

@@ -17,8 +17,10 @@ use super::version::Version;
 use crate::epoch::{Epoch, Lifetime, rfc3339};
 use crate::id::{SstId, VersionId};
 use crate::layout;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Leftover, Storage, StorageError, is_leftover};
 
+/// Who replaces an object, probes a store or writes beside this server has this long for it.
+const LEFTOVER_MS_MIN: u64 = 3_600_000;
 /// Deletions on their way at a time.
 const DELETES_AT_ONCE: usize = 16;
 
@@ -172,6 +174,18 @@ pub fn plan(objects: &[ObjectMeta], holders: &Holders<'_>, retention_ms: u64) ->
     plan
 }
 
+/// Which of these files, that were being written when they were listed, are of nobody any more. Those in a
+/// directory of backups have no holder: no backup runs meanwhile.
+pub fn plan_leftovers(
+    leftovers: &[Leftover],
+    holders: &Holders<'_>,
+    retention_ms: u64,
+) -> Vec<Garbage> {
+    let is_left = |leftover: &&Leftover| holders.of_leftover(leftover, retention_ms).is_empty();
+    let garbage = leftovers.iter().filter(is_left);
+    garbage.map(|l| Garbage { path: l.path(), size_bytes: l.size_bytes }).collect()
+}
+
 /// Who holds an object; nobody holds garbage. `None` where it is no object of ours.
 pub fn explain(
     object: &ObjectMeta,
@@ -185,8 +199,13 @@ pub fn explain(
 /// Deletes what a plan found.
 pub async fn delete(storage: &Storage, garbage: &[Garbage]) -> Result<(), StorageError> {
     let deletions = garbage.iter().map(|object| {
-        let (storage, path) = (storage.clone(), layout::directory(&object.path));
-        async move { storage.delete(&path).await }
+        let (storage, path) = (storage.clone(), object.path.clone());
+        async move {
+            match is_leftover(path.rsplit('/').next().unwrap_or(&path)) {
+                true => storage.delete_leftover(&path).await,
+                false => storage.delete(&layout::directory(&path)).await,
+            }
+        }
     });
     // Collected, as a lazy iterator over borrowed objects could not move between threads.
     let deletions: Vec<_> = deletions.collect();
@@ -233,6 +252,26 @@ impl Holders<'_> {
         let written_ms = u64::try_from(object.last_modified.timestamp_millis()).unwrap_or_default();
         if written_ms > self.young_from_ms {
             holders.push(Holder::Young { until_ms: written_ms.saturating_add(retention_ms) });
+        }
+        holders
+    }
+
+    /// Who may still be writing a file. One that others may write is held longer by its age.
+    pub fn of_leftover(&self, leftover: &Leftover, retention_ms: u64) -> Vec<Holder> {
+        let kind = leftover.object().and_then(|object| Kind::of(&object, self.data_directory));
+        let (mut holders, least_ms) = match kind {
+            Some(Kind::Sst(sst)) if self.unfinished.iter().any(|write| write.holds(sst)) => {
+                (vec![Holder::UnfinishedWrite], retention_ms)
+            }
+            Some(Kind::Checkpoint(version)) if version >= self.checkpoint => {
+                (vec![Holder::Checkpoint], retention_ms)
+            }
+            Some(_) => (vec![], retention_ms),
+            None => (vec![], retention_ms.max(LEFTOVER_MS_MIN)),
+        };
+        let more_ms = least_ms - retention_ms;
+        if leftover.modified_ms > self.young_from_ms.saturating_sub(more_ms) {
+            holders.push(Holder::Young { until_ms: leftover.modified_ms.saturating_add(least_ms) });
         }
         holders
     }
@@ -329,6 +368,38 @@ mod tests {
     #[test]
     fn young_objects_stay() {
         assert!(planned(|h| h.young_from_ms = 899).is_empty());
+    }
+
+    #[test]
+    fn what_was_being_written_goes_once_nobody_writes_it() {
+        let leftover = |name: &str| Leftover {
+            directory: Path::from(DIR),
+            name: name.to_owned(),
+            size_bytes: 1,
+            modified_ms: 1_000,
+        };
+        let names = ["3.data#12", "7.data#12", "lease.json#3", ".probe-ab"];
+        let leftovers = names.map(leftover);
+        let (version, forgotten) = (churned(), Forgotten::since(VersionId(0)));
+        let left = |young_from_ms| {
+            let holders = Holders {
+                data_directory: DIR,
+                version: &version,
+                checkpoint: VersionId(4),
+                snapshots: &[],
+                reader: None,
+                forgotten: &forgotten,
+                unfinished: &[Unfinished::from(SstId(7))],
+                young_from_ms,
+            };
+            let garbage = plan_leftovers(&leftovers, &holders, 0);
+            garbage.into_iter().map(|g| g.path).collect::<Vec<_>>()
+        };
+        assert_eq!(left(999), [""; 0]);
+        // Also where a file of that name was finished since.
+        assert_eq!(left(1_000), ["data/3.data#12"]);
+        let hour_later = 1_000 + LEFTOVER_MS_MIN;
+        assert_eq!(left(hour_later), ["data/3.data#12", "data/lease.json#3", "data/.probe-ab"]);
     }
 
     #[test]

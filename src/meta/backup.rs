@@ -90,6 +90,7 @@ impl MetaNode {
     pub async fn verify_snapshots(
         &self,
         request: &verify::Request,
+        report: verify::Report<'_>,
     ) -> Result<Vec<Verified>, MetaError> {
         let state = self.manager.state();
         let (location, listed) = self.listed_in(&state.params.backup_location()).await?;
@@ -99,7 +100,7 @@ impl MetaNode {
         let data = state.params.data_location();
         let now = || crate::epoch::rfc3339(self.manager.clock().now_ms());
         let data = DataAt::PlaceOrNamed(&data);
-        let verified = verify::verify(&location, request, data, now, &|_, _| {}).await;
+        let verified = verify::verify(&location, request, data, now, report).await;
         verified.map_err(|e| backup_error(&e))
     }
 

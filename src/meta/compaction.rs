@@ -201,7 +201,7 @@ impl MetaNode {
     /// Takes a table for a worker. It is its own until it is released, or the worker is given up, or asks
     /// for another: each works on one at a time, and may not have heard of the one it had.
     fn claim(&self, worker: &str) -> Option<Task> {
-        let now_ms = self.manager.clock().now_ms();
+        let now_ms = self.manager.clock().monotonic_ms();
         let mut tables = self.claims.tables();
         // Before the state, which then has what changed them.
         tables.changed.extend(self.manager.take_changed());

@@ -4,6 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use chrono::DateTime;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use object_store::ObjectMeta;
+use object_store::path::Path;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -16,14 +21,14 @@ use super::manager::Standing;
 use super::state::State;
 use super::workers::SILENCE_MS_MAX;
 use crate::backup::{self, ManifestEntry, OpenLocation};
-use crate::epoch::Epoch;
+use crate::epoch::AHEAD_MS_MAX;
 use crate::hummock::Unfinished;
 use crate::hummock::vacuum::{self, Forgotten, Garbage, Holder, Holders, Plan, SnapshotFiles};
 use crate::id::{SstId, VersionId};
 use crate::layout;
 use crate::metrics;
 use crate::params;
-use crate::storage::StorageLocation;
+use crate::storage::{self, StorageLocation};
 
 /// Objects deleted between two looks at whether this server still has the data directory.
 const DELETES_PER_CHECK: usize = 1000;
@@ -76,6 +81,31 @@ pub(super) struct KnownSnapshots {
     deleted: BTreeSet<SnapshotKey>,
 }
 
+/// Objects that are dated in the future, and when each was first seen, by the monotonic clock.
+#[derive(Debug, Default)]
+pub(super) struct Misdated(HashMap<Path, u64>);
+
+impl Misdated {
+    /// Dates such objects by how long they have been seen; those that are gone are forgotten.
+    fn seen_again(&self, objects: &mut [ObjectMeta], now_ms: u64, monotonic_ms: u64) -> Self {
+        let limit_ms = now_ms.saturating_add(AHEAD_MS_MAX);
+        let mut seen = HashMap::new();
+        for object in objects {
+            let modified_ms = object.last_modified.timestamp_millis();
+            if u64::try_from(modified_ms).unwrap_or_default() <= limit_ms {
+                continue;
+            }
+            let since_ms = self.0.get(&object.location).copied().unwrap_or(monotonic_ms);
+            let age_ms = monotonic_ms.saturating_sub(since_ms);
+            let written_ms = i64::try_from(now_ms.saturating_sub(age_ms)).unwrap_or(i64::MAX);
+            object.last_modified =
+                DateTime::from_timestamp_millis(written_ms).unwrap_or(object.last_modified);
+            seen.insert(object.location.clone(), since_ms);
+        }
+        Self(seen)
+    }
+}
+
 impl KnownSnapshots {
     /// Forgets the snapshots that are not listed any more, but for those that are read.
     fn keep(&mut self, listed: &BTreeSet<SnapshotKey>) {
@@ -117,20 +147,23 @@ impl MetaNode {
         let _job = self.job.lock().await;
         let retention_ms = retention_ms.unwrap_or(self.settings.min_sst_retention_ms);
         if !dry_run {
-            let state = self.manager.state();
-            let now = Epoch::from_unix_ms(self.manager.clock().now_ms());
-            let now = now.max(state.version.max_committed_epoch);
-            self.manager.forget(now.minus_ms(state.params.retention_ms())).await?;
+            self.manager.forget(self.manager.retained_since()).await?;
         }
         let unfinished = self.unfinished();
         let state = self.manager.state();
         let directory = layout::directory(state.params.value(params::DATA_DIRECTORY));
         let objects = self.manager.state_store().list(&directory).await;
-        let objects = objects.map_err(|e| MetaError::storage(&e))?;
+        let mut objects = objects.map_err(|e| MetaError::storage(&e))?;
+        let leftovers = self.manager.state_store().leftovers(&directory).boxed().await;
+        let leftovers = leftovers.map_err(|e| MetaError::storage(&e))?;
+        self.date(&mut objects);
         let held = self.held(unfinished, retention_ms).await?;
-        let plan = vacuum::plan(&objects, &held.holders(), retention_ms);
+        let mut plan = vacuum::plan(&objects, &held.holders(), retention_ms);
+        plan.garbage.extend(vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms));
+        let backups = self.leftovers_of_backups(&held, retention_ms).boxed().await;
         if !dry_run {
             let deleted = self.delete(&plan.garbage).await;
+            self.delete_from_backups(&backups).await;
             let outcome = if deleted.is_ok() { metrics::OK } else { metrics::FAILED };
             metrics::VACUUMS.with_label_values(&[outcome]).inc();
             deleted?;
@@ -138,6 +171,53 @@ impl MetaNode {
             metrics::VACUUM_DELETED_BYTES.inc_by(plan.garbage_bytes());
         }
         Ok(plan)
+    }
+
+    /// An object that is dated in the future, as a clock that was ahead has dated it, is taken to be as old
+    /// as the time for which it has been seen.
+    fn date(&self, objects: &mut [ObjectMeta]) {
+        let now_ms = self.manager.timeline().earliest_now_ms();
+        let monotonic_ms = self.manager.clock().monotonic_ms();
+        let mut misdated = self.misdated.lock().unwrap_or_else(PoisonError::into_inner);
+        *misdated = misdated.seen_again(objects, now_ms, monotonic_ms);
+    }
+
+    /// One object, as [`MetaNode::date`] would date it.
+    fn dated(&self, object: ObjectMeta) -> ObjectMeta {
+        let now_ms = self.manager.timeline().earliest_now_ms();
+        let monotonic_ms = self.manager.clock().monotonic_ms();
+        let misdated = self.misdated.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dated = [object];
+        misdated.seen_again(&mut dated, now_ms, monotonic_ms);
+        let [object] = dated;
+        object
+    }
+
+    /// Files that were being written in a backup location, and are of nobody any more. What keeps one from
+    /// being looked at keeps nothing else from being reclaimed.
+    async fn leftovers_of_backups(
+        &self,
+        held: &Held,
+        retention_ms: u64,
+    ) -> Vec<(OpenLocation, Vec<Garbage>)> {
+        let mut found = vec![];
+        for location in self.locations().await.unwrap_or_default() {
+            let Ok(place) = OpenLocation::open_existing(&location) else { continue };
+            let directory = layout::directory(&place.directory);
+            let listed = place.storage.leftovers(&directory).boxed().await;
+            let leftovers = listed.unwrap_or_default();
+            let garbage = vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms);
+            found.push((place, garbage));
+        }
+        found
+    }
+
+    async fn delete_from_backups(&self, leftovers: &[(OpenLocation, Vec<Garbage>)]) {
+        for (place, garbage) in leftovers {
+            if let Err(error) = vacuum::delete(&place.storage, garbage).await {
+                warn!(%error, location = %place, "could not delete what a killed backup left");
+            }
+        }
     }
 
     /// Deletes garbage, as long as this server has the data directory.
@@ -159,6 +239,9 @@ impl MetaNode {
         let inside = name.strip_prefix(directory).map_or(name, |rest| rest.trim_start_matches('/'));
         let path = layout::directory(&format!("{directory}/{inside}"));
         let unfinished = self.unfinished();
+        if storage::is_leftover(inside.rsplit('/').next().unwrap_or(inside)) {
+            return self.explain_leftover(inside, unfinished).boxed().await;
+        }
         let object = self.manager.state_store().head(&path).await;
         let object = object.map_err(|error| {
             MetaError { kind: ErrorKind::UndefinedRelation, ..MetaError::storage(&error) }
@@ -166,11 +249,31 @@ impl MetaNode {
         })?;
         let retention_ms = self.settings.min_sst_retention_ms;
         let held = self.held(unfinished, retention_ms).await?;
-        vacuum::explain(&object, &held.holders(), retention_ms).ok_or_else(|| {
+        vacuum::explain(&self.dated(object), &held.holders(), retention_ms).ok_or_else(|| {
             let message =
                 format!("{path} is no data file and no checkpoint: vacuum leaves it alone");
             MetaError::new(ErrorKind::InvalidParameter, message)
         })
+    }
+
+    /// Who holds a file that was being written when its process was killed, or is still being written.
+    async fn explain_leftover(
+        &self,
+        name: &str,
+        unfinished: Vec<Unfinished>,
+    ) -> Result<Vec<Holder>, MetaError> {
+        let directory = self.manager.state().params.value(params::DATA_DIRECTORY).to_owned();
+        let directory = layout::directory(&directory);
+        let listed = self.manager.state_store().leftovers(&directory).boxed().await;
+        let listed = listed.map_err(|e| MetaError::storage(&e))?;
+        let path = format!("{directory}/{name}");
+        let leftover = listed.iter().find(|leftover| leftover.path() == path).ok_or_else(|| {
+            MetaError::new(ErrorKind::UndefinedRelation, format!("{path} does not exist"))
+                .hint("It may be finished by now: look for the name without # and what follows.")
+        })?;
+        let retention_ms = self.settings.min_sst_retention_ms;
+        let held = self.held(unfinished, retention_ms).await?;
+        Ok(held.holders().of_leftover(leftover, retention_ms))
     }
 
     /// What each of the listed snapshots needs, in the order of the manifest.
@@ -206,11 +309,15 @@ impl MetaNode {
     }
 
     /// Every place whose snapshots hold files of this cluster, the current one included.
-    pub async fn locations(&self) -> Result<BTreeSet<StorageLocation>, MetaError> {
-        let known = self.manager.standing().await?.backup_locations;
-        let mut locations: BTreeSet<_> = known.into_iter().map(|known| known.location).collect();
-        locations.insert(self.manager.state().params.backup_location());
-        Ok(locations)
+    pub fn locations(&self) -> BoxFuture<'_, Result<BTreeSet<StorageLocation>, MetaError>> {
+        async move {
+            let known = self.manager.backup_locations().await?;
+            let mut locations: BTreeSet<_> =
+                known.into_iter().map(|known| known.location).collect();
+            locations.insert(self.manager.state().params.backup_location());
+            Ok(locations)
+        }
+        .boxed()
     }
 
     /// How many snapshots of a place name data files that are gone: those of a place that was forgotten
@@ -235,7 +342,7 @@ impl MetaNode {
     /// What this process and the workers may have on its way.
     fn unfinished(&self) -> Vec<Unfinished> {
         let next = self.manager.state().next.sst;
-        let now_ms = self.manager.clock().now_ms();
+        let now_ms = self.manager.clock().monotonic_ms();
         let mut unfinished = self.workers.unfinished(now_ms);
         if self.may_be_unheard_of(now_ms) {
             unfinished.push(Unfinished::from(SstId(0)));
@@ -245,56 +352,62 @@ impl MetaNode {
     }
 
     /// Asks everybody who may need a file.
-    async fn held(
+    fn held(
         &self,
         unfinished: Vec<Unfinished>,
         retention_ms: u64,
-    ) -> Result<Held, MetaError> {
-        let standing = self.manager.standing().await?;
-        // From here on no server that led before lists a snapshot there.
-        self.hold_current().await?;
-        let now_ms = self.manager.clock().now_ms();
-        let mut snapshots = vec![];
-        let current = self.manager.state().params.backup_location();
-        let locations = self.locations().await?;
-        let mut listed = BTreeSet::new();
-        for location in &locations {
-            self.settle(location).await?;
-            for (entry, files) in self.files_of_location(location).await? {
-                let id = entry.info.id;
-                listed.insert(key_of(&entry));
-                let name = if *location == current {
-                    id.to_string()
-                } else {
-                    format!("{id} in {location}")
-                };
-                snapshots.push(SnapshotFiles { name, deleted: false, files });
+    ) -> BoxFuture<'_, Result<Held, MetaError>> {
+        async move {
+            let standing = self.manager.standing().await?;
+            // From here on no server that led before lists a snapshot there.
+            self.hold_current().await?;
+            let now_ms = self.manager.clock().monotonic_ms();
+            let mut snapshots = vec![];
+            let current = self.manager.state().params.backup_location();
+            let locations = self.locations().await?;
+            let mut listed = BTreeSet::new();
+            for location in &locations {
+                self.settle(location).await?;
+                for (entry, files) in self.files_of_location(location).await? {
+                    let id = entry.info.id;
+                    listed.insert(key_of(&entry));
+                    let name = if *location == current {
+                        id.to_string()
+                    } else {
+                        format!("{id} in {location}")
+                    };
+                    snapshots.push(SnapshotFiles { name, deleted: false, files });
+                }
             }
+            snapshots.extend(self.deleted_and_read(now_ms));
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&listed);
+            // The state after the snapshots: what one of them lost meanwhile, the version still had.
+            let state = self.manager.state();
+            let reader = match self.may_be_unheard_of(now_ms) {
+                true => Some(("a worker that may not have reported yet".to_owned(), VersionId(0))),
+                false => self.workers.oldest_reader(now_ms),
+            };
+            let oldest = reader.as_ref().map_or(state.version.id, |(_, version)| *version);
+            Ok(Held {
+                forgotten: self.manager.forgotten(oldest),
+                state,
+                standing,
+                snapshots,
+                reader,
+                unfinished,
+                young_from_ms: self
+                    .manager
+                    .timeline()
+                    .earliest_now_ms()
+                    .saturating_sub(retention_ms),
+            })
         }
-        snapshots.extend(self.deleted_and_read(now_ms));
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&listed);
-        // The state after the snapshots: what one of them lost meanwhile, the version still had.
-        let state = self.manager.state();
-        let reader = match self.may_be_unheard_of(now_ms) {
-            true => Some(("a worker that may not have reported yet".to_owned(), VersionId(0))),
-            false => self.workers.oldest_reader(now_ms),
-        };
-        let oldest = reader.as_ref().map_or(state.version.id, |(_, version)| *version);
-        Ok(Held {
-            forgotten: self.manager.forgotten(oldest),
-            state,
-            standing,
-            snapshots,
-            reader,
-            unfinished,
-            young_from_ms: now_ms.saturating_sub(retention_ms),
-        })
+        .boxed()
     }
 
     /// Whether there may be workers of the meta role before this one that are still to report here.
     fn may_be_unheard_of(&self, now_ms: u64) -> bool {
-        self.settings.workers_outside
-            && now_ms < self.info.started_ms.saturating_add(SILENCE_MS_MAX)
+        self.settings.workers_outside && now_ms < self.started_ms.saturating_add(SILENCE_MS_MAX)
     }
 
     /// Snapshots that were deleted while a session reads them, as long as one does.
@@ -315,7 +428,7 @@ impl MetaNode {
         location: &OpenLocation,
         entries: &[ManifestEntry],
     ) -> Result<(), MetaError> {
-        let now_ms = self.manager.clock().now_ms();
+        let now_ms = self.manager.clock().monotonic_ms();
         for entry in entries {
             let key = key_of(entry);
             if self.workers.reads(&key, now_ms) {
@@ -331,24 +444,27 @@ impl MetaNode {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).deleted.contains(snapshot)
     }
 
-    async fn files_of_location(
-        &self,
-        location: &StorageLocation,
-    ) -> Result<Vec<(ManifestEntry, Arc<RoaringTreemap>)>, MetaError> {
-        let unreadable = |error: MetaError| {
-            error.hint(format!(
-                "Snapshots in {location} hold data files. Make it readable, or give its snapshots up: move \
-                 the backups away from there if it is the current place, then risectl meta \
-                 forget-backup-location."
-            ))
-        };
-        let (opened, listed) = self.listed_in(location).await.map_err(unreadable)?;
-        let mut found = vec![];
-        for entry in listed {
-            let files = self.files_of(&opened, &entry).await.map_err(unreadable)?;
-            found.push((entry, files));
+    fn files_of_location<'a>(
+        &'a self,
+        location: &'a StorageLocation,
+    ) -> BoxFuture<'a, Result<Vec<(ManifestEntry, Arc<RoaringTreemap>)>, MetaError>> {
+        async move {
+            let unreadable = |error: MetaError| {
+                error.hint(format!(
+                    "Snapshots in {location} hold data files. Make it readable, or give its snapshots up: move \
+                     the backups away from there if it is the current place, then risectl meta \
+                     forget-backup-location."
+                ))
+            };
+            let (opened, listed) = self.listed_in(location).await.map_err(unreadable)?;
+            let mut found = vec![];
+            for entry in listed {
+                let files = self.files_of(&opened, &entry).await.map_err(unreadable)?;
+                found.push((entry, files));
+            }
+            Ok(found)
         }
-        Ok(found)
+        .boxed()
     }
 
     /// The files that a snapshot names.
@@ -400,4 +516,41 @@ impl Held {
 
 fn key_of(entry: &ManifestEntry) -> SnapshotKey {
     SnapshotKey { id: entry.info.id, sha256: entry.sha256.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_700_000_000_000;
+
+    fn object(name: &str, written_ms: u64) -> ObjectMeta {
+        let written_ms = written_ms.cast_signed();
+        ObjectMeta {
+            location: Path::from(name),
+            last_modified: DateTime::from_timestamp_millis(written_ms).unwrap(),
+            size: 10,
+            e_tag: None,
+            version: None,
+        }
+    }
+
+    #[test]
+    fn an_object_dated_in_the_future_is_as_old_as_it_has_been_seen() {
+        let day_ms = 86_400_000;
+        let listed = || [object("1.data", NOW_MS + day_ms), object("2.data", NOW_MS - 7)];
+        let mut misdated = Misdated::default();
+        for (passed_ms, age_ms) in [(0, 0), (5_000, 5_000), (60_000, 60_000)] {
+            let mut objects = listed();
+            misdated = misdated.seen_again(&mut objects, NOW_MS + passed_ms, 100 + passed_ms);
+            let ages = objects
+                .map(|o| NOW_MS + passed_ms - o.last_modified.timestamp_millis().cast_unsigned());
+            assert_eq!(ages, [age_ms, passed_ms + 7]);
+        }
+        // The clock has caught up.
+        let mut objects = listed();
+        misdated = misdated.seen_again(&mut objects, NOW_MS + day_ms, 200_000);
+        assert_eq!(objects, listed());
+        assert!(misdated.0.is_empty());
+    }
 }

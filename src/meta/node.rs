@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, broadcast};
 use super::command::{Committed, Pins, SnapshotKey, WorkerInfo, Write};
 use super::compaction::Claims;
 use super::error::{ErrorKind, MetaError};
-use super::maintenance::{KnownSnapshots, MaintenanceSettings};
+use super::maintenance::{KnownSnapshots, MaintenanceSettings, Misdated};
 use super::manager::Manager;
 use super::places::Places;
 use super::state::{Change, State};
@@ -22,11 +22,14 @@ pub struct MetaNode {
     pub manager: Manager,
     pub info: WorkerInfo,
     pub workers: Workers,
+    /// When it began, by the monotonic clock.
+    pub(super) started_ms: u64,
     pub(super) settings: MaintenanceSettings,
     pub(super) executor: Executor,
     pub(super) sst_ids: Arc<SstIdPool>,
     pub(super) claims: Claims,
     pub(super) known: std::sync::Mutex<KnownSnapshots>,
+    pub(super) misdated: std::sync::Mutex<Misdated>,
     pub(super) places: Places,
     /// One job at a time touches a backup location, moves it, or deletes data.
     pub(super) job: Mutex<()>,
@@ -47,19 +50,22 @@ impl MetaNode {
             let manager = reserving.clone();
             Box::pin(async move { manager.reserve_ssts(count).await })
         });
-        let sst_ids = sst_ids.await?;
+        let sst_ids = sst_ids.await;
         let executor = Executor::new(manager.state_store(), settings.compaction_memory_bytes);
         let executor = executor.map_err(|e| MetaError::storage(&e))?;
         let places = Places::beginning_with(&manager.state());
+        let started_ms = manager.clock().monotonic_ms();
         Ok(Self {
             manager,
             info,
             workers: Workers::default(),
+            started_ms,
             settings,
             executor,
             sst_ids,
             claims: Claims::default(),
             known: std::sync::Mutex::default(),
+            misdated: std::sync::Mutex::default(),
             places,
             job: Mutex::new(()),
             compacting: Mutex::new(()),
@@ -71,7 +77,7 @@ impl MetaNode {
     pub fn follow(&self, worker: &str) -> (Arc<State>, broadcast::Receiver<Arc<Change>>) {
         let (state, changes) = self.manager.follow();
         if !worker.is_empty() {
-            let now_ms = self.manager.clock().now_ms();
+            let now_ms = self.manager.clock().monotonic_ms();
             self.workers.register(worker, state.version.id, state.next.sst, now_ms);
         }
         (state, changes)
@@ -96,7 +102,7 @@ impl MetaNode {
         staged: Vec<Arc<Staging>>,
     ) -> Result<Committed, MetaError> {
         let born = write.tables.iter().flat_map(|table| &table.born);
-        let now_ms = self.manager.clock().now_ms();
+        let now_ms = self.manager.clock().monotonic_ms();
         self.workers.check_staged(worker, born.map(|sst| sst.id), now_ms)?;
         self.manager.write(write, staged).await
     }
@@ -104,7 +110,7 @@ impl MetaNode {
     /// The processes of the cluster, this one first.
     pub fn worker_nodes(&self) -> Vec<WorkerNode> {
         let this = WorkerNode { id: 0, info: self.info.clone(), running: true };
-        let others = self.workers.nodes(self.manager.clock().now_ms());
+        let others = self.workers.nodes(self.manager.clock().monotonic_ms());
         std::iter::once(this).chain(others).collect()
     }
 
@@ -119,7 +125,7 @@ impl MetaNode {
     /// # Errors
     /// [`ErrorKind::UndefinedSnapshot`] when a snapshot it begins to read is not there any more.
     pub async fn report(&self, pins: Pins) -> Result<bool, MetaError> {
-        let now_ms = self.manager.clock().now_ms();
+        let now_ms = self.manager.clock().monotonic_ms();
         let is_new = |snapshot: &&SnapshotKey| !self.workers.reads(snapshot, now_ms);
         let new: Vec<SnapshotKey> = pins.snapshots.iter().filter(is_new).cloned().collect();
         let pinning = self.pinning.lock().await;

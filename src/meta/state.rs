@@ -77,6 +77,11 @@ pub enum StateError {
 }
 
 impl State {
+    /// No epoch up to this one may be used again.
+    pub fn newest_epoch(&self) -> Epoch {
+        self.version.max_committed_epoch.max(self.epoch_floor)
+    }
+
     /// The state of a cluster that was just made.
     pub fn new(cluster_id: String, params: Params, epoch: Epoch) -> Self {
         Self {

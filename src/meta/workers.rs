@@ -60,6 +60,7 @@ pub struct PinnedVersion {
     pub snapshots: Vec<SnapshotKey>,
 }
 
+/// Times are those of the monotonic clock of the meta role: no step of a clock makes a worker silent.
 impl Workers {
     /// A worker begins to follow at `version`; every file from `next` on may become its own.
     pub fn register(&self, worker: &str, version: VersionId, next: SstId, now_ms: u64) {

@@ -24,7 +24,7 @@ use super::proto::{
 };
 use super::service::MESSAGE_BYTES_MAX;
 use crate::backup::manifest::ManifestEntry;
-use crate::backup::verify::{self, Verified};
+use crate::backup::verify;
 use crate::hummock::HummockError;
 use crate::hummock::vacuum::{Holder, Plan};
 use crate::hummock::version::{Version, encoding};
@@ -212,13 +212,19 @@ impl MetaClient {
         self.asked(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
     }
 
-    /// Looks at snapshots; the answers come in their order.
+    /// Looks at snapshots, and tells what comes of it as it comes.
     pub async fn verify_snapshots(
         &self,
         request: &verify::Request,
-    ) -> Result<Vec<Verified>, RpcError> {
+        report: verify::Report<'_>,
+    ) -> Result<(), RpcError> {
         let request = to_json(request).map_err(|e| self.error(&e))?;
-        self.asked(self.grpc.clone().verify_snapshots(request).await)
+        let unreachable = |error: Status| changes_nothing(self.error(&error));
+        let mut events = self.grpc.clone().verify(request).await.map_err(unreachable)?.into_inner();
+        while let Some(event) = events.message().await.map_err(unreachable)? {
+            report(from_json(&event.json).map_err(|e| self.error(&e))?);
+        }
+        Ok(())
     }
 
     pub async fn delete_snapshots(&self, ids: Vec<SnapshotId>) -> Result<(), RpcError> {
@@ -317,10 +323,7 @@ impl MetaClient {
         &self,
         answer: Result<Response<Json>, Status>,
     ) -> Result<T, RpcError> {
-        self.json(answer).map_err(|error| match error {
-            RpcError::Lost { addr, reason } => RpcError::Unreachable { addr, reason },
-            other => other,
-        })
+        self.json(answer).map_err(changes_nothing)
     }
 
     fn error(&self, status: &Status) -> RpcError {
@@ -404,6 +407,14 @@ impl MetaClient {
             }
         }
         Ok(())
+    }
+}
+
+/// An error of a question that changes nothing: it need not be looked whether it was done.
+fn changes_nothing(error: RpcError) -> RpcError {
+    match error {
+        RpcError::Lost { addr, reason } => RpcError::Unreachable { addr, reason },
+        other => other,
     }
 }
 

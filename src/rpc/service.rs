@@ -3,13 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
@@ -116,6 +116,7 @@ struct Service {
 #[tonic::async_trait]
 impl Meta for Service {
     type FollowStream = Pin<Box<dyn Stream<Item = Result<Followed, Status>> + Send>>;
+    type VerifyStream = Pin<Box<dyn Stream<Item = Result<Json, Status>> + Send>>;
 
     async fn follow(
         &self,
@@ -197,10 +198,24 @@ impl Meta for Service {
         respond(self.node.list_snapshots().await)
     }
 
-    async fn verify_snapshots(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
+    /// Goes on as long as the caller listens: what was found until then is written down.
+    async fn verify(&self, request: Request<Json>) -> Result<Response<Self::VerifyStream>, Status> {
         let asked: verify::Request = from_json(&request.into_inner().json)?;
-        // No job: nobody else needs what comes of it.
-        respond(self.node.verify_snapshots(&asked).await)
+        let (to_caller, stream) = mpsc::unbounded_channel();
+        let node = Arc::clone(&self.node);
+        let verifying = async move {
+            let told = Told::by(to_caller.clone());
+            let report = |event| told.tell(&event);
+            let outcome = tokio::select! {
+                outcome = Box::pin(node.verify_snapshots(&asked, &report)) => outcome,
+                () = to_caller.closed() => return,
+            };
+            if let Err(error) = outcome {
+                drop(to_caller.send(Err(to_status(&error))));
+            }
+        };
+        tokio::spawn(self.followers.clone().run_until_cancelled_owned(verifying));
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(stream))))
     }
 
     async fn delete_snapshots(
@@ -257,7 +272,7 @@ impl Meta for Service {
     }
 
     async fn pinned_versions(&self, _request: Request<Empty>) -> Result<Response<Json>, Status> {
-        respond(Ok(self.node.workers.pinned(self.node.manager.clock().now_ms())))
+        respond(Ok(self.node.workers.pinned(self.node.manager.clock().monotonic_ms())))
     }
 
     async fn compact(&self, request: Request<CompactRequest>) -> Result<Response<Json>, Status> {
@@ -305,8 +320,35 @@ impl Service {
         worker: &str,
         files: impl Iterator<Item = SstId>,
     ) -> Result<(), MetaError> {
-        let now_ms = self.node.manager.clock().now_ms();
+        let now_ms = self.node.manager.clock().monotonic_ms();
         self.node.workers.check_staged(worker, files, now_ms)
+    }
+}
+
+/// Between two words of how far the files of a snapshot are.
+const FILES_PAUSE: Duration = Duration::from_millis(200);
+
+/// Passes on what a verification tells. There is an event for each snapshot, and one now and then of files.
+struct Told {
+    to: mpsc::UnboundedSender<Result<Json, Status>>,
+    files_at: Mutex<Instant>,
+}
+
+impl Told {
+    fn by(to: mpsc::UnboundedSender<Result<Json, Status>>) -> Self {
+        Self { to, files_at: Mutex::new(Instant::now()) }
+    }
+
+    fn tell(&self, event: &verify::Event) {
+        if matches!(event, verify::Event::Files { .. }) {
+            let mut last = self.files_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.elapsed() < FILES_PAUSE {
+                return;
+            }
+            *last = Instant::now();
+        }
+        // A caller that has gone away ends the verification.
+        drop(self.to.send(to_json(event)));
     }
 }
 

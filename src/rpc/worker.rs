@@ -42,7 +42,7 @@ impl Worker {
             let client = reserving.clone();
             Box::pin(async move { client.reserve_ssts(count).await })
         });
-        let sst_ids = sst_ids.await?;
+        let sst_ids = sst_ids.await;
         let sst_ids = Arc::clone(pool.get_or_init(|| sst_ids));
         let pins = Arc::new(Pins::default());
         let mut worker = Self { client, replica, sst_ids, pins, info, _reporting: JoinSet::new() };

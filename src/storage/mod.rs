@@ -9,6 +9,7 @@ pub mod checksum;
 mod copy;
 mod durable;
 mod error;
+mod leftover;
 mod location;
 mod patience;
 mod probe;
@@ -20,6 +21,7 @@ pub use cached::{CacheSettings, CachedStore, DiskCache};
 pub use checksum::{Checksum, hex, sha256_hex};
 pub use copy::Expected;
 pub use error::StorageError;
+pub use leftover::{Leftover, is_leftover};
 pub use location::StorageLocation;
 #[cfg(test)]
 pub use patience::Patience;
@@ -259,13 +261,28 @@ impl Storage {
         prefix: &Path,
         mut see: impl FnMut(ObjectMeta),
     ) -> Result<(), StorageError> {
+        let is_hidden = |object: &ObjectMeta| {
+            object.location.filename().is_none_or(|name| name.starts_with('.'))
+        };
+        self.for_each_hidden(prefix, |object| {
+            if !is_hidden(&object) {
+                see(object);
+            }
+        })
+        .await
+    }
+
+    /// The same, those among them that only this module knows of.
+    async fn for_each_hidden(
+        &self,
+        prefix: &Path,
+        mut see: impl FnMut(ObjectMeta),
+    ) -> Result<(), StorageError> {
         let mut listed = self.store.list(Some(prefix));
         while let Some(object) =
             listed.try_next().await.map_err(|e| self.error("list", prefix, e))?
         {
-            if object.location.filename().is_some_and(|name| !name.starts_with('.')) {
-                see(object);
-            }
+            see(object);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 
+use super::leftover::PROBE;
 use super::{Storage, StorageError, durable};
 use crate::layout;
 
@@ -70,7 +71,7 @@ impl Storage {
     pub async fn probe_each(&self, directory: &str) -> Result<Vec<Probed>, StorageError> {
         let directory = layout::directory(directory);
         let id = uuid::Uuid::new_v4().simple();
-        let path = directory.clone().join(format!(".probe-{id}"));
+        let path = directory.clone().join(format!("{PROBE}{id}"));
         let mut probed = vec![];
         for capability in Capability::ALL {
             let outcome = self.try_capability(capability, &directory, &path).await;

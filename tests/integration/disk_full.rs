@@ -52,6 +52,33 @@ async fn a_full_disk_is_told_and_survived() {
     assert!(server.stop().await.success());
 }
 
+/// Start-up once wrote: the lease, file ids. Then a server that was killed on a full disk never came back.
+#[tokio::test]
+async fn a_server_starts_on_a_full_disk_and_writes_once_there_is_room() {
+    let disk = tempdir();
+    let Some(_mounted) = SmallDisk::mount(disk.path()).await else { return };
+    let server = Server::start(disk.path()).await;
+    sql(&server, "CREATE TABLE t (a bigint); INSERT INTO t VALUES (1);").await;
+    sql(&server, "BACKUP").await;
+    server.kill();
+    let filler = disk.path().join("filler");
+    fill(&filler);
+
+    let server = Server::start(disk.path()).await;
+    assert_eq!(sql(&server, "SELECT * FROM t").await, "1");
+    assert_eq!(sql(&server, "SELECT count(*) FROM rw_meta_snapshot").await, "1");
+    for write in ["INSERT INTO t VALUES (2)", "CREATE TABLE u (a int)", "BACKUP", "FLUSH"] {
+        let said = sql_error(&server, write).await;
+        assert!(said.contains("53100"), "{write}: {said}");
+        assert!(said.contains("HINT:  "), "{write}: {said}");
+    }
+    std::fs::remove_file(&filler).unwrap();
+    sql(&server, "INSERT INTO t VALUES (2)").await;
+    assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "2");
+    sql(&server, "BACKUP").await;
+    assert!(server.stop().await.success());
+}
+
 /// Writes until there is no room left.
 fn fill(file: &Path) {
     use std::io::Write as _;

@@ -1,6 +1,7 @@
 //! Compaction and vacuum through the real programs: what they may not change, and what must go.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::harness::{Server, files_below, hummock, psql, run, sql, tempdir};
 
@@ -258,4 +259,45 @@ async fn files_of_writes_that_were_killed_go_and_fresh_ones_stay() {
     assert!(!orphan.exists());
     let said = hummock(&server, &["explain-object", "lease.json"]).await.refused();
     assert!(said.contains("no data file"), "{said}");
+}
+
+/// Makes a file as a write leaves it whose process was killed so long ago.
+fn left(file: &Path, hours_ago: u64) -> PathBuf {
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, "half of it").unwrap();
+    let modified = std::fs::metadata(file).unwrap().modified().unwrap();
+    let modified = modified - Duration::from_secs(hours_ago * 3600);
+    std::fs::File::options().write(true).open(file).unwrap().set_modified(modified).unwrap();
+    file.to_owned()
+}
+
+/// Files of killed writes once stayed for ever, as no listing shows them.
+#[tokio::test]
+async fn what_killed_writes_left_goes_with_its_age() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    sql(&server, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
+    sql(&server, "BACKUP").await;
+    assert!(server.stop().await.success());
+    let store = dir.path().join("store/state_store");
+    let (data, backup) = (store.join("hummock_001"), store.join("backup"));
+    let names = ["3.data#12", "checkpoint/0-ab.version#7", "lease.json#5", ".probe-ab"];
+    let mut old: Vec<_> = names.iter().map(|name| left(&data.join(name), 7)).collect();
+    let names = ["9.snapshot#3", "manifest.json#3", "data/3.data#3"];
+    old.extend(names.iter().map(|name| left(&backup.join(name), 7)));
+    let young = [left(&data.join("4.data#9"), 5), left(&backup.join("9.snapshot#4"), 5)];
+    let strange = left(&data.join("notes#x"), 7);
+
+    let server = Server::start(dir.path()).await;
+    let said = hummock(&server, &["explain-object", "4.data#9"]).await.ok();
+    assert!(said.contains("its age"), "{said}");
+    let dry = hummock(&server, &["trigger-full-gc", "--dry-run"]).await.ok();
+    assert!(dry.contains("3.data#12"), "{dry}");
+    hummock(&server, &["trigger-full-gc"]).await.ok();
+    let there = |files: &[PathBuf]| files.iter().filter(|file| file.exists()).count();
+    assert_eq!((there(&old), there(&young)), (0, 2), "{old:?}");
+    assert!(strange.exists());
+    let said = hummock(&server, &["explain-object", "3.data#12"]).await.refused();
+    assert!(said.contains("does not exist"), "{said}");
+    assert_eq!(sql(&server, "SELECT count(*) FROM rw_meta_snapshot").await, "1");
 }

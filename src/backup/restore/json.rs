@@ -11,6 +11,7 @@ impl Plan {
         let overwritten = overwritten.map(|(name, value)| ((*name).to_owned(), mask(value).into()));
         json!({
             "snapshot": self.entry,
+            "tables": self.tables,
             "backup_location": self.request.backup.to_string(),
             "data_location": self.request.hummock.to_string(),
             "newest_snapshot_id": self.newest.info.id,

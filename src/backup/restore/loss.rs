@@ -7,8 +7,9 @@ use roaring::RoaringTreemap;
 use serde::Serialize;
 
 use super::show;
+use crate::backup::detail::tables_of;
 use crate::backup::listing::{ListedCheckpoint, Listing};
-use crate::backup::manifest::{ManifestEntry, TableInfo};
+use crate::backup::manifest::{ManifestEntry, TableInfo, Tables};
 use crate::backup::verify::objects_of;
 use crate::backup::{BackupError, OpenLocation};
 use crate::epoch::{Epoch, rfc3339};
@@ -30,7 +31,7 @@ pub struct Loss {
     /// The tables that had other rows by then, or that were made since.
     pub tables: Vec<TableLoss>,
     pub unnamed_files: UnnamedFiles,
-    /// Checkpoints that could not be read, and why.
+    /// Checkpoints and snapshots that could not be read, and why.
     pub unread: Vec<String>,
 }
 
@@ -62,13 +63,16 @@ pub struct UnnamedFiles {
 /// A later moment: its epoch, and the rows of each table then.
 struct Later {
     newest: NewestCommit,
-    rows: BTreeMap<ObjectId, u64>,
+    /// Nothing where that cannot be read.
+    rows: Option<BTreeMap<ObjectId, u64>>,
 }
 
 /// Where to look for what was lost.
 pub(super) struct Traces<'a> {
     /// The data directory of the lost cluster, where it can be reached.
     pub data: Option<(&'a OpenLocation, &'a Listing)>,
+    /// Where the snapshots are.
+    pub backup: &'a OpenLocation,
     pub entry: &'a ManifestEntry,
     pub newest: &'a ManifestEntry,
     /// Nothing but the plan is asked for, so it may take its time.
@@ -78,7 +82,9 @@ pub(super) struct Traces<'a> {
 /// What is known to be lost. What cannot be read is said and stops nothing.
 pub(super) async fn estimate(state: &State, traces: &Traces<'_>) -> Loss {
     let mut loss = Loss::default();
-    let mut later = by_snapshot(traces.entry, traces.newest);
+    let names = tables_of_newest(traces, &mut loss.unread).await;
+    let mut later = by_snapshot(traces.entry, traces.newest, names.as_ref());
+    let names = names.unwrap_or_default();
     if let Some((place, listed)) = traces.data {
         loss.unnamed_files = unnamed_files(&state.version, listed);
         let found = by_checkpoint(state, place, listed, traces, &mut loss.unread).await;
@@ -88,21 +94,42 @@ pub(super) async fn estimate(state: &State, traces: &Traces<'_>) -> Loss {
         later = found.filter(is_newer).or(later);
     }
     if let Some(later) = later {
-        loss.tables = tables(state, &later.rows, &traces.newest.info.state_table_info);
+        let rows = later.rows.as_ref();
+        loss.tables = rows.map(|rows| tables(state, rows, &names)).unwrap_or_default();
         loss.newest = Some(later.newest);
     }
     loss
 }
 
-fn by_snapshot(entry: &ManifestEntry, newest: &ManifestEntry) -> Option<Later> {
+/// What the snapshot taken last says of each table; none where it is the one to restore, or unreadable.
+async fn tables_of_newest(traces: &Traces<'_>, unread: &mut Vec<String>) -> Option<Tables> {
+    let Traces { backup, entry, newest, .. } = *traces;
+    if newest.info.id == entry.info.id {
+        return None;
+    }
+    match tables_of(backup, newest).await {
+        Ok(tables) => Some(tables),
+        Err(error) => {
+            unread.push(format!("meta snapshot {} ({})", newest.info.id, reason(error)));
+            None
+        }
+    }
+}
+
+fn by_snapshot(
+    entry: &ManifestEntry,
+    newest: &ManifestEntry,
+    tables: Option<&Tables>,
+) -> Option<Later> {
     let epoch = newest.info.max_committed_epoch;
     if epoch <= entry.info.max_committed_epoch {
         return None;
     }
-    let tables = newest.info.state_table_info.iter();
-    let rows = tables.filter_map(|(id, table)| Some((ObjectId(id.parse().ok()?), table.rows)));
+    let row_count =
+        |(id, table): (&String, &TableInfo)| Some((ObjectId(id.parse().ok()?), table.rows));
+    let rows = tables.map(|tables| tables.iter().filter_map(row_count).collect());
     let source = format!("meta snapshot {}", newest.info.id);
-    Some(Later { newest: NewestCommit { epoch, source }, rows: rows.collect() })
+    Some(Later { newest: NewestCommit { epoch, source }, rows })
 }
 
 /// The newest checkpoint that can be read and is later than the snapshot.
@@ -125,7 +152,7 @@ async fn by_checkpoint(
                 let epoch = version.max_committed_epoch;
                 let rows = version.table_ids().map(|id| (id, version.rows_at(id, epoch)));
                 let newest = NewestCommit { epoch, source: format!("checkpoint {path}") };
-                return Some(Later { newest, rows: rows.collect() });
+                return Some(Later { newest, rows: Some(rows.collect()) });
             }
             Ok(_) => return None,
             Err(error) => unread.push(format!("{path} ({})", reason(error.into()))),
@@ -139,11 +166,7 @@ fn reason(error: BackupError) -> String {
 }
 
 /// The tables whose rows differ. A table without files has no rows.
-fn tables(
-    state: &State,
-    rows: &BTreeMap<ObjectId, u64>,
-    names: &BTreeMap<String, TableInfo>,
-) -> Vec<TableLoss> {
+fn tables(state: &State, rows: &BTreeMap<ObjectId, u64>, names: &Tables) -> Vec<TableLoss> {
     let epoch = state.version.max_committed_epoch;
     let catalog = state.catalog.at(epoch);
     let restored = catalog.relations().filter(|relation| relation.as_table().is_some());

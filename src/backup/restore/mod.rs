@@ -23,7 +23,7 @@ pub use target::Target;
 
 use super::copy::{CopyPlan, copy_files};
 use super::listing::Listing;
-use super::manifest::{Manifest, ManifestEntry};
+use super::manifest::{Manifest, ManifestEntry, Tables, tables_of};
 use super::verify::{self, Progress, Subset, Whole};
 use super::{BackupError, OpenLocation};
 use crate::epoch::Epoch;
@@ -63,6 +63,8 @@ pub struct Plan {
     pub entry: ManifestEntry,
     /// The snapshot of this place that was taken last.
     pub newest: ManifestEntry,
+    /// The tables that are restored.
+    pub tables: Tables,
     /// The store that will be filled, and what it holds.
     pub target: Target,
     /// What was committed since, as far as it is known.
@@ -114,6 +116,7 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
             Some((place, listed)) => Some((place, listed)).filter(|_| !entry.info.copy_data),
             None => hummock.as_ref().map(|place| (place, &listed)),
         },
+        backup: &backup,
         entry: &entry,
         newest: &newest,
         thorough: request.dry_run,
@@ -146,6 +149,7 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
         request,
         entry,
         newest,
+        tables: tables_of(&state),
         target,
         loss,
         version,

@@ -25,7 +25,7 @@ impl fmt::Display for Plan {
         row("release", info.rw_version.clone().unwrap_or_else(|| "-".to_owned()))?;
         row("safe epoch", epoch(info.safe_epoch))?;
         row("max committed epoch", epoch(info.max_committed_epoch))?;
-        let tables: Vec<_> = info.state_table_info.values().collect();
+        let tables: Vec<_> = self.tables.values().collect();
         row("tables", format!("{} with {} rows", tables.len(), rows(&tables)))?;
         for table in tables.iter().take(TABLES_MAX) {
             row("", format!("{} ({} rows)", table.name, table.rows))?;

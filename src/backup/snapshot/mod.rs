@@ -30,7 +30,7 @@ pub use writer::{WrittenSnapshot, write};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::SnapshotInfo;
+use super::manifest::SnapshotDetail;
 use crate::id::SnapshotId;
 
 /// The format this build writes, and the only one it reads.
@@ -47,7 +47,7 @@ const VERSION_SECTION: &str = "version";
 #[derive(Debug, Serialize, Deserialize)]
 struct Footer {
     sections: Vec<Section>,
-    info: SnapshotInfo,
+    info: SnapshotDetail,
 }
 
 /// Where a section is and what it must be.

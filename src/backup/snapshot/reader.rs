@@ -11,7 +11,7 @@ use super::{
     frame_sha256, section_of,
 };
 use crate::backup::BackupError;
-use crate::backup::manifest::{ManifestEntry, SnapshotInfo};
+use crate::backup::manifest::{ManifestEntry, SnapshotInfo, Tables};
 use crate::hummock::version::{Version, encoding};
 use crate::id::SstId;
 use crate::meta::state::State;
@@ -48,14 +48,19 @@ impl SnapshotReader {
         let frame = Frame::fetch(storage, path, size_bytes).await?;
         let footer = frame.footer(&file)?;
         if let Some(entry) = expected {
-            check_listed(entry, &footer.info, size_bytes)
+            check_listed(entry, &footer.info.info, size_bytes)
                 .map_err(|what| BackupError::damaged(&file, what))?;
         }
         Ok(Self { storage: storage.clone(), path: path.clone(), file, size_bytes, footer })
     }
 
     pub fn info(&self) -> &SnapshotInfo {
-        &self.footer.info
+        &self.footer.info.info
+    }
+
+    /// What it says of each table.
+    pub fn tables(&self) -> &Tables {
+        &self.footer.info.state_table_info
     }
 
     /// The names of the sections that hold pairs.
@@ -201,7 +206,7 @@ impl Frame {
         }
         let footer: Footer = serde_json::from_slice(&self.footer)
             .map_err(|e| BackupError::damaged(file, format!("its footer: {e}")))?;
-        if super::header(footer.info.id)[..] != self.header[..] {
+        if super::header(footer.info.info.id)[..] != self.header[..] {
             return damaged("its header and its footer name different snapshots");
         }
         if !is_gapless(&footer.sections, self.footer_start) {

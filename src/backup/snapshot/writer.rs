@@ -7,7 +7,7 @@ use object_store::path::Path;
 
 use super::{END_MAGIC, Footer, Section, VERSION_SECTION, frame_sha256, header, section_of};
 use crate::backup::BackupError;
-use crate::backup::manifest::SnapshotInfo;
+use crate::backup::manifest::SnapshotDetail;
 use crate::hummock::version::{Version, encoding};
 use crate::meta::store::Pair;
 use crate::storage::checksum::Summed;
@@ -23,7 +23,7 @@ pub struct WrittenSnapshot {
     pub sha256: String,
 }
 
-/// Writes the snapshot that `info` describes, of these pairs and this version.
+/// Writes the snapshot that `detail` describes, of these pairs and this version.
 ///
 /// # Errors
 /// [`BackupError::Exists`] when there is an object of that name; it stays as it is.
@@ -32,18 +32,18 @@ pub async fn write(
     path: &Path,
     pairs: Vec<Pair>,
     version: &Version,
-    info: &SnapshotInfo,
+    detail: &SnapshotDetail,
 ) -> Result<WrittenSnapshot, BackupError> {
-    let (version, footer_info) = (version.clone(), info.clone());
+    let (version, footer_detail) = (version.clone(), detail.clone());
     let written =
-        storage.write_with(path, move |to| encode(to, &pairs, &version, footer_info)).await;
+        storage.write_with(path, move |to| encode(to, &pairs, &version, footer_detail)).await;
     match written {
         Ok(encoded) => encoded.map_err(|source| {
             let file = storage.name_of(path);
             BackupError::Encode { file, source }
         }),
         Err(StorageError::AlreadyExists { path: location }) => {
-            Err(BackupError::Exists { id: info.id, location })
+            Err(BackupError::Exists { id: detail.info.id, location })
         }
         Err(error) => Err(error.into()),
     }
@@ -53,10 +53,10 @@ fn encode(
     to: impl Write,
     pairs: &[Pair],
     version: &Version,
-    info: SnapshotInfo,
+    detail: SnapshotDetail,
 ) -> io::Result<WrittenSnapshot> {
     let mut out = Summed::new(to);
-    let header = header(info.id);
+    let header = header(detail.info.id);
     out.write_all(&header)?;
     let mut sections = Vec::new();
     for (name, pairs) in by_section(pairs)? {
@@ -66,7 +66,7 @@ fn encode(
     let files = version.file_count() as u64;
     let lines = |raw: &mut dyn Write| encoding::encode(version, raw);
     sections.push(write_section(&mut out, VERSION_SECTION, files, lines)?);
-    let footer = serde_json::to_vec(&Footer { sections, info })?;
+    let footer = serde_json::to_vec(&Footer { sections, info: detail })?;
     out.write_all(&footer)?;
     out.write_all(&length_of(&footer)?)?;
     out.write_all(&frame_sha256(&header, &footer))?;

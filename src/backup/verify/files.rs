@@ -1,5 +1,6 @@
 //! Whether the data files that a version names are there and as they were written.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -9,8 +10,9 @@ use crate::backup::listing::Listing;
 use crate::backup::{BackupError, OpenLocation};
 use crate::hummock::sst::SstInfo;
 use crate::hummock::version::{FileEntry, Version};
+use crate::id::SstId;
 use crate::layout;
-use crate::storage::checksum::Summed;
+use crate::storage::checksum::{Checksum, Summed};
 
 /// Told how many of how many files are done.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
@@ -58,18 +60,44 @@ pub async fn checksums(
     subset: Subset,
     progress: Progress<'_>,
 ) -> Result<(), BackupError> {
-    let files = chosen(version, subset);
+    checksums_unless(&mut Proven::new(), version, place, subset, progress).await
+}
+
+/// Files of one place that hold the bytes that were written.
+pub type Proven = HashSet<(SstId, Checksum)>;
+
+/// The same, but for files that are proven already; others are added to them.
+pub async fn checksums_unless(
+    proven: &mut Proven,
+    version: &Version,
+    place: &OpenLocation,
+    subset: Subset,
+    progress: Progress<'_>,
+) -> Result<(), BackupError> {
+    let mut files = chosen(version, subset);
+    files.retain(|sst| !proven.contains(&(sst.id, sst.sha256)));
     let total = files.len() as u64;
     // Collected, as a lazy iterator over borrowed files could not move between threads.
-    let reads: Vec<_> = files.into_iter().map(|sst| is_as_written(place, sst)).collect();
+    let reads: Vec<_> = files.into_iter().map(|sst| looked_at(place, sst)).collect();
     let mut results = stream::iter(reads).buffered(FILES_AT_ONCE);
     let (mut damaged, mut done) = (vec![], 0);
-    while let Some(found) = results.try_next().await? {
-        damaged.extend(found);
+    while let Some((sst, found)) = results.try_next().await? {
+        match found {
+            Some(what) => damaged.push(what),
+            None => drop(proven.insert((sst.id, sst.sha256))),
+        }
         done += 1;
         progress(done, total);
     }
     report(vec![], damaged)
+}
+
+async fn looked_at(
+    place: &OpenLocation,
+    sst: Arc<SstInfo>,
+) -> Result<(Arc<SstInfo>, Option<String>), BackupError> {
+    let found = is_as_written(place, Arc::clone(&sst)).await?;
+    Ok((sst, found))
 }
 
 fn chosen(version: &Version, subset: Subset) -> Vec<Arc<SstInfo>> {

@@ -10,25 +10,25 @@
 //! Each level includes those above it. What could not be looked at was not verified, and is never said
 //! to be well: [`Verdict::CouldNotVerify`] is not [`Verdict::Ok`].
 
+mod examine;
 mod files;
+mod job;
 
 pub use files::{Progress, SHOWN_MAX, checksums, objects_of, sizes};
+pub use job::verify;
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::listing::Listing;
-use super::manifest::{Manifest, ManifestEntry};
+use super::manifest::ManifestEntry;
 use super::{BackupError, OpenLocation, SnapshotReader};
-use crate::hummock::HummockError;
 use crate::id::{SnapshotId, SstId};
 use crate::layout;
-use crate::meta::error::chain;
 use crate::meta::state::State;
 use crate::meta::store::Pair;
-use crate::storage::{StorageError, StorageLocation};
+use crate::storage::StorageLocation;
 
 /// How thoroughly to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,7 +61,28 @@ pub struct Request {
     /// None: every one that is listed.
     pub ids: Option<Vec<SnapshotId>>,
     pub check: Check,
+    /// Look at every one again, though a run over all of them was interrupted.
+    #[serde(default)]
+    pub restart: bool,
 }
+
+/// What a verification tells while it goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    Begun {
+        snapshots: u64,
+        /// When the run began that this one goes on with; RFC 3339, UTC.
+        resumed: Option<String>,
+    },
+    /// So many of the data files of a snapshot were looked at.
+    Files { snapshot_id: SnapshotId, done: u64, total: u64 },
+    /// What was found, once it is written down.
+    Verified(Verified),
+}
+
+/// Told of each event.
+pub type Report<'a> = &'a (dyn Fn(Event) + Send + Sync);
 
 /// Where the data files are looked for; in the copies too, where there are some.
 #[derive(Clone, Copy, Debug)]
@@ -199,150 +220,6 @@ impl fmt::Display for Verification {
             Verdict::CouldNotVerify => "could not verify",
         })?;
         self.detail.iter().try_for_each(|detail| write!(f, ": {detail}"))
-    }
-}
-
-/// Why a check did not end well.
-#[derive(Debug)]
-enum Trouble {
-    Damaged(BackupError),
-    Unable(BackupError),
-}
-
-impl From<BackupError> for Trouble {
-    fn from(error: BackupError) -> Self {
-        match &error {
-            BackupError::Damaged { .. }
-            | BackupError::ObjectsMissing { .. }
-            | BackupError::ObjectsDamaged { .. }
-            | BackupError::State(_)
-            | BackupError::Hummock(HummockError::Corrupt(_))
-            | BackupError::Storage(StorageError::NotFound { .. } | StorageError::Mangled { .. }) => {
-                Self::Damaged(error)
-            }
-            _ => Self::Unable(error),
-        }
-    }
-}
-
-/// Checks the snapshots that are asked for, one after another; nothing is looked at when one of them is
-/// not listed. `now` is the time of each check.
-pub async fn verify(
-    location: &OpenLocation,
-    request: &Request,
-    data: DataAt<'_>,
-    now: impl Fn() -> String,
-    progress: Progress<'_>,
-) -> Result<Vec<Verified>, BackupError> {
-    let known = Manifest::read(location).await?.ids();
-    let ids = request.ids.clone().unwrap_or_else(|| known.clone());
-    let unknown: Vec<_> = ids.iter().copied().filter(|id| !known.contains(id)).collect();
-    if !unknown.is_empty() {
-        let location = location.to_string();
-        return Err(BackupError::UnknownSnapshots { unknown, location, known });
-    }
-    let mut verified = vec![];
-    for snapshot_id in ids {
-        let found = verify_snapshot(location, snapshot_id, request.check, data, now(), progress);
-        verified.push(Verified { snapshot_id, verification: found.await? });
-    }
-    Ok(verified)
-}
-
-/// Checks a listed snapshot and writes down in the manifest what came of it.
-///
-/// # Errors
-/// [`BackupError::NotFound`] when it is not listed, and what keeps the manifest from being read.
-async fn verify_snapshot(
-    location: &OpenLocation,
-    id: SnapshotId,
-    check: Check,
-    data: DataAt<'_>,
-    verified_at: String,
-    progress: Progress<'_>,
-) -> Result<Verification, BackupError> {
-    let manifest = Manifest::read(location).await?;
-    let Some(entry) = manifest.entry(id) else {
-        let (location, known) = (location.to_string(), manifest.ids());
-        return Err(BackupError::NotFound { id, location, known });
-    };
-    let (result, detail) = match examine(location, entry, check, data, progress).await {
-        Ok(()) => (Verdict::Ok, None),
-        Err(Trouble::Damaged(error)) => (Verdict::Damaged, Some(chain(&error))),
-        Err(Trouble::Unable(error)) => (Verdict::CouldNotVerify, Some(chain(&error))),
-    };
-    let Check { level, subset: coverage } = check;
-    let verification = Verification { verified_at, level, coverage, result, detail };
-    match Manifest::remember(location, entry, &verification).await {
-        Ok(_) => {}
-        Err(error @ BackupError::UnknownSnapshots { .. }) => return Err(error),
-        // What was found stands, whether or not it can be written down.
-        Err(error) => tracing::warn!(%error, snapshot = %id, "could not remember a verification"),
-    }
-    Ok(verification)
-}
-
-async fn examine(
-    location: &OpenLocation,
-    entry: &ManifestEntry,
-    check: Check,
-    data: DataAt<'_>,
-    progress: Progress<'_>,
-) -> Result<(), Trouble> {
-    if check.level == Level::List {
-        return Ok(check_size(location, entry).await?);
-    }
-    let Whole { state, .. } = read_whole(location, entry).await?;
-    if check.level == Level::Meta {
-        return Ok(());
-    }
-    let named = state.params.data_location();
-    let copies = entry.info.copy_data.then(|| location.copies(&entry.info.life).place());
-    match data {
-        DataAt::Named if copies.is_some() => {}
-        DataAt::Named => look_in(&named, &state, check, progress).await?,
-        DataAt::Place(place) => look_in(place, &state, check, progress).await?,
-        DataAt::PlaceOrNamed(place) => match look_in(place, &state, check, progress).await {
-            // Of a cluster that was restored elsewhere, with the files of another snapshot.
-            Err(Trouble::Damaged(_)) if *place != named => {
-                look_in(&named, &state, check, progress).await?;
-            }
-            looked => looked?,
-        },
-    }
-    match copies {
-        Some(copies) => look_in(&copies, &state, check, progress).await,
-        None => Ok(()),
-    }
-}
-
-/// Whether the data files are in a place.
-async fn look_in(
-    place: &StorageLocation,
-    state: &State,
-    check: Check,
-    progress: Progress<'_>,
-) -> Result<(), Trouble> {
-    // A place that is not there says nothing of the files that should be in it.
-    let place = OpenLocation::open_existing(place).map_err(Trouble::Unable)?;
-    let listed = Listing::of(&place).await?;
-    sizes(&state.version, &listed, check.subset, progress)?;
-    if check.level == Level::Checksum {
-        checksums(&state.version, &place, check.subset, progress).await?;
-    }
-    Ok(())
-}
-
-async fn check_size(location: &OpenLocation, entry: &ManifestEntry) -> Result<(), BackupError> {
-    let path = layout::snapshot(&location.directory, entry.info.id);
-    let (found, listed) = (location.storage.size(&path).await?, entry.size_bytes);
-    match listed {
-        0 => Ok(()),
-        listed if listed == found => Ok(()),
-        listed => {
-            let what = format!("it has {found} bytes, the manifest says {listed}");
-            Err(BackupError::damaged(&location.storage.name_of(&path), what))
-        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! Each level finds what it is for, says so in the manifest, and what it cannot see is never well.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use super::*;
+use crate::backup::manifest::Manifest;
 use crate::backup::{create_snapshot, sample};
 use crate::storage::Storage;
 use sample::DATA_DIR;
 
-const QUIET: Progress<'_> = &|_, _| {};
+const QUIET: Report<'_> = &|_| {};
 const NOW: &str = "2026-11-25T07:00:00.000Z";
 
 /// A cluster with one snapshot, all in one memory store.
@@ -29,8 +33,19 @@ async fn verify_part(
     subset: Subset,
     data: &StorageLocation,
 ) -> Verification {
-    let (id, check, at) = (SnapshotId(1), Check { level, subset }, NOW.to_owned());
-    verify_snapshot(backup, id, check, DataAt::Place(data), at, QUIET).await.unwrap()
+    look(backup, 1, Check { level, subset }, DataAt::Place(data)).await.unwrap()
+}
+
+async fn look(
+    backup: &OpenLocation,
+    id: u64,
+    check: Check,
+    data: DataAt<'_>,
+) -> Result<Verification, BackupError> {
+    let request = Request { ids: Some(vec![SnapshotId(id)]), check, restart: false };
+    let mut found = super::verify(backup, &request, data, || NOW.to_owned(), QUIET).await?;
+    assert_eq!(found.len(), 1);
+    Ok(found.remove(0).verification)
 }
 
 #[tokio::test]
@@ -106,10 +121,7 @@ async fn what_is_where_the_snapshot_says_can_be_restored() {
     let (backup, data) = world().await;
     let elsewhere = StorageLocation::new(backup.storage.url().to_string(), "elsewhere");
     let check = Check { level: Level::Checksum, subset: Subset::ALL };
-    let look = async |at| {
-        let found = verify_snapshot(&backup, SnapshotId(1), check, at, NOW.to_owned(), QUIET).await;
-        found.unwrap().result
-    };
+    let look = async |at| look(&backup, 1, check, at).await.unwrap().result;
     assert_eq!(look(DataAt::Place(&elsewhere)).await, Verdict::Damaged);
     assert_eq!(look(DataAt::PlaceOrNamed(&elsewhere)).await, Verdict::Ok);
     assert_eq!(look(DataAt::Named).await, Verdict::Ok);
@@ -123,10 +135,117 @@ async fn what_is_where_the_snapshot_says_can_be_restored() {
 async fn a_snapshot_that_is_not_listed_is_an_error() {
     let (backup, data) = world().await;
     let check = Check { level: Level::List, subset: Subset::ALL };
-    let at = NOW.to_owned();
-    let found =
-        verify_snapshot(&backup, SnapshotId(9), check, DataAt::Place(&data), at, QUIET).await;
-    assert!(matches!(found, Err(BackupError::NotFound { .. })), "{found:?}");
+    let found = look(&backup, 9, check, DataAt::Place(&data)).await;
+    assert!(matches!(found, Err(BackupError::UnknownSnapshots { .. })), "{found:?}");
+}
+
+/// A cluster with so many snapshots.
+async fn world_of(snapshots: u64) -> (OpenLocation, StorageLocation) {
+    let (backup, data) = world().await;
+    let state = sample::stored_again(&backup.storage);
+    for id in 2..=snapshots {
+        create_snapshot(&backup, &state, &sample::new_snapshot(id, None)).await.unwrap();
+    }
+    (backup, data)
+}
+
+const ALL: Request = Request {
+    ids: None,
+    check: Check { level: Level::Objects, subset: Subset::ALL },
+    restart: false,
+};
+
+/// Looks at all snapshots; a crash comes once `crash_after` of them were reported.
+async fn run(
+    backup: &OpenLocation,
+    data: &StorageLocation,
+    request: &Request,
+    at: &str,
+    crash_after: Option<usize>,
+) -> Vec<Event> {
+    let (events, crash) = (Mutex::new(vec![]), tokio::sync::Notify::new());
+    let report = |event| {
+        let mut events = events.lock().unwrap();
+        events.push(event);
+        let count = events.iter().filter(|event| matches!(event, Event::Verified(_))).count();
+        if crash_after.is_some_and(|limit| count >= limit) {
+            crash.notify_one();
+        }
+    };
+    let now = || at.to_owned();
+    tokio::select! {
+        biased;
+        () = crash.notified() => {}
+        found = super::verify(backup, request, DataAt::Place(data), now, &report) => {
+            assert_eq!(crash_after, None, "it was to crash");
+            let told = events.lock().unwrap().clone();
+            let is_told = |found: &Verified| told.contains(&Event::Verified(found.clone()));
+            assert!(found.unwrap().iter().all(is_told));
+        }
+    }
+    events.into_inner().unwrap()
+}
+
+fn verified(events: &[Event]) -> Vec<Verified> {
+    let found = events.iter().filter_map(|event| match event {
+        Event::Verified(found) => Some(found.clone()),
+        _ => None,
+    });
+    found.collect()
+}
+
+#[tokio::test]
+async fn a_run_that_was_interrupted_goes_on_with_what_was_not_looked_at() {
+    let (backup, data) = world_of(120).await;
+    let (first, second) = ("2026-11-30T08:00:00.000Z", "2026-11-30T09:00:00.000Z");
+    let events = run(&backup, &data, &ALL, first, Some(50)).await;
+    assert_eq!(events[0], Event::Begun { snapshots: 120, resumed: None });
+    let written = Manifest::read(&backup).await.unwrap();
+    assert_eq!(written.verification_run.unwrap().begun_at, first);
+
+    let events = run(&backup, &data, &ALL, second, None).await;
+    let resumed = Some(first.to_owned());
+    assert_eq!(events[0], Event::Begun { snapshots: 120, resumed });
+    let found = verified(&events);
+    assert_eq!(found.iter().map(|f| f.snapshot_id).collect::<BTreeSet<_>>().len(), 120);
+    let earlier = found.iter().filter(|found| found.verification.verified_at == first).count();
+    assert!((50..120).contains(&earlier), "{earlier}");
+    assert!(found.iter().all(|found| found.verification.result == Verdict::Ok));
+    assert_eq!(Manifest::read(&backup).await.unwrap().verification_run, None);
+
+    // A run that has come to its end is not gone on with.
+    let events = run(&backup, &data, &ALL, second, None).await;
+    assert_eq!(events[0], Event::Begun { snapshots: 120, resumed: None });
+}
+
+#[tokio::test]
+async fn another_check_and_a_restart_go_on_with_nothing() {
+    let (backup, data) = world_of(60).await;
+    run(&backup, &data, &ALL, NOW, Some(50)).await;
+    let check = Check { level: Level::Checksum, ..ALL.check };
+    for request in [Request { check, ..ALL }, Request { restart: true, ..ALL }] {
+        let events = run(&backup, &data, &request, NOW, None).await;
+        assert_eq!(events[0], Event::Begun { snapshots: 60, resumed: None });
+    }
+}
+
+#[tokio::test]
+async fn a_run_writes_the_manifest_a_few_times_only() {
+    let (backup, data) = world_of(120).await;
+    let before = Manifest::read(&backup).await.unwrap().manifest_id;
+    run(&backup, &data, &ALL, NOW, None).await;
+    let after = Manifest::read(&backup).await.unwrap().manifest_id;
+    assert!(after - before < 20, "{}", after - before);
+}
+
+#[tokio::test]
+async fn a_file_of_many_snapshots_is_read_once() {
+    let (backup, data) = world_of(60).await;
+    let check = Check { level: Level::Checksum, ..ALL.check };
+    let events = run(&backup, &data, &Request { check, ..ALL }, NOW, None).await;
+    let reads = events.iter().filter(|e| matches!(e, Event::Files { total: 1.., .. })).count();
+    // The sizes of two files for each snapshot, and their checksums once.
+    assert_eq!(reads, 60 * 2 + 2);
 }
 
 #[test]

@@ -161,6 +161,7 @@ impl Frontend {
             database: info.database.clone(),
             user: info.user.clone(),
             settings: Arc::clone(&info.settings),
+            params: Arc::clone(&self.replica.state().params),
         };
         Planner {
             engine: Arc::clone(&self.engine),

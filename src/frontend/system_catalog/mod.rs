@@ -36,6 +36,7 @@ use super::read_view::ReadView;
 use crate::backup::manifest::ManifestEntry;
 use crate::meta::maintenance::SnapshotUsage;
 use crate::meta::workers::{PinnedVersion, WorkerNode};
+use crate::params::Params;
 
 /// Oid of the schema `pg_catalog`.
 const PG_CATALOG_OID: u32 = 11;
@@ -49,6 +50,8 @@ pub struct SystemContext {
     pub user: String,
     /// The session's settings, by name.
     pub settings: Arc<BTreeMap<String, String>>,
+    /// The cluster's parameters of now, also where the view is of the past.
+    pub params: Arc<Params>,
 }
 
 /// What only the meta role knows.

@@ -65,7 +65,7 @@ impl TableProvider for SystemTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let batch = self.relation.batch(&self.context).await?;
+        let batch = self.relation.batch(&self.context, projection).await?;
         let partitions = [vec![batch]];
         let schema = Arc::clone(&self.schema);
         Ok(MemorySourceConfig::try_new_exec(&partitions, schema, projection.cloned())?)

@@ -38,7 +38,21 @@ pub enum Rows {
     None,
     Of(fn(&SystemContext) -> Vec<Row>),
     /// The rows are elsewhere, and asked for at each scan.
-    Fetched(for<'a> fn(&'a SystemContext) -> BoxFuture<'a, FetchedRows>),
+    Fetched(for<'a> fn(&'a SystemContext, Wanted) -> BoxFuture<'a, FetchedRows>),
+}
+
+/// The columns that a scan wants of a relation. What only others need is not asked for: it may cost much.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    columns: &'static [SystemColumn],
+    projection: Option<Vec<usize>>,
+}
+
+impl Wanted {
+    pub fn has(&self, name: &str) -> bool {
+        let is_it = |at: &usize| self.columns.get(*at).is_some_and(|(column, _)| *column == name);
+        self.projection.as_ref().is_none_or(|wanted| wanted.iter().any(is_it))
+    }
 }
 
 type FetchedRows = Result<Vec<Row>, SqlError>;
@@ -59,12 +73,17 @@ impl SystemRelation {
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
-    /// All rows, as they are now.
-    pub async fn batch(&self, context: &SystemContext) -> Result<RecordBatch> {
+    /// All rows, as they are now. Of columns that are not in `projection` the values may be missing.
+    pub async fn batch(
+        &self,
+        context: &SystemContext,
+        projection: Option<&Vec<usize>>,
+    ) -> Result<RecordBatch> {
+        let wanted = Wanted { columns: self.columns, projection: projection.cloned() };
         let rows = match self.rows {
             Rows::None => vec![],
             Rows::Of(rows) => rows(context),
-            Rows::Fetched(rows) => rows(context).await?,
+            Rows::Fetched(rows) => rows(context, wanted).await?,
         };
         let columns = self.columns.iter().enumerate();
         let arrays = columns.map(|(place, (_, column_type))| {

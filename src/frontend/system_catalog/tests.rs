@@ -57,7 +57,6 @@ impl MetaAnswers for OneSnapshot {
             max_committed_epoch: Epoch::from_u64(3603859827458048),
             format_version: 1,
             remarks: Some("nightly".to_owned()),
-            state_table_info: BTreeMap::new(),
             rw_version: None,
             cluster_id: String::new(),
             created_at: "2022-12-28T11:08:56.918Z".to_owned(),
@@ -134,6 +133,7 @@ fn context_at(epoch: u64) -> SystemContext {
         database: "dev".to_owned(),
         user: "root".to_owned(),
         settings: Arc::new([("time_zone".to_owned(), "UTC".to_owned())].into()),
+        params: Arc::default(),
     }
 }
 
@@ -192,7 +192,7 @@ async fn every_relation_has_rows_of_its_columns() {
     let context = context_at(BORN);
     for schema in &SYSTEM_SCHEMAS {
         for relation in schema.relations() {
-            let batch = relation.batch(&context).await.unwrap();
+            let batch = relation.batch(&context, None).await.unwrap();
             assert_eq!(batch.schema(), relation.arrow_schema(), "{}", relation.name);
         }
     }
@@ -367,7 +367,7 @@ async fn snapshots_are_listed_with_their_times() {
     let rows = ask("SELECT * FROM rw_catalog.rw_meta_snapshot").await;
     assert_eq!(
         rows,
-        ["1|3|0|null|3603859827458048|2022-12-28T11:08:56.918|nightly|{}|null|\
+        ["1|3|0|null|3603859827458048|2022-12-28T11:08:56.918|nightly|null|null|\
           2022-12-28T11:08:56.918Z|42|20|10|false|null|null|null|null"]
     );
 }

@@ -22,8 +22,10 @@
 //! `tests/fixtures/lease-v1.json`; `UPDATE_FIXTURES=1` writes it anew.
 
 mod keeper;
+mod tenure;
 
 pub use keeper::LeaseKeeper;
+pub use tenure::Tenure;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -195,18 +197,18 @@ impl Reserved {
 
     /// Half a block further, but for snapshots: these bounds are worth having before they are needed.
     #[must_use]
-    fn ahead(self) -> Self {
+    fn ahead(self, epoch_block_ms: u64) -> Self {
         Self {
             object: ObjectId(self.object.0.saturating_add(OBJECT_BLOCK / 2)),
             sst: SstId(self.sst.0.saturating_add(SST_BLOCK / 2)),
             version: VersionId(self.version.0.saturating_add(VERSION_BLOCK / 2)),
             snapshot: self.snapshot,
-            epoch: Epoch::from_unix_ms(self.epoch.unix_ms().saturating_add(EPOCH_BLOCK_MS / 2)),
+            epoch: Epoch::from_unix_ms(self.epoch.unix_ms().saturating_add(epoch_block_ms / 2)),
         }
     }
 
     /// `self` with each bound that is below `needed` moved a block past it.
-    fn extended_to(self, needed: Self) -> Self {
+    fn extended_to(self, needed: Self, epoch_block_ms: u64) -> Self {
         fn next<T: PartialOrd>(held: T, needed: T, extended: T) -> T {
             if held >= needed { held } else { extended }
         }
@@ -215,7 +217,7 @@ impl Reserved {
         let version = VersionId(needed.version.0.saturating_add(VERSION_BLOCK));
         // Snapshots are few, and users count them: no block of theirs is skipped.
         let snapshot = needed.snapshot;
-        let epoch = Epoch::from_unix_ms(needed.epoch.unix_ms().saturating_add(EPOCH_BLOCK_MS));
+        let epoch = Epoch::from_unix_ms(needed.epoch.unix_ms().saturating_add(epoch_block_ms));
         Self {
             object: next(self.object, needed.object, object),
             sst: next(self.sst, needed.sst, sst),
@@ -308,10 +310,20 @@ impl Lease {
     /// # Errors
     /// [`LeaseError::Deposed`] when another server took the directory: this one must stop.
     pub async fn reserve(&mut self, needed: Reserved) -> Result<(), LeaseError> {
+        self.reserve_block(needed, EPOCH_BLOCK_MS).await
+    }
+
+    /// The same, with another block of epochs past what is needed.
+    async fn reserve_block(
+        &mut self,
+        needed: Reserved,
+        epoch_block_ms: u64,
+    ) -> Result<(), LeaseError> {
         if self.record.reserved.covers(&needed) {
             return Ok(());
         }
-        self.edit(|record| record.reserved = record.reserved.extended_to(needed)).await
+        let extend = |held: Reserved| held.extended_to(needed, epoch_block_ms);
+        self.edit(|record| record.reserved = extend(record.reserved)).await
     }
 
     /// Notes where snapshots may be that name files of this directory, and the manifest seen there.

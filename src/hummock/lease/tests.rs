@@ -1,12 +1,23 @@
 //! One cluster has a directory, one life of it, one server; and no number is used twice.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::epoch::{ManualClock, Timeline};
 
 static FIRST: Incarnation = Incarnation { number: 0, id: String::new() };
 
 fn needed(sst: u64, epoch_ms: u64) -> Reserved {
     let epoch = Epoch::from_unix_ms(1_700_000_000_000 + epoch_ms);
     Reserved { sst: SstId(sst), epoch, ..Reserved::default() }
+}
+
+/// The keeper of a new lease, with epochs so far ahead of the clock.
+async fn keeper(storage: &Storage, ahead_ms: u64) -> LeaseKeeper {
+    let clock = ManualClock::at_ms(1_700_000_000_000);
+    let timeline = Arc::new(Timeline::starting_after(clock, needed(0, ahead_ms).epoch));
+    let tenure = Tenure::begin(storage, "data", "one", &FIRST, 0).await.unwrap();
+    LeaseKeeper::new(tenure, timeline)
 }
 
 #[tokio::test]
@@ -174,7 +185,7 @@ async fn a_newer_format_is_refused() {
 #[tokio::test]
 async fn numbers_are_reserved_before_they_are_needed() {
     let storage = Storage::in_memory();
-    let keeper = LeaseKeeper::new(Lease::take(&storage, "data", "one", &FIRST, 0).await.unwrap());
+    let keeper = keeper(&storage, 0).await;
     let stored = async || read(&storage, "data").await.unwrap().unwrap().reserved;
     keeper.reserve(needed(5, 0)).await.unwrap();
     // Of the others there are none yet.
@@ -198,4 +209,16 @@ async fn numbers_are_reserved_before_they_are_needed() {
     let error = keeper.reserve(needed(20_007, 0)).await.unwrap_err();
     assert!(matches!(error, LeaseError::Deposed { .. }), "{error:?}");
     assert_eq!(stored().await, other.reserved());
+}
+
+/// Restores, one after another, once put epochs ten seconds further ahead of the clock each.
+#[tokio::test]
+async fn where_epochs_are_ahead_of_the_clock_few_more_are_reserved() {
+    for (ahead_ms, block_ms) in [(0, 10_000), (60_000, 1_000)] {
+        let storage = Storage::in_memory();
+        let (keeper, newest) = (keeper(&storage, ahead_ms).await, needed(5, ahead_ms));
+        keeper.reserve(newest).await.unwrap();
+        let reserved = keeper.look().await.unwrap().reserved.epoch;
+        assert_eq!(reserved.unix_ms() - newest.epoch.unix_ms(), block_ms);
+    }
 }

@@ -205,8 +205,8 @@ impl World {
             }
             Ask::Verify => {
                 let check = Check { level: Level::Objects, subset: Subset::ALL };
-                let request = verify::Request { ids: None, check };
-                Told::Verify(node.verify_snapshots(&request).await)
+                let request = verify::Request { ids: None, check, restart: false };
+                Told::Verify(node.verify_snapshots(&request, &|_| {}).await)
             }
             Ask::Flush => Told::Flush(node.manager.flush().await),
         }

@@ -6,7 +6,9 @@ use super::Fate;
 use super::programs::run;
 use super::steps::Ask;
 use super::world::{DATA_DIR, PLACES, World, relation};
+use crate::epoch::Clock as _;
 use crate::hummock::lease;
+use crate::hummock::sst::SstInfo;
 use crate::id::SnapshotId;
 use crate::meta::MetaNode;
 use crate::meta::command::{BackupOptions, TableWrite, Write};
@@ -310,4 +312,53 @@ async fn a_first_start_that_fails_with_the_lease_taken_is_made_up_for_by_the_nex
     }
     assert_eq!(node.manager.standing().await.unwrap_err().kind, ErrorKind::Deposed);
     assert_eq!(node.manager.flush().await.unwrap_err().kind, ErrorKind::Deposed);
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Kills all rows that are there, and returns how many objects a vacuum deletes once their history has been
+/// past retention for as long again.
+async fn killed_and_reclaimed(world: &World, node: &MetaNode) -> usize {
+    let mut write = TableWrite::to(&relation(node));
+    write.truncate = true;
+    let base_epoch = node.manager.state().version.max_committed_epoch;
+    node.manager.write(Write { base_epoch, tables: vec![write] }, vec![]).await.unwrap();
+    for _ in 0..21 {
+        world.clock.advance_ms(60_000);
+        node.manager.flush().await.unwrap();
+    }
+    node.vacuum(Some(0), false).await.unwrap().garbage.len()
+}
+
+/// The clock once jumped a day ahead and back, and nothing was reclaimed for a day.
+#[tokio::test]
+async fn a_clock_that_was_a_day_ahead_stops_neither_commits_nor_reclamation() {
+    let (mut world, node) = quiet().await;
+    world.clock.set_ms(world.clock.now_ms() + DAY_MS);
+    // Long enough to be believed.
+    for _ in 0..5 {
+        world.clock.advance_ms(60_000);
+        asked(&mut world, &node, Ask::Insert { files: 1 }).await.unwrap();
+    }
+    world.clock.set_ms(world.clock.now_ms() - DAY_MS);
+    let ahead = node.manager.flush().await.unwrap().epoch.unix_ms();
+    assert!(ahead > world.clock.now_ms() + DAY_MS / 2, "the jump was not followed");
+    assert!(killed_and_reclaimed(&world, &node).await >= 7);
+    let later = node.manager.flush().await.unwrap().epoch.unix_ms();
+    assert!(later > ahead && later - ahead < 21 * 60_000, "it comes nearer to the clock");
+}
+
+/// Workers were once taken for silent when the clock of the meta role jumped.
+#[tokio::test]
+async fn a_jump_of_the_clock_gives_no_worker_up() {
+    let (world, node) = quiet().await;
+    drop(node.follow("writer"));
+    let state = node.manager.state();
+    let file = state.version.all_files().next().unwrap();
+    let staged = SstInfo { id: state.next.sst, ..SstInfo::clone(&file.sst) };
+    let mut write = TableWrite::to(&relation(&node));
+    write.born.push(Arc::new(staged));
+    world.clock.set_ms(world.clock.now_ms() + DAY_MS);
+    let base_epoch = state.version.max_committed_epoch;
+    node.write("writer", Write { base_epoch, tables: vec![write] }, vec![]).await.unwrap();
 }

@@ -19,15 +19,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::command::{CatalogCommand, Committed, Compaction, Write};
 use super::error::{ErrorKind, MetaError};
 use super::state::{Change, State};
-use crate::epoch::{Clock, Epoch};
+use crate::epoch::{Clock, Epoch, Timeline};
 use crate::hummock::Staging;
 use crate::hummock::checkpoint::Checkpoint;
-use crate::hummock::lease::{KnownLocation, LeaseError, LeaseKeeper, LeaseWatch, Reserved};
+use crate::hummock::lease::{KnownLocation, LeaseError, LeaseKeeper, Reserved};
 use crate::hummock::vacuum::Forgotten;
 use crate::id::{ObjectId, SnapshotId, SstId, VersionId};
 use crate::storage::{Storage, StorageError, StorageLocation};
@@ -95,7 +97,7 @@ pub struct Standing {
 pub struct Manager {
     requests: mpsc::Sender<Request>,
     published: Arc<Published>,
-    clock: Arc<dyn Clock>,
+    timeline: Arc<Timeline>,
     state_store: Storage,
     lease: Arc<LeaseKeeper>,
 }
@@ -222,7 +224,19 @@ impl Manager {
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        self.timeline.clock()
+    }
+
+    /// The time that epochs are made of.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// The epoch from which on the past is kept: the retention time before now.
+    pub fn retained_since(&self) -> Epoch {
+        let state = self.state();
+        let now = self.timeline.now().max(state.version.max_committed_epoch);
+        now.minus_ms(state.params.retention_ms())
     }
 
     pub fn state_store(&self) -> &Storage {
@@ -249,13 +263,32 @@ impl Manager {
 
     /// # Errors
     /// [`ErrorKind::Deposed`] when another server has taken the data directory.
-    pub async fn standing(&self) -> Result<Standing, MetaError> {
-        // Looked at here, so that no commit waits for it.
-        let checkpointed = self.ask(Request::Checkpointed).await?;
-        match self.lease.watch().look().await {
-            Ok(record) => Ok(Standing { backup_locations: record.backup_locations, checkpointed }),
-            Err(error) => Err(self.lease_failed(error).await),
+    pub fn standing(&self) -> BoxFuture<'_, Result<Standing, MetaError>> {
+        async move {
+            // Looked at here, so that no commit waits for it.
+            let checkpointed = self.ask(Request::Checkpointed).await?;
+            match self.lease.look().await {
+                Ok(record) => {
+                    Ok(Standing { backup_locations: record.backup_locations, checkpointed })
+                }
+                Err(error) => Err(self.lease_failed(error).await),
+            }
         }
+        .boxed()
+    }
+
+    /// Where snapshots may be, as the lease says; for who only reads.
+    ///
+    /// # Errors
+    /// As of [`Manager::standing`], but a full storage is none.
+    pub fn backup_locations(&self) -> BoxFuture<'_, Result<BTreeSet<KnownLocation>, MetaError>> {
+        async move {
+            match self.lease.look_only().await {
+                Ok(record) => Ok(record.backup_locations),
+                Err(error) => Err(self.lease_failed(error).await),
+            }
+        }
+        .boxed()
     }
 
     /// What a failure of the lease is to a caller. Whoever lost the data directory writes no more.
@@ -268,7 +301,7 @@ impl Manager {
 
     /// Looks now and then whether the data directory is still this server's: another may have taken it,
     /// and this one has numbers left that it would not have to ask for. Returns when nobody needs it.
-    async fn watch_lease(lease: LeaseWatch, requests: mpsc::WeakSender<Request>) {
+    async fn watch_lease(lease: Arc<LeaseKeeper>, requests: mpsc::WeakSender<Request>) {
         loop {
             tokio::time::sleep(LEASE_PAUSE).await;
             let looked = lease.look().await;
@@ -281,11 +314,14 @@ impl Manager {
         }
     }
 
-    pub async fn note_location(&self, known: KnownLocation) -> Result<(), MetaError> {
-        match self.lease.note_backup_location(known).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.lease_failed(error).await),
+    pub fn note_location(&self, known: KnownLocation) -> BoxFuture<'_, Result<(), MetaError>> {
+        async move {
+            match self.lease.note_backup_location(known).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.lease_failed(error).await),
+            }
         }
+        .boxed()
     }
 
     pub async fn forget_location(&self, location: StorageLocation) -> Result<(), MetaError> {

@@ -13,10 +13,10 @@ use super::writer::Writer;
 use super::{Manager, Published, QUEUE_LENGTH, Request};
 use crate::backup::{BackupError, Manifest, OpenLocation};
 use crate::catalog::{CatalogChange, PUBLIC, Schema};
-use crate::epoch::{Clock, Epoch, Lifetime};
+use crate::epoch::{Clock, Epoch, Lifetime, Timeline};
 use crate::hummock::HummockError;
 use crate::hummock::checkpoint::{self, Checkpoint};
-use crate::hummock::lease::{KnownLocation, Lease, LeaseError, LeaseKeeper, Reserved};
+use crate::hummock::lease::{KnownLocation, Lease, LeaseError, LeaseKeeper, Reserved, Tenure};
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::{ObjectId, VersionId};
 use crate::meta::keys;
@@ -111,8 +111,9 @@ pub async fn open(
     lease.note_backup_location(KnownLocation { location, manifest_id: 0 }).await?;
     let published = Arc::new(Published::new(Arc::clone(&state)));
     let (requests, queue) = mpsc::channel::<Request>(QUEUE_LENGTH);
-    tokio::spawn(Manager::watch_lease(lease.watch(), requests.downgrade()));
-    let lease = Arc::new(LeaseKeeper::new(lease));
+    let timeline = Arc::new(Timeline::starting_after(clock, state.newest_epoch()));
+    let lease = Arc::new(LeaseKeeper::new(lease, Arc::clone(&timeline)));
+    tokio::spawn(Manager::watch_lease(Arc::clone(&lease), requests.downgrade()));
     let writer = Writer {
         store,
         state_store: state_store.clone(),
@@ -120,7 +121,7 @@ pub async fn open(
         lease: Arc::clone(&lease),
         recent_keys: RecentKeys::since(state.version.max_committed_epoch),
         recent_moves: RecentMoves::default(),
-        clock: Arc::clone(&clock),
+        timeline: Arc::clone(&timeline),
         state,
         published: Arc::clone(&published),
         checkpointed,
@@ -135,7 +136,7 @@ pub async fn open(
             watched.give_up();
         }
     });
-    Ok(Manager { requests, published, clock, state_store, lease })
+    Ok(Manager { requests, published, timeline, state_store, lease })
 }
 
 /// Makes sure that the store can do what is needed of it. One that does not honour conditional writes lets
@@ -214,7 +215,7 @@ async fn create(
     params: Params,
     clock: &dyn Clock,
     leader: u64,
-) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
+) -> Result<(Arc<State>, Tenure, VersionId), OpenError> {
     let cluster_id = uuid::Uuid::new_v4().to_string();
     Lease::check_free(state_store, data_directory).await?;
     check_no_snapshots(&params.backup_location()).await?;
@@ -233,7 +234,7 @@ async fn create(
     let lease = Lease::take(state_store, data_directory, id, life, leader).await?;
     info!(cluster = %state.cluster_id, "new cluster");
     let version = state.version.id;
-    Ok((Arc::new(state), lease, version))
+    Ok((Arc::new(state), Tenure::Taken(lease), version))
 }
 
 async fn recover(
@@ -242,7 +243,7 @@ async fn recover(
     state_store: &Storage,
     data_directory: &str,
     leader: u64,
-) -> Result<(Arc<State>, Lease, VersionId), OpenError> {
+) -> Result<(Arc<State>, Tenure, VersionId), OpenError> {
     let pointer = pairs.iter().find(|pair| pair.key == keys::VERSION_CHECKPOINT);
     let pointer = pointer.ok_or(StateError::Missing(keys::VERSION_CHECKPOINT))?;
     let checkpoint: Checkpoint = decode_value(pointer)?;
@@ -263,7 +264,7 @@ async fn recover(
     version.check()?;
     let state = State { version: Arc::new(version), ..state };
     let (id, life) = (&state.cluster_id, &state.incarnation);
-    let lease = Lease::take(state_store, data_directory, id, life, leader).await?;
+    let lease = Tenure::begin(state_store, data_directory, id, life, leader).await?;
     let (state, checkpoint) =
         above(lease.begun_at(), state, checkpoint, store, pairs, state_store, data_directory)
             .await?;

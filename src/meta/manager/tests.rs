@@ -290,3 +290,28 @@ async fn checkpoints_replace_deltas_and_history_past_retention_is_forgotten() {
     cluster.restart().await;
     cluster.check().await;
 }
+
+#[tokio::test]
+async fn flush_in_a_loop_pushes_no_epoch_ahead_of_the_clock() {
+    let cluster = Cluster::start("flush_loop").await;
+    let mut last = Epoch::ZERO;
+    for _ in 0..500 {
+        let next = cluster.manager.flush().await.unwrap().epoch;
+        assert!(next > last, "{next} after {last}");
+        last = next;
+    }
+    assert_eq!(last.unix_ms(), NOW_MS);
+}
+
+#[tokio::test]
+async fn a_jump_of_the_clock_that_is_taken_back_leaves_no_trace() {
+    let cluster = Cluster::start("short_jump").await;
+    let before = cluster.manager.flush().await.unwrap().epoch;
+    cluster.clock.set_ms(NOW_MS + 86_400_000);
+    cluster.clock.advance_ms(10_000);
+    let meanwhile = cluster.manager.flush().await.unwrap().epoch;
+    cluster.clock.set_ms(NOW_MS + 10_000);
+    let after = cluster.manager.flush().await.unwrap().epoch;
+    assert!(before < meanwhile && meanwhile < after);
+    assert_eq!(after.unix_ms(), NOW_MS + 10_000);
+}

@@ -11,7 +11,7 @@ use super::recent_keys::RecentKeys;
 use super::recent_moves::RecentMoves;
 use super::writes::{self, Group};
 use super::{Published, Reply, Request};
-use crate::epoch::{Clock, Epoch};
+use crate::epoch::{Epoch, Timeline};
 use crate::hummock::Staging;
 use crate::hummock::checkpoint::{self, Checkpoint};
 use crate::hummock::lease::{LeaseError, LeaseKeeper, Reserved};
@@ -37,7 +37,7 @@ pub(super) struct Writer {
     pub lease: Arc<LeaseKeeper>,
     pub recent_keys: RecentKeys,
     pub recent_moves: RecentMoves,
-    pub clock: Arc<dyn Clock>,
+    pub timeline: Arc<Timeline>,
     pub state: Arc<State>,
     pub published: Arc<Published>,
     /// Version of the newest checkpoint, and of the oldest delta still stored.
@@ -164,7 +164,7 @@ impl Writer {
         };
         let catalog = self.state.catalog.at(Epoch::from_u64(u64::MAX));
         let mut next_id = self.state.next.object;
-        let epoch = self.next_epoch();
+        let epoch = self.next_epoch()?;
         let outcome = super::catalog::Context { catalog: &catalog, epoch, next_id: &mut next_id }
             .run(command)?;
         if outcome.changes.is_empty() {
@@ -219,7 +219,7 @@ impl Writer {
         &mut self,
         edit: impl FnOnce(&mut Change, &State),
     ) -> Result<Committed, MetaError> {
-        let epoch = self.next_epoch();
+        let epoch = self.next_epoch()?;
         self.commit_at(epoch, edit).await
     }
 
@@ -327,9 +327,13 @@ impl Writer {
         }
     }
 
-    fn next_epoch(&self) -> Epoch {
-        let last = self.state.version.max_committed_epoch.max(self.state.epoch_floor);
-        last.next(self.clock.now_ms())
+    fn next_epoch(&self) -> Result<Epoch, MetaError> {
+        let last = self.state.newest_epoch();
+        let next = last.next(self.timeline.now_ms());
+        (last < next && next < Epoch::LAST).then_some(next).ok_or_else(|| {
+            MetaError::new(ErrorKind::Internal, "the clock is past the time of the last epoch")
+                .hint("Set the clock of the machine right, then restart the server.")
+        })
     }
 
     fn committed(&self, state: &State) -> Committed {

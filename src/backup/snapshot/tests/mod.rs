@@ -6,7 +6,7 @@ use bytes::Bytes;
 use object_store::path::Path;
 
 use super::*;
-use crate::backup::manifest::{ManifestEntry, SnapshotInfo};
+use crate::backup::manifest::{ManifestEntry, SnapshotDetail};
 use crate::backup::{BackupError, sample};
 use crate::meta::state::State;
 use crate::storage::Storage;
@@ -21,11 +21,11 @@ async fn write_state(
     id: u64,
 ) -> Result<ManifestEntry, BackupError> {
     let created_at = sample::CREATED_AT.to_owned();
-    let info = SnapshotInfo::of(state, SnapshotId(id), Some("nightly".to_owned()), created_at);
+    let detail = SnapshotDetail::of(state, SnapshotId(id), Some("nightly".to_owned()), created_at);
     let pairs = state.encode_without_version();
-    let written = write(storage, &path(), pairs, &state.version, &info).await?;
+    let written = write(storage, &path(), pairs, &state.version, &detail).await?;
     Ok(ManifestEntry {
-        info,
+        info: detail.info,
         size_bytes: written.size_bytes,
         sha256: written.sha256,
         verification: None,
@@ -56,6 +56,7 @@ async fn a_snapshot_reads_back_as_it_was_written() {
     let entry = write_state(&storage, &state, 1).await.unwrap();
     let reader = SnapshotReader::open(&storage, &path(), Some(&entry)).await.unwrap();
     assert_eq!(reader.info(), &entry.info);
+    assert_eq!((reader.tables()["7"].name.as_str(), reader.tables()["7"].rows), ("public.t", 9));
     assert_eq!(reader.state().await.unwrap(), state);
     assert_eq!(reader.all_pairs().await.unwrap(), state.encode_without_version());
     assert_eq!(reader.version().await.unwrap(), *state.version);
@@ -202,7 +203,7 @@ async fn a_section_never_unpacks_to_more_than_was_announced() {
         sha256,
     };
     let state = sample::state();
-    let info = SnapshotInfo::of(&state, SnapshotId(1), None, String::new());
+    let info = SnapshotDetail::of(&state, SnapshotId(1), None, String::new());
     let header = header(SnapshotId(1));
     let footer = serde_json::to_vec(&Footer { sections: vec![section], info }).unwrap();
     let length = u32::try_from(footer.len()).unwrap().to_le_bytes();

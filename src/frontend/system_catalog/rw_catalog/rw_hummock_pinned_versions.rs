@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use crate::frontend::error::SqlError;
 use crate::frontend::system_catalog::SystemContext;
 use crate::frontend::system_catalog::cell::{Cell, Row};
-use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation};
+use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation, Wanted};
 use crate::frontend::system_catalog::types::SystemType;
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
@@ -20,7 +20,7 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
     rows: Rows::Fetched(pinned),
 };
 
-fn pinned(context: &SystemContext) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
+fn pinned(context: &SystemContext, _: Wanted) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
     async move {
         let pinned = context.meta.pinned_versions().await?;
         let row = |pinned: &crate::meta::workers::PinnedVersion| {

@@ -4,12 +4,13 @@ use chrono::DateTime;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::backup::manifest::ManifestEntry;
+use crate::backup;
+use crate::backup::manifest::{ManifestEntry, Tables};
 use crate::epoch::Epoch;
 use crate::frontend::error::SqlError;
 use crate::frontend::system_catalog::SystemContext;
 use crate::frontend::system_catalog::cell::{Cell, Row};
-use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation};
+use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation, Wanted};
 use crate::frontend::system_catalog::types::SystemType;
 use crate::meta::maintenance::SnapshotUsage;
 
@@ -40,20 +41,45 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
 };
 
 /// The snapshots in the order of their creation, that is of their ids.
-fn snapshots(context: &SystemContext) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
+fn snapshots(context: &SystemContext, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
     async move {
         let entries = context.meta.snapshots().await?;
-        // Snapshots are listed even while it cannot be told what they hold.
-        let usage = context.meta.usage().await.unwrap_or_default();
-        let mut usage = usage.into_iter().map(Some).chain(std::iter::repeat(None));
-        let mut listed: Vec<_> = entries.iter().zip(&mut usage).collect();
+        let usage = usage(context, &wanted).await;
+        let tables = tables(context, &entries, &wanted).await;
+        let usage = usage.into_iter().map(Some).chain(std::iter::repeat(None));
+        let tables = tables.into_iter().chain(std::iter::repeat(None));
+        let mut listed: Vec<_> = entries.iter().zip(usage.zip(tables)).collect();
         listed.sort_by_key(|(entry, _)| entry.info.id);
-        Ok(listed.into_iter().map(|(entry, usage)| row(entry, usage)).collect())
+        let rows = listed.into_iter().map(|(entry, (usage, tables))| row(entry, usage, tables));
+        Ok(rows.collect())
     }
     .boxed()
 }
 
-fn row(entry: &ManifestEntry, usage: Option<SnapshotUsage>) -> Row {
+/// What each snapshot pins. Snapshots are listed even while that cannot be told.
+async fn usage(context: &SystemContext, wanted: &Wanted) -> Vec<SnapshotUsage> {
+    match wanted.has("pinned_bytes") || wanted.has("exclusive_bytes") {
+        true => context.meta.usage().await.unwrap_or_default(),
+        false => vec![],
+    }
+}
+
+/// The tables of each snapshot, which are in the snapshot itself. Null where it cannot be read.
+async fn tables(
+    context: &SystemContext,
+    entries: &[ManifestEntry],
+    wanted: &Wanted,
+) -> Vec<Option<Tables>> {
+    match wanted.has("state_table_info") {
+        true => {
+            let location = context.params.backup_location();
+            backup::tables_of_each(&location, entries).boxed().await
+        }
+        false => vec![],
+    }
+}
+
+fn row(entry: &ManifestEntry, usage: Option<SnapshotUsage>, tables: Option<Tables>) -> Row {
     let info = &entry.info;
     let verified = entry.verification.as_ref();
     vec![
@@ -64,7 +90,7 @@ fn row(entry: &ManifestEntry, usage: Option<SnapshotUsage>) -> Row {
         Cell::from(info.max_committed_epoch.as_u64()),
         Cell::from(epoch_micros(info.max_committed_epoch)),
         Cell::from(info.remarks.as_ref()),
-        Cell::from(serde_json::to_string(&info.state_table_info).ok()),
+        Cell::from(tables.and_then(|tables| serde_json::to_string(&tables).ok())),
         Cell::from(info.rw_version.as_ref()),
         Cell::from(time_micros(&info.created_at)),
         Cell::from(entry.size_bytes),

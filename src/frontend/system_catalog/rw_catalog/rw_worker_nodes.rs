@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use crate::frontend::error::SqlError;
 use crate::frontend::system_catalog::SystemContext;
 use crate::frontend::system_catalog::cell::{Cell, Row};
-use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation};
+use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation, Wanted};
 use crate::frontend::system_catalog::types::SystemType;
 use crate::meta::command::Role;
 use crate::meta::workers::WorkerNode;
@@ -31,7 +31,7 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
     rows: Rows::Fetched(nodes),
 };
 
-fn nodes(context: &SystemContext) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
+fn nodes(context: &SystemContext, _: Wanted) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
     async move { Ok(context.meta.worker_nodes().await?.iter().map(row).collect()) }.boxed()
 }
 
