@@ -310,7 +310,8 @@ impl Frontend {
         let table = Arc::new(relation.as_table().expect("there are no views").clone());
         let files = state.version.files_at(relation.id, epoch);
         let statistics = Arc::clone(&self.statistics);
-        let provider = SstTable::new(table, files, self.url.clone(), &self.blocks, DATA_DIR, statistics);
+        let provider =
+            SstTable::new(table, files, self.url.clone(), &self.blocks, DATA_DIR, statistics);
         let provider = provider.with_key_filters(&self.filters).with_places();
         let of_keys = |keys: &BTreeSet<i32>| -> Expr {
             col(KEY).in_list(keys.iter().map(|key| lit(*key)).collect(), false)
