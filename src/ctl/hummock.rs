@@ -146,8 +146,9 @@ pub(super) async fn explain(args: ExplainArgs) -> Result<(), CtlError> {
 
 fn parse_sst(text: &str) -> Result<SstId, String> {
     let id = text.parse().ok().map(SstId);
-    id.or_else(|| layout::parse_sst(&layout::directory(text)))
-        .ok_or_else(|| "expected the number of a data file, or its name like 17.data".to_owned())
+    id.or_else(|| layout::parse_sst(&layout::directory(text))).ok_or_else(|| {
+        "expected the number of a data file, or its name in the data directory".to_owned()
+    })
 }
 
 pub(super) async fn repair(args: RepairArgs) -> Result<(), CtlError> {
