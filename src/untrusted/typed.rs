@@ -112,6 +112,6 @@ pub fn names(bytes: &[u8]) {
     }
     drop(storage_url::mask(text));
     let Ok(path) = Path::parse(text) else { return };
-    drop((layout::parse_sst(&path), layout::parse_snapshot(&path)));
-    drop((layout::parse_sst_in("d", &path), layout::parse_checkpoint("d", &path)));
+    let _files = (layout::parse_sst(&path), layout::parse_snapshot(&path));
+    let _objects = (layout::parse_sst_in("d", &path), layout::parse_checkpoint("d", &path));
 }
