@@ -2,6 +2,8 @@
 //!
 //! The code map, in reading order. Each module knows only those above it; `tests/tidy.rs` guards that.
 
+// Tasks, threads, time and chance, as the surroundings give them; in a simulation, as a seed does.
+pub mod ambient;
 // Snapshots of the truth, and restoring them; needs no running server.
 pub mod backup;
 // Schemas, tables, columns and views through all time.
@@ -40,6 +42,9 @@ pub mod params;
 pub mod rpc;
 // A server: the roles of this process, started and stopped.
 pub mod server;
+// The whole cluster in one thread, on virtual time and faulty stores.
+#[cfg(test)]
+mod sim;
 // An object store opened from a URL: durable puts, compare-and-swap.
 pub mod storage;
 // Every reader of bytes from outside, for tests that damage them.

@@ -149,6 +149,7 @@ async fn start(stores: Stores) -> Server {
             backup_storage_url: stores.state,
             backup_storage_directory: "backup".to_owned(),
             allow_unfenced: false,
+            accept_loss_after: None,
         },
         maintenance: MaintenanceSettings::default(),
     };

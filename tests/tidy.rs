@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. A module may name only modules of its own layer or of lower ones.
 const LAYERS: &[&[&str]] = &[
-    &["epoch", "id", "metrics", "crash_point"],
+    &["ambient", "epoch", "id", "metrics", "crash_point"],
     &["catalog"],
     &["storage_url"],
     &["params", "layout", "storage"],
@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["server", "untrusted"],
     &["ctl"],
     &["demo"],
+    &["sim"],
 ];
 
 /// A file this long wants to be two.

@@ -31,7 +31,7 @@ impl NewSnapshot {
     async fn describe(&self, state: &State) -> SnapshotDetail {
         let (new, state) = (self.clone(), state.clone());
         let describe = move || SnapshotDetail::of(&state, new.id, new.remarks, new.created_at);
-        match tokio::task::spawn_blocking(describe).await {
+        match crate::ambient::blocking(describe).await {
             Ok(info) => info,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime is stopping, and this task with it.

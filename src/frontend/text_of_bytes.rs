@@ -27,6 +27,9 @@ use super::pgwire::copy_text::utf8;
 /// none like them.
 pub const ENGINE_CASTS: [&str; 2] = ["arrow_cast", "arrow_try_cast"];
 
+/// The function that makes one text of an array's elements.
+const PRINTS_ARRAYS: &str = "array_to_string";
+
 /// Puts the checking function in place of casts of bytes to text.
 #[derive(Debug)]
 pub struct TextOfBytes;
@@ -61,11 +64,26 @@ fn check(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             let call = ScalarFunction::new_udf(function, vec![*expr]);
             Transformed::yes(Expr::ScalarFunction(call))
         }
+        // It casts the elements by itself.
+        Expr::ScalarFunction(mut call) if PRINTS_ARRAYS == call.name() => {
+            let array = call.args.first().and_then(|array| array.get_type(schema).ok());
+            let Some(array) = array.filter(is_array_of_bytes) else {
+                return Transformed::no(Expr::ScalarFunction(call));
+            };
+            let function = Arc::new(ScalarUDF::from(Read::to(array)));
+            let checked = ScalarFunction::new_udf(function, vec![call.args.remove(0)]);
+            call.args.insert(0, Expr::ScalarFunction(checked));
+            Transformed::yes(Expr::ScalarFunction(call))
+        }
         other => Transformed::no(other),
     }
 }
 
-/// Reads bytes as text of one type.
+fn is_array_of_bytes(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::List(element) if element.data_type().is_binary())
+}
+
+/// Reads bytes as text of one type, or makes sure that those of an array could be read.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Read {
     to: DataType,
@@ -78,7 +96,11 @@ impl Read {
     }
 
     fn read(&self, bytes: &ArrayRef) -> Result<ArrayRef> {
-        let views = cast(bytes, &DataType::BinaryView)?;
+        let elements = match bytes.as_list_opt::<i32>() {
+            Some(lists) => lists.values(),
+            None => bytes,
+        };
+        let views = cast(elements, &DataType::BinaryView)?;
         for value in views.as_binary_view().iter().flatten() {
             utf8(value).map_err(SqlError::from)?;
         }
@@ -114,6 +136,9 @@ impl ScalarUDFImpl for Read {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::array::BinaryArray;
+    use datafusion::arrow::util::display::array_value_to_string;
+    use datafusion::execution::session_state::SessionStateBuilder;
+    use datafusion::prelude::SessionContext;
 
     use super::*;
 
@@ -134,5 +159,38 @@ mod tests {
                 format!("invalid byte sequence for encoding \"UTF8\": {shown}")
             );
         }
+    }
+
+    async fn run(expression: &str) -> Result<String, SqlError> {
+        let state = SessionStateBuilder::new()
+            .with_default_features()
+            .with_analyzer_rule(Arc::new(TextOfBytes))
+            .build();
+        let frame = SessionContext::new_with_state(state);
+        let batches = frame.sql(&format!("SELECT {expression}")).await?.collect().await?;
+        Ok(array_value_to_string(batches[0].column(0), 0).unwrap())
+    }
+
+    #[tokio::test]
+    async fn functions_are_given_no_other_text() {
+        for (expression, shown) in [
+            ("X'0041' || 'a'", "0x00"),
+            ("concat(X'41ff', 'a')", "0xff"),
+            ("concat_ws(',', X'41ff', 'a')", "0xff"),
+            ("left(X'0041', 2)", "0x00"),
+            ("string_agg(X'0041', ',')", "0x00"),
+            ("array_to_string(make_array(X'0041'), ',')", "0x00"),
+            ("CAST(X'0041' AS varchar)", "0x00"),
+        ] {
+            let refused = run(expression).await.expect_err(expression);
+            let message = format!("invalid byte sequence for encoding \"UTF8\": {shown}");
+            assert_eq!(
+                (refused.sqlstate.code(), refused.message),
+                ("22021", message),
+                "{expression}"
+            );
+        }
+        assert_eq!(run("X'41' || 'a'").await.unwrap(), "Aa");
+        assert_eq!(run("concat(X'41', 'a')").await.unwrap(), "Aa");
     }
 }

@@ -33,7 +33,7 @@ pub async fn write(
     data_dir: &str,
     version: &Version,
 ) -> Result<Checkpoint, HummockError> {
-    let nonce = uuid::Uuid::new_v4().simple().to_string();
+    let nonce = crate::ambient::uuid().simple().to_string();
     let path = layout::checkpoint(data_dir, version.id, &nonce);
     let encoded = version.clone();
     let written = storage.write_with(&path, move |to| {

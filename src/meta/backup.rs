@@ -201,7 +201,7 @@ async fn covered_history(state: &State, epoch: Epoch) -> Result<State, MetaError
         covered.catalog = Arc::new(covered.catalog.retain_since(since));
         covered
     };
-    let covered = tokio::task::spawn_blocking(cover).await;
+    let covered = crate::ambient::blocking(cover).await;
     covered.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))
 }
 

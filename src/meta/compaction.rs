@@ -159,7 +159,7 @@ pub async fn run_apart(
     table: ObjectId,
     work: impl Future<Output = Result<bool, MetaError>> + Send + 'static,
 ) -> bool {
-    match tokio::spawn(work).await {
+    match crate::ambient::spawn(work).await {
         Ok(Ok(committed)) => return committed,
         Ok(Err(error)) => warn!(%table, %error, "could not compact"),
         Err(error) => warn!(%table, %error, "a compaction failed"),

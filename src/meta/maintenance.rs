@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
@@ -156,7 +157,7 @@ impl MetaNode {
         let leftovers = self.manager.state_store().leftovers(&directory).boxed().await;
         let leftovers = leftovers.map_err(|e| MetaError::storage(&e))?;
         self.date(&mut objects);
-        let held = self.held(unfinished, retention_ms).boxed().await?;
+        let held = self.held(unfinished, retention_ms).await?;
         let mut plan = vacuum::plan(&objects, &held.holders(), retention_ms);
         plan.garbage.extend(vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms));
         let backups = self.leftovers_of_backups(&held, retention_ms).boxed().await;
@@ -247,7 +248,7 @@ impl MetaNode {
                 .hint("Give the name of an object in the data directory, like 17.data.")
         })?;
         let retention_ms = self.settings.min_sst_retention_ms;
-        let held = self.held(unfinished, retention_ms).boxed().await?;
+        let held = self.held(unfinished, retention_ms).await?;
         vacuum::explain(&self.dated(object), &held.holders(), retention_ms).ok_or_else(|| {
             let message =
                 format!("{path} is no data file and no checkpoint: vacuum leaves it alone");
@@ -271,7 +272,7 @@ impl MetaNode {
                 .hint("It may be finished by now: look for the name without # and what follows.")
         })?;
         let retention_ms = self.settings.min_sst_retention_ms;
-        let held = self.held(unfinished, retention_ms).boxed().await?;
+        let held = self.held(unfinished, retention_ms).await?;
         Ok(held.holders().of_leftover(leftover, retention_ms))
     }
 
@@ -308,11 +309,15 @@ impl MetaNode {
     }
 
     /// Every place whose snapshots hold files of this cluster, the current one included.
-    pub async fn locations(&self) -> Result<BTreeSet<StorageLocation>, MetaError> {
-        let known = self.manager.backup_locations().await?;
-        let mut locations: BTreeSet<_> = known.into_iter().map(|known| known.location).collect();
-        locations.insert(self.manager.state().params.backup_location());
-        Ok(locations)
+    pub fn locations(&self) -> BoxFuture<'_, Result<BTreeSet<StorageLocation>, MetaError>> {
+        async move {
+            let known = self.manager.backup_locations().await?;
+            let mut locations: BTreeSet<_> =
+                known.into_iter().map(|known| known.location).collect();
+            locations.insert(self.manager.state().params.backup_location());
+            Ok(locations)
+        }
+        .boxed()
     }
 
     /// How many snapshots of a place name data files that are gone: those of a place that was forgotten
@@ -347,50 +352,57 @@ impl MetaNode {
     }
 
     /// Asks everybody who may need a file.
-    async fn held(
+    fn held(
         &self,
         unfinished: Vec<Unfinished>,
         retention_ms: u64,
-    ) -> Result<Held, MetaError> {
-        let standing = self.manager.standing().await?;
-        // From here on no server that led before lists a snapshot there.
-        self.hold_current().await?;
-        let now_ms = self.manager.clock().monotonic_ms();
-        let mut snapshots = vec![];
-        let current = self.manager.state().params.backup_location();
-        let locations = self.locations().await?;
-        let mut listed = BTreeSet::new();
-        for location in &locations {
-            self.settle(location).await?;
-            for (entry, files) in self.files_of_location(location).await? {
-                let id = entry.info.id;
-                listed.insert(key_of(&entry));
-                let name = if *location == current {
-                    id.to_string()
-                } else {
-                    format!("{id} in {location}")
-                };
-                snapshots.push(SnapshotFiles { name, deleted: false, files });
+    ) -> BoxFuture<'_, Result<Held, MetaError>> {
+        async move {
+            let standing = self.manager.standing().await?;
+            // From here on no server that led before lists a snapshot there.
+            self.hold_current().await?;
+            let now_ms = self.manager.clock().monotonic_ms();
+            let mut snapshots = vec![];
+            let current = self.manager.state().params.backup_location();
+            let locations = self.locations().await?;
+            let mut listed = BTreeSet::new();
+            for location in &locations {
+                self.settle(location).await?;
+                for (entry, files) in self.files_of_location(location).await? {
+                    let id = entry.info.id;
+                    listed.insert(key_of(&entry));
+                    let name = if *location == current {
+                        id.to_string()
+                    } else {
+                        format!("{id} in {location}")
+                    };
+                    snapshots.push(SnapshotFiles { name, deleted: false, files });
+                }
             }
+            snapshots.extend(self.deleted_and_read(now_ms));
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&listed);
+            // The state after the snapshots: what one of them lost meanwhile, the version still had.
+            let state = self.manager.state();
+            let reader = match self.may_be_unheard_of(now_ms) {
+                true => Some(("a worker that may not have reported yet".to_owned(), VersionId(0))),
+                false => self.workers.oldest_reader(now_ms),
+            };
+            let oldest = reader.as_ref().map_or(state.version.id, |(_, version)| *version);
+            Ok(Held {
+                forgotten: self.manager.forgotten(oldest),
+                state,
+                standing,
+                snapshots,
+                reader,
+                unfinished,
+                young_from_ms: self
+                    .manager
+                    .timeline()
+                    .earliest_now_ms()
+                    .saturating_sub(retention_ms),
+            })
         }
-        snapshots.extend(self.deleted_and_read(now_ms));
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&listed);
-        // The state after the snapshots: what one of them lost meanwhile, the version still had.
-        let state = self.manager.state();
-        let reader = match self.may_be_unheard_of(now_ms) {
-            true => Some(("a worker that may not have reported yet".to_owned(), VersionId(0))),
-            false => self.workers.oldest_reader(now_ms),
-        };
-        let oldest = reader.as_ref().map_or(state.version.id, |(_, version)| *version);
-        Ok(Held {
-            forgotten: self.manager.forgotten(oldest),
-            state,
-            standing,
-            snapshots,
-            reader,
-            unfinished,
-            young_from_ms: self.manager.timeline().earliest_now_ms().saturating_sub(retention_ms),
-        })
+        .boxed()
     }
 
     /// Whether there may be workers of the meta role before this one that are still to report here.
@@ -432,24 +444,27 @@ impl MetaNode {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).deleted.contains(snapshot)
     }
 
-    async fn files_of_location(
-        &self,
-        location: &StorageLocation,
-    ) -> Result<Vec<(ManifestEntry, Arc<RoaringTreemap>)>, MetaError> {
-        let unreadable = |error: MetaError| {
-            error.hint(format!(
-                "Snapshots in {location} hold data files. Make it readable, or give its snapshots up: move \
-                 the backups away from there if it is the current place, then risectl meta \
-                 forget-backup-location."
-            ))
-        };
-        let (opened, listed) = self.listed_in(location).await.map_err(unreadable)?;
-        let mut found = vec![];
-        for entry in listed {
-            let files = self.files_of(&opened, &entry).await.map_err(unreadable)?;
-            found.push((entry, files));
+    fn files_of_location<'a>(
+        &'a self,
+        location: &'a StorageLocation,
+    ) -> BoxFuture<'a, Result<Vec<(ManifestEntry, Arc<RoaringTreemap>)>, MetaError>> {
+        async move {
+            let unreadable = |error: MetaError| {
+                error.hint(format!(
+                    "Snapshots in {location} hold data files. Make it readable, or give its snapshots up: move \
+                     the backups away from there if it is the current place, then risectl meta \
+                     forget-backup-location."
+                ))
+            };
+            let (opened, listed) = self.listed_in(location).await.map_err(unreadable)?;
+            let mut found = vec![];
+            for entry in listed {
+                let files = self.files_of(&opened, &entry).await.map_err(unreadable)?;
+                found.push((entry, files));
+            }
+            Ok(found)
         }
-        Ok(found)
+        .boxed()
     }
 
     /// The files that a snapshot names.

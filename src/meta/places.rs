@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tracing::{debug, warn};
 
 use super::MetaNode;
@@ -40,7 +42,7 @@ impl Places {
         let current = state.params.backup_location();
         let known = Known { unsure: BTreeSet::from([current]), ..Known::default() };
         let Incarnation { number, id } = &state.incarnation;
-        let holder = format!("{number}/{id}/{}", uuid::Uuid::new_v4());
+        let holder = format!("{number}/{id}/{}", crate::ambient::uuid());
         Self { holder, known: Mutex::new(known) }
     }
 
@@ -84,15 +86,21 @@ impl MetaNode {
     ///
     /// # Errors
     /// What [`Claim::prepare`] finds, [`ErrorKind::Deposed`], and what the storage answers.
-    pub(super) async fn hold(&self, location: &StorageLocation) -> Result<OpenLocation, MetaError> {
-        let seen = self.seen_in(location).await?;
-        // A root that is missing is made, but never where there were snapshots: it may not be mounted.
-        let how = if seen > 0 { OpenLocation::open_existing } else { OpenLocation::open };
-        let opened = open(location.clone(), how).await?;
-        if !self.places.is_held(location) {
-            self.claim_manifest(location, &opened, seen, |_| true).await?;
+    pub(super) fn hold<'a>(
+        &'a self,
+        location: &'a StorageLocation,
+    ) -> BoxFuture<'a, Result<OpenLocation, MetaError>> {
+        async move {
+            let seen = self.seen_in(location).await?;
+            // A root that is missing is made, but never where there were snapshots: it may not be mounted.
+            let how = if seen > 0 { OpenLocation::open_existing } else { OpenLocation::open };
+            let opened = open(location.clone(), how).await?;
+            if !self.places.is_held(location) {
+                self.claim_manifest(location, &opened, seen, |_| true).await?;
+            }
+            Ok(opened)
         }
-        Ok(opened)
+        .boxed()
     }
 
     /// The same, though another server may have claimed it since this one did.
@@ -174,23 +182,30 @@ impl MetaNode {
     /// Makes sure that nothing arrives any more in a place that was sent there before by this server, or by
     /// one that led before it. Where nothing is known to be on its way, a place that can only be read will
     /// do.
-    pub(super) async fn settle(&self, location: &StorageLocation) -> Result<(), MetaError> {
-        if self.places.is_held(location) {
-            return Ok(());
+    pub(super) fn settle<'a>(
+        &'a self,
+        location: &'a StorageLocation,
+    ) -> BoxFuture<'a, Result<(), MetaError>> {
+        async move {
+            if self.places.is_held(location) {
+                return Ok(());
+            }
+            let unsure = self.places.known().unsure.contains(location);
+            if unsure {
+                return self.hold(location).await.map(|_| ());
+            }
+            let seen = self.seen_in(location).await?.max(1);
+            let claimed = async {
+                let opened = open(location.clone(), OpenLocation::open_existing).await?;
+                self.claim_manifest(location, &opened, seen, |holder| self.places.follows(holder))
+                    .await
+            };
+            if let Err(error) = claimed.await {
+                debug!(%error, %location, "not held");
+            }
+            Ok(())
         }
-        let unsure = self.places.known().unsure.contains(location);
-        if unsure {
-            return self.hold(location).await.map(|_| ());
-        }
-        let seen = self.seen_in(location).await?.max(1);
-        let claimed = async {
-            let opened = open(location.clone(), OpenLocation::open_existing).await?;
-            self.claim_manifest(location, &opened, seen, |holder| self.places.follows(holder)).await
-        };
-        if let Err(error) = claimed.await {
-            debug!(%error, %location, "not held");
-        }
-        Ok(())
+        .boxed()
     }
 
     /// Becomes the holder of the current place when this server begins to lead. What keeps it from that is
@@ -212,30 +227,33 @@ impl MetaNode {
     ///
     /// # Errors
     /// Also when its snapshots are another cluster's, and when the manifest is gone.
-    pub(super) async fn listed_in(
-        &self,
-        location: &StorageLocation,
-    ) -> Result<(OpenLocation, Vec<ManifestEntry>), MetaError> {
-        // Before the manifest is read: it is no older than what was seen until then.
-        let seen = self.seen_in(location).await?;
-        let opened = open(location.clone(), OpenLocation::open_existing).await?;
-        let manifest = match Manifest::find(&opened).await.map_err(|e| backup_error(&e))? {
-            Some(manifest) => manifest,
-            None if seen == 0 => return Ok((opened, vec![])),
-            None => {
-                let location = opened.to_string();
-                return Err(backup_error(&BackupError::NoManifest { location }));
+    pub(super) fn listed_in<'a>(
+        &'a self,
+        location: &'a StorageLocation,
+    ) -> BoxFuture<'a, Result<(OpenLocation, Vec<ManifestEntry>), MetaError>> {
+        async move {
+            // Before the manifest is read: it is no older than what was seen until then.
+            let seen = self.seen_in(location).await?;
+            let opened = open(location.clone(), OpenLocation::open_existing).await?;
+            let manifest = match Manifest::find(&opened).await.map_err(|e| backup_error(&e))? {
+                Some(manifest) => manifest,
+                None if seen == 0 => return Ok((opened, vec![])),
+                None => {
+                    let location = opened.to_string();
+                    return Err(backup_error(&BackupError::NoManifest { location }));
+                }
+            };
+            let accepted = manifest.accepts(&opened, &self.manager.state().cluster_id);
+            accepted.map_err(|e| backup_error(&e))?;
+            manifest.check_not_older(&opened, seen).map_err(|e| backup_error(&e))?;
+            if manifest.manifest_id > seen
+                && let Err(error) = self.note(location, manifest.manifest_id).await
+            {
+                debug!(%error, %location, "not noted");
             }
-        };
-        let accepted = manifest.accepts(&opened, &self.manager.state().cluster_id);
-        accepted.map_err(|e| backup_error(&e))?;
-        manifest.check_not_older(&opened, seen).map_err(|e| backup_error(&e))?;
-        if manifest.manifest_id > seen
-            && let Err(error) = self.note(location, manifest.manifest_id).await
-        {
-            debug!(%error, %location, "not noted");
+            Ok((opened, manifest.snapshot_metadata))
         }
-        Ok((opened, manifest.snapshot_metadata))
+        .boxed()
     }
 }
 
@@ -249,7 +267,7 @@ pub(super) async fn open(
     location: StorageLocation,
     how: fn(&StorageLocation) -> Result<OpenLocation, BackupError>,
 ) -> Result<OpenLocation, MetaError> {
-    let opened = tokio::task::spawn_blocking(move || how(&location)).await;
+    let opened = crate::ambient::blocking(move || how(&location)).await;
     let opened = opened.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
     opened.map_err(|e| backup_error(&e))
 }

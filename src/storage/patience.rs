@@ -12,6 +12,9 @@ pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option
 /// The same, where the store may say that the time has passed.
 #[cfg(test)]
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    if crate::ambient::simulated::is_on() {
+        return crate::ambient::simulated::within(limit, work).await;
+    }
     let patience = Patience { limit, over: std::sync::Arc::default() };
     let over = std::sync::Arc::clone(&patience.over);
     let work = tokio::time::timeout(limit, PATIENCE.scope(patience, work));

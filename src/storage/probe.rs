@@ -70,7 +70,7 @@ impl Storage {
     /// can be written nothing else is tried.
     pub async fn probe_each(&self, directory: &str) -> Result<Vec<Probed>, StorageError> {
         let directory = layout::directory(directory);
-        let id = uuid::Uuid::new_v4().simple();
+        let id = crate::ambient::uuid().simple();
         let path = directory.clone().join(format!("{PROBE}{id}"));
         let mut probed = vec![];
         for capability in Capability::ALL {

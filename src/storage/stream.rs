@@ -7,8 +7,10 @@ use std::ops::Range;
 use bytes::{Buf as _, Bytes, BytesMut};
 use object_store::path::Path;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 
 use super::{Storage, StorageError};
+use crate::ambient;
 
 const CHUNK_BYTES: usize = 1 << 20;
 const CHUNKS_WAITING_MAX: usize = 4;
@@ -50,18 +52,25 @@ impl Storage {
         T: Send + 'static,
         E: From<io::Error> + Send + 'static,
     {
-        let mut object = self.writer(path).await?;
-        let (sender, mut chunks) = mpsc::channel(CHUNKS_WAITING_MAX);
-        let encoder = tokio::task::spawn_blocking(move || {
+        let object = self.writer(path).await?;
+        let (sender, chunks) = mpsc::channel(CHUNKS_WAITING_MAX);
+        let encoder = ambient::blocking(move || {
             let mut writer = ChunkWriter { chunks: sender, buffer: BytesMut::new() };
             let result = encode(&mut writer)?;
             writer.send()?;
             Ok(result)
         });
-        while let Some(chunk) = chunks.recv().await {
-            object.write(chunk).await?;
-        }
-        match self.joined(path, encoder.await)? {
+        let store = async {
+            // The encoder ends when nobody takes its chunks any more.
+            let (mut object, mut chunks) = (object, chunks);
+            while let Some(chunk) = chunks.recv().await {
+                object.write(chunk).await?;
+            }
+            Ok::<_, StorageError>(object)
+        };
+        let (stored, encoded) = futures::join!(store, encoder);
+        let object = stored?;
+        match self.joined(path, encoded)? {
             Ok(result) => object.finish().await.map(|()| Ok(result)),
             Err(error) => Ok(Err(error)),
         }
@@ -82,7 +91,7 @@ impl Storage {
         E: Send + 'static,
     {
         let (sender, reader) = ChunkReader::of_chunks();
-        let decoder = tokio::task::spawn_blocking(move || decode(reader));
+        let decoder = ambient::blocking(move || decode(reader));
         let mut start = range.start;
         while start < range.end {
             let end = range.end.min(start + CHUNK_BYTES as u64);
@@ -108,7 +117,13 @@ impl Storage {
 impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
-            match self.chunks.blocking_recv() {
+            // What is there already is not waited for.
+            let chunk = match self.chunks.try_recv() {
+                Err(TryRecvError::Empty) => self.chunks.blocking_recv(),
+                Err(TryRecvError::Disconnected) => None,
+                Ok(chunk) => Some(chunk),
+            };
+            match chunk {
                 Some(chunk) => self.current = chunk,
                 None => return Ok(0),
             }
@@ -125,8 +140,12 @@ impl ChunkWriter {
         if chunk.is_empty() {
             return Ok(());
         }
-        let sent = self.chunks.blocking_send(chunk);
-        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the object was given up"))
+        let sent = match self.chunks.try_send(chunk) {
+            Err(TrySendError::Full(chunk)) => self.chunks.blocking_send(chunk).is_ok(),
+            sent => sent.is_ok(),
+        };
+        let given_up = || io::Error::new(io::ErrorKind::BrokenPipe, "the object was given up");
+        sent.then_some(()).ok_or_else(given_up)
     }
 }
 

@@ -131,6 +131,11 @@ impl Growth {
     }
 }
 
+/// Bytes of a value by itself. What it shares with others is theirs.
+pub fn value_bytes(value: &ScalarValue) -> usize {
+    Facts::of_scalar(value).bytes.saturating_add(size_of::<ScalarValue>())
+}
+
 /// Bytes of an array of parts of a text.
 pub fn split(text_bytes: usize, parts: usize) -> usize {
     parts.saturating_mul(ELEMENT_BYTES).saturating_add(text_bytes)

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Signature, WindowFunctionDefinition,
 };
 
+use super::sizes::value_bytes;
 use crate::frontend::memory::{Held, StatementMemory};
 
 /// Rows whose results are there at once: those of a batch, before it is handed on.
@@ -166,8 +167,8 @@ impl Accumulator for CountedAccumulator {
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let result = self.inner.evaluate()?;
         let copies = std::mem::take(&mut self.fed).max(1).saturating_mul(COPIES);
-        let results = self.results.add(result.size().saturating_mul(copies));
-        self.held.resize(results.saturating_add(self.inner.size()))?;
+        let bytes = value_bytes(&result).saturating_mul(copies);
+        self.held.resize(self.results.add(bytes))?;
         Ok(result)
     }
 

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use self::lanes::Lanes;
 use self::running::{Context, Inherit, Task};
 use super::error::SqlError;
+use crate::metrics;
 
 pub use interrupt::{interruptible, is_checkpoint};
 pub use metered::Metered;
@@ -50,6 +51,8 @@ impl QueryRuntime {
     pub fn new(parallelism: usize) -> Self {
         // A second one in this process inherits in the same way.
         drop(set_join_set_tracer(&Inherit));
+        // It is shown before anything is counted.
+        metrics::QUERY_TASKS.get();
         let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
         Self(match flavor {
             Ok(RuntimeFlavor::CurrentThread) => Threads::Shared,

@@ -9,6 +9,7 @@ use tracing::debug;
 use super::{
     EPOCH_BLOCK_MS, KnownLocation, LeaseError, LeaseRecord, LeaseWatch, Promised, Reserved, Tenure,
 };
+use crate::ambient;
 use crate::epoch::{AHEAD_MS_MAX, Timeline};
 use crate::storage::StorageLocation;
 
@@ -86,7 +87,7 @@ impl LeaseKeeper {
     fn reserve_ahead(&self, needed: Reserved, durable: Promised, block_ms: u64) {
         let Ok(mut tenure) = Arc::clone(&self.tenure).try_lock_owned() else { return };
         let reserved = Arc::clone(&self.reserved);
-        tokio::spawn(async move {
+        ambient::spawn(async move {
             if let Err(error) = extend(&mut tenure, needed, durable, block_ms, &reserved).await {
                 // Whoever needs the numbers will see it too.
                 debug!(%error, "could not reserve numbers ahead");

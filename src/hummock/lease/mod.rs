@@ -108,7 +108,7 @@ impl Incarnation {
     /// A new life after this one.
     #[must_use]
     pub fn next(&self) -> Self {
-        Self { number: self.number.saturating_add(1), id: uuid::Uuid::new_v4().to_string() }
+        Self { number: self.number.saturating_add(1), id: crate::ambient::uuid().to_string() }
     }
 }
 

@@ -14,6 +14,14 @@ fn needed(sst: u64, epoch_ms: u64) -> Reserved {
     Reserved { sst: SstId(sst), epoch, ..Reserved::default() }
 }
 
+/// The keeper of a new lease, with epochs so far ahead of the clock.
+async fn keeper(storage: &Storage, ahead_ms: u64) -> LeaseKeeper {
+    let clock = ManualClock::at_ms(1_700_000_000_000);
+    let timeline = Arc::new(Timeline::starting_after(clock, needed(0, ahead_ms).epoch));
+    let tenure = Tenure::begin(storage, "data", "one", &FIRST, 0, NOTHING).await.unwrap();
+    LeaseKeeper::new(tenure, timeline)
+}
+
 #[tokio::test]
 async fn a_second_cluster_does_not_get_the_directory() {
     let storage = Storage::in_memory();
@@ -250,8 +258,7 @@ async fn a_newer_format_is_refused() {
 #[tokio::test]
 async fn numbers_are_reserved_before_they_are_needed() {
     let storage = Storage::in_memory();
-    let keeper =
-        LeaseKeeper::new(Lease::take(&storage, "data", "one", &FIRST, 0, NOTHING).await.unwrap());
+    let keeper = keeper(&storage, 0).await;
     let stored = async || read(&storage, "data").await.unwrap().unwrap().reserved;
     keeper.reserve(needed(5, 0), NOTHING).await.unwrap();
     // Of the others there are none yet.
@@ -282,12 +289,8 @@ async fn numbers_are_reserved_before_they_are_needed() {
 async fn where_epochs_are_ahead_of_the_clock_few_more_are_reserved() {
     for (ahead_ms, block_ms) in [(0, 10_000), (60_000, 1_000)] {
         let storage = Storage::in_memory();
-        let clock = ManualClock::at_ms(1_700_000_000_000);
-        let newest = needed(5, ahead_ms);
-        let timeline = Arc::new(Timeline::starting_after(clock, newest.epoch));
-        let tenure = Tenure::begin(&storage, "data", "one", &FIRST, 0).await.unwrap();
-        let keeper = LeaseKeeper::new(tenure, timeline);
-        keeper.reserve(newest).await.unwrap();
+        let (keeper, newest) = (keeper(&storage, ahead_ms).await, needed(5, ahead_ms));
+        keeper.reserve(newest, NOTHING).await.unwrap();
         let reserved = keeper.look().await.unwrap().reserved.epoch;
         assert_eq!(reserved.unix_ms() - newest.epoch.unix_ms(), block_ms);
     }

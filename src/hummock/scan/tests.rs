@@ -24,7 +24,7 @@ use super::{KeyFilters, SstTable, StatisticsCache};
 use crate::catalog::{Column, ColumnType, Table};
 use crate::epoch::{Epoch, Lifetime};
 use crate::hummock::DamagedFile;
-use crate::hummock::compaction::{Executor, Reason, Task};
+use crate::hummock::compaction::{Executor, Inputs};
 use crate::hummock::sst::schema::table_schema;
 use crate::hummock::sst::{InlineRows, SstInfo};
 use crate::hummock::version::{FileEntry, LiveFile, Stamp, Stamps};
@@ -207,8 +207,9 @@ impl World {
     /// Copies all live rows into new files, and reads those.
     async fn compacted(&self, files: &[Arc<FileEntry>]) -> Result<RecordBatch, DataFusionError> {
         let executor = Executor::new(&self.storage, 64 << 20).unwrap();
-        let task = Task { table_id: TABLE, inputs: files.to_vec(), reason: Reason::Manual };
-        let ran = executor.run(&task, &self.table, Epoch::from_u64(NOW), &self.target()).await;
+        let base = Epoch::from_u64(NOW);
+        let inputs = Inputs { table_id: TABLE, files: files.to_vec(), base };
+        let ran = executor.run(&inputs, &self.table, &self.target()).await;
         let born = ran.map_err(|error| DataFusionError::External(Box::new(error)))?.born;
         let lifetime = Lifetime::since(Epoch::from_u64(NOW));
         let stamps = Stamps::default();

@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::debug;
 
@@ -270,24 +272,32 @@ impl Manager {
 
     /// # Errors
     /// [`ErrorKind::Deposed`] when another server has taken the data directory.
-    pub async fn standing(&self) -> Result<Standing, MetaError> {
-        // Looked at here, so that no commit waits for it.
-        let checkpointed = self.ask(Request::Checkpointed).await?;
-        match self.lease.look().await {
-            Ok(record) => Ok(Standing { backup_locations: record.backup_locations, checkpointed }),
-            Err(error) => Err(self.lease_failed(error).await),
+    pub fn standing(&self) -> BoxFuture<'_, Result<Standing, MetaError>> {
+        async move {
+            // Looked at here, so that no commit waits for it.
+            let checkpointed = self.ask(Request::Checkpointed).await?;
+            match self.lease.look().await {
+                Ok(record) => {
+                    Ok(Standing { backup_locations: record.backup_locations, checkpointed })
+                }
+                Err(error) => Err(self.lease_failed(error).await),
+            }
         }
+        .boxed()
     }
 
     /// Where snapshots may be, as the lease says; for who only reads.
     ///
     /// # Errors
     /// As of [`Manager::standing`], but a full storage is none.
-    pub async fn backup_locations(&self) -> Result<BTreeSet<KnownLocation>, MetaError> {
-        match self.lease.look_only().await {
-            Ok(record) => Ok(record.backup_locations),
-            Err(error) => Err(self.lease_failed(error).await),
+    pub fn backup_locations(&self) -> BoxFuture<'_, Result<BTreeSet<KnownLocation>, MetaError>> {
+        async move {
+            match self.lease.look_only().await {
+                Ok(record) => Ok(record.backup_locations),
+                Err(error) => Err(self.lease_failed(error).await),
+            }
         }
+        .boxed()
     }
 
     /// What a failure of the lease is to a caller. Whoever lost the data directory writes no more.
@@ -307,7 +317,7 @@ impl Manager {
         requests: mpsc::WeakSender<Request>,
     ) {
         for look in 0_u64.. {
-            tokio::time::sleep(LEASE_PAUSE).await;
+            crate::ambient::sleep(LEASE_PAUSE).await;
             let mut looked = lease.look().await.map(|_| ());
             let Some(requests) = requests.upgrade() else { return };
             if looked.is_ok() && look % LOOKS_PER_PROMISE == 0 {
@@ -329,11 +339,14 @@ impl Manager {
         }
     }
 
-    pub async fn note_location(&self, known: KnownLocation) -> Result<(), MetaError> {
-        match self.lease.note_backup_location(known).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.lease_failed(error).await),
+    pub fn note_location(&self, known: KnownLocation) -> BoxFuture<'_, Result<(), MetaError>> {
+        async move {
+            match self.lease.note_backup_location(known).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.lease_failed(error).await),
+            }
         }
+        .boxed()
     }
 
     pub async fn forget_location(&self, location: StorageLocation) -> Result<(), MetaError> {

@@ -40,6 +40,11 @@ impl RecentMoves {
         }
     }
 
+    /// Whether the rows of this file went to another.
+    pub fn knows(&self, sst: SstId) -> bool {
+        self.by_input.contains_key(&sst)
+    }
+
     /// Makes a write name its dead rows where they are in `version`. Those that are nowhere any more, or
     /// went by a move that is not known, stay as they are.
     pub fn follow(&self, write: &mut TableWrite, version: &Version) {

@@ -13,6 +13,7 @@ use super::recent_keys::RecentKeys;
 use super::recent_moves::RecentMoves;
 use super::writer::Writer;
 use super::{Manager, Published, QUEUE_LENGTH, Request};
+use crate::ambient;
 use crate::backup::listing::Listing;
 use crate::backup::{BackupError, Manifest, OpenLocation};
 use crate::catalog::{CatalogChange, PUBLIC, Schema};
@@ -176,7 +177,7 @@ pub async fn open(
     let lease = Arc::new(LeaseKeeper::new(lease, Arc::clone(&timeline)));
     let watched =
         Manager::watch_lease(Arc::clone(&lease), Arc::clone(&published), requests.downgrade());
-    tokio::spawn(watched);
+    ambient::spawn(watched);
     let writer = Writer {
         store,
         state_store: state_store.clone(),
@@ -195,7 +196,7 @@ pub async fn open(
         requests: requests.downgrade(),
     };
     let watched = Arc::clone(&published);
-    tokio::spawn(async move {
+    ambient::spawn(async move {
         if AssertUnwindSafe(writer.run(queue)).catch_unwind().await.is_err() {
             error!("the task that commits failed; no more writes");
             watched.give_up();
@@ -305,7 +306,7 @@ impl Place<'_> {
         clock: &dyn Clock,
         leader: u64,
     ) -> Result<Begun, OpenError> {
-        let cluster_id = uuid::Uuid::new_v4().to_string();
+        let cluster_id = ambient::uuid().to_string();
         Lease::check_free(self.state_store, self.directory).await?;
         check_no_snapshots(&params.backup_location()).await?;
         let epoch = Epoch::ZERO.next(clock.now_ms());

@@ -139,6 +139,11 @@ impl Writer {
             if reply.is_closed() {
                 continue;
             }
+            let mut born = write.tables.iter().flat_map(|table| &table.born);
+            if born.any(|sst| self.recent_moves.knows(sst.id)) {
+                answer(reply, Err(writes::done_already()));
+                continue;
+            }
             for table in &mut write.tables {
                 self.recent_moves.follow(table, &self.state.version);
             }
@@ -413,7 +418,7 @@ impl Writer {
         self.seal.link().clone_into(&mut self.checkpoint_link);
         let (storage, directory) = (self.state_store.clone(), self.data_directory.clone());
         let version = Arc::clone(&self.state.version);
-        tokio::spawn(async move {
+        crate::ambient::spawn(async move {
             let outcome = checkpoint::write(&storage, &directory, &version).await;
             let outcome = outcome.map_err(|e| MetaError::storage(&e));
             // The task is gone only when the server stops; the object is then an orphan.

@@ -73,6 +73,12 @@ impl Group {
         if definition.is_none_or(|d| d.lifetime.born != table.definition_born) {
             return Err(conflict("the table was altered or dropped by another session"));
         }
+        let is_known = |sst: &Arc<SstInfo>| {
+            self.born.contains_key(&sst.id) || version.open_file(table.table_id, sst.id).is_some()
+        };
+        if table.born.iter().any(is_known) {
+            return Err(done_already());
+        }
         for dead in &table.dead_rows {
             let fresh = table.born.iter().any(|sst| sst.id == dead.sst_id);
             if !fresh && !self.all_alive(table.table_id, dead.sst_id, &dead.positions, version) {
@@ -158,6 +164,11 @@ pub fn fill_compaction(compaction: Compaction, replaced: Vec<Replaced>, delta: &
     let stamps =
         dead.map(|DeadRows { sst_id, positions }| FileStamp { table_id, sst_id, positions });
     delta.stamps = stamps.collect();
+}
+
+/// What a request is told that came twice: nobody hears it.
+pub fn done_already() -> MetaError {
+    conflict("the files of this write were committed already")
 }
 
 fn conflict(why: &str) -> MetaError {
@@ -257,6 +268,15 @@ mod tests {
         group.add(&keyed(3), &catalog, &version, &came).unwrap();
         assert!(group.add(&keyed(2), &catalog, &version, &came).is_err());
         assert_eq!(group.take_keys().len(), 2);
+    }
+
+    #[test]
+    fn a_write_that_comes_twice_is_done_once() {
+        let (mut group, catalog, version) = (Group::default(), catalog(), version());
+        let born = |id| write(|t| t.born = vec![sst(id)]);
+        assert!(group.add(&born(1), &catalog, &version, &recent()).is_err());
+        group.add(&born(2), &catalog, &version, &recent()).unwrap();
+        assert!(group.add(&born(2), &catalog, &version, &recent()).is_err());
     }
 
     #[test]

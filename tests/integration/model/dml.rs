@@ -21,6 +21,7 @@ use tidemark::id::{SstId, VersionId};
 use tidemark::meta::command::{DeadRows, TableWrite, Write, WrittenKeys};
 use tidemark::meta::error::{ErrorKind, MetaError};
 use tidemark::meta::state::State;
+use tidemark::storage::BlockStore;
 
 use super::Step;
 use super::engine::{DIRECTORY, Engine, STORE, relation};
@@ -299,7 +300,8 @@ impl Engine {
         };
         let (url, statistics) =
             (ObjectStoreUrl::parse(STORE).unwrap(), Arc::<StatisticsCache>::default());
-        let scan = SstTable::new(table, files, url, DIRECTORY, statistics).with_places();
+        let blocks = Arc::new(BlockStore::without_cache(self.storage.object_store()));
+        let scan = SstTable::new(table, files, url, &blocks, DIRECTORY, statistics).with_places();
         let plan = scan.scan(&self.context.state(), None, &[], None).await.unwrap();
         let batches = datafusion::physical_plan::collect(plan, self.context.task_ctx()).await;
         batches.unwrap().iter().flat_map(placed).collect()

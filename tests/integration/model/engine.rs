@@ -269,13 +269,14 @@ async fn open(
     };
     let node = Arc::new(MetaNode::start(manager, settings, info()).await.unwrap());
     let state = node.manager.state();
-    node.workers.register(WORKER, state.version.id, state.next.sst, node.manager.clock().now_ms());
+    let now_ms = node.manager.clock().monotonic_ms();
+    node.workers.register(WORKER, state.version.id, state.next.sst, now_ms);
     let reserving = node.manager.clone();
     let ids = SstIdPool::start(move |count| {
         let manager = reserving.clone();
         Box::pin(async move { manager.reserve_ssts(count).await })
     });
-    (node, ids.await.unwrap())
+    (node, ids.await)
 }
 
 fn info() -> WorkerInfo {

@@ -280,7 +280,7 @@ fn damaged(random: &mut Random, name: &str, bytes: &[u8]) -> Option<(String, Opt
         true => (32, FRAME_BYTES),
         false => (0, PAGE_BYTES),
     };
-    let blocks = (bytes.len().saturating_sub(first)).div_ceil(stride);
+    let blocks = bytes.len().checked_sub(first)?.div_ceil(stride);
     let block = |n: usize| first + n * stride..(first + (n + 1) * stride).min(bytes.len());
     let (one, other) = (below(random, blocks), below(random, blocks));
     let what = match random.below(12) {

@@ -1,0 +1,85 @@
+//! What a process takes from its surroundings: tasks, threads, time that passes, names nobody else has.
+//!
+//! In a simulation (`src/sim/`, tests only) all of it comes from a seed: time is virtual, what would run on
+//! a thread of its own runs in its task, and a task ends with the process that began it. Whatever the
+//! meta role, the versioned store and backups need of the runtime goes through here, so that a run can
+//! be repeated.
+
+#[cfg(test)]
+pub mod simulated;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinHandle};
+use uuid::Uuid;
+
+/// Begins a task of this process.
+pub fn spawn<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    #[cfg(test)]
+    if simulated::is_on() {
+        return simulated::spawn(task);
+    }
+    tokio::spawn(task)
+}
+
+/// Waits.
+pub async fn sleep(time: Duration) {
+    #[cfg(test)]
+    if simulated::is_on() {
+        return simulated::sleep(time).await;
+    }
+    tokio::time::sleep(time).await;
+}
+
+/// A name nobody else has.
+pub fn uuid() -> Uuid {
+    #[cfg(test)]
+    if let Some(uuid) = simulated::uuid() {
+        return uuid;
+    }
+    Uuid::new_v4()
+}
+
+/// Runs what may hold a thread for long on one where nobody waits. It is to be awaited.
+pub fn blocking<T, W>(work: W) -> Blocking<T>
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+{
+    #[cfg(test)]
+    if simulated::is_on() {
+        return Blocking::Here(Some(Box::new(work)));
+    }
+    Blocking::Thread(tokio::task::spawn_blocking(work))
+}
+
+/// Work on a thread of its own.
+pub enum Blocking<T> {
+    Thread(JoinHandle<T>),
+    /// In a simulation: done when somebody waits for it.
+    #[cfg(test)]
+    Here(Option<Box<dyn FnOnce() -> T + Send>>),
+}
+
+impl<T> Future for Blocking<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Thread(thread) => Pin::new(thread).poll(context),
+            #[cfg(test)]
+            Self::Here(work) => Poll::Ready(Ok(work.take().expect("it is awaited once")())),
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Blocking<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Blocking")
+    }
+}

@@ -1,0 +1,114 @@
+//! The rows of data files, read by other means than the product reads them, and none twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::array::{AsArray as _, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+
+use super::model::Row;
+use crate::hummock::sst::SstInfo;
+use crate::id::SstId;
+use crate::layout;
+
+/// The columns of every table, besides those that are added later.
+pub const KEY: &str = "k";
+pub const TAG: &str = "v";
+pub const TEXT: &str = "t";
+
+#[derive(Debug)]
+struct Known {
+    bytes: Bytes,
+    rows: Arc<Vec<Row>>,
+}
+
+/// Data files as they were when they were first seen.
+#[derive(Debug)]
+pub struct Files {
+    store: Arc<dyn ObjectStore>,
+    known: BTreeMap<SstId, Known>,
+}
+
+impl Files {
+    pub fn of(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, known: BTreeMap::new() }
+    }
+
+    /// All rows of a file that lies in this directory, by their positions.
+    ///
+    /// # Errors
+    /// Where it is not there, cannot be read, or is another than it was.
+    pub async fn rows(&mut self, sst: &SstInfo, directory: &str) -> Result<Arc<Vec<Row>>, String> {
+        let bytes = match &sst.inline {
+            Some(inline) => inline.bytes().clone(),
+            None => {
+                let path = layout::sst(directory, sst.id);
+                let read = async { self.store.get(&path).await?.bytes().await };
+                read.await.map_err(|e| format!("file {}: {e}", sst.id))?
+            }
+        };
+        if let Some(known) = self.known.get(&sst.id) {
+            if known.bytes != bytes {
+                return Err(format!("file {} has changed", sst.id));
+            }
+            return Ok(Arc::clone(&known.rows));
+        }
+        let rows = decoded(sst, &bytes).map_err(|e| format!("file {}: {e}", sst.id))?;
+        if u64::try_from(rows.len()) != Ok(sst.rows) {
+            return Err(format!("file {} has {} rows, not {}", sst.id, rows.len(), sst.rows));
+        }
+        let rows = Arc::new(rows);
+        self.known.insert(sst.id, Known { bytes, rows: Arc::clone(&rows) });
+        Ok(rows)
+    }
+}
+
+fn decoded(sst: &SstInfo, bytes: &Bytes) -> Result<Vec<Row>, String> {
+    if let Some(inline) = &sst.inline {
+        let batch = inline.encoded().rows().map_err(|e| e.to_string())?;
+        let place = |name: &str| sst.columns.iter().position(|column| column.name == name);
+        return rows_of(&batch, place);
+    }
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.clone());
+    let reader = reader.and_then(|builder| builder.build()).map_err(|e| e.to_string())?;
+    let mut rows = vec![];
+    for batch in reader {
+        let batch = batch.map_err(|e| e.to_string())?;
+        let place = |name: &str| batch.schema().index_of(name).ok();
+        rows.extend(rows_of(&batch, place)?);
+    }
+    Ok(rows)
+}
+
+/// The rows of a batch.
+///
+/// # Errors
+/// Where one of them holds another text than it was given.
+pub fn rows_of(
+    batch: &RecordBatch,
+    place: impl Fn(&str) -> Option<usize>,
+) -> Result<Vec<Row>, String> {
+    let column = |name: &str| {
+        let at = place(name).ok_or_else(|| format!("no column {name}"))?;
+        Ok::<_, String>(Arc::clone(batch.column(at)))
+    };
+    let keys = column(KEY)?;
+    let keys = keys.as_primitive_opt::<Int32Type>().ok_or("keys of another type")?.clone();
+    let tags = column(TAG)?;
+    let tags = tags.as_primitive_opt::<Int64Type>().ok_or("tags of another type")?.clone();
+    let texts = cast(&column(TEXT)?, &DataType::Utf8).map_err(|e| e.to_string())?;
+    let texts = texts.as_string::<i32>();
+    let mut rows = Vec::with_capacity(batch.num_rows());
+    for at in 0..batch.num_rows() {
+        let row = Row { key: keys.value(at), tag: tags.value(at) };
+        if texts.value(at) != row.text() {
+            return Err(format!("{row:?} holds the text {:?}", texts.value(at)));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}

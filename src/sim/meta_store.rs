@@ -1,0 +1,229 @@
+//! A meta store with faults, as one on etcd has them, that knows what was durably committed.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::chaos::{Chaos, Fate, INJECTED};
+use crate::ambient;
+use crate::epoch::Epoch;
+use crate::hummock::version::VersionDelta;
+use crate::id::SstId;
+use crate::meta::keys;
+use crate::meta::store::{MemoryStore, MetaStore, Operation, Pair, StoreError, Txn};
+
+/// A change that is durable.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub epoch: Epoch,
+    pub born: BTreeSet<SstId>,
+    /// When it was.
+    pub at_ms: u64,
+}
+
+/// What all clients of one meta store share.
+#[derive(Debug)]
+pub struct Shared {
+    store: Mutex<Arc<MemoryStore>>,
+    chaos: Arc<Chaos>,
+    leader: AtomicU64,
+    /// Whether a client that does not lead any more is told so. Else only preconditions guard the store.
+    fenced: bool,
+    /// Everything that was committed, in order.
+    commits: Mutex<Vec<Commit>>,
+}
+
+#[derive(Debug)]
+enum Deed {
+    Commit(Txn),
+    Fill(Vec<Pair>),
+}
+
+impl Shared {
+    /// An empty store, with commits that are to come with what it is filled with.
+    pub fn new(chaos: &Arc<Chaos>, fenced: bool, commits: Vec<Commit>) -> Arc<Self> {
+        Arc::new(Self {
+            store: Mutex::default(),
+            chaos: Arc::clone(chaos),
+            leader: AtomicU64::new(0),
+            fenced,
+            commits: Mutex::new(commits),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Commit>> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> Arc<MemoryStore> {
+        Arc::clone(&self.store.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn commits(&self) -> Vec<Commit> {
+        self.lock().clone()
+    }
+
+    /// What is stored, without faults.
+    pub async fn pairs(&self) -> Vec<Pair> {
+        self.store().list("").await.expect("a memory store lists")
+    }
+
+    /// Puts other content in place of what is stored.
+    pub async fn put_back(&self, pairs: Vec<Pair>) {
+        let store = MemoryStore::new();
+        store.fill(pairs).await.expect("it is empty");
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(store);
+    }
+
+    async fn do_it(&self, term: u64, deed: Deed) -> Result<(), StoreError> {
+        let store = self.store();
+        if self.fenced && self.leader.load(Ordering::SeqCst) != term {
+            let (store, reason) = (store.name().to_owned(), "another leads".to_owned());
+            return Err(StoreError::Deposed { store, reason });
+        }
+        match deed {
+            Deed::Commit(txn) => {
+                let delta = delta_of(&txn);
+                store.commit(txn).await?;
+                if let Some(delta) = delta {
+                    let born = delta.born.iter().map(|sst| sst.id).collect();
+                    let at_ms = self.chaos.times.now_ms();
+                    self.lock().push(Commit { epoch: delta.epoch, born, at_ms });
+                }
+                Ok(())
+            }
+            Deed::Fill(pairs) => store.fill(pairs).await,
+        }
+    }
+}
+
+fn delta_of(txn: &Txn) -> Option<VersionDelta> {
+    txn.operations.iter().find_map(|operation| match operation {
+        Operation::Put { key, value } if key.starts_with(keys::VERSION_DELTA_PREFIX) => {
+            Some(serde_json::from_slice(value).expect("the manager writes deltas"))
+        }
+        _ => None,
+    })
+}
+
+/// A client of a meta store.
+#[derive(Debug)]
+pub struct FaultyMeta {
+    shared: Arc<Shared>,
+    chaos: Arc<Chaos>,
+    term: u64,
+    unsettled: Arc<Mutex<Option<Deed>>>,
+}
+
+impl FaultyMeta {
+    /// A client that leads from now on.
+    pub fn lead(shared: &Arc<Shared>) -> Arc<Self> {
+        let term = shared.leader.fetch_add(1, Ordering::SeqCst) + 1;
+        let (shared, chaos) = (Arc::clone(shared), Arc::clone(&shared.chaos));
+        Arc::new(Self { shared, chaos, term, unsettled: Arc::default() })
+    }
+
+    fn injected(&self, action: &'static str) -> StoreError {
+        StoreError::Io { action, store: self.name().to_owned(), source: INJECTED.into() }
+    }
+
+    fn take_unsettled(&self) -> Option<Deed> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whatever was sent before happens now, or never.
+    async fn settle(&self) {
+        if let Some(deed) = self.take_unsettled()
+            && self.chaos.one_in(2)
+        {
+            drop(self.shared.do_it(self.term, deed).await);
+        }
+    }
+
+    fn send_later(&self, deed: Deed) {
+        *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = Some(deed);
+        let (shared, term) = (Arc::clone(&self.shared), self.term);
+        let unsettled = Arc::clone(&self.unsettled);
+        let delay = Duration::from_millis(1_000 + self.chaos.below(40_000));
+        tokio::spawn(async move {
+            ambient::sleep(delay).await;
+            let deed = unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(deed) = deed {
+                drop(shared.do_it(term, deed).await);
+            }
+        });
+    }
+
+    async fn change(
+        &self,
+        action: &'static str,
+        subject: &str,
+        deed: Deed,
+    ) -> Result<(), StoreError> {
+        let fate = self.chaos.turn(action, subject).await;
+        if fate != Fate::Before {
+            self.settle().await;
+        }
+        match fate {
+            Fate::Pass => self.shared.do_it(self.term, deed).await,
+            Fate::After | Fate::Retried => {
+                self.shared.do_it(self.term, deed).await?;
+                Err(self.injected(action))
+            }
+            Fate::Later => {
+                self.send_later(deed);
+                Err(self.injected(action))
+            }
+            Fate::CrashAfter => {
+                drop(self.shared.do_it(self.term, deed).await);
+                std::future::pending().await
+            }
+            Fate::CrashBefore => std::future::pending().await,
+            Fate::Before | Fate::Torn | Fate::Flip => Err(self.injected(action)),
+        }
+    }
+
+    async fn read(&self, action: &'static str, subject: &str) -> Result<(), StoreError> {
+        match self.chaos.turn(action, subject).await {
+            Fate::Pass => {
+                self.settle().await;
+                Ok(())
+            }
+            Fate::CrashBefore | Fate::CrashAfter => std::future::pending().await,
+            _ => Err(self.injected(action)),
+        }
+    }
+}
+
+#[async_trait]
+impl MetaStore for FaultyMeta {
+    fn name(&self) -> &str {
+        "memory"
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.read("get a key", key).await?;
+        self.shared.store().get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Pair>, StoreError> {
+        self.read("list pairs", prefix).await?;
+        self.shared.store().list(prefix).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<(), StoreError> {
+        let key_of = |operation: &Operation| match operation {
+            Operation::Put { key, .. } | Operation::Delete { key } => key.clone(),
+        };
+        let subject = txn.operations.get(1).map(key_of).unwrap_or_default();
+        self.change("commit", &subject, Deed::Commit(txn)).await
+    }
+
+    async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError> {
+        self.change("fill", "", Deed::Fill(pairs)).await
+    }
+}

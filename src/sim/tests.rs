@@ -1,0 +1,85 @@
+//! Many programs, the same one twice, and the bugs that they must find.
+
+use std::collections::BTreeMap;
+use std::sync::Once;
+
+use super::chaos::Without;
+use super::program::{Run, run};
+use crate::ambient::simulated;
+
+/// Programs that run by default.
+const PROGRAMS: u64 = 300;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Kinds of faults that what is tested cannot bear: bugs that are known and not mended.
+const NOT_BORNE: &str = "";
+
+/// What a run does without, unless the environment says otherwise.
+fn without() -> Without {
+    let named = |variable: &str| Without::of(&std::env::var(variable).unwrap_or_default());
+    let (with, more) = (named("SIM_WITH"), named("SIM_WITHOUT"));
+    let mut without = Without::of(NOT_BORNE);
+    without.0.retain(|name| with.has(name));
+    without.0.extend(more.0);
+    without
+}
+
+/// A panic in a simulation is an error of the statement there, and no news.
+fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !simulated::is_on() {
+                told(panic);
+            }
+        }));
+    });
+}
+
+fn simulate(name: &str, seed: u64) -> Run {
+    quiet();
+    run(name, seed, without())
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "what was done is what the run is for")]
+fn whatever_goes_wrong_and_whenever_no_row_is_wrong() {
+    let first = number("SIM_SEED").unwrap_or(0);
+    let seeds = first..first + number("SIM_PROGRAMS").unwrap_or(PROGRAMS);
+    println!("seeds {seeds:?}");
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut failed = vec![];
+    for seed in seeds {
+        let run = simulate("sim", seed);
+        for (what, count) in run.counts {
+            *counts.entry(what).or_default() += count;
+        }
+        if (seed - first) % 100 == 99 {
+            println!("{} programs, {} failed", seed - first + 1, failed.len());
+        }
+        if let Err(what) = run.outcome {
+            println!("seed {seed}: {}", what.lines().last().unwrap_or_default());
+            failed.push((seed, what));
+        }
+    }
+    for (what, count) in &counts {
+        println!("{count:>12} {what}");
+    }
+    if let Some((seed, what)) = failed.first() {
+        panic!("{} failed\n{what}\n  SIM_SEED={seed} SIM_PROGRAMS=1 runs it again", failed.len());
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in 0..12 {
+        let (first, second) = (simulate("twice", seed), simulate("twice", seed));
+        assert_eq!(first.hash, second.hash, "of seed {seed}");
+        assert_eq!(first.counts, second.counts, "of seed {seed}");
+        assert_ne!(first.hash, simulate("twice", seed + 100).hash, "of other seeds");
+    }
+}
