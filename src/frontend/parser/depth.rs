@@ -52,6 +52,11 @@ impl Level {
                 self.others += 1;
                 self.others_max = self.others_max.max(self.others);
             }
+            // The parser recurses for each without counting, and takes more of the stack than for others.
+            Link::Interval => {
+                self.others += 2;
+                self.others_max = self.others_max.max(self.others);
+            }
             Link::Query => self.queries += 1,
             Link::End => {
                 *self = Self { queries: self.queries, deepest: self.deepest, ..Self::default() };
@@ -72,6 +77,7 @@ enum Link {
     None,
     Logical,
     Other,
+    Interval,
     Query,
     End,
 }
@@ -85,6 +91,7 @@ fn link(token: &Token) -> Link {
                 Link::End
             }
             Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT => Link::Query,
+            Keyword::INTERVAL => Link::Interval,
             Keyword::IS | Keyword::NOT | Keyword::COLLATE | Keyword::AT => Link::Other,
             _ => Link::None,
         },

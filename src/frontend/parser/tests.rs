@@ -393,3 +393,11 @@ fn long_chains_of_or_are_balanced_and_lists_have_no_limit() {
     let values = format!("INSERT INTO t VALUES (1, -1 + 2){}", ", (1, 1 * 2)".repeat(20_000));
     assert!(matches!(one(&values), Statement::Insert(_)));
 }
+
+#[test]
+fn intervals_of_intervals_are_too_deep() {
+    // Each took a part of the stack, and thousands of them the server.
+    let error = parse(&format!("SELECT {}", "INTERVAL ".repeat(3000))).unwrap_err();
+    assert_eq!(error.sqlstate.code(), "54001");
+    assert!(parse("SELECT INTERVAL '1 day' + INTERVAL '2 days'").is_ok());
+}
