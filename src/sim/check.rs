@@ -28,6 +28,20 @@ impl World {
         checked
     }
 
+    /// Compares the snapshots that are listed with what was committed until now.
+    pub async fn check_snapshots(&mut self) -> Result<(), String> {
+        let on = self.chaos.is_on();
+        self.chaos.set(false);
+        let commits = self.meta.commits();
+        let mut checked = Ok(());
+        for place in PLACES {
+            let found = Box::pin(self.check_place(place, &commits)).await;
+            checked = checked.and(found.map_err(|e| format!("in {place}: {e}")));
+        }
+        self.chaos.set(on);
+        checked
+    }
+
     async fn checked(&mut self) -> Result<(), String> {
         let commits = self.meta.commits();
         self.check_told(&commits)?;

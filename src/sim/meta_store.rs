@@ -14,7 +14,7 @@ use crate::epoch::Epoch;
 use crate::hummock::version::VersionDelta;
 use crate::id::SstId;
 use crate::meta::keys;
-use crate::meta::store::{MemoryStore, MetaStore, Operation, Pair, StoreError, Txn};
+use crate::meta::store::{Head, MemoryStore, MetaStore, Operation, Pair, StoreError, Txn};
 
 /// A change that is durable.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct Shared {
     fenced: bool,
     /// Everything that was committed, in order.
     commits: Mutex<Vec<Commit>>,
+    /// What is remembered apart from the store, and does not go back with it.
+    head: Mutex<Option<Head>>,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl Shared {
             leader: AtomicU64::new(0),
             fenced,
             commits: Mutex::new(commits),
+            head: Mutex::default(),
         })
     }
 
@@ -225,5 +228,15 @@ impl MetaStore for FaultyMeta {
 
     async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError> {
         self.change("fill", "", Deed::Fill(pairs)).await
+    }
+
+    fn remember(&self, head: &Head) {
+        if self.shared.leader.load(Ordering::SeqCst) == self.term {
+            *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(*head);
+        }
+    }
+
+    fn remembered(&self) -> Option<Head> {
+        *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

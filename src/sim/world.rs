@@ -290,6 +290,8 @@ impl World {
         }
         self.chaos.event(&format!("snapshot {id} in {place} is restored"));
         self.chaos.count("done: restores");
+        // What the life before has listed until now is compared with its own commits.
+        self.check_snapshots().await?;
         self.meta = target;
         self.memory = None;
         if let Some(server) = self.link.server() {

@@ -362,7 +362,7 @@ pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr,
 
 /// Reads an expression.
 pub fn parse_expr(sql: &str) -> Option<ast::Expr> {
-    let dialect = SqlDialect;
+    let dialect = SqlDialect::default();
     sqlparser::parser::Parser::new(&dialect).try_with_sql(sql).ok()?.parse_expr().ok()
 }
 

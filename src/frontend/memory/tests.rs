@@ -1,3 +1,5 @@
+//! What statements may hold, and which one goes first.
+
 use super::*;
 
 #[test]

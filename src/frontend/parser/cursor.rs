@@ -36,3 +36,24 @@ impl<'a> Cursor<'a> {
         self.characters
     }
 }
+
+/// Splits ` at Line: 3, Column: 7` off a message.
+pub fn split_location(text: &str) -> (&str, Option<Location>) {
+    let parsed = text.rsplit_once(" at Line: ").and_then(|(message, place)| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some((message, Location::new(line.parse().ok()?, column.parse().ok()?)))
+    });
+    match parsed {
+        Some((message, location)) => (message, Some(location)),
+        None => (text, None),
+    }
+}
+
+/// A message with a lower-case first letter, as PostgreSQL writes them.
+pub fn lowercase_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}

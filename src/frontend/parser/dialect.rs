@@ -1,18 +1,44 @@
-//! PostgreSQL's dialect, but for one rule that makes the parser try every way to read nested calls.
+//! PostgreSQL's dialect, but for one rule that makes the parser try every way to read nested calls, and with
+//! a bound on how often it may begin to read an expression.
 //!
 //! `sqlparser` reads `f(expr => value)` by trying the expression as a name first, which takes twice as
 //! long for each level of `f(f(f(…)))`. With names that are only names it need not. The dialect says
 //! of itself that it is PostgreSQL's, as the parser asks that in places.
+//!
+//! Where `CAST(`, `EXTRACT(` and the like hold an error, `sqlparser` reads them once more as calls of functions,
+//! which takes twice as long for each level. The bound ends that.
 
 use std::any::TypeId;
+use std::cell::Cell;
 
+use sqlparser::ast::Expr;
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 
+/// Beginnings of expressions that the parser may try for each token, and for a text of few.
+const TRIES_PER_TOKEN: usize = 32;
+const TRIES_AT_LEAST: usize = 20_000;
+
 /// What every parser of ours reads.
-#[derive(Debug)]
-pub struct SqlDialect;
+#[derive(Debug, Default)]
+pub struct SqlDialect {
+    /// How many expressions may still be begun; without a bound where there is none.
+    tries_left: Option<Cell<usize>>,
+}
+
+impl SqlDialect {
+    /// The dialect for one text of so many tokens.
+    pub fn bounded(tokens: usize) -> Self {
+        let tries = tokens.saturating_mul(TRIES_PER_TOKEN).saturating_add(TRIES_AT_LEAST);
+        Self { tries_left: Some(Cell::new(tries)) }
+    }
+
+    /// Whether the parser was stopped because it tried too often.
+    pub fn is_exhausted(&self) -> bool {
+        self.tries_left.as_ref().is_some_and(|left| left.get() == 0)
+    }
+}
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
@@ -28,6 +54,12 @@ macro_rules! as_postgres {
 impl Dialect for SqlDialect {
     fn dialect(&self) -> TypeId {
         TypeId::of::<PostgreSqlDialect>()
+    }
+
+    fn parse_prefix(&self, _parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
+        let left = self.tries_left.as_ref()?;
+        left.set(left.get().saturating_sub(1));
+        (left.get() == 0).then(|| Err(ParserError::ParserError("too many tries".to_owned())))
     }
 
     fn supports_named_fn_args_with_expr_name(&self) -> bool {

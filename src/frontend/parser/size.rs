@@ -163,7 +163,7 @@ mod tests {
             "$$",
         ];
         for sql in texts {
-            let dialect = crate::frontend::parser::SqlDialect;
+            let dialect = crate::frontend::parser::SqlDialect::default();
             if let Ok(found) = Tokenizer::new(&dialect, sql).tokenize() {
                 let found = found.iter().filter(|t| !matches!(t, Token::Whitespace(_))).count();
                 assert!(counted(sql) >= found, "{sql}: {} < {found}", counted(sql));

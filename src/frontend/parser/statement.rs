@@ -7,7 +7,7 @@ use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Toke
 use super::ast::{ParsedStatement, RelationName, Statement};
 use super::check::{self, unsupported_statement};
 use super::copy::parse_copy;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, lowercase_first, split_location};
 use super::depth::{RECURSION_MAX, balance, check_depth, too_deep};
 use super::dialect::SqlDialect;
 use super::session;
@@ -15,8 +15,6 @@ use super::size::check_tokens;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::meta::command::BackupOptions;
-
-const DIALECT: SqlDialect = SqlDialect;
 
 /// The statements of `sql`, in order; a text without any holds one [`Statement::Empty`].
 pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>, SqlError> {
@@ -29,11 +27,13 @@ pub fn parse_within(sql: &str, tokens_max: usize) -> Result<Vec<ParsedStatement>
     let tokens = tokenize(sql)?;
     check_depth(&tokens)?;
     check_escapes(&tokens)?;
-    let mut parser = StatementParser::new(sql, tokens);
+    let dialect = SqlDialect::bounded(tokens.len());
+    let mut parser = StatementParser::new(sql, tokens, &dialect);
     let mut cursor = Cursor::new(sql);
     let mut statements = Vec::new();
     while parser.skip_semicolons() {
-        statements.push(parser.next_statement(&mut cursor)?);
+        let statement = parser.next_statement(&mut cursor);
+        statements.push(if dialect.is_exhausted() { Err(too_deep()) } else { statement }?);
     }
     if statements.is_empty() {
         statements.push(ParsedStatement { statement: Statement::Empty, text: String::new() });
@@ -42,7 +42,7 @@ pub fn parse_within(sql: &str, tokens_max: usize) -> Result<Vec<ParsedStatement>
 }
 
 fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
-    let tokens = Tokenizer::new(&DIALECT, sql)
+    let tokens = Tokenizer::new(&SqlDialect::default(), sql)
         .tokenize_with_location()
         .map_err(|error| bad_token(sql, &error))?;
     Ok(expand_table_statements(tokens))
@@ -132,8 +132,8 @@ pub struct StatementParser<'a> {
 }
 
 impl<'a> StatementParser<'a> {
-    fn new(sql: &'a str, tokens: Vec<TokenWithSpan>) -> Self {
-        let inner = Parser::new(&DIALECT)
+    fn new(sql: &'a str, tokens: Vec<TokenWithSpan>, dialect: &'a SqlDialect) -> Self {
+        let inner = Parser::new(dialect)
             .with_recursion_limit(RECURSION_MAX)
             .with_tokens_with_locations(tokens);
         Self { sql, inner }
@@ -577,25 +577,5 @@ impl<'a> StatementParser<'a> {
         let tokens = (0..).map(|at| self.inner.token_at(at));
         let mut tokens = tokens.take_while(|token| token.token != Token::EOF);
         tokens.find(|token| token.span.start == location).map_or(Span::empty(), |token| token.span)
-    }
-}
-
-/// Splits ` at Line: 3, Column: 7` off a message.
-fn split_location(text: &str) -> (&str, Option<Location>) {
-    let parsed = text.rsplit_once(" at Line: ").and_then(|(message, place)| {
-        let (line, column) = place.split_once(", Column: ")?;
-        Some((message, Location::new(line.parse().ok()?, column.parse().ok()?)))
-    });
-    match parsed {
-        Some((message, location)) => (message, Some(location)),
-        None => (text, None),
-    }
-}
-
-fn lowercase_first(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().chain(chars).collect(),
-        None => String::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::frontend::error::SqlError;
+use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::meta::command::BackupOptions;
 
 fn one(sql: &str) -> Statement {
@@ -400,4 +401,18 @@ fn intervals_of_intervals_are_too_deep() {
     let error = parse(&format!("SELECT {}", "INTERVAL ".repeat(3000))).unwrap_err();
     assert_eq!(error.sqlstate.code(), "54001");
     assert!(parse("SELECT INTERVAL '1 day' + INTERVAL '2 days'").is_ok());
+}
+
+#[test]
+fn nested_calls_that_hold_an_error_take_no_time_that_doubles() {
+    for call in ["CAST(", "EXTRACT(YEAR FROM ", "TRIM(", "SUBSTRING(", "POSITION("] {
+        for (end, rest) in [("", ""), ("1 +", ")")] {
+            let text = format!("SELECT {}{end}{}", call.repeat(200), rest.repeat(200));
+            let refused = parse(&text).unwrap_err().sqlstate;
+            let expected = [SqlState::STATEMENT_TOO_COMPLEX, SqlState::SYNTAX_ERROR];
+            assert!(expected.contains(&refused), "{refused:?}");
+        }
+    }
+    let casts = format!("SELECT {}1{}", "CAST(".repeat(60), " AS int)".repeat(60));
+    parse(&casts).unwrap();
 }

@@ -74,7 +74,7 @@ pub fn cast_type(data_type: &DataType) -> Result<ColumnType, SqlError> {
 
 /// The type with this SQL name, as [`ColumnType`] prints it.
 pub fn column_type_named(name: &str) -> Result<ColumnType, SqlError> {
-    let dialect = SqlDialect;
+    let dialect = SqlDialect::default();
     let parsed = Parser::new(&dialect).try_with_sql(name).and_then(|mut p| p.parse_data_type());
     match parsed {
         Ok(data_type) => column_type(&data_type),
@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     fn data_type(sql: &str) -> DataType {
-        let dialect = SqlDialect;
+        let dialect = SqlDialect::default();
         Parser::new(&dialect).try_with_sql(sql).unwrap().parse_data_type().unwrap()
     }
 

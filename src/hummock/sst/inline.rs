@@ -103,10 +103,7 @@ impl InlineRows {
         let raw = with_kept(&DECOMPRESSOR, Decompressor::new, |decompressor| {
             decompressor.decompress(&self.bytes, capacity)
         })?;
-        let mut batches = StreamReader::try_new(Cursor::new(raw), None)?;
-        let only = batches.next().unwrap_or_else(|| {
-            Err(ArrowError::IpcError("inline rows without a batch".to_owned()))
-        })?;
+        let only = only_batch(raw)?;
         Ok(self.decoded.get_or_init(|| only).clone())
     }
 
@@ -120,6 +117,19 @@ impl InlineRows {
     pub fn encoded(&self) -> Self {
         Self { bytes: self.bytes.clone(), decoded: Arc::default() }
     }
+}
+
+/// The batch of an IPC stream. The reader panics at some streams that were never written by one: then the
+/// stream is refused.
+fn only_batch(stream: Vec<u8>) -> Result<RecordBatch, ArrowError> {
+    let read = move || {
+        let mut batches = StreamReader::try_new(Cursor::new(stream), None)?;
+        batches
+            .next()
+            .unwrap_or_else(|| Err(ArrowError::IpcError("inline rows without a batch".to_owned())))
+    };
+    std::panic::catch_unwind(read)
+        .unwrap_or_else(|_| Err(ArrowError::IpcError("inline rows make no sense".to_owned())))
 }
 
 /// Works with what the thread keeps; it is made when the thread first needs it.

@@ -14,6 +14,7 @@ use crate::meta::MetaNode;
 use crate::meta::command::{BackupOptions, TableWrite, Write};
 use crate::meta::error::{ErrorKind, MetaError};
 use crate::meta::keys;
+use crate::meta::state::seal::Seal;
 use crate::meta::state::{json_pair, put};
 use crate::meta::store::{MetaStore as _, Txn};
 use crate::params;
@@ -249,7 +250,9 @@ async fn a_commit_whose_answer_is_lost_is_known_or_ends_the_writes() {
 async fn a_commit_of_another_server_is_not_taken_for_ones_own() {
     let (mut world, node) = quiet().await;
     let next = node.manager.state().revision + 1;
-    let operations = vec![put(json_pair(keys::REVISION.to_owned(), &next))];
+    let seal = Seal::verify(&world.meta.store.list("").await.unwrap()).unwrap();
+    let mut operations = vec![put(json_pair(keys::REVISION.to_owned(), &next))];
+    drop(seal.seal(&mut operations, next));
     world.meta.store.commit(Txn { preconditions: vec![], operations }).await.unwrap();
     world.chaos.script("commit", keys::REVISION, Fate::Before);
     let error = asked(&mut world, &node, Ask::Insert { files: 1 }).await.unwrap_err();
