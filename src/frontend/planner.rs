@@ -154,6 +154,7 @@ impl Planner {
         parameters: &[ast::DataType],
     ) -> Result<LogicalPlan, SqlError> {
         let mut query = query.clone();
+        planning::check_references(&query)?;
         planning::check_joins(&query, &self.memory)?;
         rewrite::query(&mut query)?;
         let statement = ast::Statement::Query(Box::new(query));

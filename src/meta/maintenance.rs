@@ -63,6 +63,9 @@ impl Default for MaintenanceSettings {
     }
 }
 
+/// A snapshot, and the ids of the files it names.
+type SnapshotWithFiles = (ManifestEntry, Arc<RoaringTreemap>);
+
 /// Bytes of data a snapshot needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotUsage {
@@ -447,7 +450,7 @@ impl MetaNode {
     fn files_of_location<'a>(
         &'a self,
         location: &'a StorageLocation,
-    ) -> BoxFuture<'a, Result<Vec<(ManifestEntry, Arc<RoaringTreemap>)>, MetaError>> {
+    ) -> BoxFuture<'a, Result<Vec<SnapshotWithFiles>, MetaError>> {
         async move {
             let unreadable = |error: MetaError| {
                 error.hint(format!(

@@ -231,9 +231,7 @@ impl MetaStore for FaultyMeta {
     }
 
     fn remember(&self, head: &Head) {
-        if self.shared.leader.load(Ordering::SeqCst) == self.term {
-            *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(*head);
-        }
+        *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(*head);
     }
 
     fn remembered(&self) -> Option<Head> {

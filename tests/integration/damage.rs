@@ -32,6 +32,8 @@ fn damage(file: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 async fn a_damaged_data_file_gives_no_rows_and_is_not_compacted() {
     let dir = tempdir();
     let (server, file) = with_one_file(dir.path()).await;
+    // A file without dead rows has nothing to compact.
+    sql(&server, "DELETE FROM item WHERE k = 5").await;
     let right = sql(&server, SUM).await;
     sql(&server, "CREATE TABLE other AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)").await;
     sql(&server, "BACKUP").await;

@@ -75,11 +75,7 @@ const HEAVY: &[(&str, &str)] = &[
         "SELECT count(*) FROM wide a, wide b \
         WHERE (('{\"a\": [' || a.i || ', ' || b.i || ']}')::jsonb -> 'a' ->> 1) = '-1'",
     ),
-    (
-        "sort",
-        "SELECT count(*) FROM \
-        (SELECT md5(a.s || b.s) m FROM wide a, wide b ORDER BY 1 OFFSET 1) x",
-    ),
+    ("sort", "SELECT md5(a.s || b.s) m FROM wide a, wide b ORDER BY m OFFSET 1000"),
     (
         "aggregate of many groups",
         "SELECT count(*) FROM \

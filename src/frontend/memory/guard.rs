@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::Budget;
 
-/// Between two looks.
+/// Between two looks; and while no statement runs.
 const INTERVAL: Duration = Duration::from_millis(4);
+const INTERVAL_IDLE: Duration = Duration::from_millis(20);
 /// How long a statement that was ended has to give its memory back before the next one is ended.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The process may be larger than the budget by one part of so many; what no statement took comes on top,
@@ -37,8 +38,9 @@ fn run(budget: &Weak<Budget>, bytes: usize) {
     while let Some(budget) = budget.upgrade() {
         let Some(process) = own_pages().map(|pages| pages.saturating_mul(page)) else { return };
         watch.look(process, Instant::now(), &budget);
+        let idle = budget.statements().is_empty();
         drop(budget);
-        std::thread::park_timeout(INTERVAL);
+        std::thread::park_timeout(if idle { INTERVAL_IDLE } else { INTERVAL });
     }
 }
 
@@ -46,8 +48,8 @@ struct Watch {
     bytes: usize,
     /// Size of the process when no statement last ran.
     idle: usize,
-    /// When a statement was last ended.
-    ended: Option<Instant>,
+    /// When a statement was last ended, and the number that the next one was to have then.
+    ended: Option<(Instant, u64)>,
 }
 
 impl Watch {
@@ -56,14 +58,19 @@ impl Watch {
             self.idle = process;
             return;
         }
-        let waits = self.ended.is_some_and(|ended| now.duration_since(ended) < PATIENCE);
+        // What is there when only later statements run is not theirs: the allocator keeps pages for a while.
+        if self.ended.is_some_and(|(_, next)| budget.oldest().is_some_and(|oldest| oldest >= next))
+        {
+            (self.idle, self.ended) = (process, None);
+        }
+        let waits = self.ended.is_some_and(|(at, _)| now.duration_since(at) < PATIENCE);
         if process > self.limit() && !waits && budget.end_largest() {
             tracing::warn!(
                 process,
                 limit = self.limit(),
                 "out of memory: the largest statement was ended"
             );
-            self.ended = Some(now);
+            self.ended = Some((now, budget.next_id()));
         }
     }
 

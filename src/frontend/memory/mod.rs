@@ -88,6 +88,16 @@ impl Budget {
         memory
     }
 
+    /// The number of the oldest statement that runs.
+    fn oldest(&self) -> Option<u64> {
+        self.statements().keys().min().copied()
+    }
+
+    /// The number of the next statement.
+    fn next_id(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
     /// Ends the statement that holds most; of those that hold the same, the newest. False where none runs.
     pub fn end_largest(&self) -> bool {
         let running: Vec<_> = self.statements().values().filter_map(Weak::upgrade).collect();

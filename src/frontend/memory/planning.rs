@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
-use sqlparser::ast::{Query, Select, TableFactor, TableWithJoins, Visit as _, Visitor};
+use sqlparser::ast::{ObjectName, Query, Select, TableFactor, TableWithJoins, Visit as _, Visitor};
 
 use super::StatementMemory;
 use crate::frontend::error::SqlError;
@@ -139,18 +139,76 @@ fn relations(from: &TableWithJoins) -> usize {
     each.sum()
 }
 
+/// Refuses a query whose `WITH` comes to too many references before they are planned, each on its own.
+pub fn check_references(query: &Query) -> Result<(), SqlError> {
+    let count = references(query, &HashMap::new());
+    if count <= OPERATORS_MAX {
+        return Ok(());
+    }
+    Err(too_complex(format!(
+        "Its WITH comes to {count} references; a plan has at most {OPERATORS_MAX} operators."
+    )))
+}
+
+/// The relations of a query, those of `WITH` as often as they are referred to.
+fn references(query: &Query, outer: &HashMap<String, usize>) -> usize {
+    let mut known = outer.clone();
+    for table in query.with.iter().flat_map(|with| &with.cte_tables) {
+        let count = references(&table.query, &known);
+        known.insert(table.alias.name.value.to_lowercase(), count.max(1));
+    }
+    let mut counted = References { known: &known, inside: 0, count: 0 };
+    let flow = query.body.visit(&mut counted);
+    debug_assert!(flow.is_continue(), "counting never stops");
+    counted.count
+}
+
+/// Counts the relations of a query; those of queries inside it by themselves.
+struct References<'a> {
+    known: &'a HashMap<String, usize>,
+    inside: usize,
+    count: usize,
+}
+
+impl Visitor for References<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if self.inside == 0 {
+            self.count = self.count.saturating_add(references(query, self.known));
+        }
+        self.inside += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        self.inside -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        if self.inside == 0 {
+            let known = self.known.get(&relation.to_string().to_lowercase());
+            self.count = self.count.saturating_add(known.copied().unwrap_or(1));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn too_complex(detail: String) -> SqlError {
+    SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, "the statement is too complex")
+        .detail(format!("{detail} A query in WITH, or a view, counts each time it is referred to."))
+        .hint("Store the rows of what is referred to often in a table, and refer to that.")
+}
+
 /// Counts what a plan will take for the statement it is part of; refuses one that is too large.
 pub fn check(plan: &LogicalPlan, options: &ConfigOptions) -> Result<(), SqlError> {
     let weight = Weight::of(plan);
     if weight.operators > OPERATORS_MAX {
-        let message = "the statement is too complex";
-        return Err(SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, message)
-            .detail(format!(
-                "Its plan would have {} operators; a plan has at most {OPERATORS_MAX}. A query in WITH, or a \
-                 view, counts each time it is referred to.",
-                weight.operators
-            ))
-            .hint("Store the rows of what is referred to often in a table, and refer to that."));
+        return Err(too_complex(format!(
+            "Its plan would have {} operators; a plan has at most {OPERATORS_MAX}.",
+            weight.operators
+        )));
     }
     match StatementMemory::of(options) {
         Some(memory) => Ok(memory.charge("planning", weight.bytes())?),
@@ -183,6 +241,24 @@ mod tests {
         assert_eq!(two.operators, 2 * one.operators + 4);
         // Two to the sixtieth: only a walk that shares comes to an end.
         assert!(Weight::of(&doubled(60)).operators > 1 << 60);
+    }
+
+    #[test]
+    fn references_of_with_are_counted_before_they_are_planned() {
+        let doubled = |times: usize| {
+            let more = (1..=times).map(|n| {
+                let before = n - 1;
+                format!(", c{n} AS (SELECT 1 AS x FROM C{before} a, (SELECT * FROM c{before}) b)")
+            });
+            let more: String = more.collect();
+            format!("WITH c0 AS (SELECT 1 AS x){more} SELECT * FROM c{times}")
+        };
+        let check =
+            |text: &str| check_references(&crate::frontend::planner::parse_query(text).unwrap());
+        check(&doubled(8)).unwrap();
+        for text in [doubled(60), format!("SELECT * FROM ({}) z", doubled(60))] {
+            assert_eq!(check(&text).unwrap_err().sqlstate, SqlState::STATEMENT_TOO_COMPLEX);
+        }
     }
 
     #[test]

@@ -150,7 +150,7 @@ async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToke
                 pause = ACCEPT_PAUSE;
                 match Arc::clone(&house.sockets).try_acquire_owned() {
                     Ok(place) => {
-                        drop(connections.spawn(host(Arc::clone(&house), socket, peer, place)))
+                        drop(connections.spawn(host(Arc::clone(&house), socket, peer, place)));
                     }
                     Err(_) => turn_away(&house, &socket, peer),
                 }
