@@ -116,7 +116,7 @@ async fn clients_that_stall_at_each_step_keep_nobody_from_being_served() {
         assert!(slowest < ANSWER_MAX, "an answer took {slowest:?}");
         // Those that never logged in are gone by themselves.
         for wire in stalled.iter_mut().step_by(STEPS.len()) {
-            assert_eq!(wire.to_end().await, []);
+            assert_eq!(wire.until_end().await, []);
         }
         drop(stalled);
         wait_until("all of them are gone", async || {

@@ -76,7 +76,7 @@ async fn a_file_that_is_cut_or_replaced_is_damaged_also_after_a_restart() {
         let at = bytes.len() - 200;
         bytes[at] ^= 4;
     };
-    let changes: [&dyn Fn(&mut Vec<u8>); 3] = [&cut, &emptied, &footer];
+    let changes: [fn(&mut Vec<u8>); 3] = [cut, emptied, footer];
     for change in changes {
         let before = damage(&file, change);
         let server = Server::start_with(dir.path(), &FLAGS).await;

@@ -385,7 +385,7 @@ async fn idle_sessions_end_when_they_are_told_to() {
         (&mut idle, "FATAL 57P05: terminating connection due to idle-session timeout"),
         (&mut within, "FATAL 25P03: terminating connection due to idle-in-transaction timeout"),
     ] {
-        let answers = wire.to_end().await;
+        let answers = wire.until_end().await;
         assert_eq!(crate::wire::error_of(&answers.last().unwrap().1), expected);
     }
     sessions_are(&client, 1).await;
@@ -411,7 +411,7 @@ async fn who_does_not_log_in_in_time_is_left_outside() {
     assert_eq!(asking.byte().await, b'N');
     let mut session = Wire::log_in(&server).await;
     for wire in [&mut silent, &mut halfway, &mut asking] {
-        assert_eq!(wire.to_end().await, []);
+        assert_eq!(wire.until_end().await, []);
     }
     assert_eq!(session.say(&query("SELECT 1")).await, "T D C Z");
 }

@@ -77,7 +77,7 @@ impl Wire {
     }
 
     /// Everything up to the end of the connection.
-    pub async fn to_end(&mut self) -> Vec<Answer> {
+    pub async fn until_end(&mut self) -> Vec<Answer> {
         let mut answers = vec![];
         while let Some(answer) = self.answer().await {
             answers.push(answer);

@@ -4,7 +4,6 @@ use std::fmt;
 use std::thread::available_parallelism;
 
 use serde::Serialize;
-use tidemark::config::mem_total_bytes;
 use tidemark::ctl::output::{Table, count, size};
 
 use crate::{Fallible, Load, Measured};
@@ -48,6 +47,13 @@ impl Machine {
             datafusion: datafusion::DATAFUSION_VERSION,
         })
     }
+}
+
+/// The line `MemTotal:  24576000 kB` in bytes.
+fn mem_total_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 fn model_name(cpuinfo: &str) -> String {

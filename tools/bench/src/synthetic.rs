@@ -127,6 +127,7 @@ fn file(id: SstId, table: &Filled, nth: u64, born: Epoch, newest: Epoch) -> File
         size_bytes: FILE_BYTES_MIN + noise % FILE_BYTES_SPREAD,
         row_group_rows: vec![ROWS_PER_GROUP; ROW_GROUPS],
         sha256: Checksum::of(&id.0.to_le_bytes()),
+        block_sums: None,
         columns: Arc::clone(&table.columns),
         keys: KeyRange::of(&key(nth * ROWS), &key((nth + 1) * ROWS - 1)),
         inline: None,
