@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Server, lose_meta_store, meta_store, restore, sql, tempdir, try_start};
+use crate::harness::{
+    Server, files_below, lose_meta_store, meta_store, restore, sql, tempdir, try_start,
+};
 
 /// A cluster with three rows in its meta snapshot 1 and twenty more, whose journal is damaged behind the
 /// snapshot after a crash.
@@ -87,14 +89,14 @@ async fn an_older_copy_of_the_folder_of_the_meta_store_is_refused() {
     let server = Server::start(dir.path()).await;
     sql(&server, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
     assert!(server.stop().await.success());
-    let file = meta_store(dir.path());
-    let older: Vec<_> = [file.clone(), file.with_extension("db-head")]
-        .into_iter()
-        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
-        .collect();
+    let folder = meta_store(dir.path()).parent().unwrap().to_owned();
+    let files = files_below(&folder).into_iter().map(|(path, _)| path);
+    let older: Vec<_> = files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
     let server = Server::start(dir.path()).await;
     sql(&server, "INSERT INTO t VALUES (2)").await;
     assert!(server.stop().await.success());
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::create_dir(&folder).unwrap();
     for (path, bytes) in older {
         std::fs::write(path, bytes).unwrap();
     }

@@ -25,7 +25,7 @@ pub struct Replaced {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Positions {
     pub count: u64,
-    /// The wrapping sum of [`mixed`] of each position.
+    /// The wrapping sum of `mixed` of each position.
     pub checksum: u64,
 }
 
