@@ -206,7 +206,7 @@ async fn every_statement_of_ours_can_be_prepared() {
     assert_eq!(shown, epoch.to_string());
     client.execute("RESET QUERY_EPOCH", &[]).await.unwrap();
     client.execute("FLUSH", &[]).await.unwrap();
-    assert_eq!(client.query("SHOW PARAMETERS", &[]).await.unwrap().len(), 6);
+    assert_eq!(client.query("SHOW PARAMETERS", &[]).await.unwrap().len(), 7);
     client.execute("ALTER SYSTEM SET time_travel_retention_ms = 700000", &[]).await.unwrap();
     assert!(!client.query("EXPLAIN SELECT * FROM t", &[]).await.unwrap().is_empty());
     client.execute(&format!("DELETE META SNAPSHOTS {id}"), &[]).await.unwrap();

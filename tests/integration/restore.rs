@@ -242,7 +242,9 @@ async fn data_that_another_cluster_has_taken_since_is_refused() {
     let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
     json["cluster_id"] = "somebody-else".into();
     // As a lease of before, which has no checksum of itself.
-    json.as_object_mut().unwrap().remove("sha256");
+    for newer in ["promised", "sha256"] {
+        json.as_object_mut().unwrap().remove(newer);
+    }
     std::fs::write(&lease, json.to_string()).unwrap();
     let said = refused(dir.path(), 1, &[], &[]).await;
     assert!(said.contains("another cluster with id \"somebody-else\""), "{said}");
