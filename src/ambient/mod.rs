@@ -1,9 +1,8 @@
-//! What a process takes from its surroundings: tasks, threads, time that passes, names nobody else has.
+//! What a process takes from its surroundings: tasks, threads, time that passes, unique names.
 //!
 //! In a simulation (`src/sim/`, tests only) all of it comes from a seed: time is virtual, what would run on
-//! a thread of its own runs in its task, and a task ends with the process that began it. Whatever the
-//! meta role, the versioned store and backups need of the runtime goes through here, so that a run can
-//! be repeated.
+//! a thread of its own runs in its task, and a task ends with the process that began it. All that the meta
+//! role, the versioned store and backups need of the runtime goes through here, so that a run can be repeated.
 
 #[cfg(test)]
 pub mod simulated;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
 use uuid::Uuid;
 
-/// Begins a task of this process.
+/// Spawns a task of this process.
 pub fn spawn<F>(task: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
@@ -36,7 +35,7 @@ pub async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// A name nobody else has.
+/// A unique name.
 pub fn uuid() -> Uuid {
     #[cfg(test)]
     if let Some(uuid) = simulated::uuid() {
@@ -45,7 +44,7 @@ pub fn uuid() -> Uuid {
     Uuid::new_v4()
 }
 
-/// Runs what may hold a thread for long on one where nobody waits. It is to be awaited.
+/// Runs work that may block on a thread of its own. The result must be awaited.
 pub fn blocking<T, W>(work: W) -> Blocking<T>
 where
     T: Send + 'static,
@@ -61,7 +60,7 @@ where
 /// Work on a thread of its own.
 pub enum Blocking<T> {
     Thread(JoinHandle<T>),
-    /// In a simulation: done when somebody waits for it.
+    /// In a simulation: done when it is awaited.
     #[cfg(test)]
     Here(Option<Box<dyn FnOnce() -> T + Send>>),
 }
