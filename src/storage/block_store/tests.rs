@@ -144,7 +144,10 @@ async fn what_is_not_damaged_is_read_from_a_file_that_is() {
         world.store.put(&world.path, flipped.clone().into()).await.unwrap();
         let store = world.open(&settings).await;
         let range = 0..BLOCK * 3;
-        assert_eq!(store.read(world.object(), &[range.clone()]).await.unwrap(), [cut(&range)]);
+        assert_eq!(
+            store.read(world.object(), std::slice::from_ref(&range)).await.unwrap(),
+            [cut(&range)]
+        );
         assert!(store.read(world.object(), &one(0..BLOCK * 3 + 1)).await.is_err());
     }
 }
