@@ -165,7 +165,7 @@ impl MetaNode {
         let found = match storage.is_whole(&path, sst.expected()).await {
             Ok(true) => Found::Whole,
             Ok(false) => Found::Damaged,
-            Err(StorageError::NotFound { .. }) if self.is_alive(sst) => Found::Damaged,
+            Err(StorageError::NotFound { .. }) if self.is_named(sst.id) => Found::Damaged,
             Err(StorageError::NotFound { .. }) => Found::Gone,
             Err(error) => {
                 warn!(%error, object = %path, "the scrub could not read a data file");
@@ -179,19 +179,22 @@ impl MetaNode {
             Found::Unknown => metrics::FAILED,
         };
         metrics::SCRUBBED_OBJECTS.with_label_values(&[outcome]).inc();
-        metrics::SCRUBBED_BYTES.inc_by(sst.size_bytes);
+        if found != Found::Unknown {
+            metrics::SCRUBBED_BYTES.inc_by(sst.size_bytes);
+        }
         if found == Found::Damaged {
             tell(state, sst, &storage.name_of(&path));
         }
         found
     }
 
-    fn is_alive(&self, sst: &SstInfo) -> bool {
-        self.manager.state().version.open_file(sst.table_id, sst.id).is_some()
+    /// Whether the newest version names the file, alive or for its history.
+    fn is_named(&self, sst: SstId) -> bool {
+        self.manager.state().version.find(sst).is_some()
     }
 }
 
-/// The data files that the newest version reads.
+/// The data files that the newest version names, those that died among them.
 fn objects_of(state: &State) -> Vec<Arc<SstInfo>> {
     let files = state.version.all_files().filter(|file| file.sst.is_object());
     files.map(|file| Arc::clone(&file.sst)).collect()
