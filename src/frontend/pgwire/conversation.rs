@@ -94,8 +94,7 @@ impl<'a> Conversation<'a> {
                 biased;
                 received = self.incoming.frame() => received,
                 error = connection.copy_overdue(), if copying.is_some() => {
-                    let kind = if copying == Some(true) { framing::EXECUTE } else { framing::QUERY };
-                    self.fail(kind, error).await?;
+                    self.fail(began_copy(copying == Some(true)), error).await?;
                     continue;
                 }
                 error = connection.idle_too_long(), if copying.is_none() => return Err(error.into()),
