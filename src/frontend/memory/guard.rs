@@ -15,11 +15,11 @@ const INTERVAL: Duration = Duration::from_millis(4);
 const INTERVAL_IDLE: Duration = Duration::from_millis(20);
 /// How long a statement that was ended has to give its memory back before the next one is ended.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// The process may be larger than the budget by one part of so many; what no statement took comes on top,
-/// as far as it is more than [`IDLE_PART`].
+/// The process may take the budget and a tenth of it; or, where that is more, what it took while no statement
+/// ran and half the budget.
 const ABOVE_PART: usize = 10;
-const IDLE_PART: usize = 2;
-/// A small budget is no reason to end what any process needs.
+const ABOVE_IDLE_PART: usize = 2;
+/// Instead of half a budget that is small: any process needs as much.
 const ABOVE_IDLE_BYTES_MIN: usize = 128 << 20;
 
 const STATM: &str = "/proc/self/statm";
@@ -76,7 +76,7 @@ impl Watch {
 
     fn limit(&self) -> usize {
         let normal = self.bytes.saturating_add(self.bytes / ABOVE_PART);
-        let above_idle = (self.bytes / IDLE_PART).max(ABOVE_IDLE_BYTES_MIN);
+        let above_idle = (self.bytes / ABOVE_IDLE_PART).max(ABOVE_IDLE_BYTES_MIN);
         normal.max(self.idle.saturating_add(above_idle))
     }
 }
