@@ -51,7 +51,7 @@ pub struct CacheSettings {
     pub disk: Option<DiskCache>,
     /// Whether only what small reads fetch is kept: where the store is near, keeping all that a scan reads costs
     /// more than to read it again.
-    pub small_reads: bool,
+    pub small_reads_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Code for Block {
 pub struct BlockStore {
     store: Arc<dyn ObjectStore>,
     kept: Option<HybridCache<BlockKey, Block>>,
-    small_reads: bool,
+    small_reads_only: bool,
     /// Of files of before, as they were found when they were read whole.
     summed: Mutex<HashMap<Path, Arc<OnceCell<BlockSums>>>>,
 }
@@ -147,12 +147,12 @@ impl BlockStore {
             true => None,
             false => Some(open_cache(settings, cluster).await?),
         };
-        let small_reads = settings.small_reads;
-        Ok(Self { kept, small_reads, ..Self::without_cache(store) })
+        let small_reads_only = settings.small_reads_only;
+        Ok(Self { kept, small_reads_only, ..Self::without_cache(store) })
     }
 
     pub fn without_cache(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, kept: None, small_reads: false, summed: Mutex::default() }
+        Self { store, kept: None, small_reads_only: false, summed: Mutex::default() }
     }
 
     /// These bytes of a data file, as they were written.
@@ -162,7 +162,7 @@ impl BlockStore {
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, ReadError> {
         let sums = &self.sums(object).await?;
-        let kept = self.kept.as_ref().filter(|_| !self.small_reads || is_small(ranges));
+        let kept = self.kept.as_ref().filter(|_| !self.small_reads_only || is_small(ranges));
         let Some(kept) = kept else { return self.read_through(object, sums, ranges).await };
         let reads = stream::iter(ranges.to_vec());
         let reads = reads.map(|range| self.read_kept(kept, object, sums, range));
