@@ -191,10 +191,9 @@ impl MetaNode {
         }
     }
 
-    /// The next table's work for a compactor, as it asks for it.
-    ///
-    /// Takes a table for a worker. It is its own until it is released, or the worker is given up, or asks
-    /// for another: each works on one at a time, and may not have heard of the one it had.
+    /// The next table's work, for a worker that asks for some. The table is its own until it is released, or the
+    /// worker is given up, or asks for another: each works on one at a time, and may not have heard of the one
+    /// it had.
     pub fn claim(&self, worker: &str) -> Option<Task> {
         let now_ms = self.manager.clock().monotonic_ms();
         let mut tables = self.claims.tables();

@@ -196,8 +196,8 @@ impl MetaNode {
         object
     }
 
-    /// Files that were being written in a backup location, and are of nobody any more. What keeps one from
-    /// being looked at keeps nothing else from being reclaimed.
+    /// Files in backup locations that were not finished and that no process writes any more. A location that
+    /// cannot be read has none, and stops nothing.
     async fn leftovers_of_backups(
         &self,
         held: &Held,

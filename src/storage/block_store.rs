@@ -90,7 +90,7 @@ pub enum ReadError {
 pub enum Damage {
     /// It does not match its checksum.
     Checksum,
-    /// It ends after so many bytes.
+    /// It ends after this number of bytes.
     EndsAt(u64),
 }
 

@@ -1,4 +1,4 @@
-//! What a process that was killed leaves in a storage beside objects: files that were being written, and
+//! What a process that was killed leaves in a storage, apart from objects: files that were being written, and
 //! probes. No listing of objects shows them.
 
 use std::io;

@@ -350,7 +350,7 @@ async fn few_file_descriptors_lock_nobody_out() {
         let answers = if sent.is_ok() { wire.until_ready().await } else { vec![] };
         told += usize::from(answers.last().is_some_and(|(kind, _)| *kind == b'E'));
     }
-    assert!(told > 0, "nobody was told that there is no room");
+    assert!(told > 0, "no client was told that there is no room");
     drop(crowd);
     wait_until("there is room again", async || {
         let mut wire = Wire::connect(&server).await;

@@ -1,7 +1,7 @@
 //! Damaged data files: what is read from one is what was written, or an error that says where it is damaged.
 //!
-//! `TIDEMARK_DAMAGES=3000 cargo test --lib hummock::scan` damages so many; `TIDEMARK_DAMAGE_SEED` begins
-//! elsewhere.
+//! `TIDEMARK_DAMAGES=3000 cargo test --lib hummock::scan` makes this number of damages; `TIDEMARK_DAMAGE_SEED`
+//! is where the choices begin.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -310,7 +310,7 @@ impl Manager {
 
     /// Looks now and then whether the data directory is still this server's: another may have taken it,
     /// and this one has numbers left that it would not have to ask for. Writes down there, more seldom, how
-    /// far the metadata is durable. Returns when nobody needs it.
+    /// far the metadata is durable. Returns when the manager is gone.
     async fn watch_lease(
         lease: Arc<LeaseKeeper>,
         published: Arc<Published>,

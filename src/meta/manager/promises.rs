@@ -165,8 +165,8 @@ fn of_snapshots(state: &State, listed: &[ManifestEntry]) -> Option<Word> {
     Some(Word { by: format!("meta snapshot {}", newest.info.id), end })
 }
 
-/// So was a checkpoint. One with a later number may also be that of a restore nobody started on, which
-/// ends earlier.
+/// So was a checkpoint. One with a later number may also be that of a restore on which no server started:
+/// it ends earlier.
 async fn of_checkpoints(
     state: &State,
     begun: VersionId,

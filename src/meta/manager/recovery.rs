@@ -321,7 +321,7 @@ impl Place<'_> {
         pairs.push(seal::checkpoint_pair(checkpoint, String::new()));
         let (pairs, seal) = seal::seal_pairs(pairs)?;
         self.store.fill(pairs).await?;
-        // Last, so that a crash before leaves no directory that belongs to a cluster nobody has.
+        // Last, so that a crash before leaves no directory that belongs to a cluster that is not there.
         let (id, life, end) = (&state.cluster_id, &state.incarnation, state.end());
         let lease = Lease::take(self.state_store, self.directory, id, life, leader, end).await?;
         let lease = Tenure::Taken(lease);
