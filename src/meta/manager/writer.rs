@@ -265,8 +265,7 @@ impl Writer {
         Ok(self.committed(&after))
     }
 
-    /// Commits to the store. When the store fails, finds out whether it happened all the same: then
-    /// everything is there that the operations put, some of which was not there before.
+    /// Commits to the store, under a new seal, what leads from revision `before` to revision `after`.
     async fn persist(
         &mut self,
         mut operations: Vec<Operation>,
@@ -279,6 +278,8 @@ impl Writer {
         Ok(())
     }
 
+    /// Sends a transaction. When the store fails, finds out whether it happened all the same: then everything
+    /// is there that the operations put, some of which was not there before.
     async fn send(&mut self, operations: Vec<Operation>, before: u64) -> Result<(), MetaError> {
         let Pair { key, value } = json_pair(keys::REVISION.to_owned(), &before);
         let expected = Precondition::Equals { key, value: value.clone() };
