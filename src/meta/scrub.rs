@@ -201,7 +201,7 @@ fn objects_of(state: &State) -> Vec<Arc<SstInfo>> {
 }
 
 fn tell(state: &State, sst: &SstInfo, object: &str) {
-    let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
+    let catalog = state.catalog.at(Epoch::LAST);
     let name = catalog.relation_by_id(sst.table_id).map(|relation| relation.name.clone());
     error!(
         table = name.unwrap_or_else(|| sst.table_id.to_string()), file = %sst.id, %object,

@@ -131,7 +131,7 @@ impl Writer {
         if writes.is_empty() {
             return;
         }
-        let catalog = self.state.catalog.at(Epoch::from_u64(u64::MAX));
+        let catalog = self.state.catalog.at(Epoch::LAST);
         let mut group = Group::default();
         let mut accepted = Vec::with_capacity(writes.len());
         for (mut write, staged, reply) in writes {
@@ -173,7 +173,7 @@ impl Writer {
             CatalogCommand::CreateTable(create) => create.rows.clone(),
             _ => vec![],
         };
-        let catalog = self.state.catalog.at(Epoch::from_u64(u64::MAX));
+        let catalog = self.state.catalog.at(Epoch::LAST);
         let mut next_id = self.state.next.object;
         let epoch = self.next_epoch()?;
         let outcome = super::catalog::Context { catalog: &catalog, epoch, next_id: &mut next_id }
