@@ -207,8 +207,13 @@ impl MetaNode {
         for location in self.locations().await.unwrap_or_default() {
             let Ok(place) = OpenLocation::open_existing(&location) else { continue };
             let directory = layout::directory(&place.directory);
-            let listed = place.storage.leftovers(&directory).boxed().await;
-            let leftovers = listed.unwrap_or_default();
+            let leftovers = match place.storage.leftovers(&directory).boxed().await {
+                Ok(leftovers) => leftovers,
+                Err(error) => {
+                    warn!(%error, location = %place, "could not look for what a killed backup left");
+                    continue;
+                }
+            };
             let garbage = vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms);
             found.push((place, garbage));
         }
