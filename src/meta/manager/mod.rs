@@ -260,8 +260,11 @@ impl Manager {
     }
 
     pub async fn compact(&self, compaction: Compaction) -> Result<Committed, MetaError> {
-        // Looked at here, so that no commit waits for it.
-        let replaced = writes::replaced(&compaction)?;
+        // Looked at here and on a thread of its own, so that neither a commit nor a request waits for it.
+        let look = move || writes::replaced(&compaction).map(|replaced| (compaction, replaced));
+        let looked = crate::ambient::blocking(look).await;
+        let looked = looked.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
+        let (compaction, replaced) = looked?;
         self.ask(|reply| Request::Compact(compaction, replaced, reply)).await
     }
 
