@@ -6,9 +6,8 @@
 //! store or from the disk, and trusted while it is in memory.
 //!
 //! A file of before, whose metadata has no checksums of blocks, is read whole the first time: its SHA-256 is
-//! proven, and the checksums of its blocks are remembered as long as this store.
+//! proven, and the checksums of its blocks are remembered: those of the files used last.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -17,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use foyer::{BlockEngineConfig, Code, DeviceBuilder as _, FsDeviceBuilder};
+use foyer::{BlockEngineConfig, Cache, CacheBuilder, Code, DeviceBuilder as _, FsDeviceBuilder};
 use foyer::{HybridCache, HybridCacheBuilder, HybridCachePolicy};
 use futures::stream;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -43,6 +42,10 @@ const BLOCKS_PER_YIELD: usize = 64;
 /// What one request fetches of a file that is read whole, and how many there are at a time.
 const PIECE: u64 = 8 << 20;
 const PIECES_AT_ONCE: usize = 4;
+/// Memory for the checksums of files of before; what one file takes, and each of its blocks.
+const SUMMED_BYTES_MAX: usize = 32 << 20;
+const SUMMED_FILE_BYTES: usize = 256;
+const SUM_BYTES: usize = 4;
 
 /// How much is kept where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,13 +130,28 @@ impl Code for Block {
     }
 }
 
+/// The checksums of a file of before, once it was read whole.
+struct FileSums {
+    /// What they take in memory.
+    bytes: usize,
+    sums: OnceCell<BlockSums>,
+}
+
+/// Files of before, those used last.
+type SummedFiles = Cache<Path, Arc<FileSums>>;
+
+fn summed_files(bytes: usize) -> SummedFiles {
+    let weight = |_: &Path, file: &Arc<FileSums>| file.bytes;
+    CacheBuilder::new(bytes).with_shards(1).with_weighter(weight).build()
+}
+
 /// The data files of a store.
 pub struct BlockStore {
     store: Arc<dyn ObjectStore>,
     kept: Option<HybridCache<BlockKey, Block>>,
     small_reads_only: bool,
-    /// Of files of before, as they were found when they were read whole.
-    summed: Mutex<HashMap<Path, Arc<OnceCell<BlockSums>>>>,
+    /// Behind a lock, so that those who ask for a file at the same time read it once.
+    summed: Mutex<SummedFiles>,
 }
 
 impl BlockStore {
@@ -152,7 +170,8 @@ impl BlockStore {
     }
 
     pub fn without_cache(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, kept: None, small_reads_only: false, summed: Mutex::default() }
+        let summed = Mutex::new(summed_files(SUMMED_BYTES_MAX));
+        Self { store, kept: None, small_reads_only: false, summed }
     }
 
     /// These bytes of a data file, as they were written.
@@ -288,11 +307,21 @@ impl BlockStore {
         if let Some(known) = object.sums {
             return Ok(known.clone());
         }
-        let of_file = {
-            let mut summed = self.summed.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(summed.entry(object.path.clone()).or_default())
-        };
-        of_file.get_or_try_init(|| self.sum_up(object)).await.cloned()
+        let file = self.summed_file(object);
+        file.sums.get_or_try_init(|| self.sum_up(object)).await.cloned()
+    }
+
+    fn summed_file(&self, object: DataObject<'_>) -> Arc<FileSums> {
+        let summed = self.summed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = summed.get(object.path) {
+            return Arc::clone(known.value());
+        }
+        let blocks = usize::try_from(object.expected.size_bytes.div_ceil(BLOCK));
+        let bytes = blocks.unwrap_or(usize::MAX).saturating_mul(SUM_BYTES);
+        let bytes = bytes.saturating_add(SUMMED_FILE_BYTES);
+        let file = Arc::new(FileSums { bytes, sums: OnceCell::new() });
+        summed.insert(object.path.clone(), Arc::clone(&file));
+        file
     }
 
     /// Reads the whole object, proves its SHA-256, and sums up its blocks.

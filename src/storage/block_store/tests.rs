@@ -74,6 +74,23 @@ async fn what_was_read_once_is_read_again_without_the_store() {
 }
 
 #[tokio::test]
+async fn what_is_remembered_of_files_of_before_has_a_bound() {
+    let world = World::new(false).await;
+    let bytes_max = 2 * SUMMED_FILE_BYTES + 100;
+    let summed = Mutex::new(summed_files(bytes_max));
+    let store = BlockStore { summed, ..BlockStore::without_cache(Arc::clone(&world.store) as _) };
+    for number in [1, 2, 3, 4, 1] {
+        let path = Path::from(format!("data/{number}.data"));
+        world.store.put(&path, file().into()).await.unwrap();
+        let object = DataObject { path: &path, ..world.object() };
+        let read = store.read(object, &one(5..BLOCK + 5)).await.unwrap();
+        assert_eq!(read, [cut(&(5..BLOCK + 5))]);
+        let summed = store.summed.lock().unwrap();
+        assert!(summed.contains(&path) && summed.usage() <= bytes_max);
+    }
+}
+
+#[tokio::test]
 async fn a_large_read_leaves_alone_what_small_ones_keep() {
     let world = World::new(true).await;
     let store = world.open(&CacheSettings { small_reads_only: true, ..in_memory() }).await;
