@@ -95,6 +95,8 @@ pub enum Damage {
     Checksum,
     /// It ends after this number of bytes.
     EndsAt(u64),
+    /// The store does not have it.
+    Gone,
 }
 
 impl fmt::Display for Damage {
@@ -102,6 +104,7 @@ impl fmt::Display for Damage {
         match self {
             Self::Checksum => f.write_str("it does not match its checksum"),
             Self::EndsAt(bytes) => write!(f, "it ends after {bytes} bytes"),
+            Self::Gone => f.write_str("it does not exist"),
         }
     }
 }
