@@ -24,7 +24,7 @@ use crate::backup::{self, ManifestEntry, OpenLocation};
 use crate::epoch::AHEAD_MS_MAX;
 use crate::hummock::Unfinished;
 use crate::hummock::vacuum::{self, Forgotten, Garbage, Holder, Holders, Plan, SnapshotFiles};
-use crate::id::{SstId, VersionId};
+use crate::id::{SnapshotId, SstId, VersionId};
 use crate::layout;
 use crate::metrics;
 use crate::params;
@@ -69,6 +69,7 @@ type SnapshotWithFiles = (ManifestEntry, Arc<RoaringTreemap>);
 /// Bytes of data a snapshot needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotUsage {
+    pub id: SnapshotId,
     /// Of all files it names.
     pub pinned_bytes: u64,
     /// Of those that nothing else names: what deleting it would free.
@@ -284,16 +285,16 @@ impl MetaNode {
         Ok(held.holders().of_leftover(leftover, retention_ms))
     }
 
-    /// What each of the listed snapshots needs, in the order of the manifest.
+    /// What each of the snapshots needs that are listed in the current backup location.
     pub async fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>, MetaError> {
         let state = self.manager.state();
         let current = state.params.backup_location();
         let mut sets: Vec<Arc<RoaringTreemap>> = vec![];
         let mut own = vec![];
         for location in self.locations().await? {
-            for (_, files) in self.files_of_location(&location).await? {
+            for (entry, files) in self.files_of_location(&location).await? {
                 if location == current {
-                    own.push(sets.len());
+                    own.push((entry.info.id, sets.len()));
                 }
                 sets.push(files);
             }
@@ -309,7 +310,8 @@ impl MetaNode {
         let bytes = |files: &RoaringTreemap| {
             files.iter().filter_map(|sst| known.sizes.get(&SstId(sst))).sum()
         };
-        let usage = own.into_iter().map(|at| SnapshotUsage {
+        let usage = own.into_iter().map(|(id, at)| SnapshotUsage {
+            id,
             pinned_bytes: bytes(&sets[at]),
             exclusive_bytes: bytes(&(&*sets[at] - &twice)),
         });
