@@ -165,15 +165,17 @@ impl MetaNode {
         let mut plan = vacuum::plan(&objects, &held.holders(), retention_ms);
         plan.garbage.extend(vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms));
         let backups = self.leftovers_of_backups(&held, retention_ms).boxed().await;
-        if !dry_run {
-            let deleted = self.delete(&plan.garbage).await;
-            self.delete_from_backups(&backups).await;
-            let outcome = if deleted.is_ok() { metrics::OK } else { metrics::FAILED };
-            metrics::VACUUMS.with_label_values(&[outcome]).inc();
-            deleted?;
-            metrics::VACUUM_DELETED_OBJECTS.inc_by(plan.garbage.len() as u64);
-            metrics::VACUUM_DELETED_BYTES.inc_by(plan.garbage_bytes());
+        if dry_run {
+            plan.garbage.extend(backups.iter().flat_map(|(place, found)| named(place, found)));
+            return Ok(plan);
         }
+        let deleted = self.delete(&plan.garbage).await;
+        plan.garbage.extend(self.delete_from_backups(&backups).await);
+        let outcome = if deleted.is_ok() { metrics::OK } else { metrics::FAILED };
+        metrics::VACUUMS.with_label_values(&[outcome]).inc();
+        deleted?;
+        metrics::VACUUM_DELETED_OBJECTS.inc_by(plan.garbage.len() as u64);
+        metrics::VACUUM_DELETED_BYTES.inc_by(plan.garbage_bytes());
         Ok(plan)
     }
 
@@ -221,12 +223,21 @@ impl MetaNode {
         found
     }
 
-    async fn delete_from_backups(&self, leftovers: &[(OpenLocation, Vec<Garbage>)]) {
+    /// What was deleted.
+    async fn delete_from_backups(
+        &self,
+        leftovers: &[(OpenLocation, Vec<Garbage>)],
+    ) -> Vec<Garbage> {
+        let mut deleted = vec![];
         for (place, garbage) in leftovers {
-            if let Err(error) = vacuum::delete(&place.storage, garbage).await {
-                warn!(%error, location = %place, "could not delete what a killed backup left");
+            match vacuum::delete(&place.storage, garbage).await {
+                Ok(()) => deleted.extend(named(place, garbage)),
+                Err(error) => {
+                    warn!(%error, location = %place, "could not delete what a killed backup left");
+                }
             }
         }
+        deleted
     }
 
     /// Deletes garbage, as long as this server has the data directory.
@@ -522,6 +533,15 @@ impl Held {
             young_from_ms: self.young_from_ms,
         }
     }
+}
+
+/// Garbage of a backup location by its whole name: a plan lists it next to that of the data directory.
+fn named(place: &OpenLocation, garbage: &[Garbage]) -> impl Iterator<Item = Garbage> {
+    let root = place.storage.name_of(&Path::default());
+    garbage.iter().map(move |found| Garbage {
+        path: format!("{root}{}", found.path),
+        size_bytes: found.size_bytes,
+    })
 }
 
 fn key_of(entry: &ManifestEntry) -> SnapshotKey {
