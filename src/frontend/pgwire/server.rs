@@ -159,7 +159,10 @@ async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToke
                 house.quiet.say(|unsaid| {
                     warn!(%error, unsaid, "could not accept a connection; trying again");
                 });
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }
         }
