@@ -30,14 +30,14 @@ pub struct Connection {
     pub(super) session: tokio::sync::Mutex<Session>,
     copy: tokio::sync::Mutex<Option<CopyJob>>,
     registration: Registration,
-    running: Arc<Slot>,
+    slot: Arc<Slot>,
 }
 
 impl Connection {
     pub fn new(
         frontend: Arc<Frontend>,
         session: Session,
-        running: Arc<Slot>,
+        slot: Arc<Slot>,
         registration: Registration,
     ) -> Self {
         Self {
@@ -45,13 +45,13 @@ impl Connection {
             session: tokio::sync::Mutex::new(session),
             copy: tokio::sync::Mutex::new(None),
             registration,
-            running,
+            slot,
         }
     }
 
     /// Stops what runs, and what the client has sent and not waited for.
     pub fn abandon(&self) {
-        self.running.abandon();
+        self.slot.abandon();
     }
 
     /// Lets go of what the connection held.
@@ -132,17 +132,17 @@ impl Connection {
     /// Limits for the statement that begins now.
     pub(super) async fn begin(&self) -> Limits {
         let timeout = self.session.lock().await.variables.statement_timeout();
-        self.running.begin(timeout)
+        self.slot.begin(timeout)
     }
 
     /// Whether the statement that began last was to stop already.
     pub(super) fn is_overdue(&self) -> bool {
-        self.running.is_overdue()
+        self.slot.is_overdue()
     }
 
     /// Resolves when a `COPY` is to stop that waits for its client.
     pub(super) async fn copy_overdue(&self) -> SqlError {
-        self.running.overdue().await
+        self.slot.overdue().await
     }
 
     /// Resolves when a session has waited for its client for longer than it may.

@@ -42,6 +42,8 @@ pub struct Conversation<'a> {
     handler: Handler,
     /// After an error in the extended protocol, up to the next `Sync`.
     skipping: bool,
+    /// Nothing came since `ReadyForQuery`: only then does the time count for which a session may be idle.
+    is_idle: bool,
 }
 
 /// Whether there is more to come.
@@ -56,7 +58,8 @@ impl<'a> Conversation<'a> {
         client: &'a mut Client,
         connection: Arc<Connection>,
     ) -> Self {
-        Self { incoming, client, handler: Handler(connection), skipping: false }
+        // The login ended with `ReadyForQuery`.
+        Self { incoming, client, handler: Handler(connection), skipping: false, is_idle: true }
     }
 
     /// Answers messages until the client ends, or is ended.
@@ -94,12 +97,12 @@ impl<'a> Conversation<'a> {
                 biased;
                 received = self.incoming.frame() => received,
                 error = connection.copy_overdue(), if copying.is_some() => {
-                    let kind = if copying == Some(true) { framing::EXECUTE } else { framing::QUERY };
-                    self.fail(kind, error).await?;
+                    self.fail(began_copy(copying == Some(true)), error).await?;
                     continue;
                 }
-                error = connection.idle_too_long(), if copying.is_none() => return Err(error.into()),
+                error = connection.idle_too_long(), if self.is_idle => return Err(error.into()),
             };
+            self.is_idle = false;
             return received.map_err(|unread| match unread {
                 Unread::Closed(error) => Ended::Lost(error),
                 Unread::Violation(error) => violation(error.to_string()).into(),
@@ -232,11 +235,12 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// Lets go of what ends with a transaction, and lists the session as one that waits.
+    /// After `ReadyForQuery`: lets go of what ends with a transaction, and lists the session as one that waits.
     async fn waits(&mut self) {
         if self.copying().is_some() {
             return;
         }
+        self.is_idle = true;
         let connection = Arc::clone(self.connection());
         if let SessionState::Idle = connection.waits().await {
             self.client.portal_store().clear_portals();

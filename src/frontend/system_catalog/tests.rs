@@ -38,7 +38,10 @@ struct OneSnapshot;
 #[async_trait]
 impl MetaAnswers for OneSnapshot {
     async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError> {
-        Ok(vec![SnapshotUsage { pinned_bytes: 20, exclusive_bytes: 10 }])
+        // Another snapshot, which is not listed any more, comes first.
+        let (pinned_bytes, exclusive_bytes) = (20, 10);
+        let gone = SnapshotUsage { id: SnapshotId(0), pinned_bytes: 7, exclusive_bytes: 7 };
+        Ok(vec![gone, SnapshotUsage { id: SnapshotId(1), pinned_bytes, exclusive_bytes }])
     }
 
     async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, SqlError> {
