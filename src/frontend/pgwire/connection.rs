@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, Sink, SinkExt as _};
+use futures::{FutureExt as _, SinkExt as _};
 use pgwire::api::DEFAULT_NAME;
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
@@ -15,6 +15,7 @@ use super::limits::Limits;
 use super::message::Message;
 use super::sessions::{Registration, SessionState};
 use super::shared::{self, SharedStatement};
+use super::socket::Client;
 use super::sqlstate::SqlState;
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -295,11 +296,7 @@ impl From<SqlError> for PgWireError {
 }
 
 /// Shows notices to the client, before the outcome of their statement.
-pub(super) async fn send_notices<C>(client: &mut C, notices: Vec<String>) -> PgWireResult<()>
-where
-    C: Sink<PgWireBackendMessage> + Unpin + Send,
-    PgWireError: From<C::Error>,
-{
+pub(super) async fn send_notices(client: &mut Client, notices: Vec<String>) -> PgWireResult<()> {
     for notice in notices {
         let info = ErrorInfo::new("NOTICE".to_owned(), "00000".to_owned(), notice);
         let message = PgWireBackendMessage::NoticeResponse(NoticeResponse::from(info));
@@ -307,7 +304,3 @@ where
     }
     Ok(())
 }
-
-/// A connection as pgwire takes it.
-#[derive(Clone)]
-pub struct Handler(pub Arc<Connection>);
