@@ -49,7 +49,7 @@ impl Epoch {
     /// year 10,000 to the last there is.
     pub const fn from_unix_ms(unix_ms: u64) -> Self {
         match unix_ms.saturating_sub(ORIGIN_UNIX_MS) {
-            ms if ms > u64::MAX >> PHYSICAL_SHIFT => Self(u64::MAX),
+            ms if ms > u64::MAX >> PHYSICAL_SHIFT => Self::LAST,
             ms => Self(ms << PHYSICAL_SHIFT),
         }
     }
@@ -239,6 +239,6 @@ mod tests {
         assert_eq!(Epoch::from_unix_ms(5), Epoch::ZERO);
         assert_eq!(Epoch::from_u64(1 << 16).minus_ms(5), Epoch::ZERO);
         assert_eq!(Epoch::ZERO.timestamp(), None);
-        assert_eq!(Epoch::from_unix_ms(u64::MAX), Epoch::from_u64(u64::MAX));
+        assert_eq!(Epoch::from_unix_ms(u64::MAX), Epoch::LAST);
     }
 }

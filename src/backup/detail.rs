@@ -18,7 +18,7 @@ pub async fn tables_of_each(
     let Ok(location) = OpenLocation::open_existing(location) else { return vec![] };
     let reads = entries.iter().map(|entry| {
         let (location, entry) = (location.clone(), entry.clone());
-        async move { tables_of(&location, &entry).await.ok() }
+        async move { read_tables(&location, &entry).await.ok() }
     });
     // Collected, as a lazy iterator over borrowed entries could not move between threads.
     let reads: Vec<_> = reads.collect();
@@ -26,7 +26,7 @@ pub async fn tables_of_each(
 }
 
 /// The tables of a snapshot, from its footer.
-pub async fn tables_of(
+pub async fn read_tables(
     location: &OpenLocation,
     entry: &ManifestEntry,
 ) -> Result<Tables, BackupError> {

@@ -35,13 +35,11 @@ use crate::epoch::Epoch;
 use crate::id::{SnapshotId, VersionId};
 use crate::layout;
 use crate::meta::state::State;
-use crate::storage::{StorageError, Tag, sha256_hex};
+use crate::storage::checksum::{Unsealed, sealed};
+use crate::storage::{StorageError, Tag};
 
-/// Tries of a swap before giving up: each lost one is somebody else's success.
+/// Tries of a swap before giving up: each lost one is another's success.
 const SWAPS_MAX: usize = 100;
-/// What comes before the checksum, and after it.
-const SEAL: (&[u8], &[u8]) = (b",\"sha256\":\"", b"\"}");
-const SHA256_HEX_LENGTH: usize = 64;
 
 /// The snapshots of one backup directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -454,35 +452,21 @@ async fn read_tagged(location: &OpenLocation) -> Result<Option<(Manifest, Tag)>,
 }
 
 fn encode(manifest: &Manifest) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(manifest).expect("plain data always has a JSON form");
-    let checksum = sha256_hex(&bytes);
-    // The closing brace, which the checksum covers, comes after it.
-    bytes.pop();
-    bytes.extend([SEAL.0, checksum.as_bytes(), SEAL.1].concat());
-    bytes
+    sealed("", &serde_json::to_vec(manifest).expect("plain data always has a JSON form"))
 }
 
 fn decode(bytes: &[u8]) -> Result<Manifest, String> {
-    let no_list = |e: serde_json::Error| format!("it is no list of meta snapshots: {e}");
-    if let Some((body, checksum)) = unsealed(bytes) {
-        let body = [body, b"}"].concat();
-        if sha256_hex(&body).as_bytes() != checksum {
-            return Err("it does not match its checksum".to_owned());
-        }
-        return serde_json::from_slice(&body).map_err(no_list);
+    let seal = Unsealed::of(bytes);
+    if seal.is_some_and(|seal| !seal.matches("")) {
+        return Err("it does not match its checksum".to_owned());
     }
-    let manifest: Manifest = serde_json::from_slice(bytes).map_err(no_list)?;
-    match manifest.holder.is_empty() && manifest.cluster_id.is_empty() {
+    let manifest: Manifest = serde_json::from_slice(bytes)
+        .map_err(|e| format!("it is no list of meta snapshots: {e}"))?;
+    let is_first_build = manifest.holder.is_empty() && manifest.cluster_id.is_empty();
+    match seal.is_some() || is_first_build {
         true => Ok(manifest),
         false => Err("its checksum is missing".to_owned()),
     }
-}
-
-/// What comes before the checksum, and the checksum.
-fn unsealed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let inside = bytes.strip_suffix(SEAL.1)?;
-    let (rest, checksum) = inside.split_at_checked(inside.len().checked_sub(SHA256_HEX_LENGTH)?)?;
-    Some((rest.strip_suffix(SEAL.0)?, checksum))
 }
 
 /// An epoch as a JSON text.

@@ -59,7 +59,7 @@ impl Resources {
     pub fn block_cache(&self, is_far: bool) -> CacheSettings {
         let by_default = if is_far { BLOCK_CACHE_BYTES } else { NEAR_BLOCK_CACHE_BYTES };
         let memory_bytes = self.block_cache_bytes.unwrap_or(by_default);
-        CacheSettings { memory_bytes, disk: self.file_cache.clone(), small_reads: !is_far }
+        CacheSettings { memory_bytes, disk: self.file_cache.clone(), small_reads_only: !is_far }
     }
 }
 

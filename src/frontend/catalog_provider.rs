@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::datasource::ViewTable;
 use datafusion::error::{DataFusionError, Result};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use super::planner::Planner;
 use super::system_catalog;
@@ -35,7 +37,16 @@ impl fmt::Debug for ViewCatalog {
 
 impl ViewCatalog {
     /// The provider of a relation, looked up in one schema.
-    async fn find(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    /// [`Self::find_now`], boxed (`docs/hacking.md`, "Futures that are proven once").
+    fn find<'a>(
+        &'a self,
+        schema: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Arc<dyn TableProvider>>>> {
+        self.find_now(schema, name).boxed()
+    }
+
+    async fn find_now(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if SYSTEM_SCHEMAS.contains(&schema) {
             return Ok(system_catalog::provider(schema, name, &self.planner.system));
         }

@@ -49,7 +49,6 @@ pub struct Frontend {
     pins: Arc<Pins>,
     keyed_writes: handlers::KeyedWrites,
     pub sessions: Arc<pgwire::sessions::Sessions>,
-    memory_bytes: usize,
     worker: Worker,
 }
 
@@ -75,13 +74,12 @@ impl Frontend {
             snapshots: query_epoch::SnapshotCache::default(),
             keyed_writes: handlers::KeyedWrites::default(),
             sessions: Arc::default(),
-            memory_bytes: resources.memory_bytes,
         })
     }
 
     /// Most tokens of a text of statements.
     pub fn tokens_max(&self) -> usize {
-        parser::tokens_max(self.engine.budget.bytes())
+        parser::tokens_max(self.memory_bytes())
     }
 
     /// Where statements run.
@@ -91,7 +89,7 @@ impl Frontend {
 
     /// What queries may hold together.
     pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        self.engine.budget.bytes()
     }
 
     /// The newest view, with a pin on what it needs.

@@ -1,7 +1,7 @@
 //! Bytes that become text are UTF-8 without a zero byte, or 22021.
 //!
 //! DataFusion reads a `bytea` as text where the two meet. Its cast takes zero bytes, and what is no UTF-8
-//! it names in its own words. After it has settled the types, such casts become calls of a function.
+//! it names in its own words. Once it has decided on types, such casts become calls of a function.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is said of a data file whose bytes are not those that were written.
+//! What is said of a data file whose bytes are not those that were written, or that is gone.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::storage::Damage;
 
 /// A damaged data file. No row of the damaged bytes was handed on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("data file {sst} of table {} is damaged in bytes {} to {}", self.table_name(), range.start, range.end)]
+#[error("data file {sst} of table {} is {}", self.table_name(), self.state())]
 pub struct DamagedFile {
     pub sst: SstId,
     pub table: ObjectId,
@@ -28,6 +28,15 @@ impl DamagedFile {
         }
     }
 
+    fn state(&self) -> String {
+        match self.damage {
+            Damage::Gone => "gone".to_owned(),
+            Damage::Checksum | Damage::EndsAt(_) => {
+                format!("damaged in bytes {} to {}", self.range.start, self.range.end)
+            }
+        }
+    }
+
     /// What is wrong, as a sentence.
     pub fn detail(&self) -> String {
         let holder = match &self.object {
@@ -37,6 +46,7 @@ impl DamagedFile {
         match self.damage {
             Damage::Checksum => format!("The {holder} does not match its checksum."),
             Damage::EndsAt(bytes) => format!("The {holder} ends after {bytes} bytes."),
+            Damage::Gone => format!("The {holder} does not exist."),
         }
     }
 

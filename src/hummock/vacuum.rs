@@ -19,7 +19,7 @@ use crate::id::{SstId, VersionId};
 use crate::layout;
 use crate::storage::{Leftover, Storage, StorageError, is_leftover};
 
-/// Who replaces an object, probes a store or writes beside this server has this long for it.
+/// How long another process may take to replace an object, to probe a store, to write a file.
 const LEFTOVER_MS_MIN: u64 = 3_600_000;
 /// Deletions on their way at a time.
 const DELETES_AT_ONCE: usize = 16;
@@ -174,8 +174,8 @@ pub fn plan(objects: &[ObjectMeta], holders: &Holders<'_>, retention_ms: u64) ->
     plan
 }
 
-/// Which of these files, that were being written when they were listed, are of nobody any more. Those in a
-/// directory of backups have no holder: no backup runs meanwhile.
+/// Which of these files, which were not finished when they were listed, no process writes any more. Those in a
+/// directory of backups have no holder but their age: no backup runs meanwhile.
 pub fn plan_leftovers(
     leftovers: &[Leftover],
     holders: &Holders<'_>,
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_being_written_goes_once_nobody_writes_it() {
+    fn what_was_being_written_goes_once_no_process_writes_it() {
         let leftover = |name: &str| Leftover {
             directory: Path::from(DIR),
             name: name.to_owned(),

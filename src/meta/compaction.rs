@@ -87,7 +87,7 @@ pub async fn run_task(
 ) -> Result<Option<CompactionReport>, MetaError> {
     // All that is read is of this one state, taken now: tasks wait, and rows die meanwhile.
     let state = versions.state();
-    let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
+    let catalog = state.catalog.at(Epoch::LAST);
     let Some(table) = catalog.relation_by_id(task.table_id).and_then(|r| r.as_table()) else {
         return Ok(None);
     };
@@ -191,10 +191,9 @@ impl MetaNode {
         }
     }
 
-    /// The next table's work for a compactor, as it asks for it.
-    ///
-    /// Takes a table for a worker. It is its own until it is released, or the worker is given up, or asks
-    /// for another: each works on one at a time, and may not have heard of the one it had.
+    /// The next table's work, for a worker that asks for some. The table is its own until it is released, or the
+    /// worker is given up, or asks for another: each works on one at a time, and may not have heard of the one
+    /// it had.
     pub fn claim(&self, worker: &str) -> Option<Task> {
         let now_ms = self.manager.clock().monotonic_ms();
         let mut tables = self.claims.tables();
@@ -233,7 +232,7 @@ impl MetaNode {
         table: Option<(&str, &str)>,
     ) -> Result<CompactionReport, MetaError> {
         let state = self.manager.state();
-        let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
+        let catalog = state.catalog.at(Epoch::LAST);
         let tables: Vec<Arc<Relation>> = match table {
             None => catalog.relations().filter(|r| r.as_table().is_some()).cloned().collect(),
             Some((schema, name)) => {

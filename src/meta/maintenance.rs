@@ -4,10 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use chrono::DateTime;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use object_store::ObjectMeta;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
@@ -18,13 +16,13 @@ use super::backup::backup_error;
 use super::command::SnapshotKey;
 use super::error::{ErrorKind, MetaError};
 use super::manager::Standing;
+use super::misdated::{Dated, Now};
 use super::state::State;
 use super::workers::SILENCE_MS_MAX;
 use crate::backup::{self, ManifestEntry, OpenLocation};
-use crate::epoch::AHEAD_MS_MAX;
 use crate::hummock::Unfinished;
 use crate::hummock::vacuum::{self, Forgotten, Garbage, Holder, Holders, Plan, SnapshotFiles};
-use crate::id::{SstId, VersionId};
+use crate::id::{SnapshotId, SstId, VersionId};
 use crate::layout;
 use crate::metrics;
 use crate::params;
@@ -32,6 +30,11 @@ use crate::storage::{self, StorageLocation};
 
 /// Objects deleted between two looks at whether this server still has the data directory.
 const DELETES_PER_CHECK: usize = 1000;
+
+/// Listings of the data directory, as [`super::misdated`] tells them apart. One of a backup location goes by the
+/// location's name.
+const OBJECTS: &str = "objects";
+const LEFTOVERS: &str = "leftovers";
 
 /// How maintenance is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,7 @@ type SnapshotWithFiles = (ManifestEntry, Arc<RoaringTreemap>);
 /// Bytes of data a snapshot needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotUsage {
+    pub id: SnapshotId,
     /// Of all files it names.
     pub pinned_bytes: u64,
     /// Of those that nothing else names: what deleting it would free.
@@ -82,31 +86,6 @@ pub(super) struct KnownSnapshots {
     sizes: HashMap<SstId, u64>,
     /// Deleted while a session read them.
     deleted: BTreeSet<SnapshotKey>,
-}
-
-/// Objects that are dated in the future, and when each was first seen, by the monotonic clock.
-#[derive(Debug, Default)]
-pub(super) struct Misdated(HashMap<Path, u64>);
-
-impl Misdated {
-    /// Dates such objects by how long they have been seen; those that are gone are forgotten.
-    fn seen_again(&self, objects: &mut [ObjectMeta], now_ms: u64, monotonic_ms: u64) -> Self {
-        let limit_ms = now_ms.saturating_add(AHEAD_MS_MAX);
-        let mut seen = HashMap::new();
-        for object in objects {
-            let modified_ms = object.last_modified.timestamp_millis();
-            if u64::try_from(modified_ms).unwrap_or_default() <= limit_ms {
-                continue;
-            }
-            let since_ms = self.0.get(&object.location).copied().unwrap_or(monotonic_ms);
-            let age_ms = monotonic_ms.saturating_sub(since_ms);
-            let written_ms = i64::try_from(now_ms.saturating_sub(age_ms)).unwrap_or(i64::MAX);
-            object.last_modified =
-                DateTime::from_timestamp_millis(written_ms).unwrap_or(object.last_modified);
-            seen.insert(object.location.clone(), since_ms);
-        }
-        Self(seen)
-    }
 }
 
 impl KnownSnapshots {
@@ -158,46 +137,50 @@ impl MetaNode {
         let objects = self.manager.state_store().list(&directory).await;
         let mut objects = objects.map_err(|e| MetaError::storage(&e))?;
         let leftovers = self.manager.state_store().leftovers(&directory).boxed().await;
-        let leftovers = leftovers.map_err(|e| MetaError::storage(&e))?;
-        self.date(&mut objects);
+        let mut leftovers = leftovers.map_err(|e| MetaError::storage(&e))?;
+        self.date(OBJECTS, &mut objects);
+        self.date(LEFTOVERS, &mut leftovers);
         let held = self.held(unfinished, retention_ms).await?;
         let mut plan = vacuum::plan(&objects, &held.holders(), retention_ms);
         plan.garbage.extend(vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms));
         let backups = self.leftovers_of_backups(&held, retention_ms).boxed().await;
-        if !dry_run {
-            let deleted = self.delete(&plan.garbage).await;
-            self.delete_from_backups(&backups).await;
-            let outcome = if deleted.is_ok() { metrics::OK } else { metrics::FAILED };
-            metrics::VACUUMS.with_label_values(&[outcome]).inc();
-            deleted?;
-            metrics::VACUUM_DELETED_OBJECTS.inc_by(plan.garbage.len() as u64);
-            metrics::VACUUM_DELETED_BYTES.inc_by(plan.garbage_bytes());
+        if dry_run {
+            plan.garbage.extend(backups.iter().flat_map(|(place, found)| named(place, found)));
+            return Ok(plan);
         }
+        let deleted = self.delete(&plan.garbage).await;
+        plan.garbage.extend(self.delete_from_backups(&backups).await);
+        let outcome = if deleted.is_ok() { metrics::OK } else { metrics::FAILED };
+        metrics::VACUUMS.with_label_values(&[outcome]).inc();
+        deleted?;
+        metrics::VACUUM_DELETED_OBJECTS.inc_by(plan.garbage.len() as u64);
+        metrics::VACUUM_DELETED_BYTES.inc_by(plan.garbage_bytes());
         Ok(plan)
     }
 
-    /// An object that is dated in the future, as a clock that was ahead has dated it, is taken to be as old
-    /// as the time for which it has been seen.
-    fn date(&self, objects: &mut [ObjectMeta]) {
-        let now_ms = self.manager.timeline().earliest_now_ms();
-        let monotonic_ms = self.manager.clock().monotonic_ms();
+    /// What a listing dates in the future, as a clock that was ahead has dated it, is taken to be as old as the
+    /// time for which it has been seen.
+    fn date<T: Dated>(&self, listing: &str, things: &mut [T]) {
         let mut misdated = self.misdated.lock().unwrap_or_else(PoisonError::into_inner);
-        *misdated = misdated.seen_again(objects, now_ms, monotonic_ms);
+        misdated.date(listing, things, self.now());
     }
 
-    /// One object, as [`MetaNode::date`] would date it.
-    fn dated(&self, object: ObjectMeta) -> ObjectMeta {
-        let now_ms = self.manager.timeline().earliest_now_ms();
-        let monotonic_ms = self.manager.clock().monotonic_ms();
+    /// One thing, as [`MetaNode::date`] would date it.
+    fn dated<T: Dated>(&self, listing: &str, mut thing: T) -> T {
         let misdated = self.misdated.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut dated = [object];
-        misdated.seen_again(&mut dated, now_ms, monotonic_ms);
-        let [object] = dated;
-        object
+        misdated.date_one(listing, &mut thing, self.now());
+        thing
     }
 
-    /// Files that were being written in a backup location, and are of nobody any more. What keeps one from
-    /// being looked at keeps nothing else from being reclaimed.
+    fn now(&self) -> Now {
+        Now {
+            wall_ms: self.manager.timeline().earliest_now_ms(),
+            monotonic_ms: self.manager.clock().monotonic_ms(),
+        }
+    }
+
+    /// Files in backup locations that were not finished and that no process writes any more. A location that
+    /// cannot be read has none, and stops nothing.
     async fn leftovers_of_backups(
         &self,
         held: &Held,
@@ -207,20 +190,35 @@ impl MetaNode {
         for location in self.locations().await.unwrap_or_default() {
             let Ok(place) = OpenLocation::open_existing(&location) else { continue };
             let directory = layout::directory(&place.directory);
-            let listed = place.storage.leftovers(&directory).boxed().await;
-            let leftovers = listed.unwrap_or_default();
+            let mut leftovers = match place.storage.leftovers(&directory).boxed().await {
+                Ok(leftovers) => leftovers,
+                Err(error) => {
+                    warn!(%error, location = %place, "could not look for what a killed backup left");
+                    continue;
+                }
+            };
+            self.date(&place.to_string(), &mut leftovers);
             let garbage = vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms);
             found.push((place, garbage));
         }
         found
     }
 
-    async fn delete_from_backups(&self, leftovers: &[(OpenLocation, Vec<Garbage>)]) {
+    /// What was deleted.
+    async fn delete_from_backups(
+        &self,
+        leftovers: &[(OpenLocation, Vec<Garbage>)],
+    ) -> Vec<Garbage> {
+        let mut deleted = vec![];
         for (place, garbage) in leftovers {
-            if let Err(error) = vacuum::delete(&place.storage, garbage).await {
-                warn!(%error, location = %place, "could not delete what a killed backup left");
+            match vacuum::delete(&place.storage, garbage).await {
+                Ok(()) => deleted.extend(named(place, garbage)),
+                Err(error) => {
+                    warn!(%error, location = %place, "could not delete what a killed backup left");
+                }
             }
         }
+        deleted
     }
 
     /// Deletes garbage, as long as this server has the data directory.
@@ -252,11 +250,13 @@ impl MetaNode {
         })?;
         let retention_ms = self.settings.min_sst_retention_ms;
         let held = self.held(unfinished, retention_ms).await?;
-        vacuum::explain(&self.dated(object), &held.holders(), retention_ms).ok_or_else(|| {
-            let message =
-                format!("{path} is no data file and no checkpoint: vacuum leaves it alone");
-            MetaError::new(ErrorKind::InvalidParameter, message)
-        })
+        vacuum::explain(&self.dated(OBJECTS, object), &held.holders(), retention_ms).ok_or_else(
+            || {
+                let message =
+                    format!("{path} is no data file and no checkpoint: vacuum leaves it alone");
+                MetaError::new(ErrorKind::InvalidParameter, message)
+            },
+        )
     }
 
     /// Who holds a file that was being written when its process was killed, or is still being written.
@@ -270,25 +270,27 @@ impl MetaNode {
         let listed = self.manager.state_store().leftovers(&directory).boxed().await;
         let listed = listed.map_err(|e| MetaError::storage(&e))?;
         let path = format!("{directory}/{name}");
-        let leftover = listed.iter().find(|leftover| leftover.path() == path).ok_or_else(|| {
+        let leftover = listed.into_iter().find(|leftover| leftover.path() == path);
+        let leftover = leftover.ok_or_else(|| {
             MetaError::new(ErrorKind::UndefinedRelation, format!("{path} does not exist"))
                 .hint("It may be finished by now: look for the name without # and what follows.")
         })?;
         let retention_ms = self.settings.min_sst_retention_ms;
         let held = self.held(unfinished, retention_ms).await?;
-        Ok(held.holders().of_leftover(leftover, retention_ms))
+        let leftover = self.dated(LEFTOVERS, leftover);
+        Ok(held.holders().of_leftover(&leftover, retention_ms))
     }
 
-    /// What each of the listed snapshots needs, in the order of the manifest.
+    /// What each of the snapshots needs that are listed in the current backup location.
     pub async fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>, MetaError> {
         let state = self.manager.state();
         let current = state.params.backup_location();
         let mut sets: Vec<Arc<RoaringTreemap>> = vec![];
         let mut own = vec![];
         for location in self.locations().await? {
-            for (_, files) in self.files_of_location(&location).await? {
+            for (entry, files) in self.files_of_location(&location).await? {
                 if location == current {
-                    own.push(sets.len());
+                    own.push((entry.info.id, sets.len()));
                 }
                 sets.push(files);
             }
@@ -304,7 +306,8 @@ impl MetaNode {
         let bytes = |files: &RoaringTreemap| {
             files.iter().filter_map(|sst| known.sizes.get(&SstId(sst))).sum()
         };
-        let usage = own.into_iter().map(|at| SnapshotUsage {
+        let usage = own.into_iter().map(|(id, at)| SnapshotUsage {
+            id,
             pinned_bytes: bytes(&sets[at]),
             exclusive_bytes: bytes(&(&*sets[at] - &twice)),
         });
@@ -517,43 +520,15 @@ impl Held {
     }
 }
 
-fn key_of(entry: &ManifestEntry) -> SnapshotKey {
-    SnapshotKey { id: entry.info.id, sha256: entry.sha256.clone() }
+/// Garbage of a backup location by its whole name: a plan lists it next to that of the data directory.
+fn named(place: &OpenLocation, garbage: &[Garbage]) -> impl Iterator<Item = Garbage> {
+    let root = place.storage.name_of(&Path::default());
+    garbage.iter().map(move |found| Garbage {
+        path: format!("{root}{}", found.path),
+        size_bytes: found.size_bytes,
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW_MS: u64 = 1_700_000_000_000;
-
-    fn object(name: &str, written_ms: u64) -> ObjectMeta {
-        let written_ms = written_ms.cast_signed();
-        ObjectMeta {
-            location: Path::from(name),
-            last_modified: DateTime::from_timestamp_millis(written_ms).unwrap(),
-            size: 10,
-            e_tag: None,
-            version: None,
-        }
-    }
-
-    #[test]
-    fn an_object_dated_in_the_future_is_as_old_as_it_has_been_seen() {
-        let day_ms = 86_400_000;
-        let listed = || [object("1.data", NOW_MS + day_ms), object("2.data", NOW_MS - 7)];
-        let mut misdated = Misdated::default();
-        for (passed_ms, age_ms) in [(0, 0), (5_000, 5_000), (60_000, 60_000)] {
-            let mut objects = listed();
-            misdated = misdated.seen_again(&mut objects, NOW_MS + passed_ms, 100 + passed_ms);
-            let ages = objects
-                .map(|o| NOW_MS + passed_ms - o.last_modified.timestamp_millis().cast_unsigned());
-            assert_eq!(ages, [age_ms, passed_ms + 7]);
-        }
-        // The clock has caught up.
-        let mut objects = listed();
-        misdated = misdated.seen_again(&mut objects, NOW_MS + day_ms, 200_000);
-        assert_eq!(objects, listed());
-        assert!(misdated.0.is_empty());
-    }
+fn key_of(entry: &ManifestEntry) -> SnapshotKey {
+    SnapshotKey { id: entry.info.id, sha256: entry.sha256.clone() }
 }

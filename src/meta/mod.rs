@@ -12,6 +12,7 @@ mod faults;
 pub mod keys;
 pub mod maintenance;
 pub mod manager;
+mod misdated;
 mod node;
 mod places;
 mod repair;

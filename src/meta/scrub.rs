@@ -14,7 +14,7 @@ use super::MetaNode;
 use super::state::State;
 use crate::epoch::Epoch;
 use crate::hummock::sst::SstInfo;
-use crate::id::SstId;
+use crate::id::{SstId, VersionId};
 use crate::layout;
 use crate::metrics;
 use crate::params;
@@ -22,6 +22,8 @@ use crate::storage::StorageError;
 
 /// The longest time between two looks at what is due.
 const PAUSE_MS_MAX: u64 = 5000;
+/// The longest time between two looks through all files, of which there may be a million.
+const MEASURE_MS_MAX: u64 = 60_000;
 /// A longer time between two looks was not spent reading: it earns no more than this.
 const EARNED_MS_MAX: u64 = 60_000;
 
@@ -37,6 +39,41 @@ struct Progress {
     /// When each file was read last.
     read_ms: HashMap<SstId, u64>,
     damaged: BTreeSet<SstId>,
+}
+
+/// The data files of a version.
+#[derive(Debug, Default)]
+struct Files {
+    version: Option<VersionId>,
+    list: Vec<Arc<SstInfo>>,
+    bytes: u64,
+    /// When all were last looked through.
+    measured_ms: Option<u64>,
+}
+
+impl Files {
+    /// Whether to look through all of them now.
+    fn are_due(&mut self, now_ms: u64, interval_ms: u64) -> bool {
+        let pause_ms = (interval_ms / 8).min(MEASURE_MS_MAX);
+        // A clock may go back.
+        let is_over = |since_ms: u64| now_ms < since_ms || now_ms - since_ms >= pause_ms;
+        let are_due = self.measured_ms.is_none_or(is_over);
+        if are_due {
+            self.measured_ms = Some(now_ms);
+        }
+        are_due
+    }
+
+    /// Takes those of `version`. False where it is the one they are of: nothing is collected then.
+    fn take(&mut self, version: VersionId, collect: impl FnOnce() -> Vec<Arc<SstInfo>>) -> bool {
+        if self.version == Some(version) {
+            return false;
+        }
+        self.list = collect();
+        self.bytes = self.list.iter().map(|file| file.size_bytes).sum();
+        self.version = Some(version);
+        true
+    }
 }
 
 /// What a read of a file came to.
@@ -126,16 +163,17 @@ impl MetaNode {
     /// Reads data files at the rate that `scrub_interval_ms` asks for. Never returns.
     pub async fn scrub_forever(self: Arc<Self>) {
         let mut progress = Progress::beginning_at(self.manager.clock().now_ms());
+        let mut files = Files::default();
         loop {
             let interval_ms = self.manager.state().params.scrub_interval_ms();
             let pause_ms = if interval_ms == 0 { PAUSE_MS_MAX } else { interval_ms / 8 };
             tokio::time::sleep(Duration::from_millis(pause_ms.clamp(100, PAUSE_MS_MAX))).await;
-            self.scrub(&mut progress).await;
+            self.scrub(&mut progress, &mut files).await;
         }
     }
 
     /// Reads what is due by now.
-    async fn scrub(&self, progress: &mut Progress) {
+    async fn scrub(&self, progress: &mut Progress, files: &mut Files) {
         let now_ms = self.manager.clock().now_ms();
         let state = self.manager.state();
         let interval_ms = state.params.scrub_interval_ms();
@@ -143,19 +181,23 @@ impl MetaNode {
             progress.looked_ms = now_ms;
             return;
         }
-        let files: Vec<Arc<SstInfo>> = objects_of(&state);
-        let total = files.iter().map(|file| file.size_bytes).sum();
-        progress.earn(now_ms, total, interval_ms);
+        let are_due = files.are_due(now_ms, interval_ms);
+        let is_wanted = are_due || progress.ahead.is_empty();
+        if is_wanted && files.take(state.version.id, || objects_of(&state)) {
+            progress.keep(&files.list);
+        }
+        progress.earn(now_ms, files.bytes, interval_ms);
         // Where a pass begins does not matter, as long as not each server begins at the same file.
-        let first = usize::try_from(progress.begun_ms).unwrap_or(0) % files.len().max(1);
-        while let Some(sst) = progress.next(&files, first, interval_ms) {
+        let first = usize::try_from(progress.begun_ms).unwrap_or(0) % files.list.len().max(1);
+        while let Some(sst) = progress.next(&files.list, first, interval_ms) {
             let found = self.read_whole(&state, &sst).await;
             progress.note(sst.id, found, self.manager.clock().now_ms());
         }
-        progress.keep(&files);
-        let (age_ms, share) = progress.coverage(&files, now_ms, interval_ms);
-        metrics::SCRUB_OLDEST_SECONDS.set(age_ms as f64 / 1000.0);
-        metrics::SCRUB_COVERAGE.set(share);
+        if are_due {
+            let (age_ms, share) = progress.coverage(&files.list, now_ms, interval_ms);
+            metrics::SCRUB_OLDEST_SECONDS.set(age_ms as f64 / 1000.0);
+            metrics::SCRUB_COVERAGE.set(share);
+        }
         metrics::SCRUB_DAMAGED.set(i64::try_from(progress.damaged.len()).unwrap_or(i64::MAX));
     }
 
@@ -165,7 +207,7 @@ impl MetaNode {
         let found = match storage.is_whole(&path, sst.expected()).await {
             Ok(true) => Found::Whole,
             Ok(false) => Found::Damaged,
-            Err(StorageError::NotFound { .. }) if self.is_alive(sst) => Found::Damaged,
+            Err(StorageError::NotFound { .. }) if self.is_named(sst.id) => Found::Damaged,
             Err(StorageError::NotFound { .. }) => Found::Gone,
             Err(error) => {
                 warn!(%error, object = %path, "the scrub could not read a data file");
@@ -179,26 +221,29 @@ impl MetaNode {
             Found::Unknown => metrics::FAILED,
         };
         metrics::SCRUBBED_OBJECTS.with_label_values(&[outcome]).inc();
-        metrics::SCRUBBED_BYTES.inc_by(sst.size_bytes);
+        if found != Found::Unknown {
+            metrics::SCRUBBED_BYTES.inc_by(sst.size_bytes);
+        }
         if found == Found::Damaged {
             tell(state, sst, &storage.name_of(&path));
         }
         found
     }
 
-    fn is_alive(&self, sst: &SstInfo) -> bool {
-        self.manager.state().version.open_file(sst.table_id, sst.id).is_some()
+    /// Whether the newest version names the file, alive or for its history.
+    fn is_named(&self, sst: SstId) -> bool {
+        self.manager.state().version.find(sst).is_some()
     }
 }
 
-/// The data files that the newest version reads.
+/// The data files that the newest version names, those that died among them.
 fn objects_of(state: &State) -> Vec<Arc<SstInfo>> {
     let files = state.version.all_files().filter(|file| file.sst.is_object());
     files.map(|file| Arc::clone(&file.sst)).collect()
 }
 
 fn tell(state: &State, sst: &SstInfo, object: &str) {
-    let catalog = state.catalog.at(Epoch::from_u64(u64::MAX));
+    let catalog = state.catalog.at(Epoch::LAST);
     let name = catalog.relation_by_id(sst.table_id).map(|relation| relation.name.clone());
     error!(
         table = name.unwrap_or_else(|| sst.table_id.to_string()), file = %sst.id, %object,
@@ -270,6 +315,21 @@ mod tests {
         progress.keep(&files()[..3]);
         assert!(progress.damaged.is_empty() && progress.read_ms.len() == 3);
         assert_eq!(progress.coverage(&[], 9000, DAY_MS), (0, 1.0));
+    }
+
+    #[test]
+    fn files_are_collected_when_the_version_changed_and_looked_through_now_and_then() {
+        let mut known = Files::default();
+        assert!(known.take(VersionId(1), files));
+        assert_eq!((known.list.len(), known.bytes), (4, 10_000));
+        assert!(!known.take(VersionId(1), || unreachable!("the version is the same")));
+        assert!(known.take(VersionId(2), || files()[..1].to_vec()));
+        assert_eq!((known.list.len(), known.bytes), (1, 1000));
+        let due = |known: &mut Files, at_ms| known.are_due(at_ms, DAY_MS);
+        assert!(due(&mut known, 5000) && !due(&mut known, 5000 + MEASURE_MS_MAX - 1));
+        assert!(due(&mut known, 5000 + MEASURE_MS_MAX), "a minute is over");
+        assert!(due(&mut known, 4000), "the clock went back");
+        assert!(known.are_due(4100, 800), "a short interval");
     }
 
     #[test]

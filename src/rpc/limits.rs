@@ -41,7 +41,7 @@ pub fn server() -> Server {
 pub fn accepted(
     listener: TcpListener,
 ) -> impl Stream<Item = io::Result<tokio::net::TcpStream>> + Send {
-    // Requests are small and somebody waits for each: no packet is held back.
+    // Requests are small and a caller waits for each: no packet is held back.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     incoming.then(|accepted| async move {
         if accepted.is_err() {

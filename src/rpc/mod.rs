@@ -3,6 +3,7 @@
 mod client;
 mod convert;
 mod dial;
+mod jobs;
 mod limits;
 mod pins;
 mod service;

@@ -2,22 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures::stream::BoxStream;
 use tokio::net::TcpListener;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
-use tokio_stream::{Stream, StreamExt as _};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert::{from_json, to_json, to_status};
 use super::dial::{LocalMeta, Present};
+use super::jobs;
 use super::limits::{self, BySize, LARGE_BYTES_MAX, SMALL_BYTES_MAX};
-use super::proto::followed::Part;
 use super::proto::meta_server::{Meta, MetaServer};
 use super::proto::{
     AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest,
@@ -27,12 +26,10 @@ use super::proto::{
     VacuumRequest, WorkerRequest,
 };
 use crate::backup::verify;
-use crate::hummock::version::encoding;
 use crate::id::{ObjectId, SnapshotId, SstId};
 use crate::meta::MetaNode;
 use crate::meta::command::{BackupOptions, CatalogCommand, Compaction, Write};
-use crate::meta::error::{ErrorKind, MetaError};
-use crate::meta::state::State;
+use crate::meta::error::MetaError;
 
 /// How long what is asked already may take when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
@@ -110,29 +107,15 @@ struct Service {
 
 #[tonic::async_trait]
 impl Meta for Service {
-    type FollowStream = Pin<Box<dyn Stream<Item = Result<Followed, Status>> + Send>>;
-    type VerifyStream = Pin<Box<dyn Stream<Item = Result<Json, Status>> + Send>>;
+    type FollowStream = BoxStream<'static, Result<Followed, Status>>;
+    type VerifyStream = BoxStream<'static, Result<Json, Status>>;
 
     async fn follow(
         &self,
         request: Request<WorkerRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
-        let (to_follower, stream) = mpsc::channel(64);
-        let (state, mut changes) = self.node.follow(&request.into_inner().worker);
-        let sending = async move {
-            let to = to_follower.clone();
-            tokio::task::spawn_blocking(move || send_whole(&state, to)).await.ok()??;
-            loop {
-                let change = match changes.recv().await {
-                    Ok(change) => change,
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => return None::<()>,
-                };
-                let part = Part::Change(serde_json::to_vec(&*change).ok()?);
-                to_follower.send(Ok(Followed { part: Some(part) })).await.ok()?;
-            }
-        };
-        tokio::spawn(self.followers.clone().run_until_cancelled_owned(sending));
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let worker = request.into_inner().worker;
+        Ok(Response::new(jobs::follow(&self.node, &self.followers, &worker)))
     }
 
     async fn write(&self, request: Request<Json>) -> Result<Response<Json>, Status> {
@@ -182,8 +165,7 @@ impl Meta for Service {
 
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Json>, Status> {
         let BackupRequest { remarks, copy_data } = request.into_inner();
-        let (node, options) = (Arc::clone(&self.node), BackupOptions { remarks, copy_data });
-        respond(job(async move { node.backup(options).await }).await)
+        respond(jobs::backup(&self.node, BackupOptions { remarks, copy_data }).await)
     }
 
     async fn list_snapshots(
@@ -196,21 +178,7 @@ impl Meta for Service {
     /// Goes on as long as the caller listens: what was found until then is written down.
     async fn verify(&self, request: Request<Json>) -> Result<Response<Self::VerifyStream>, Status> {
         let asked: verify::Request = from_json(&request.into_inner().json)?;
-        let (to_caller, stream) = mpsc::unbounded_channel();
-        let node = Arc::clone(&self.node);
-        let verifying = async move {
-            let told = Told::by(to_caller.clone());
-            let report = |event| told.tell(&event);
-            let outcome = tokio::select! {
-                outcome = Box::pin(node.verify_snapshots(&asked, &report)) => outcome,
-                () = to_caller.closed() => return,
-            };
-            if let Err(error) = outcome {
-                drop(to_caller.send(Err(to_status(&error))));
-            }
-        };
-        tokio::spawn(self.followers.clone().run_until_cancelled_owned(verifying));
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(stream))))
+        Ok(Response::new(jobs::verify(&self.node, &self.followers, asked)))
     }
 
     async fn delete_snapshots(
@@ -218,8 +186,7 @@ impl Meta for Service {
         request: Request<DeleteSnapshotsRequest>,
     ) -> Result<Response<DeleteSnapshotsResponse>, Status> {
         let ids: Vec<_> = request.into_inner().ids.into_iter().map(SnapshotId).collect();
-        let node = Arc::clone(&self.node);
-        let deleted = job(async move { node.delete_snapshots(&ids).await }).await;
+        let deleted = jobs::delete_snapshots(&self.node, ids).await;
         deleted.map_err(|e| to_status(&e))?;
         Ok(Response::new(DeleteSnapshotsResponse {}))
     }
@@ -272,20 +239,12 @@ impl Meta for Service {
 
     async fn compact(&self, request: Request<CompactRequest>) -> Result<Response<Json>, Status> {
         let CompactRequest { schema, table } = request.into_inner();
-        let node = Arc::clone(&self.node);
-        respond(
-            job(async move {
-                let table = schema.as_deref().zip(table.as_deref());
-                node.compact_all(table).await
-            })
-            .await,
-        )
+        respond(jobs::compact(&self.node, schema.zip(table)).await)
     }
 
     async fn vacuum(&self, request: Request<VacuumRequest>) -> Result<Response<Json>, Status> {
         let VacuumRequest { retention_ms, dry_run } = request.into_inner();
-        let node = Arc::clone(&self.node);
-        respond(job(async move { node.vacuum(retention_ms, dry_run).await }).await)
+        respond(jobs::vacuum(&self.node, retention_ms, dry_run).await)
     }
 
     async fn explain_object(
@@ -299,8 +258,7 @@ impl Meta for Service {
         &self,
         request: Request<RepairObjectRequest>,
     ) -> Result<Response<Json>, Status> {
-        let (node, sst) = (Arc::clone(&self.node), SstId(request.into_inner().sst));
-        respond(job(async move { node.repair_object(sst).await }).await)
+        respond(jobs::repair_object(&self.node, SstId(request.into_inner().sst)).await)
     }
 
     async fn backup_locations(&self, _request: Request<Empty>) -> Result<Response<Json>, Status> {
@@ -328,79 +286,6 @@ impl Service {
     }
 }
 
-/// Between two words of how far the files of a snapshot are.
-const FILES_PAUSE: Duration = Duration::from_millis(200);
-
-/// Passes on what a verification tells. There is an event for each snapshot, and one now and then of files.
-struct Told {
-    to: mpsc::UnboundedSender<Result<Json, Status>>,
-    files_at: Mutex<Instant>,
-}
-
-impl Told {
-    fn by(to: mpsc::UnboundedSender<Result<Json, Status>>) -> Self {
-        Self { to, files_at: Mutex::new(Instant::now()) }
-    }
-
-    fn tell(&self, event: &verify::Event) {
-        if matches!(event, verify::Event::Files { .. }) {
-            let mut last = self.files_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.elapsed() < FILES_PAUSE {
-                return;
-            }
-            *last = Instant::now();
-        }
-        // A caller that has gone away ends the verification.
-        drop(self.to.send(to_json(event)));
-    }
-}
-
-/// Runs a job that goes on when its caller goes away.
-async fn job<T: Send + 'static>(
-    work: impl Future<Output = Result<T, MetaError>> + Send + 'static,
-) -> Result<T, MetaError> {
-    let outcome = tokio::spawn(work).await;
-    outcome.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string())).flatten()
-}
-
 fn respond<T: serde::Serialize>(outcome: Result<T, MetaError>) -> Result<Response<Json>, Status> {
     to_json(&outcome.map_err(|e| to_status(&e))?).map(Response::new)
-}
-
-/// Sends the state, its version as it is encoded.
-fn send_whole(state: &State, to: ToFollower) -> Option<()> {
-    let pairs: Vec<(String, Vec<u8>)> = state
-        .encode_without_version()
-        .into_iter()
-        .map(|pair| (pair.key, pair.value.to_vec()))
-        .collect();
-    let mut pieces = Pieces(to);
-    pieces.send(Part::Pairs(serde_json::to_vec(&pairs).ok()?)).ok()?;
-    encoding::encode(&state.version, &mut pieces).ok()?;
-    pieces.send(Part::Complete(true)).ok()
-}
-
-type ToFollower = mpsc::Sender<Result<Followed, Status>>;
-
-/// Sends what is written, a message for each write.
-struct Pieces(ToFollower);
-
-impl Pieces {
-    fn send(&self, part: Part) -> io::Result<()> {
-        let sent = self.0.blocking_send(Ok(Followed { part: Some(part) }));
-        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the follower is gone"))
-    }
-}
-
-impl io::Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !bytes.is_empty() {
-            self.send(Part::Version(bytes.to_vec()))?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

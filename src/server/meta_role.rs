@@ -183,7 +183,7 @@ impl Term {
     async fn end(mut self) {
         self.maintenance.shutdown().await;
         self.served.stop().await;
-        // A storage that does not answer keeps nobody from stopping.
+        // A storage that does not answer does not keep the role from ending.
         drop(tokio::time::timeout(PROMISE_PATIENCE, self.node.manager.promise()).await);
         self.store.resign().await;
     }

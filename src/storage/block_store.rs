@@ -6,9 +6,8 @@
 //! store or from the disk, and trusted while it is in memory.
 //!
 //! A file of before, whose metadata has no checksums of blocks, is read whole the first time: its SHA-256 is
-//! proven, and the checksums of its blocks are remembered as long as this store.
+//! proven, and the checksums of its blocks are remembered: those of the files used last.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -17,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use foyer::{BlockEngineConfig, Code, DeviceBuilder as _, FsDeviceBuilder};
+use foyer::{BlockEngineConfig, Cache, CacheBuilder, Code, DeviceBuilder as _, FsDeviceBuilder};
 use foyer::{HybridCache, HybridCacheBuilder, HybridCachePolicy};
 use futures::stream;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -43,6 +42,10 @@ const BLOCKS_PER_YIELD: usize = 64;
 /// What one request fetches of a file that is read whole, and how many there are at a time.
 const PIECE: u64 = 8 << 20;
 const PIECES_AT_ONCE: usize = 4;
+/// Memory for the checksums of files of before; what one file takes, and each of its blocks.
+const SUMMED_BYTES_MAX: usize = 32 << 20;
+const SUMMED_FILE_BYTES: usize = 256;
+const SUM_BYTES: usize = 4;
 
 /// How much is kept where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +54,7 @@ pub struct CacheSettings {
     pub disk: Option<DiskCache>,
     /// Whether only what small reads fetch is kept: where the store is near, keeping all that a scan reads costs
     /// more than to read it again.
-    pub small_reads: bool,
+    pub small_reads_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +93,10 @@ pub enum ReadError {
 pub enum Damage {
     /// It does not match its checksum.
     Checksum,
-    /// It ends after so many bytes.
+    /// It ends after this number of bytes.
     EndsAt(u64),
+    /// The store does not have it.
+    Gone,
 }
 
 impl fmt::Display for Damage {
@@ -99,6 +104,7 @@ impl fmt::Display for Damage {
         match self {
             Self::Checksum => f.write_str("it does not match its checksum"),
             Self::EndsAt(bytes) => write!(f, "it ends after {bytes} bytes"),
+            Self::Gone => f.write_str("it does not exist"),
         }
     }
 }
@@ -127,13 +133,28 @@ impl Code for Block {
     }
 }
 
+/// The checksums of a file of before, once it was read whole.
+struct FileSums {
+    /// What they take in memory.
+    bytes: usize,
+    sums: OnceCell<BlockSums>,
+}
+
+/// Files of before, those used last.
+type SummedFiles = Cache<Path, Arc<FileSums>>;
+
+fn summed_files(bytes: usize) -> SummedFiles {
+    let weight = |_: &Path, file: &Arc<FileSums>| file.bytes;
+    CacheBuilder::new(bytes).with_shards(1).with_weighter(weight).build()
+}
+
 /// The data files of a store.
 pub struct BlockStore {
     store: Arc<dyn ObjectStore>,
     kept: Option<HybridCache<BlockKey, Block>>,
-    small_reads: bool,
-    /// Of files of before, as they were found when they were read whole.
-    summed: Mutex<HashMap<Path, Arc<OnceCell<BlockSums>>>>,
+    small_reads_only: bool,
+    /// Behind a lock, so that those who ask for a file at the same time read it once.
+    summed: Mutex<SummedFiles>,
 }
 
 impl BlockStore {
@@ -147,12 +168,13 @@ impl BlockStore {
             true => None,
             false => Some(open_cache(settings, cluster).await?),
         };
-        let small_reads = settings.small_reads;
-        Ok(Self { kept, small_reads, ..Self::without_cache(store) })
+        let small_reads_only = settings.small_reads_only;
+        Ok(Self { kept, small_reads_only, ..Self::without_cache(store) })
     }
 
     pub fn without_cache(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, kept: None, small_reads: false, summed: Mutex::default() }
+        let summed = Mutex::new(summed_files(SUMMED_BYTES_MAX));
+        Self { store, kept: None, small_reads_only: false, summed }
     }
 
     /// These bytes of a data file, as they were written.
@@ -162,7 +184,7 @@ impl BlockStore {
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, ReadError> {
         let sums = &self.sums(object).await?;
-        let kept = self.kept.as_ref().filter(|_| !self.small_reads || is_small(ranges));
+        let kept = self.kept.as_ref().filter(|_| !self.small_reads_only || is_small(ranges));
         let Some(kept) = kept else { return self.read_through(object, sums, ranges).await };
         let reads = stream::iter(ranges.to_vec());
         let reads = reads.map(|range| self.read_kept(kept, object, sums, range));
@@ -288,11 +310,21 @@ impl BlockStore {
         if let Some(known) = object.sums {
             return Ok(known.clone());
         }
-        let of_file = {
-            let mut summed = self.summed.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(summed.entry(object.path.clone()).or_default())
-        };
-        of_file.get_or_try_init(|| self.sum_up(object)).await.cloned()
+        let file = self.summed_file(object);
+        file.sums.get_or_try_init(|| self.sum_up(object)).await.cloned()
+    }
+
+    fn summed_file(&self, object: DataObject<'_>) -> Arc<FileSums> {
+        let summed = self.summed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = summed.get(object.path) {
+            return Arc::clone(known.value());
+        }
+        let blocks = usize::try_from(object.expected.size_bytes.div_ceil(BLOCK));
+        let bytes = blocks.unwrap_or(usize::MAX).saturating_mul(SUM_BYTES);
+        let bytes = bytes.saturating_add(SUMMED_FILE_BYTES);
+        let file = Arc::new(FileSums { bytes, sums: OnceCell::new() });
+        summed.insert(object.path.clone(), Arc::clone(&file));
+        file
     }
 
     /// Reads the whole object, proves its SHA-256, and sums up its blocks.

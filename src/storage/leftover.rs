@@ -1,4 +1,4 @@
-//! What a process that was killed leaves in a storage beside objects: files that were being written, and
+//! What a process that was killed leaves in a storage, apart from objects: files that were being written, and
 //! probes. No listing of objects shows them.
 
 use std::io;
@@ -45,9 +45,11 @@ fn staged_for(name: &str) -> Option<&str> {
     (is_number && !object.is_empty()).then_some(object)
 }
 
-/// Whether a name is that of a leftover.
+/// Whether a name is that of a leftover. The lock of a probe has one dot more than the probe.
 pub fn is_leftover(name: &str) -> bool {
-    staged_for(name).is_some() || name.trim_start_matches('.').starts_with(&PROBE[1..])
+    let is_probe = name.starts_with(PROBE)
+        || name.strip_prefix('.').is_some_and(|name| name.starts_with(PROBE));
+    is_probe || staged_for(name).is_some()
 }
 
 impl Storage {
@@ -69,7 +71,7 @@ impl Storage {
 
     async fn probes(&self, directory: &Path) -> Result<Vec<Leftover>, StorageError> {
         let mut found = vec![];
-        self.for_each_hidden(directory, |object| {
+        self.for_each_with_hidden(directory, |object| {
             let Some(name) = object.location.filename().filter(|name| is_leftover(name)) else {
                 return;
             };
@@ -116,8 +118,7 @@ fn walk(dir: &FilePath, directory: &Path, found: &mut Vec<Leftover>) -> io::Resu
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         if entry.file_type()?.is_dir() {
-            let below: PathBuf = entry.path();
-            walk(&below, &directory.clone().join(name), found)?;
+            walk(&entry.path(), &directory.clone().join(name), found)?;
         } else if is_leftover(&name) {
             found.extend(look_at(&entry, directory, name)?);
         }
@@ -153,7 +154,7 @@ mod tests {
             assert_eq!(staged_for(name), object, "{name}");
         }
         assert!(is_leftover("..probe-ab.lock"));
-        for name in ["17.data", "17.data#", "17.data#x1", "#12", ".lease.json.lock", "probes"] {
+        for name in ["17.data", "17.data#", "17.data#x1", "#12", ".lease.json.lock", "probe-ab"] {
             assert!(!is_leftover(name), "{name}");
         }
     }

@@ -272,7 +272,7 @@ impl Storage {
         let is_hidden = |object: &ObjectMeta| {
             object.location.filename().is_none_or(|name| name.starts_with('.'))
         };
-        self.for_each_hidden(prefix, |object| {
+        self.for_each_with_hidden(prefix, |object| {
             if !is_hidden(&object) {
                 see(object);
             }
@@ -280,8 +280,8 @@ impl Storage {
         .await
     }
 
-    /// The same, those among them that only this module knows of.
-    async fn for_each_hidden(
+    /// The same, with the objects that no listing shows: those whose names begin with a dot.
+    async fn for_each_with_hidden(
         &self,
         prefix: &Path,
         mut see: impl FnMut(ObjectMeta),

@@ -61,7 +61,7 @@ impl Storage {
             Ok(result)
         });
         let store = async {
-            // The encoder ends when nobody takes its chunks any more.
+            // The encoder ends once the receiver of its chunks is dropped.
             let (mut object, mut chunks) = (object, chunks);
             while let Some(chunk) = chunks.recv().await {
                 object.write(chunk).await?;

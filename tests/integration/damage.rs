@@ -116,6 +116,9 @@ async fn a_damaged_file_is_repaired_from_a_good_copy_only() {
     assert_eq!(sql(&server, SUM).await, right);
     assert_eq!(std::fs::read(&file).unwrap(), before);
     std::fs::remove_file(&file).unwrap();
+    let said = sql_error(&server, SUM).await;
+    assert!(said.contains("XX001") && said.contains("of table \"public.item\" is gone"), "{said}");
+    assert!(said.contains("HINT:  Bring it back from a backup"), "{said}");
     let named = ["repair-object", &format!("{id}.data"), "--json"];
     assert!(hummock(&server, &named).await.ok().contains("\"copy\": \"fs://"));
     assert_eq!(sql(&server, SUM).await, right);

@@ -350,7 +350,7 @@ async fn few_file_descriptors_lock_nobody_out() {
         let answers = if sent.is_ok() { wire.until_ready().await } else { vec![] };
         told += usize::from(answers.last().is_some_and(|(kind, _)| *kind == b'E'));
     }
-    assert!(told > 0, "nobody was told that there is no room");
+    assert!(told > 0, "no client was told that there is no room");
     drop(crowd);
     wait_until("there is room again", async || {
         let mut wire = Wire::connect(&server).await;
@@ -367,8 +367,12 @@ async fn idle_sessions_end_when_they_are_told_to() {
     let server = Server::start(dir.path()).await;
     let client = server.connect().await;
     client.batch_execute("CREATE TABLE t (a int)").await.unwrap();
+    // What is between two messages of one request is not idle.
+    let mut between = Wire::log_in(&server).await;
+    let set = query("SET idle_session_timeout = '100ms'");
+    between.say(&[set.clone(), parse("", "SELECT 1")].concat()).await;
     let mut idle = Wire::log_in(&server).await;
-    idle.say(&query("SET idle_session_timeout = '100ms'")).await;
+    idle.say(&set).await;
     let mut within = Wire::log_in(&server).await;
     within.say(&query("SET idle_in_transaction_session_timeout = 100")).await;
     assert_eq!(within.say(&query("SELECT 1")).await, "T D C Z", "it is in no transaction");
@@ -388,6 +392,11 @@ async fn idle_sessions_end_when_they_are_told_to() {
         let answers = wire.until_end().await;
         assert_eq!(crate::wire::error_of(&answers.last().unwrap().1), expected);
     }
+    let said = between.say(&[bind("", ""), execute(""), sync()].concat()).await;
+    assert_eq!(said, "1 2 D C Z");
+    let answers = between.until_end().await;
+    let expected = "FATAL 57P05: terminating connection due to idle-session timeout";
+    assert_eq!(crate::wire::error_of(&answers.last().unwrap().1), expected);
     sessions_are(&client, 1).await;
     wait_until("nothing is pinned for them", async || {
         (count_of(&client, pins).await == 0).then_some(())

@@ -327,7 +327,14 @@ async fn what_killed_writes_left_goes_with_its_age() {
     assert!(said.contains("its age"), "{said}");
     let dry = hummock(&server, &["trigger-full-gc", "--dry-run"]).await.ok();
     assert!(dry.contains("3.data#12"), "{dry}");
-    hummock(&server, &["trigger-full-gc"]).await.ok();
+    for name in ["backup/9.snapshot#3", "backup/manifest.json#3", "backup/data/3.data#3"] {
+        let name = format!("fs://{}/{name}", store.display());
+        assert!(dry.contains(&name), "{name}: {dry}");
+    }
+    assert!(!dry.contains("9.snapshot#4"), "{dry}");
+    assert!(old.iter().all(|file| file.exists()), "{dry}");
+    let done = hummock(&server, &["trigger-full-gc"]).await.ok();
+    assert!(done.contains("backup/9.snapshot#3"), "{done}");
     let there = |files: &[PathBuf]| files.iter().filter(|file| file.exists()).count();
     assert_eq!((there(&old), there(&young)), (0, 2), "{old:?}");
     assert!(strange.exists());

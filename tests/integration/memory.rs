@@ -40,7 +40,7 @@ fn shown(sql: &str) -> String {
     sql.chars().take(200).collect()
 }
 
-/// `x` doubled so many times, each time by a cross join of the one before.
+/// `x` doubled this many times, each time by a cross join of the one before.
 fn doubled(times: usize) -> String {
     let mut sql = "WITH c0 AS (SELECT 1 AS x)".to_owned();
     for level in 1..=times {

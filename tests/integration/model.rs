@@ -74,7 +74,7 @@ pub enum Step {
     Collide {
         table: u8,
     },
-    /// A write that lands so many turns after the compaction of all tables began.
+    /// A write that lands this many turns after the compaction of all tables began.
     WhileCompacting {
         write: Box<Step>,
         turns: u8,

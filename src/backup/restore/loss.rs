@@ -7,7 +7,7 @@ use roaring::RoaringTreemap;
 use serde::Serialize;
 
 use super::show;
-use crate::backup::detail::tables_of;
+use crate::backup::detail::read_tables;
 use crate::backup::listing::{ListedCheckpoint, Listing};
 use crate::backup::manifest::{ManifestEntry, TableInfo, Tables};
 use crate::backup::verify::objects_of;
@@ -107,7 +107,7 @@ async fn tables_of_newest(traces: &Traces<'_>, unread: &mut Vec<String>) -> Opti
     if newest.info.id == entry.info.id {
         return None;
     }
-    match tables_of(backup, newest).await {
+    match read_tables(backup, newest).await {
         Ok(tables) => Some(tables),
         Err(error) => {
             unread.push(format!("meta snapshot {} ({})", newest.info.id, reason(error)));

@@ -50,7 +50,7 @@ impl Holdings {
 /// The tables there are; none where what the store holds is no catalog.
 fn tables_of(pairs: &[Pair]) -> Vec<String> {
     let Ok(catalog) = State::decode_catalog(pairs) else { return vec![] };
-    let catalog = Arc::new(catalog).at(Epoch::from_u64(u64::MAX));
+    let catalog = Arc::new(catalog).at(Epoch::LAST);
     let tables = catalog.relations().filter(|relation| relation.as_table().is_some());
     tables.map(|table| catalog.full_name(table)).collect()
 }

@@ -47,7 +47,8 @@ const VERSION_SECTION: &str = "version";
 #[derive(Debug, Serialize, Deserialize)]
 struct Footer {
     sections: Vec<Section>,
-    info: SnapshotDetail,
+    #[serde(rename = "info")]
+    detail: SnapshotDetail,
 }
 
 /// Where a section is and what it must be.

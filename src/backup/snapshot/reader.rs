@@ -48,19 +48,19 @@ impl SnapshotReader {
         let frame = Frame::fetch(storage, path, size_bytes).await?;
         let footer = frame.footer(&file)?;
         if let Some(entry) = expected {
-            check_listed(entry, &footer.info.info, size_bytes)
+            check_listed(entry, &footer.detail.info, size_bytes)
                 .map_err(|what| BackupError::damaged(&file, what))?;
         }
         Ok(Self { storage: storage.clone(), path: path.clone(), file, size_bytes, footer })
     }
 
     pub fn info(&self) -> &SnapshotInfo {
-        &self.footer.info.info
+        &self.footer.detail.info
     }
 
     /// What it says of each table.
     pub fn tables(&self) -> &Tables {
-        &self.footer.info.state_table_info
+        &self.footer.detail.state_table_info
     }
 
     /// The names of the sections that hold pairs.
@@ -206,7 +206,7 @@ impl Frame {
         }
         let footer: Footer = serde_json::from_slice(&self.footer)
             .map_err(|e| BackupError::damaged(file, format!("its footer: {e}")))?;
-        if super::header(footer.info.info.id)[..] != self.header[..] {
+        if super::header(footer.detail.info.id)[..] != self.header[..] {
             return damaged("its header and its footer name different snapshots");
         }
         if !is_gapless(&footer.sections, self.footer_start) {

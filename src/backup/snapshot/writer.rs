@@ -66,7 +66,7 @@ fn encode(
     let files = version.file_count() as u64;
     let lines = |raw: &mut dyn Write| encoding::encode(version, raw);
     sections.push(write_section(&mut out, VERSION_SECTION, files, lines)?);
-    let footer = serde_json::to_vec(&Footer { sections, info: detail })?;
+    let footer = serde_json::to_vec(&Footer { sections, detail })?;
     out.write_all(&footer)?;
     out.write_all(&length_of(&footer)?)?;
     out.write_all(&frame_sha256(&header, &footer))?;

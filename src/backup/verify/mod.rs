@@ -75,7 +75,7 @@ pub enum Event {
         /// When the run began that this one goes on with; RFC 3339, UTC.
         resumed: Option<String>,
     },
-    /// So many of the data files of a snapshot were looked at.
+    /// How many of the data files of a snapshot were looked at, and of how many.
     Files { snapshot_id: SnapshotId, done: u64, total: u64 },
     /// What was found, once it is written down.
     Verified(Verified),

@@ -139,7 +139,7 @@ async fn a_snapshot_that_is_not_listed_is_an_error() {
     assert!(matches!(found, Err(BackupError::UnknownSnapshots { .. })), "{found:?}");
 }
 
-/// A cluster with so many snapshots.
+/// A cluster with this number of snapshots.
 async fn world_of(snapshots: u64) -> (OpenLocation, StorageLocation) {
     let (backup, data) = world().await;
     let state = sample::stored_again(&backup.storage);

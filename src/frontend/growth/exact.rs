@@ -12,7 +12,7 @@ use super::sizes::{Growth, split};
 
 /// Bytes of the result for the one row these arguments have. `None` where the bound is exact.
 pub fn bytes(growth: Growth, args: &ScalarFunctionArgs) -> Option<usize> {
-    let text = |n: usize| args.args.get(n).and_then(text);
+    let text = |n: usize| args.args.get(n).and_then(text_of);
     let (first, second, third) = (text(0)?, text(1).unwrap_or_default(), text(2));
     match growth {
         Growth::Pad => {
@@ -40,7 +40,7 @@ pub fn bytes(growth: Growth, args: &ScalarFunctionArgs) -> Option<usize> {
     }
 }
 
-fn text(value: &ColumnarValue) -> Option<String> {
+fn text_of(value: &ColumnarValue) -> Option<String> {
     let array = value.to_array(1).ok()?;
     match ScalarValue::try_from_array(&array, 0).ok()? {
         ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => {
@@ -62,15 +62,14 @@ fn matches(text: &str, pattern: &str) -> usize {
 /// Matches of a pattern; none where it is no pattern, which the function then says.
 fn regexp_matches(args: &ScalarFunctionArgs, flags: &str) -> usize {
     let count = || {
-        let text = |text: Option<String>| ColumnarValue::Scalar(ScalarValue::Utf8(text));
+        let value = |text: Option<String>| ColumnarValue::Scalar(ScalarValue::Utf8(text));
         let first = ColumnarValue::Scalar(ScalarValue::Int64(Some(1)));
         let flags = flags.replace('g', "");
-        let values = [self::text(args.args.first()?), self::text(args.args.get(1)?)];
-        let [subject, pattern] = values.map(text);
-        let mut values = vec![subject, pattern, first];
+        let (subject, pattern) = (text_of(args.args.first()?), text_of(args.args.get(1)?));
+        let mut values = vec![value(subject), value(pattern), first];
         let mut types = vec![DataType::Utf8, DataType::Utf8, DataType::Int64];
         if !flags.is_empty() {
-            values.push(text(Some(flags)));
+            values.push(value(Some(flags)));
             types.push(DataType::Utf8);
         }
         let counted = regexp_count().invoke_with_args(ScalarFunctionArgs {

@@ -9,7 +9,7 @@ use crate::frontend::pgwire::sqlstate::SqlState;
 /// Most elements of an array, as in PostgreSQL.
 const ARRAY_ITEMS_MAX: usize = 134_217_727;
 
-/// Bytes that one call may make for so many rows, in the statement of these options.
+/// Bytes that one call may make for this number of rows, in the statement of these options.
 pub fn allowed(options: &ConfigOptions, rows: usize) -> usize {
     StatementMemory::of(options).map_or(VALUE_BYTES_MAX, |memory| memory.call_bytes_max(rows))
 }
@@ -24,7 +24,7 @@ pub struct Made<'a> {
 }
 
 impl<'a> Made<'a> {
-    /// Of a call for so many rows.
+    /// Of a call for this number of rows.
     pub fn new(function: &'a str, options: &ConfigOptions, rows: usize) -> Self {
         let (value_allowed, allowed) = (allowed(options, 1), allowed(options, rows));
         Self { function, value_allowed, allowed, bytes: 0 }
@@ -40,7 +40,7 @@ impl<'a> Made<'a> {
         Ok(())
     }
 
-    /// Refuses a value of so many bytes.
+    /// Refuses a value of this size, where it is too large.
     pub fn check_value(&self, bytes: usize) -> Result<(), SqlError> {
         check_value(self.function, false, bytes, self.value_allowed)
     }

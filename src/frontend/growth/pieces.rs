@@ -58,7 +58,7 @@ impl PhysicalOptimizerRule for InPieces {
         plan.transform_up(|node| {
             let calls = counted_calls(&node)?;
             let [input] = node.children()[..] else { return Ok(Transformed::no(node)) };
-            if calls.is_empty() || input.downcast_ref::<PiecesExec>().is_some() {
+            if calls.is_empty() || input.is::<PiecesExec>() {
                 return Ok(Transformed::no(node));
             }
             let pieces = PiecesExec { input: Arc::clone(input), calls: calls.into(), bytes_max };
@@ -74,9 +74,9 @@ fn recomputed() -> ReplaceChildrenOptions {
 
 /// The counted calls in an operator whose expressions are over the columns of its input.
 fn counted_calls(node: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
-    let sees_input = node.downcast_ref::<ProjectionExec>().is_some()
-        || node.downcast_ref::<FilterExec>().is_some()
-        || node.downcast_ref::<SortExec>().is_some()
+    let sees_input = node.is::<ProjectionExec>()
+        || node.is::<FilterExec>()
+        || node.is::<SortExec>()
         || node
             .downcast_ref::<AggregateExec>()
             .is_some_and(|node| node.mode().input_mode() == AggregateInputMode::Raw);
@@ -131,9 +131,9 @@ fn bytes_of(call: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> usize {
     let args = call.args().iter().map(|arg| arg.evaluate(batch));
     match args.collect::<Result<Vec<ColumnarValue>>>() {
         Ok(args) => counted.bound(&args, Rows { first: 0, count: batch.num_rows() }),
-        // Another call inside makes too much of so many rows; or it fails for a reason of its own,
-        // which the operator will say if it ever calls it.
+        // A call inside makes too much of these rows.
         Err(error) if super::is_too_much(&error) => usize::MAX,
+        // Another failure the operator tells of, if it ever makes the call.
         Err(_) => 0,
     }
 }

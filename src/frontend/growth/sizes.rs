@@ -1,5 +1,7 @@
 //! How large the results of functions may be, by the sizes of their arguments.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::{Array, ArrayRef, AsArray as _};
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Int64Type, IntervalMonthDayNanoType, TimestampNanosecondType,
@@ -25,7 +27,7 @@ const MONTH_NANOS: i128 = 28 * DAY_NANOS;
 pub enum Growth {
     /// As long as all arguments together.
     Sum,
-    /// So many times as long as all arguments together, at most.
+    /// This many times as long as all arguments together, at most.
     Times(usize),
     /// `repeat(text, count)`
     Repeat,
@@ -195,7 +197,7 @@ impl Facts {
                 Self { most: number.unwrap_or(0), ..known(size_of::<i64>()) }
             }
             ScalarValue::List(list) => {
-                let list = std::sync::Arc::clone(list) as ArrayRef;
+                let list = Arc::clone(list) as ArrayRef;
                 Self::of_array(&list, Rows { first: 0, count: 1 })
             }
             other => match other.to_array() {
@@ -271,7 +273,7 @@ fn row_bytes(array: &ArrayRef, row: usize) -> usize {
         DataType::List(_) => {
             let elements = array.as_list::<i32>().value(row);
             let width = elements.data_type().primitive_width();
-            let each = |place| row_bytes(&elements, place).saturating_add(ELEMENT_BYTES);
+            let each = |at| row_bytes(&elements, at).saturating_add(ELEMENT_BYTES);
             match width {
                 Some(width) => elements.len().saturating_mul(width),
                 None => (0..elements.len()).map(each).fold(0, usize::saturating_add),
@@ -293,7 +295,7 @@ fn row_items(array: &ArrayRef, row: usize) -> usize {
             if !matches!(elements.data_type(), DataType::List(_)) {
                 return elements.len();
             }
-            let inner = (0..elements.len()).map(|place| row_items(&elements, place).max(1));
+            let inner = (0..elements.len()).map(|at| row_items(&elements, at).max(1));
             inner.fold(0, usize::saturating_add)
         }
         _ => 0,
@@ -302,7 +304,7 @@ fn row_items(array: &ArrayRef, row: usize) -> usize {
 
 /// Elements of the series of one row.
 fn series_items(args: &[ColumnarValue], row: usize) -> usize {
-    let at = |n: usize| args.get(n).and_then(|arg| place(arg, row));
+    let at = |n: usize| args.get(n).and_then(|arg| series_number(arg, row));
     let (from, to, step) = match args.len() {
         1 => (Some(0), at(0), Some(1)),
         2 => (at(0), at(1), Some(1)),
@@ -317,7 +319,7 @@ fn series_items(args: &[ColumnarValue], row: usize) -> usize {
 }
 
 /// An end or a step of a series as a number: nanoseconds, where it is a time.
-fn place(arg: &ColumnarValue, row: usize) -> Option<i128> {
+fn series_number(arg: &ColumnarValue, row: usize) -> Option<i128> {
     let array = match arg {
         ColumnarValue::Array(array) => array.slice(row, 1),
         ColumnarValue::Scalar(scalar) => scalar.to_array().ok()?,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::array::{Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use super::{Outcome, Reply, schema_of};
 use crate::backup::manifest::ManifestEntry;
@@ -70,21 +71,20 @@ pub fn backup_schema() -> SchemaRef {
     schema_of(vec![Field::new("snapshot_id", DataType::Int64, false)])
 }
 
-#[async_trait]
 impl MetaAnswers for MetaClient {
-    async fn snapshots(&self) -> Result<Vec<ManifestEntry>, SqlError> {
-        Ok(self.list_snapshots().await?)
+    fn snapshots(&self) -> BoxFuture<'_, Result<Vec<ManifestEntry>, SqlError>> {
+        async { Ok(self.list_snapshots().await?) }.boxed()
     }
 
-    async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError> {
-        Ok(self.snapshot_usage().await?)
+    fn usage(&self) -> BoxFuture<'_, Result<Vec<SnapshotUsage>, SqlError>> {
+        async { Ok(self.snapshot_usage().await?) }.boxed()
     }
 
-    async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, SqlError> {
-        Ok(MetaClient::worker_nodes(self).await?)
+    fn worker_nodes(&self) -> BoxFuture<'_, Result<Vec<WorkerNode>, SqlError>> {
+        async { Ok(MetaClient::worker_nodes(self).await?) }.boxed()
     }
 
-    async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, SqlError> {
-        Ok(MetaClient::pinned_versions(self).await?)
+    fn pinned_versions(&self) -> BoxFuture<'_, Result<Vec<PinnedVersion>, SqlError>> {
+        async { Ok(MetaClient::pinned_versions(self).await?) }.boxed()
     }
 }

@@ -112,7 +112,7 @@ impl CopyJob {
     /// Takes a piece of what the client sends.
     pub async fn push(&mut self, chunk: &[u8]) -> Result<(), SqlError> {
         for part in chunk.chunks(PART_BYTES) {
-            self.check()?;
+            self.running.check()?;
             let parsed = self.parser.push(part, &mut self.rows);
             parsed.map_err(|error| copy_error(error, &self.relation))?;
             self.held.try_resize(self.parser.held_bytes() + self.rows.bytes())?;
@@ -127,7 +127,7 @@ impl CopyJob {
 
     /// Commits everything. Returns the number of rows.
     pub async fn finish(mut self) -> Result<u64, SqlError> {
-        self.check()?;
+        self.running.check()?;
         let parsed = self.parser.finish(&mut self.rows);
         parsed.map_err(|error| copy_error(error, &self.relation))?;
         if self.rows.rows() > 0 {
@@ -145,11 +145,6 @@ impl CopyJob {
         self.running.stop(Stop::ClientGone);
         drop(self.pieces);
         drop(self.insert.await);
-    }
-
-    /// Fails once the `COPY` was stopped.
-    fn check(&self) -> Result<(), SqlError> {
-        if self.running.is_over() { Err(self.running.stopped()) } else { Ok(()) }
     }
 
     async fn send(&mut self) -> Result<(), SqlError> {

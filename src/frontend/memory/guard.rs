@@ -3,6 +3,9 @@
 //!
 //! Not everything is counted, and counting comes too late where an operator does not ask. The size counted
 //! here is that of the process's own pages; what it was while no statement ran is not the statements' doing.
+//!
+//! The allocator keeps pages of statements that ended, for a while. They end no later statement, and they earn
+//! it nothing either: a limit that rose with each peak would not be one.
 
 use std::io::{BufRead as _, BufReader};
 use std::sync::Weak;
@@ -10,17 +13,21 @@ use std::time::{Duration, Instant};
 
 use super::Budget;
 
-/// Between two looks; and while no statement runs.
+/// Between two looks; above three quarters of the limit; and while no statement runs.
 const INTERVAL: Duration = Duration::from_millis(4);
+const INTERVAL_NEAR: Duration = Duration::from_millis(1);
 const INTERVAL_IDLE: Duration = Duration::from_millis(20);
 /// How long a statement that was ended has to give its memory back before the next one is ended.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// The process may be larger than the budget by one part of so many; what no statement took comes on top,
-/// as far as it is more than [`IDLE_PART`].
+/// The process may take the budget and a tenth of it, or a fifth where it has more than the budget when a
+/// statement begins; or, where that is more, what it takes while no statement runs and a quarter of the budget.
 const ABOVE_PART: usize = 10;
-const IDLE_PART: usize = 2;
-/// A small budget is no reason to end what any process needs.
+const ABOVE_KEPT_PART: usize = 5;
+const ABOVE_IDLE_PART: usize = 4;
+/// Instead of a quarter of a budget that is small: any process needs as much.
 const ABOVE_IDLE_BYTES_MIN: usize = 128 << 20;
+/// Looks of one window of [`Idle`]: half a minute without a statement.
+const IDLE_LOOKS: u32 = 1500;
 
 const STATM: &str = "/proc/self/statm";
 const SMAPS: &str = "/proc/self/smaps";
@@ -32,36 +39,71 @@ pub fn start(budget: Weak<Budget>, bytes: usize) -> std::io::Result<()> {
 }
 
 fn run(budget: &Weak<Budget>, bytes: usize) {
-    let mut watch = Watch { bytes, idle: 0, ended: None };
+    let mut watch = Watch::new(bytes);
     // Where the system does not say, there is nothing to guard by.
     let Some(page) = page_bytes() else { return };
     while let Some(budget) = budget.upgrade() {
         let Some(process) = own_pages().map(|pages| pages.saturating_mul(page)) else { return };
         watch.look(process, Instant::now(), &budget);
-        let idle = budget.statements().is_empty();
+        let is_idle = budget.statements().is_empty();
+        let pause = match is_idle {
+            true => INTERVAL_IDLE,
+            false if process > watch.limit() / 4 * 3 => INTERVAL_NEAR,
+            false => INTERVAL,
+        };
         drop(budget);
-        std::thread::park_timeout(if idle { INTERVAL_IDLE } else { INTERVAL });
+        std::thread::park_timeout(pause);
+    }
+}
+
+/// What the process takes without statements: the least that was seen in the last two windows. They count the
+/// time without a statement only: it is long enough for the allocator to give pages back, and metadata and
+/// caches, which grow, are seen in the end.
+#[derive(Default)]
+struct Idle {
+    least: Option<usize>,
+    least_before: Option<usize>,
+    looks: u32,
+}
+
+impl Idle {
+    fn note(&mut self, process: usize) {
+        if self.looks == IDLE_LOOKS {
+            (self.least_before, self.least, self.looks) = (self.least, None, 0);
+        }
+        self.least = Some(self.least.map_or(process, |least| least.min(process)));
+        self.looks += 1;
+    }
+
+    fn bytes(&self) -> usize {
+        [self.least, self.least_before].into_iter().flatten().min().unwrap_or(0)
     }
 }
 
 struct Watch {
     bytes: usize,
-    /// Size of the process when no statement last ran.
-    idle: usize,
+    idle: Idle,
+    /// Size of the process when the statements that run began: pages of those before them are not theirs.
+    kept: usize,
     /// When a statement was last ended, and the number that the next one was to have then.
     ended: Option<(Instant, u64)>,
 }
 
 impl Watch {
+    fn new(bytes: usize) -> Self {
+        Self { bytes, idle: Idle::default(), kept: 0, ended: None }
+    }
+
     fn look(&mut self, process: usize, now: Instant, budget: &Budget) {
         if budget.statements().is_empty() {
-            self.idle = process;
+            self.idle.note(process);
+            (self.kept, self.ended) = (process, None);
             return;
         }
-        // What is there when only later statements run is not theirs: the allocator keeps pages for a while.
+        // Only statements run that began after one was ended.
         if self.ended.is_some_and(|(_, next)| budget.oldest().is_some_and(|oldest| oldest >= next))
         {
-            (self.idle, self.ended) = (process, None);
+            (self.kept, self.ended) = (process, None);
         }
         let waits = self.ended.is_some_and(|(at, _)| now.duration_since(at) < PATIENCE);
         if process > self.limit() && !waits && budget.end_largest() {
@@ -75,9 +117,10 @@ impl Watch {
     }
 
     fn limit(&self) -> usize {
-        let normal = self.bytes.saturating_add(self.bytes / ABOVE_PART);
-        let above_idle = (self.bytes / IDLE_PART).max(ABOVE_IDLE_BYTES_MIN);
-        normal.max(self.idle.saturating_add(above_idle))
+        let part = if self.kept > self.bytes { ABOVE_KEPT_PART } else { ABOVE_PART };
+        let normal = self.bytes.saturating_add(self.bytes / part);
+        let above_idle = (self.bytes / ABOVE_IDLE_PART).max(ABOVE_IDLE_BYTES_MIN);
+        normal.max(self.idle.bytes().saturating_add(above_idle)).max(self.kept)
     }
 }
 
@@ -105,14 +148,18 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     fn watch() -> Watch {
-        Watch { bytes: 1000 * MIB, idle: 0, ended: None }
+        Watch::new(1000 * MIB)
     }
 
     #[test]
     fn the_largest_statement_is_ended_and_then_the_next_one() {
         let (budget, mut watch, now) = (Budget::new(1000), watch(), Instant::now());
         watch.look(300 * MIB, now, &budget);
-        assert_eq!(watch.limit(), 1100 * MIB, "an idle process below half is no reason for more");
+        assert_eq!(
+            watch.limit(),
+            1100 * MIB,
+            "a process that is idle and small is no reason for more"
+        );
         let (small, large) = (budget.begin(), budget.begin());
         let _held = (small.hold("a", 10).unwrap(), large.hold("b", 20).unwrap());
         let newest = budget.begin();
@@ -132,12 +179,53 @@ mod tests {
         let (budget, mut watch) = (Budget::new(1000), watch());
         watch.look(5000 * MIB, Instant::now(), &budget);
         let statement = budget.begin();
-        watch.look(5500 * MIB, Instant::now(), &budget);
+        watch.look(5250 * MIB, Instant::now(), &budget);
         assert!(statement.check().is_ok());
-        watch.look(5501 * MIB, Instant::now(), &budget);
+        watch.look(5251 * MIB, Instant::now(), &budget);
         assert!(statement.check().is_err());
-        let tiny = Watch { bytes: MIB, idle: 100 * MIB, ended: None };
+        let mut tiny = Watch::new(MIB);
+        tiny.idle.note(100 * MIB);
         assert_eq!(tiny.limit(), 228 * MIB);
+    }
+
+    #[test]
+    fn a_peak_earns_later_statements_nothing() {
+        let (budget, mut watch, now) = (Budget::new(1000), watch(), Instant::now());
+        watch.look(300 * MIB, now, &budget);
+        let first = budget.begin();
+        watch.look(1101 * MIB, now, &budget);
+        assert!(first.check().is_err());
+        drop(first);
+        // The allocator keeps its pages.
+        watch.look(1150 * MIB, now, &budget);
+        let second = budget.begin();
+        watch.look(1200 * MIB, now + PATIENCE, &budget);
+        assert!(second.check().is_ok(), "the pages of another one");
+        watch.look(1201 * MIB, now + PATIENCE, &budget);
+        assert!(second.check().is_err());
+        drop(second);
+        let third = budget.begin();
+        watch.look(1210 * MIB, now + PATIENCE, &budget);
+        assert!(third.check().is_ok(), "the pages of another one");
+        watch.look(1211 * MIB, now + PATIENCE, &budget);
+        assert!(third.check().is_err());
+        drop(third);
+        watch.look(300 * MIB, now, &budget);
+        assert_eq!(watch.limit(), 1100 * MIB, "the pages were given back");
+    }
+
+    #[test]
+    fn what_stays_for_long_without_a_statement_is_the_process_itself() {
+        let mut idle = Idle::default();
+        idle.note(100);
+        for _ in 1..2 * IDLE_LOOKS {
+            idle.note(900);
+        }
+        assert_eq!(idle.bytes(), 100);
+        idle.note(800);
+        assert_eq!(idle.bytes(), 800);
+        idle.note(700);
+        assert_eq!(idle.bytes(), 700);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! in the size of the process, which [`guard`] watches.
 
 mod guard;
+mod metered;
 pub mod planning;
 mod pool;
 
@@ -22,11 +23,11 @@ use datafusion::execution::memory_pool::{
 };
 use datafusion::execution::runtime_env::RuntimeEnv;
 
+use self::metered::Metered;
+use self::pool::StatementPool;
 use super::error::SqlError;
 use super::pgwire::sqlstate::SqlState;
-use super::query_runtime::{self, Metered, Running, Stop};
-
-pub use pool::StatementPool;
+use super::query_runtime::{self, Running, Stop};
 
 /// Longest value, as in PostgreSQL.
 pub const VALUE_BYTES_MAX: usize = 0x3fff_ffff;
@@ -90,7 +91,7 @@ impl Budget {
 
     /// The number of the oldest statement that runs.
     fn oldest(&self) -> Option<u64> {
-        self.statements().keys().min().copied()
+        self.statements().keys().next().copied()
     }
 
     /// The number of the next statement.
@@ -148,7 +149,7 @@ impl StatementMemory {
 
     /// Fails once the statement was stopped.
     pub fn check(&self) -> Result<(), SqlError> {
-        if self.running.is_over() { Err(self.running.stopped()) } else { Ok(()) }
+        self.running.check()
     }
 
     /// Bytes counted for it now.

@@ -98,7 +98,7 @@ fn subquery(expr: &Expr) -> Option<&Subquery> {
     }
 }
 
-/// Most relations that one `FROM` may join where there is so much memory: the columns of each join are those
+/// Most relations that one `FROM` may join, given the memory there is: the columns of each join are those
 /// of all before it.
 fn joined_max(memory_bytes: usize) -> usize {
     (memory_bytes / JOIN_BYTES).isqrt().clamp(JOINED_MIN, JOINED_MAX)

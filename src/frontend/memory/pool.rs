@@ -30,7 +30,7 @@ impl StatementPool {
         self.0.held_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Whether the share allows for so many more bytes.
+    /// Whether the share allows for these bytes on top.
     fn within_share(&self, additional: usize) -> bool {
         let budget = &self.0.budget;
         let after = budget.pool.reserved().saturating_add(additional);

@@ -9,12 +9,12 @@ fn a_statement_leaves_a_part_of_what_is_free() {
     assert!(first.hold("all", 1000).is_err());
     let held = first.hold("most", 750).unwrap();
     assert!(held.resize(751).is_err());
-    let beside = second.hold("beside", 187).unwrap();
+    let rest = second.hold("rest", 187).unwrap();
     assert!(second.hold("more", 1).is_err());
     drop(held);
     assert_eq!((first.held(), second.held()), (0, 187));
-    beside.resize(600).unwrap();
-    drop(beside);
+    rest.resize(600).unwrap();
+    drop(rest);
     assert_eq!(budget.pool().reserved(), 0);
 }
 

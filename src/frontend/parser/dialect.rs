@@ -23,12 +23,12 @@ const TRIES_AT_LEAST: usize = 20_000;
 /// What every parser of ours reads.
 #[derive(Debug, Default)]
 pub struct SqlDialect {
-    /// How many expressions may still be begun; without a bound where there is none.
+    /// How many expressions may still be begun; `None` where there is no bound.
     tries_left: Option<Cell<usize>>,
 }
 
 impl SqlDialect {
-    /// The dialect for one text of so many tokens.
+    /// The dialect for one text, which has this number of tokens.
     pub fn bounded(tokens: usize) -> Self {
         let tries = tokens.saturating_mul(TRIES_PER_TOKEN).saturating_add(TRIES_AT_LEAST);
         Self { tries_left: Some(Cell::new(tries)) }

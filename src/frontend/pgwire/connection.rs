@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, Sink, SinkExt as _};
+use futures::{FutureExt as _, SinkExt as _};
 use pgwire::api::DEFAULT_NAME;
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
@@ -15,6 +15,7 @@ use super::limits::Limits;
 use super::message::Message;
 use super::sessions::{Registration, SessionState};
 use super::shared::{self, SharedStatement};
+use super::socket::Client;
 use super::sqlstate::SqlState;
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
@@ -30,14 +31,14 @@ pub struct Connection {
     pub(super) session: tokio::sync::Mutex<Session>,
     copy: tokio::sync::Mutex<Option<CopyJob>>,
     registration: Registration,
-    running: Arc<Slot>,
+    slot: Arc<Slot>,
 }
 
 impl Connection {
     pub fn new(
         frontend: Arc<Frontend>,
         session: Session,
-        running: Arc<Slot>,
+        slot: Arc<Slot>,
         registration: Registration,
     ) -> Self {
         Self {
@@ -45,13 +46,13 @@ impl Connection {
             session: tokio::sync::Mutex::new(session),
             copy: tokio::sync::Mutex::new(None),
             registration,
-            running,
+            slot,
         }
     }
 
     /// Stops what runs, and what the client has sent and not waited for.
     pub fn abandon(&self) {
-        self.running.abandon();
+        self.slot.abandon();
     }
 
     /// Lets go of what the connection held.
@@ -132,17 +133,17 @@ impl Connection {
     /// Limits for the statement that begins now.
     pub(super) async fn begin(&self) -> Limits {
         let timeout = self.session.lock().await.variables.statement_timeout();
-        self.running.begin(timeout)
+        self.slot.begin(timeout)
     }
 
     /// Whether the statement that began last was to stop already.
     pub(super) fn is_overdue(&self) -> bool {
-        self.running.is_overdue()
+        self.slot.is_overdue()
     }
 
     /// Resolves when a `COPY` is to stop that waits for its client.
     pub(super) async fn copy_overdue(&self) -> SqlError {
-        self.running.overdue().await
+        self.slot.overdue().await
     }
 
     /// Resolves when a session has waited for its client for longer than it may.
@@ -295,11 +296,7 @@ impl From<SqlError> for PgWireError {
 }
 
 /// Shows notices to the client, before the outcome of their statement.
-pub(super) async fn send_notices<C>(client: &mut C, notices: Vec<String>) -> PgWireResult<()>
-where
-    C: Sink<PgWireBackendMessage> + Unpin + Send,
-    PgWireError: From<C::Error>,
-{
+pub(super) async fn send_notices(client: &mut Client, notices: Vec<String>) -> PgWireResult<()> {
     for notice in notices {
         let info = ErrorInfo::new("NOTICE".to_owned(), "00000".to_owned(), notice);
         let message = PgWireBackendMessage::NoticeResponse(NoticeResponse::from(info));
@@ -307,7 +304,3 @@ where
     }
     Ok(())
 }
-
-/// A connection as pgwire takes it.
-#[derive(Clone)]
-pub struct Handler(pub Arc<Connection>);

@@ -8,18 +8,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::SinkExt as _;
-use pgwire::api::query::{
-    ExtendedQueryHandler as _, SimpleQueryHandler as _, send_ready_for_query,
-};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, SinkExt};
+use pgwire::api::query::send_ready_for_query;
 use pgwire::api::results::Tag;
 use pgwire::api::store::PortalStore as _;
 use pgwire::api::{ClientInfo as _, ClientPortalStore as _, PgWireConnectionState};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::extendedquery::{Flush, Sync as PgSync};
 
-use super::connection::{Connection, Handler, error_fields};
+use super::connection::{Connection, error_fields};
 use super::framing::{self, Frame, Received, STATEMENT_BYTES_MAX, Unkept};
 use super::login::Ended;
 use super::message::{Message, violation};
@@ -39,9 +37,11 @@ const STALL_CHECKS: u32 = 5;
 pub struct Conversation<'a> {
     incoming: &'a mut Incoming,
     client: &'a mut Client,
-    handler: Handler,
+    connection: Arc<Connection>,
     /// After an error in the extended protocol, up to the next `Sync`.
     skipping: bool,
+    /// Nothing came since `ReadyForQuery`: only then does the time count for which a session may be idle.
+    is_idle: bool,
 }
 
 /// Whether there is more to come.
@@ -56,7 +56,8 @@ impl<'a> Conversation<'a> {
         client: &'a mut Client,
         connection: Arc<Connection>,
     ) -> Self {
-        Self { incoming, client, handler: Handler(connection), skipping: false }
+        // The login ended with `ReadyForQuery`.
+        Self { incoming, client, connection, skipping: false, is_idle: true }
     }
 
     /// Answers messages until the client ends, or is ended.
@@ -74,7 +75,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn connection(&self) -> &Arc<Connection> {
-        &self.handler.0
+        &self.connection
     }
 
     /// Whether a `COPY` takes what comes, and whether the extended protocol began it.
@@ -94,12 +95,12 @@ impl<'a> Conversation<'a> {
                 biased;
                 received = self.incoming.frame() => received,
                 error = connection.copy_overdue(), if copying.is_some() => {
-                    let kind = if copying == Some(true) { framing::EXECUTE } else { framing::QUERY };
-                    self.fail(kind, error).await?;
+                    self.fail(began_copy(copying == Some(true)), error).await?;
                     continue;
                 }
-                error = connection.idle_too_long(), if copying.is_none() => return Err(error.into()),
+                error = connection.idle_too_long(), if self.is_idle => return Err(error.into()),
             };
+            self.is_idle = false;
             return received.map_err(|unread| match unread {
                 Unread::Closed(error) => Ended::Lost(error),
                 Unread::Violation(error) => violation(error.to_string()).into(),
@@ -148,7 +149,7 @@ impl<'a> Conversation<'a> {
         let progress = self.client.get_ref().progress();
         let mut gone = false;
         let outcome = {
-            let mut work = std::pin::pin!(perform(&self.handler, self.client, message));
+            let mut work = std::pin::pin!(perform(&connection, self.client, message));
             let mut stalled = std::pin::pin!(stalled(&connection, &progress));
             tokio::select! {
                 biased;
@@ -226,17 +227,17 @@ impl<'a> Conversation<'a> {
 
     async fn ready(&mut self) -> Result<(), Ended> {
         let status = self.connection().transaction_status().await;
-        self.client.set_transaction_status(status);
         send_ready_for_query(self.client, status).await?;
         self.waits().await;
         Ok(())
     }
 
-    /// Lets go of what ends with a transaction, and lists the session as one that waits.
+    /// After `ReadyForQuery`: lets go of what ends with a transaction, and lists the session as one that waits.
     async fn waits(&mut self) {
         if self.copying().is_some() {
             return;
         }
+        self.is_idle = true;
         let connection = Arc::clone(self.connection());
         if let SessionState::Idle = connection.waits().await {
             self.client.portal_store().clear_portals();
@@ -244,32 +245,31 @@ impl<'a> Conversation<'a> {
     }
 }
 
-async fn perform(handler: &Handler, client: &mut Client, message: Message) -> PgWireResult<()> {
-    match message {
-        Message::Query(query) => handler.on_query(client, query).await,
-        Message::Parse(parse) => handler.on_parse(client, parse).await,
-        Message::Bind(bind) => {
-            if let Some(name) = &bind.portal_name
-                && client.portal_store().get_portal(name).is_some()
-            {
-                return Err(duplicate_portal(name).into());
-            }
-            handler.on_bind(client, bind).await
+/// Boxed, so that what it holds is looked at once when the compiler asks whether a session may move between
+/// threads.
+fn perform<'a>(
+    connection: &'a Arc<Connection>,
+    client: &'a mut Client,
+    message: Message,
+) -> BoxFuture<'a, PgWireResult<()>> {
+    let work = async move {
+        match message {
+            Message::Query(query) => connection.answer_query(client, &query).await,
+            Message::Parse(parse) => connection.answer_parse(client, parse).await,
+            Message::Bind(bind) => Connection::answer_bind(client, bind).await,
+            Message::Describe(describe) => Connection::answer_describe(client, describe).await,
+            Message::Execute(execute) => connection.answer_execute(client, execute).await,
+            Message::Close(close) => Connection::answer_close(client, close).await,
+            Message::Flush => Ok(SinkExt::<PgWireBackendMessage>::flush(client).await?),
+            Message::Sync => connection.answer_sync(client).await,
+            // Of a COPY that is over, or the end: dealt with before.
+            Message::CopyData(_)
+            | Message::CopyDone
+            | Message::CopyFail(_)
+            | Message::Terminate => Ok(()),
         }
-        Message::Describe(describe) => handler.on_describe(client, describe).await,
-        Message::Execute(execute) => handler.on_execute(client, execute).await,
-        Message::Close(close) => handler.on_close(client, close).await,
-        Message::Flush => handler.on_flush(client, Flush::new()).await,
-        Message::Sync => handler.on_sync(client, PgSync::new()).await,
-        // Of a COPY that is over, or the end: dealt with before.
-        Message::CopyData(_) | Message::CopyDone | Message::CopyFail(_) | Message::Terminate => {
-            Ok(())
-        }
-    }
-}
-
-fn duplicate_portal(name: &str) -> SqlError {
-    SqlError::new(SqlState::DUPLICATE_CURSOR, format!("cursor \"{name}\" already exists"))
+    };
+    work.boxed()
 }
 
 fn unexpected_in_copy(kind: u8) -> SqlError {

@@ -1,35 +1,37 @@
 //! The extended protocol: statements prepared, bound and run apart.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, Sink, SinkExt as _};
+use futures::{FutureExt as _, SinkExt as _};
+use pgwire::api::copy::send_copy_in_response;
 use pgwire::api::portal::{Format, Portal, PortalExecutionState};
-use pgwire::api::query::{ExtendedQueryHandler, send_partial_query_response};
-use pgwire::api::results::{
-    DescribePortalResponse, DescribeStatementResponse, FieldFormat, FieldInfo, QueryResponse,
-    Response, Tag,
+use pgwire::api::query::{
+    send_execution_response, send_partial_query_response, send_ready_for_query,
 };
-use pgwire::api::stmt::{QueryParser, StoredStatement};
-use pgwire::api::store::{Entry, PortalStore};
-use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, PgWireConnectionState, Type};
+use pgwire::api::results::{FieldFormat, FieldInfo, QueryResponse, Response, Tag};
+use pgwire::api::stmt::StoredStatement;
+use pgwire::api::store::{Entry, PortalStore as _};
+use pgwire::api::{
+    ClientInfo as _, ClientPortalStore as _, DEFAULT_NAME, PgWireConnectionState, Type,
+};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::data::{NoData, ParameterDescription};
+use pgwire::messages::data::{NoData, ParameterDescription, RowDescription};
 use pgwire::messages::extendedquery::{
-    Describe, Execute, Sync as PgSync, TARGET_TYPE_BYTE_STATEMENT,
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete,
+    TARGET_TYPE_BYTE_STATEMENT,
 };
-use pgwire::messages::response::ReadyForQuery;
+use pgwire::messages::response::EmptyQueryResponse;
 
-use super::connection::{Connection, Handler, send_notices, unpanicked};
+use super::connection::{Connection, send_notices, unpanicked};
 use super::params::decode_parameter;
 use super::respond::{fields, query_response};
 use super::shared::SharedStatement;
 use super::simple::copy_response;
+use super::socket::Client;
 use super::sqlstate::SqlState;
 use super::types::{pg_to_arrow, pg_type};
 use crate::frontend::error::SqlError;
@@ -90,34 +92,12 @@ impl Connection {
         work.boxed()
     }
 
-    /// Runs a portal. Whatever fails, the transaction fails with it.
-    async fn execute<C>(
+    /// Runs a portal.
+    async fn execute(
         self: &Arc<Self>,
-        client: &mut C,
+        client: &mut Client,
         portal: &Portal<Prepared>,
-    ) -> PgWireResult<Response>
-    where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        let outcome = self.execute_bound(client, portal).await;
-        if outcome.is_err() {
-            self.fail_transaction();
-        }
-        outcome
-    }
-
-    async fn execute_bound<C>(
-        self: &Arc<Self>,
-        client: &mut C,
-        portal: &Portal<Prepared>,
-    ) -> PgWireResult<Response>
-    where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
+    ) -> PgWireResult<Response> {
         let prepared = &portal.statement.statement;
         let parameters = bound(portal)?;
         let limits = self.begin().await;
@@ -128,7 +108,7 @@ impl Connection {
             Outcome::Rows { rows, tag } => {
                 check_unchanged(prepared, &rows.schema)?;
                 let formats = |place| format_of(&portal.result_column_format, place);
-                Response::Query(query_response(Arc::clone(self), rows, tag, formats, limits))
+                Response::Query(query_response(rows, tag, formats, limits))
             }
             Outcome::Done(tag) => Response::Execution(Tag::new(&tag)),
             Outcome::Begun => Response::TransactionStart(Tag::new("BEGIN")),
@@ -172,18 +152,23 @@ fn format_of(format: &Format, place: usize) -> FieldFormat {
     }
 }
 
+fn check_parameters(given: usize, wanted: usize) -> Result<(), SqlError> {
+    if given == wanted {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        SqlState::PROTOCOL_VIOLATION,
+        format!(
+            "bind message supplies {given} parameters, but prepared statement requires {wanted}"
+        ),
+    ))
+}
+
 /// The values a client bound, as the engine takes them.
 fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     let prepared = &portal.statement.statement;
     let (given, wanted) = (portal.parameters.len(), prepared.parameters.len());
-    if given != wanted {
-        return Err(SqlError::new(
-            SqlState::PROTOCOL_VIOLATION,
-            format!(
-                "bind message supplies {given} parameters, but prepared statement requires {wanted}"
-            ),
-        ));
-    }
+    check_parameters(given, wanted)?;
     let values = portal.parameters.iter().zip(&prepared.parameters).enumerate();
     let values = values.map(|(place, (value, pg_type))| {
         let format = format_of(&portal.parameter_format, place);
@@ -195,198 +180,165 @@ fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     Ok(Parameters { types, values })
 }
 
-#[async_trait]
-impl QueryParser for Handler {
-    type Statement = Prepared;
-
-    async fn parse_sql<C>(
-        &self,
-        _client: &C,
-        sql: &str,
-        types: &[Option<Type>],
-    ) -> PgWireResult<Option<Prepared>>
-    where
-        C: ClientInfo + Unpin + Send + Sync,
-    {
-        match Arc::clone(&self.0).prepare(sql, types).await {
-            Ok(prepared) => Ok(prepared),
-            Err(error) => {
-                self.0.fail_transaction();
-                Err(error.into())
-            }
-        }
-    }
-
-    fn get_parameter_types(&self, prepared: &Prepared) -> PgWireResult<Vec<Type>> {
-        Ok(prepared.parameters.clone())
-    }
-
-    fn get_result_schema(
-        &self,
-        prepared: &Prepared,
-        format: Option<&Format>,
-    ) -> PgWireResult<Vec<FieldInfo>> {
-        let formats = |place| format.map_or(FieldFormat::Text, |format| format_of(format, place));
-        Ok(prepared.rows.as_ref().map_or_else(Vec::new, |schema| fields(schema, formats)))
-    }
+/// What the client is told of a statement's rows; nothing where it yields none.
+fn columns(prepared: &Prepared, format: &Format) -> Vec<FieldInfo> {
+    let formats = |place| format_of(format, place);
+    prepared.rows.as_ref().map_or_else(Vec::new, |schema| fields(schema, formats))
 }
 
-#[async_trait]
-impl ExtendedQueryHandler for Handler {
-    type Statement = Prepared;
-    type QueryParser = Self;
+fn name_of(name: &Option<String>) -> &str {
+    name.as_deref().unwrap_or(DEFAULT_NAME)
+}
 
-    fn query_parser(&self) -> Arc<Self> {
-        Arc::new(self.clone())
+/// The messages of the extended protocol. Answers wait for `Sync` or `Flush`, as in PostgreSQL.
+impl Connection {
+    pub(super) async fn answer_parse(
+        self: &Arc<Self>,
+        client: &mut Client,
+        message: Parse,
+    ) -> PgWireResult<()> {
+        let name = name_of(&message.name).to_owned();
+        let types: Vec<Option<Type>> =
+            message.type_oids.iter().map(|oid| Type::from_oid(*oid)).collect();
+        match Arc::clone(self).prepare(&message.query, &types).await? {
+            Some(prepared) => {
+                let stored = StoredStatement::new(name, prepared, types);
+                client.portal_store().put_statement(Arc::new(stored));
+            }
+            None => client.portal_store().put_empty_statement(&name),
+        }
+        feed(client, PgWireBackendMessage::ParseComplete(ParseComplete::new())).await
     }
 
-    /// As the default, but a statement with parameters and without rows says so: `NoData`.
-    async fn on_describe<C>(&self, client: &mut C, message: Describe) -> PgWireResult<()>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Prepared>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
+    pub(super) async fn answer_bind(client: &mut Client, message: Bind) -> PgWireResult<()> {
+        let name = name_of(&message.statement_name);
+        let store = client.portal_store();
+        if let Some(portal) = &message.portal_name
+            && store.get_portal(portal).is_some()
+        {
+            let message = format!("cursor \"{portal}\" already exists");
+            return Err(SqlError::new(SqlState::DUPLICATE_CURSOR, message).into());
+        }
+        match store.get_statement(name) {
+            Some(Entry::Value(statement)) => {
+                store.put_portal(Arc::new(Portal::try_new(&message, statement)?));
+            }
+            Some(Entry::Empty) => {
+                check_parameters(message.parameters.len(), 0)?;
+                store.put_empty_portal(name_of(&message.portal_name));
+            }
+            None => return Err(PgWireError::StatementNotFound(name.to_owned())),
+        }
+        feed(client, PgWireBackendMessage::BindComplete(BindComplete::new())).await
+    }
+
+    pub(super) async fn answer_describe(
+        client: &mut Client,
+        message: Describe,
+    ) -> PgWireResult<()> {
+        let name = name_of(&message.name);
         if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
-            let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
-            if let Some(Entry::Value(stored)) = client.portal_store().get_statement(name)
-                && stored.statement.rows.is_none()
-            {
-                let oids = stored.statement.parameters.iter().map(Type::oid).collect();
-                let parameters = ParameterDescription::new(oids);
-                client.feed(PgWireBackendMessage::ParameterDescription(parameters)).await?;
-                client.feed(PgWireBackendMessage::NoData(NoData::new())).await?;
-                return Ok(());
+            let (oids, columns) = match client.portal_store().get_statement(name) {
+                Some(Entry::Value(stored)) => {
+                    let prepared = &stored.statement;
+                    let oids = prepared.parameters.iter().map(Type::oid).collect();
+                    (oids, columns(prepared, &Format::UnifiedText))
+                }
+                Some(Entry::Empty) => (vec![], vec![]),
+                None => return Err(PgWireError::StatementNotFound(name.to_owned())),
+            };
+            let parameters = ParameterDescription::new(oids);
+            feed(client, PgWireBackendMessage::ParameterDescription(parameters)).await?;
+            return describe_rows(client, &columns).await;
+        }
+        let columns = match client.portal_store().get_portal(name) {
+            Some(Entry::Value(portal)) => {
+                columns(&portal.statement.statement, &portal.result_column_format)
             }
-        }
-        self._on_describe(client, message).await
-    }
-
-    /// As the default, but rows are sent as they come: the default collects all that were asked for.
-    async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Prepared>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
-        let portal = match client.portal_store().get_portal(name) {
-            Some(Entry::Value(portal)) if portal.statement.statement.rows.is_some() => portal,
-            Some(Entry::Value(portal)) => return self.execute_once(client, &portal, message).await,
-            _ => return self._on_execute(client, message).await,
+            Some(Entry::Empty) => vec![],
+            None => return Err(PgWireError::PortalNotFound(name.to_owned())),
         };
-        if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
-            return Err(PgWireError::NotReadyForQuery);
-        }
-        client.set_state(PgWireConnectionState::QueryInProgress);
-        // No rows wanted means all of them; a negative number too, as in PostgreSQL.
-        let rows_max = usize::try_from(message.max_rows).unwrap_or_default();
-        self.send_rows(client, &portal, rows_max).await?;
-        client.set_state(PgWireConnectionState::ReadyForQuery);
-        Ok(())
+        describe_rows(client, &columns).await
     }
 
-    async fn on_sync<C>(&self, client: &mut C, _message: PgSync) -> PgWireResult<()>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Prepared>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        client.portal_store().rm_portal(DEFAULT_NAME);
-        let status = self.0.transaction_status().await;
-        client.set_transaction_status(status);
-        client.send(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(status))).await?;
-        Ok(())
-    }
-
-    async fn do_describe_statement<C>(
-        &self,
-        _client: &mut C,
-        target: &StoredStatement<Prepared>,
-    ) -> PgWireResult<DescribeStatementResponse>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Prepared>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        let prepared = &target.statement;
-        let rows = self.get_result_schema(prepared, None)?;
-        Ok(DescribeStatementResponse::new(prepared.parameters.clone(), rows))
-    }
-
-    async fn do_describe_portal<C>(
-        &self,
-        _client: &mut C,
-        target: &Portal<Prepared>,
-    ) -> PgWireResult<DescribePortalResponse>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Prepared>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        let prepared = &target.statement.statement;
-        let rows = self.get_result_schema(prepared, Some(&target.result_column_format))?;
-        Ok(DescribePortalResponse::new(rows))
-    }
-
-    async fn do_query<C>(
-        &self,
-        client: &mut C,
-        portal: &Portal<Prepared>,
-        _max_rows: usize,
-    ) -> PgWireResult<Response>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Prepared>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        self.0.execute(client, portal).await
-    }
-}
-
-impl Handler {
-    /// Runs a portal that yields no rows, unless it ran before: it would do twice what was asked for once.
-    async fn execute_once<C>(
-        &self,
-        client: &mut C,
-        portal: &Portal<Prepared>,
+    pub(super) async fn answer_execute(
+        self: &Arc<Self>,
+        client: &mut Client,
         message: Execute,
-    ) -> PgWireResult<()>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Prepared>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
+    ) -> PgWireResult<()> {
+        let name = name_of(&message.name);
+        match client.portal_store().get_portal(name) {
+            Some(Entry::Value(portal)) if portal.statement.statement.rows.is_some() => {
+                // No rows wanted means all of them; a negative number too, as in PostgreSQL.
+                let rows_max = usize::try_from(message.max_rows).unwrap_or_default();
+                self.send_rows(client, &portal, rows_max).await
+            }
+            Some(Entry::Value(portal)) => self.execute_once(client, &portal).await,
+            Some(Entry::Empty) => {
+                let empty = EmptyQueryResponse::new();
+                feed(client, PgWireBackendMessage::EmptyQueryResponse(empty)).await
+            }
+            None => Err(PgWireError::PortalNotFound(name.to_owned())),
+        }
+    }
+
+    pub(super) async fn answer_close(client: &mut Client, message: Close) -> PgWireResult<()> {
+        let name = name_of(&message.name);
+        if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
+            client.portal_store().rm_statement(name);
+        } else {
+            client.portal_store().rm_portal(name);
+        }
+        feed(client, PgWireBackendMessage::CloseComplete(CloseComplete::new())).await
+    }
+
+    pub(super) async fn answer_sync(&self, client: &mut Client) -> PgWireResult<()> {
+        client.portal_store().rm_portal(DEFAULT_NAME);
+        send_ready_for_query(client, self.transaction_status().await).await
+    }
+
+    /// Runs a portal that yields no rows, unless it ran before: it would do twice what was asked for once.
+    async fn execute_once(
+        self: &Arc<Self>,
+        client: &mut Client,
+        portal: &Portal<Prepared>,
+    ) -> PgWireResult<()> {
         let state = portal.state();
-        if let PortalExecutionState::Finished = *state.lock().await {
-            let name = message.name.as_deref().unwrap_or_default();
-            let message = format!("portal \"{name}\" cannot be run");
+        let mut state = state.lock().await;
+        if let PortalExecutionState::Finished = *state {
+            let name = Some(portal.name.as_str()).filter(|name| *name != DEFAULT_NAME);
+            let message = format!("portal \"{}\" cannot be run", name.unwrap_or_default());
             return Err(SqlError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message).into());
         }
-        self._on_execute(client, message).await?;
-        *state.lock().await = PortalExecutionState::Finished;
+        match self.execute(client, portal).await? {
+            Response::Execution(tag) | Response::TransactionStart(tag) => {
+                send_execution_response(client, tag).await?;
+            }
+            Response::TransactionEnd(tag) => {
+                client.portal_store().rm_portal(DEFAULT_NAME);
+                send_execution_response(client, tag).await?;
+            }
+            Response::CopyIn(copy) => {
+                client.set_state(PgWireConnectionState::CopyInProgress(true));
+                send_copy_in_response(client, copy).await?;
+            }
+            Response::EmptyQuery => {
+                let empty = EmptyQueryResponse::new();
+                feed(client, PgWireBackendMessage::EmptyQueryResponse(empty)).await?;
+            }
+            _ => return Err(SqlError::internal("a statement yields rows after all").into()),
+        }
+        *state = PortalExecutionState::Finished;
         Ok(())
     }
 
     /// Sends at most `rows_max` rows of a portal, 0 for all, starting its query if need be.
-    async fn send_rows<C>(
-        &self,
-        client: &mut C,
+    async fn send_rows(
+        self: &Arc<Self>,
+        client: &mut Client,
         portal: &Portal<Prepared>,
         rows_max: usize,
-    ) -> PgWireResult<()>
-    where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
+    ) -> PgWireResult<()> {
         let state = portal.state();
         let mut state = state.lock().await;
         // What fails half way is not gone on with.
@@ -396,7 +348,7 @@ impl Handler {
                 let nothing = futures::stream::empty();
                 QueryResponse::new(Arc::default(), nothing)
             }
-            PortalExecutionState::Initial => match self.0.execute(client, portal).await? {
+            PortalExecutionState::Initial => match self.execute(client, portal).await? {
                 Response::Query(rows) => rows,
                 _ => return Err(SqlError::internal("a statement yields no rows after all").into()),
             },
@@ -406,4 +358,18 @@ impl Handler {
         }
         Ok(())
     }
+}
+
+async fn describe_rows(client: &mut Client, columns: &[FieldInfo]) -> PgWireResult<()> {
+    let message = if columns.is_empty() {
+        PgWireBackendMessage::NoData(NoData::new())
+    } else {
+        let columns = columns.iter().map(Into::into).collect();
+        PgWireBackendMessage::RowDescription(RowDescription::new(columns))
+    };
+    feed(client, message).await
+}
+
+async fn feed(client: &mut Client, message: PgWireBackendMessage) -> PgWireResult<()> {
+    Ok(client.feed(message).await?)
 }

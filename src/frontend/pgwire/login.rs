@@ -1,7 +1,6 @@
 //! From an accepted socket to a session: encryption refused, cancellation done, the login answered.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures::SinkExt as _;
@@ -18,7 +17,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::cancel::Slot;
 use super::connection::{Connection, error_fields, error_info};
 use super::message::violation;
-use super::sessions::Sessions;
 use super::socket::{Client, Incoming};
 use super::sqlstate::SqlState;
 use super::startup::{Asked, Encryption, NoPacket, Packet, Startup, next_packet};
@@ -110,7 +108,7 @@ async fn first_packet(
                 packet => return Ok(Some(packet)),
             },
         };
-        // Had it been sent encrypted, it would be taken for what the client means; nobody knows who sent it.
+        // Taken for encrypted, it would be believed, though anyone on the way may have sent it.
         if !incoming.buffer().is_empty() {
             return Err(unencrypted(encryption).into());
         }
@@ -216,19 +214,19 @@ pub fn too_many_clients(seats_max: usize) -> SqlError {
 }
 
 fn open_session(gate: &Gate, client: &mut Client, startup: &Startup) -> Arc<Connection> {
-    let sessions: &Arc<Sessions> = &gate.frontend.sessions;
+    let sessions = &gate.frontend.sessions;
     let pid = sessions.free_pid();
     let (_, secret) = gate.secrets.generate(&*client);
     client.set_pid_and_secret_key(pid, secret.clone());
     let application = startup.parameters.get("application_name").map_or("", String::as_str);
-    let peer: SocketAddr = client.socket_addr();
-    let running = Arc::new(Slot::default());
+    let peer = client.socket_addr();
+    let slot = Arc::new(Slot::default());
     let secret = secret.to_bytes().to_vec();
-    let registration = sessions.register(pid, secret, peer, application, Arc::clone(&running));
+    let registration = sessions.register(pid, secret, peer, application, Arc::clone(&slot));
     let mut session = Session::new(USER.to_owned(), DATABASE.to_owned());
     session.pid = pid;
     session.variables.keep("application_name", application.to_owned());
-    Arc::new(Connection::new(Arc::clone(&gate.frontend), session, running, registration))
+    Arc::new(Connection::new(Arc::clone(&gate.frontend), session, slot, registration))
 }
 
 /// What a client is told of the server.

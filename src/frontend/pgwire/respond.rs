@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use pgwire::api::results::{FieldFormat, FieldInfo, QueryResponse};
 use pgwire::error::PgWireError;
 
-use super::connection::{Connection, unpanicked};
+use super::connection::unpanicked;
 use super::encode::{RowEncoder, field_infos};
 use super::limits::Limits;
 use crate::frontend::error::SqlError;
@@ -21,7 +21,6 @@ pub fn fields(schema: &Schema, formats: impl Fn(usize) -> FieldFormat) -> Vec<Fi
 
 /// A result that flows until it ends, fails, or its limits are reached.
 pub fn query_response(
-    connection: Arc<Connection>,
     rows: Rows,
     tag: &str,
     formats: impl Fn(usize) -> FieldFormat,
@@ -37,17 +36,10 @@ pub fn query_response(
     let encoded = batches
         .and_then(move |batch| {
             let rows = encoder.encode(&batch).map_err(SqlError::from);
-            async move { rows.map(|rows| stream::iter(rows.into_iter().map(Ok))) }
+            async move { rows.map(|rows| stream::iter(rows.into_iter().map(Ok::<_, SqlError>))) }
         })
         .try_flatten();
-    let watched = encoded.or_else(move |error: SqlError| {
-        let connection = Arc::clone(&connection);
-        async move {
-            connection.fail_transaction();
-            Err(PgWireError::from(error))
-        }
-    });
-    let mut response = QueryResponse::new(infos, watched);
+    let mut response = QueryResponse::new(infos, encoded.map_err(PgWireError::from));
     response.set_command_tag(tag);
     response
 }

@@ -152,14 +152,17 @@ async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToke
                     Ok(place) => {
                         drop(connections.spawn(host(Arc::clone(&house), socket, peer, place)));
                     }
-                    Err(_) => turn_away(&house, &socket, peer),
+                    Err(_) => turn_away(&house, socket, peer),
                 }
             }
             Err(error) => {
                 house.quiet.say(|unsaid| {
                     warn!(%error, unsaid, "could not accept a connection; trying again");
                 });
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
             }
         }
@@ -168,12 +171,15 @@ async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToke
 }
 
 /// Tells a client that there is no room, as far as its socket takes it at once.
-fn turn_away(house: &House, socket: &TcpStream, peer: SocketAddr) {
+fn turn_away(house: &House, socket: TcpStream, peer: SocketAddr) {
     let refused = too_many_clients(house.gate.seats_max);
     let info = error_info(refused, "FATAL");
     let mut bytes = bytes::BytesMut::new();
-    if ErrorResponse::from(info).encode(&mut bytes).is_ok() {
-        drop(socket.try_write(&bytes));
+    // By the system's own call: tokio writes nothing before it has heard that the socket is ready.
+    if ErrorResponse::from(info).encode(&mut bytes).is_ok()
+        && let Ok(mut socket) = socket.into_std()
+    {
+        drop(io::Write::write_all(&mut socket, &bytes));
     }
     house.quiet.say(|unsaid| warn!(%peer, unsaid, "a connection was refused: too many clients"));
 }

@@ -26,7 +26,7 @@ pub struct SessionEntry {
     secret: Vec<u8>,
     pub peer: SocketAddr,
     pub started_ms: u64,
-    running: Arc<Slot>,
+    slot: Arc<Slot>,
     doing: Mutex<Doing>,
 }
 
@@ -99,7 +99,7 @@ impl Sessions {
         secret: Vec<u8>,
         peer: SocketAddr,
         application: &str,
-        running: Arc<Slot>,
+        slot: Arc<Slot>,
     ) -> Registration {
         let now_ms = SystemClock.now_ms();
         let doing = Doing {
@@ -112,7 +112,7 @@ impl Sessions {
         };
         let doing = Mutex::new(doing);
         let started_ms = now_ms;
-        let entry = Arc::new(SessionEntry { pid, secret, peer, started_ms, running, doing });
+        let entry = Arc::new(SessionEntry { pid, secret, peer, started_ms, slot, doing });
         self.known().insert(pid, Arc::clone(&entry));
         Registration { sessions: Arc::clone(self), entry }
     }
@@ -121,7 +121,7 @@ impl Sessions {
     pub fn cancel(&self, pid: i32, secret: &[u8]) {
         let entry = self.known().get(&pid).cloned();
         if let Some(entry) = entry.filter(|entry| entry.secret == secret) {
-            entry.running.cancel();
+            entry.slot.cancel();
         }
     }
 
@@ -206,7 +206,7 @@ mod tests {
     fn only_who_knows_the_secret_cancels() {
         let sessions = Arc::new(Sessions::default());
         let session = register(&sessions);
-        let running = session.entry.running.begin(None).running;
+        let running = session.entry.slot.begin(None).running;
         sessions.cancel(session.entry.pid, b"guess");
         sessions.cancel(session.entry.pid + 1, b"secret");
         assert!(!running.is_over());

@@ -36,7 +36,7 @@ impl std::fmt::Debug for SharedStatement {
     }
 }
 
-/// The statements of a text of so many tokens at most.
+/// The statements of a text that has `tokens_max` tokens at most.
 pub fn parse(text: &str, tokens_max: usize) -> Result<Vec<SharedStatement>, SqlError> {
     let parsed = parser::parse_within(text, tokens_max)?.into_iter();
     Ok(parsed.map(|parsed| SharedStatement(Arc::new(parsed.statement))).collect())

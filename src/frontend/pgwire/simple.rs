@@ -3,26 +3,22 @@
 //! Several of them are one transaction, though no `BEGIN` is there: all or none of what they wrote stays, as
 //! in PostgreSQL. Of those that cannot be part of a transaction, [`Standing`] says what becomes of it.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use futures::{Sink, SinkExt as _, stream};
+use futures::{SinkExt as _, stream};
 use pgwire::api::copy::send_copy_in_response;
-use pgwire::api::query::{
-    SimpleQueryHandler, send_execution_response, send_query_response, send_ready_for_query,
-};
-use pgwire::api::results::{CopyResponse, FieldFormat, Response, Tag};
-use pgwire::api::store::PortalStore;
-use pgwire::api::{ClientInfo, ClientPortalStore, PgWireConnectionState};
-use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::api::query::{send_execution_response, send_query_response, send_ready_for_query};
+use pgwire::api::results::{CopyResponse, FieldFormat, Tag};
+use pgwire::api::{ClientInfo as _, PgWireConnectionState};
+use pgwire::error::PgWireResult;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::EmptyQueryResponse;
 use pgwire::messages::simplequery::Query;
 
-use super::connection::{Connection, Handler, send_notices, unpanicked};
+use super::connection::{Connection, send_notices, unpanicked};
 use super::respond::query_response;
 use super::shared::SharedStatement;
+use super::socket::Client;
 use crate::frontend::error::SqlError;
 use crate::frontend::handlers::{Outcome, Parameters};
 use crate::frontend::parser::{Standing, Statement};
@@ -39,13 +35,21 @@ enum Next {
 }
 
 impl Connection {
+    pub(super) async fn answer_query(
+        self: &Arc<Self>,
+        client: &mut Client,
+        query: &Query,
+    ) -> PgWireResult<()> {
+        if let Next::Copy = self.run_text(client, &query.query).await? {
+            client.set_state(PgWireConnectionState::CopyInProgress(false));
+            client.flush().await?;
+            return Ok(());
+        }
+        send_ready_for_query(client, self.transaction_status().await).await
+    }
+
     /// Runs the statements of `text` until one fails.
-    async fn run_text<C>(self: &Arc<Self>, client: &mut C, text: &str) -> Result<Next, PgWireError>
-    where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
+    async fn run_text(self: &Arc<Self>, client: &mut Client, text: &str) -> PgWireResult<Next> {
         let statements = self.parse(text).await?;
         if statements.iter().all(|statement| **statement == Statement::Empty) {
             client
@@ -101,16 +105,11 @@ impl Connection {
         session.transaction.take_if(|transaction| transaction.implicit);
     }
 
-    async fn run_statement<C>(
+    async fn run_statement(
         self: &Arc<Self>,
-        client: &mut C,
+        client: &mut Client,
         statement: SharedStatement,
-    ) -> Result<Next, PgWireError>
-    where
-        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
+    ) -> PgWireResult<Next> {
         let limits = self.begin().await;
         let reply = self.run(statement, Parameters::none(), &limits).await?;
         send_notices(client, reply.notices).await?;
@@ -118,7 +117,7 @@ impl Connection {
             Outcome::Empty => {}
             Outcome::Rows { rows, tag } => {
                 let text = |_| FieldFormat::Text;
-                let response = query_response(Arc::clone(self), rows, tag, text, limits);
+                let response = query_response(rows, tag, text, limits);
                 send_query_response(client, response, true).await?;
             }
             Outcome::Done(tag) => send_execution_response(client, Tag::new(&tag)).await?,
@@ -137,37 +136,4 @@ impl Connection {
 /// The answer that asks for rows.
 pub(super) fn copy_response(columns: usize) -> CopyResponse {
     CopyResponse::new(COPY_TEXT, columns, stream::empty())
-}
-
-#[async_trait]
-impl SimpleQueryHandler for Handler {
-    async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        client.set_state(PgWireConnectionState::QueryInProgress);
-        if let Next::Copy = self.0.run_text(client, &query.query).await? {
-            client.set_state(PgWireConnectionState::CopyInProgress(false));
-            client.flush().await?;
-            return Ok(());
-        }
-        let status = self.0.transaction_status().await;
-        client.set_transaction_status(status);
-        client.set_state(PgWireConnectionState::ReadyForQuery);
-        send_ready_for_query(client, status).await
-    }
-
-    /// Not used: statements are answered as they run, in [`Self::on_query`].
-    async fn do_query<C>(&self, _client: &mut C, _query: &str) -> PgWireResult<Vec<Response>>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        Ok(vec![])
-    }
 }

@@ -112,7 +112,7 @@ impl Incoming {
             }
         }
         // The end of the stream is behind what is not read yet; a connection that was reset is seen.
-        while !self.socket.ready(Interest::ERROR).await.is_ok_and(|ready| ready.is_error()) {}
+        while self.socket.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {}
     }
 
     /// Reads on, for a moment, what nothing is done with: closing a socket with unread bytes would take

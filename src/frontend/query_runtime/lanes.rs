@@ -1,7 +1,7 @@
 //! Lanes: runtimes that a statement has to itself while it runs.
 //!
 //! A statement that computes for seconds without a pause keeps the threads of its lane, and no others. A
-//! lane is used again; there are so many at most, and beyond that statements share the emptiest.
+//! lane is used again. Their number has a bound; where it is reached, statements share the emptiest.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -15,7 +15,7 @@ use crate::frontend::pgwire::sqlstate::SqlState;
 const STACK_BYTES: usize = 16 << 20;
 /// Threads of all lanes together.
 const THREADS_MAX: usize = 256;
-/// Lanes there may be, however many threads each has, and at most.
+/// How many lanes there may be: the fewest where each has many threads, the most where each has few.
 const LANES: std::ops::RangeInclusive<usize> = 8..=64;
 
 /// All lanes of a process.
@@ -52,7 +52,7 @@ pub struct Lease {
 }
 
 impl Lanes {
-    /// Lanes of so many threads.
+    /// Lanes that have this number of threads each.
     pub fn new(threads: usize) -> Arc<Self> {
         let lanes_max = (THREADS_MAX / threads).clamp(*LANES.start(), *LANES.end());
         Arc::new(Self { threads, lanes_max, set: Mutex::default() })

@@ -7,7 +7,6 @@
 
 mod interrupt;
 mod lanes;
-mod metered;
 mod planning;
 mod rows;
 mod running;
@@ -28,7 +27,6 @@ use super::error::SqlError;
 use crate::metrics;
 
 pub use interrupt::{interruptible, is_checkpoint};
-pub use metered::Metered;
 pub use planning::{analyzer_rules, optimizer_rules, physical_rules};
 pub use running::{Running, Stop, check, committing, current};
 pub use slices::slices;

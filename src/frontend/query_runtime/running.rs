@@ -79,6 +79,11 @@ impl Running {
         self.over.load(Ordering::Relaxed)
     }
 
+    /// Fails once the statement was stopped.
+    pub fn check(&self) -> Result<(), SqlError> {
+        if self.is_over() { Err(self.stopped()) } else { Ok(()) }
+    }
+
     /// Resolves when the statement is to end without having committed.
     pub async fn over(&self) {
         // The sender lives as long as this does.
@@ -174,7 +179,7 @@ impl Context {
 
     fn check(&self) -> Result<(), SqlError> {
         let unwanted = self.unwanted.as_ref().is_some_and(|it| it.load(Ordering::Relaxed));
-        if unwanted || self.running.is_over() { Err(self.running.stopped()) } else { Ok(()) }
+        if unwanted { Err(self.running.stopped()) } else { self.running.check() }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Statements on threads: none waits for another, and what was stopped ends.
 
 use std::sync::atomic::Ordering;
-use std::thread;
+use std::task::Poll;
+use std::{future, thread};
 
 use datafusion::common::runtime::JoinSet;
 
@@ -9,10 +10,13 @@ use super::*;
 use crate::frontend::pgwire::sqlstate::SqlState;
 
 /// Computes without a pause until it is told to end.
-async fn deaf(end: Arc<AtomicBool>) {
-    while !end.load(Ordering::Relaxed) {
-        std::hint::spin_loop();
-    }
+fn deaf(end: Arc<AtomicBool>) -> impl Future<Output = ()> {
+    future::poll_fn(move |_| {
+        while !end.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+        Poll::Ready(())
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -22,9 +22,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use futures::future::BoxFuture;
 
 pub use self::ddl::{create_table_sql, create_view_sql, quote_identifier};
 pub use self::functions::functions_in;
@@ -58,13 +58,12 @@ pub struct SystemContext {
 }
 
 /// What only the meta role knows.
-#[async_trait]
 pub trait MetaAnswers: Send + Sync {
-    async fn snapshots(&self) -> Result<Vec<ManifestEntry>, SqlError>;
+    fn snapshots(&self) -> BoxFuture<'_, Result<Vec<ManifestEntry>, SqlError>>;
     /// What each of them pins, in the same order.
-    async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError>;
-    async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, SqlError>;
-    async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, SqlError>;
+    fn usage(&self) -> BoxFuture<'_, Result<Vec<SnapshotUsage>, SqlError>>;
+    fn worker_nodes(&self) -> BoxFuture<'_, Result<Vec<WorkerNode>, SqlError>>;
+    fn pinned_versions(&self) -> BoxFuture<'_, Result<Vec<PinnedVersion>, SqlError>>;
 }
 
 impl fmt::Debug for SystemContext {

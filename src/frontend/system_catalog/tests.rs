@@ -9,6 +9,8 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as EngineStatement;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use super::*;
 use crate::backup::manifest::SnapshotInfo;
@@ -35,37 +37,50 @@ const DROPPED: u64 = 5 << 16;
 /// One snapshot, taken when there was nothing.
 struct OneSnapshot;
 
-#[async_trait]
 impl MetaAnswers for OneSnapshot {
-    async fn usage(&self) -> Result<Vec<SnapshotUsage>, SqlError> {
-        Ok(vec![SnapshotUsage { pinned_bytes: 20, exclusive_bytes: 10 }])
+    fn usage(&self) -> BoxFuture<'_, Result<Vec<SnapshotUsage>, SqlError>> {
+        async {
+            // Another snapshot, which is not listed any more, comes first.
+            let (pinned_bytes, exclusive_bytes) = (20, 10);
+            let gone = SnapshotUsage { id: SnapshotId(0), pinned_bytes: 7, exclusive_bytes: 7 };
+            Ok(vec![gone, SnapshotUsage { id: SnapshotId(1), pinned_bytes, exclusive_bytes }])
+        }
+        .boxed()
     }
 
-    async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, SqlError> {
-        Ok(vec![])
+    fn worker_nodes(&self) -> BoxFuture<'_, Result<Vec<WorkerNode>, SqlError>> {
+        async { Ok(vec![]) }.boxed()
     }
 
-    async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, SqlError> {
-        Ok(vec![])
+    fn pinned_versions(&self) -> BoxFuture<'_, Result<Vec<PinnedVersion>, SqlError>> {
+        async { Ok(vec![]) }.boxed()
     }
 
-    async fn snapshots(&self) -> Result<Vec<ManifestEntry>, SqlError> {
-        let info = SnapshotInfo {
-            id: SnapshotId(1),
-            hummock_version_id: VersionId(3),
-            safe_epoch: Epoch::ZERO,
-            max_committed_epoch: Epoch::from_u64(3603859827458048),
-            format_version: 1,
-            remarks: Some("nightly".to_owned()),
-            rw_version: None,
-            cluster_id: String::new(),
-            created_at: "2022-12-28T11:08:56.918Z".to_owned(),
-            sst_count: 0,
-            data_bytes: 0,
-            copy_data: false,
-            life: String::new(),
-        };
-        Ok(vec![ManifestEntry { info, size_bytes: 42, sha256: String::new(), verification: None }])
+    fn snapshots(&self) -> BoxFuture<'_, Result<Vec<ManifestEntry>, SqlError>> {
+        async {
+            let info = SnapshotInfo {
+                id: SnapshotId(1),
+                hummock_version_id: VersionId(3),
+                safe_epoch: Epoch::ZERO,
+                max_committed_epoch: Epoch::from_u64(3603859827458048),
+                format_version: 1,
+                remarks: Some("nightly".to_owned()),
+                rw_version: None,
+                cluster_id: String::new(),
+                created_at: "2022-12-28T11:08:56.918Z".to_owned(),
+                sst_count: 0,
+                data_bytes: 0,
+                copy_data: false,
+                life: String::new(),
+            };
+            Ok(vec![ManifestEntry {
+                info,
+                size_bytes: 42,
+                sha256: String::new(),
+                verification: None,
+            }])
+        }
+        .boxed()
     }
 }
 

@@ -1,8 +1,8 @@
 //! A data directory as a server begins with it: taken, or yet to be taken where its storage is full.
 //!
 //! Taking it writes the lease, and a full disk takes no write. The server then reads, as what it reads is
-//! never overwritten, and writes nothing until it has taken the directory: so it never works beside another
-//! server that has it.
+//! never overwritten, and writes nothing until it has taken the directory: so it never writes where another
+//! server does.
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;

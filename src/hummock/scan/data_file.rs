@@ -28,7 +28,7 @@ use object_store::ObjectMeta;
 use crate::hummock::DamagedFile;
 use crate::hummock::sst::SstInfo;
 use crate::layout;
-use crate::storage::{BlockStore, DataObject, ReadError};
+use crate::storage::{BlockStore, Damage, DataObject, ReadError};
 
 /// The end of a file that is fetched before it is known how long the footer is.
 const FOOTER_GUESS_BYTES: usize = 64 << 10;
@@ -113,17 +113,22 @@ impl DataFile {
     }
 
     fn failed(&self, error: ReadError) -> ParquetError {
-        match error {
-            ReadError::Store(error) => ParquetError::External(Box::new(error)),
-            ReadError::Damaged { range, damage } => ParquetError::External(Box::new(DamagedFile {
-                sst: self.sst.id,
-                table: self.sst.table_id,
-                name: self.files.table.clone(),
-                object: Some(self.object.location.to_string()),
-                range,
-                damage,
-            })),
-        }
+        let (range, damage) = match error {
+            ReadError::Damaged { range, damage } => (range, damage),
+            // Nothing deletes a file that is needed: something else did.
+            ReadError::Store(object_store::Error::NotFound { .. }) => {
+                (0..self.object.size, Damage::Gone)
+            }
+            ReadError::Store(error) => return ParquetError::External(Box::new(error)),
+        };
+        ParquetError::External(Box::new(DamagedFile {
+            sst: self.sst.id,
+            table: self.sst.table_id,
+            name: self.files.table.clone(),
+            object: Some(self.object.location.to_string()),
+            range,
+            damage,
+        }))
     }
 
     /// The footer, with the page index unless `pages` is false.

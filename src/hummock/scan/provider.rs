@@ -25,6 +25,8 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 use datafusion_datasource::compute_all_files_statistics;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use super::adapter::ById;
 use super::alive::{self, Alive};
@@ -143,6 +145,54 @@ impl SstTable {
                 .with_virtual_columns(vec![Arc::new(position)]);
         }
         Ok(builder.build())
+    }
+
+    /// [`Self::plan_scan`], boxed (`docs/hacking.md`, "Futures that are proven once").
+    fn planned<'a>(
+        &'a self,
+        state: &'a dyn Session,
+        projection: Option<&'a Vec<usize>>,
+        filters: &'a [Expr],
+        limit: Option<usize>,
+    ) -> BoxFuture<'a, Result<Arc<dyn ExecutionPlan>>> {
+        self.plan_scan(state, projection, filters, limit).boxed()
+    }
+
+    async fn plan_scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if filters.is_empty() && projection.is_some_and(Vec::is_empty) {
+            return self.only_counted();
+        }
+        let files = self.files_for(state, filters).await?;
+        let (objects, small): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|file| file.sst.is_object());
+        let (dirty, clean): (Vec<_>, Vec<_>) =
+            objects.into_iter().partition(|file| file.dead.is_some());
+        let mut scans = vec![];
+        if !small.is_empty() {
+            let (wanted, backfill) = (Some(self.wanted(projection)), self.backfill()?);
+            scans.push(inline::scan(&small, &self.schema, self.places, wanted, &backfill)?);
+        }
+        if !clean.is_empty() {
+            let wanted = Some(self.wanted(projection));
+            scans.push(self.scan_files(state, &clean, self.places, wanted, limit).await?);
+        }
+        if !dirty.is_empty() {
+            scans.push(self.scan_dirty(state, &dirty, projection).await?);
+        }
+        match scans.len() {
+            0 => {
+                let wanted = self.wanted(projection);
+                Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&wanted)?))))
+            }
+            1 => Ok(scans.remove(0)),
+            _ => UnionExec::try_new(scans),
+        }
     }
 
     async fn scan_files(
@@ -301,34 +351,7 @@ impl TableProvider for SstTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if filters.is_empty() && projection.is_some_and(Vec::is_empty) {
-            return self.only_counted();
-        }
-        let files = self.files_for(state, filters).await?;
-        let (objects, small): (Vec<_>, Vec<_>) =
-            files.into_iter().partition(|file| file.sst.is_object());
-        let (dirty, clean): (Vec<_>, Vec<_>) =
-            objects.into_iter().partition(|file| file.dead.is_some());
-        let mut scans = vec![];
-        if !small.is_empty() {
-            let (wanted, backfill) = (Some(self.wanted(projection)), self.backfill()?);
-            scans.push(inline::scan(&small, &self.schema, self.places, wanted, &backfill)?);
-        }
-        if !clean.is_empty() {
-            let wanted = Some(self.wanted(projection));
-            scans.push(self.scan_files(state, &clean, self.places, wanted, limit).await?);
-        }
-        if !dirty.is_empty() {
-            scans.push(self.scan_dirty(state, &dirty, projection).await?);
-        }
-        match scans.len() {
-            0 => {
-                let wanted = self.wanted(projection);
-                Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&wanted)?))))
-            }
-            1 => Ok(scans.remove(0)),
-            _ => UnionExec::try_new(scans),
-        }
+        self.planned(state, projection, filters, limit).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Damaged data files: what is read from one is what was written, or an error that says where it is damaged.
 //!
-//! `TIDEMARK_DAMAGES=3000 cargo test --lib hummock::scan` damages so many; `TIDEMARK_DAMAGE_SEED` begins
-//! elsewhere.
+//! `TIDEMARK_DAMAGES=3000 cargo test --lib hummock::scan` makes this number of damages; `TIDEMARK_DAMAGE_SEED`
+//! is where the choices begin.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::hummock::version::{FileEntry, LiveFile, Stamp, Stamps};
 use crate::hummock::write::{SstIds, Target, write_rows};
 use crate::id::{ColumnId, ObjectId, SstId};
 use crate::layout;
-use crate::storage::{BlockStore, BlockSums, CacheSettings, Checksum, Storage};
+use crate::storage::{BlockStore, BlockSums, CacheSettings, Checksum, Damage, Storage};
 
 /// Damages by default.
 const DAMAGES: u64 = 60;
@@ -468,6 +468,21 @@ async fn a_compaction_copies_no_damaged_row() {
         let error = world.compacted(files).await.unwrap_err();
         assert_eq!(told(&error).unwrap().sst, world.files[0].sst.id, "{error}");
         world.put(0, world.bytes[0].clone()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_is_told_by_its_table() {
+    let world = World::new().await;
+    let (expected, old) = (world.answers().await, world.old_files());
+    let sst = world.files[0].sst.id;
+    world.storage.object_store().delete(&layout::sst(DIRECTORY, sst)).await.unwrap();
+    for (files, cached) in [(&world.files, false), (&world.files, true), (&old, false)] {
+        let error = world.look(Look::All, files, cached, &expected).await.unwrap_err();
+        let gone = told(&error).unwrap_or_else(|| panic!("{error}"));
+        assert_eq!((gone.sst, gone.damage), (sst, Damage::Gone));
+        assert!(gone.to_string().ends_with("of table \"public.t\" is gone"), "{gone}");
+        assert!(gone.detail().ends_with("does not exist.") && gone.hint().contains("repair"));
     }
 }
 

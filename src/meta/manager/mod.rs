@@ -260,8 +260,11 @@ impl Manager {
     }
 
     pub async fn compact(&self, compaction: Compaction) -> Result<Committed, MetaError> {
-        // Looked at here, so that no commit waits for it.
-        let replaced = writes::replaced(&compaction)?;
+        // Looked at here and on a thread of its own, so that neither a commit nor a request waits for it.
+        let look = move || writes::replaced(&compaction).map(|replaced| (compaction, replaced));
+        let looked = crate::ambient::blocking(look).await;
+        let looked = looked.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
+        let (compaction, replaced) = looked?;
         self.ask(|reply| Request::Compact(compaction, replaced, reply)).await
     }
 
@@ -310,7 +313,7 @@ impl Manager {
 
     /// Looks now and then whether the data directory is still this server's: another may have taken it,
     /// and this one has numbers left that it would not have to ask for. Writes down there, more seldom, how
-    /// far the metadata is durable. Returns when nobody needs it.
+    /// far the metadata is durable. Returns when the manager is gone.
     async fn watch_lease(
         lease: Arc<LeaseKeeper>,
         published: Arc<Published>,

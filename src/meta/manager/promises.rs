@@ -114,7 +114,7 @@ pub(super) async fn lost(
     data_directory: &str,
 ) -> Option<Lost> {
     let location = state.params.backup_location();
-    let listed = listed_in(&location, &state.cluster_id).await;
+    let listed = listed_in(&location, Some(state.cluster_id.as_str())).await;
     let mut words = vec![];
     words.extend(held.and_then(|held| of_lease(held, data_directory)));
     words.extend(of_head(state, store));
@@ -140,7 +140,7 @@ pub(super) async fn lost(
 
 /// The meta snapshot that goes furthest, of those in a place.
 pub(super) async fn restorable_in(location: &StorageLocation) -> Option<Restorable> {
-    newest(&listed_in(location, "").await)
+    newest(&listed_in(location, None).await)
 }
 
 fn newest(listed: &[ManifestEntry]) -> Option<Restorable> {
@@ -165,8 +165,8 @@ fn of_snapshots(state: &State, listed: &[ManifestEntry]) -> Option<Word> {
     Some(Word { by: format!("meta snapshot {}", newest.info.id), end })
 }
 
-/// So was a checkpoint. One with a later number may also be that of a restore nobody started on, which
-/// ends earlier.
+/// So was a checkpoint. One with a later number may also be that of a restore on which no server started:
+/// it ends earlier.
 async fn of_checkpoints(
     state: &State,
     begun: VersionId,
@@ -208,11 +208,11 @@ async fn later_checkpoints(
 }
 
 /// The snapshots in a place of this cluster, or of any; none where they cannot be read.
-async fn listed_in(location: &StorageLocation, cluster_id: &str) -> Vec<ManifestEntry> {
+async fn listed_in(location: &StorageLocation, cluster_id: Option<&str>) -> Vec<ManifestEntry> {
     let Ok(opened) = OpenLocation::open_existing(location) else { return vec![] };
     match within(PATIENCE, Manifest::find(&opened)).await {
         Some(Ok(Some(manifest)))
-            if cluster_id.is_empty() || manifest.accepts(&opened, cluster_id).is_ok() =>
+            if cluster_id.is_none_or(|id| manifest.accepts(&opened, id).is_ok()) =>
         {
             manifest.snapshot_metadata
         }

@@ -135,18 +135,7 @@ pub async fn open(
     clock: Arc<dyn Clock>,
 ) -> Result<Manager, OpenError> {
     let pairs = store.list("").await?;
-    let params = if pairs.is_empty() {
-        new.params.clone()
-    } else {
-        match kept_params(&pairs, &*store, &new) {
-            Ok(params) => params,
-            // What they contradict may be damage.
-            Err(error) => {
-                let damage = Seal::verify(&pairs).err().map(OpenError::from);
-                return Err(or_damaged(damage.unwrap_or(error), &*store, &new.params).await);
-            }
-        }
-    };
+    let params = params_of(&pairs, &*store, &new).await?;
     let url = StorageUrl::parse(storage_url::without_hummock(params.value(params::STATE_STORE)))?;
     let state_store = Storage::open(&url)?;
     let data_directory = params.value(params::DATA_DIRECTORY).to_owned();
@@ -203,6 +192,25 @@ pub async fn open(
         }
     });
     Ok(Manager { requests, published, timeline, state_store, lease })
+}
+
+/// The parameters of the cluster that the store holds, or of the one to be made.
+async fn params_of(
+    pairs: &[Pair],
+    store: &dyn MetaStore,
+    new: &NewCluster,
+) -> Result<Params, OpenError> {
+    if pairs.is_empty() {
+        return Ok(new.params.clone());
+    }
+    match kept_params(pairs, store, new) {
+        Ok(params) => Ok(params),
+        // What they contradict may be damage.
+        Err(error) => {
+            let damage = Seal::verify(pairs).err().map(OpenError::from);
+            Err(or_damaged(damage.unwrap_or(error), store, &new.params).await)
+        }
+    }
 }
 
 /// The same error, with the way out where the metadata itself is to blame.
@@ -321,7 +329,7 @@ impl Place<'_> {
         pairs.push(seal::checkpoint_pair(checkpoint, String::new()));
         let (pairs, seal) = seal::seal_pairs(pairs)?;
         self.store.fill(pairs).await?;
-        // Last, so that a crash before leaves no directory that belongs to a cluster nobody has.
+        // Last, so that a crash before leaves no directory that belongs to a cluster that is not there.
         let (id, life, end) = (&state.cluster_id, &state.incarnation, state.end());
         let lease = Lease::take(self.state_store, self.directory, id, life, leader, end).await?;
         let lease = Tenure::Taken(lease);

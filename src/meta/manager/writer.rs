@@ -131,7 +131,7 @@ impl Writer {
         if writes.is_empty() {
             return;
         }
-        let catalog = self.state.catalog.at(Epoch::from_u64(u64::MAX));
+        let catalog = self.state.catalog.at(Epoch::LAST);
         let mut group = Group::default();
         let mut accepted = Vec::with_capacity(writes.len());
         for (mut write, staged, reply) in writes {
@@ -173,7 +173,7 @@ impl Writer {
             CatalogCommand::CreateTable(create) => create.rows.clone(),
             _ => vec![],
         };
-        let catalog = self.state.catalog.at(Epoch::from_u64(u64::MAX));
+        let catalog = self.state.catalog.at(Epoch::LAST);
         let mut next_id = self.state.next.object;
         let epoch = self.next_epoch()?;
         let outcome = super::catalog::Context { catalog: &catalog, epoch, next_id: &mut next_id }
@@ -265,8 +265,7 @@ impl Writer {
         Ok(self.committed(&after))
     }
 
-    /// Commits to the store. When the store fails, finds out whether it happened all the same: then
-    /// everything is there that the operations put, some of which was not there before.
+    /// Commits to the store, under a new seal, what leads from revision `before` to revision `after`.
     async fn persist(
         &mut self,
         mut operations: Vec<Operation>,
@@ -279,6 +278,8 @@ impl Writer {
         Ok(())
     }
 
+    /// Sends a transaction. When the store fails, finds out whether it happened all the same: then everything
+    /// is there that the operations put, some of which was not there before.
     async fn send(&mut self, operations: Vec<Operation>, before: u64) -> Result<(), MetaError> {
         let Pair { key, value } = json_pair(keys::REVISION.to_owned(), &before);
         let expected = Precondition::Equals { key, value: value.clone() };

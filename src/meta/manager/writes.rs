@@ -166,7 +166,7 @@ pub fn fill_compaction(compaction: Compaction, replaced: Vec<Replaced>, delta: &
     delta.stamps = stamps.collect();
 }
 
-/// What a request is told that came twice: nobody hears it.
+/// The answer to a request that came twice. Its sender heard the first one, or is gone.
 pub fn done_already() -> MetaError {
     conflict("the files of this write were committed already")
 }

@@ -109,7 +109,7 @@ impl Seal {
         Self { hashes, sum, link: String::new(), kept: None }
     }
 
-    /// What a transaction must find: nobody else has changed any pair.
+    /// What a transaction must find: no pair was changed by another.
     pub fn precondition(&self) -> Precondition {
         let key = keys::SEAL.to_owned();
         match self.kept.clone() {

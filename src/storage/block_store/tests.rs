@@ -74,9 +74,26 @@ async fn what_was_read_once_is_read_again_without_the_store() {
 }
 
 #[tokio::test]
+async fn what_is_remembered_of_files_of_before_has_a_bound() {
+    let world = World::new(false).await;
+    let bytes_max = 2 * SUMMED_FILE_BYTES + 100;
+    let summed = Mutex::new(summed_files(bytes_max));
+    let store = BlockStore { summed, ..BlockStore::without_cache(Arc::clone(&world.store) as _) };
+    for number in [1, 2, 3, 4, 1] {
+        let path = Path::from(format!("data/{number}.data"));
+        world.store.put(&path, file().into()).await.unwrap();
+        let object = DataObject { path: &path, ..world.object() };
+        let read = store.read(object, &one(5..BLOCK + 5)).await.unwrap();
+        assert_eq!(read, [cut(&(5..BLOCK + 5))]);
+        let summed = store.summed.lock().unwrap();
+        assert!(summed.contains(&path) && summed.usage() <= bytes_max);
+    }
+}
+
+#[tokio::test]
 async fn a_large_read_leaves_alone_what_small_ones_keep() {
     let world = World::new(true).await;
-    let store = world.open(&CacheSettings { small_reads: true, ..in_memory() }).await;
+    let store = world.open(&CacheSettings { small_reads_only: true, ..in_memory() }).await;
     let (small, large) = (one(0..BLOCK).to_vec(), vec![BLOCK..BLOCK * 3; 10]);
     for ranges in [&small, &large] {
         let read = store.read(world.object(), ranges).await.unwrap();
@@ -144,7 +161,10 @@ async fn what_is_not_damaged_is_read_from_a_file_that_is() {
         world.store.put(&world.path, flipped.clone().into()).await.unwrap();
         let store = world.open(&settings).await;
         let range = 0..BLOCK * 3;
-        assert_eq!(store.read(world.object(), &[range.clone()]).await.unwrap(), [cut(&range)]);
+        assert_eq!(
+            store.read(world.object(), std::slice::from_ref(&range)).await.unwrap(),
+            [cut(&range)]
+        );
         assert!(store.read(world.object(), &one(0..BLOCK * 3 + 1)).await.is_err());
     }
 }
@@ -153,7 +173,8 @@ async fn what_is_not_damaged_is_read_from_a_file_that_is() {
 async fn the_disk_remembers_when_the_process_does_not() {
     let directory = tempfile::tempdir().unwrap();
     let disk = DiskCache { directory: directory.path().to_owned(), bytes: 64 << 20 };
-    let settings = CacheSettings { memory_bytes: 1 << 20, disk: Some(disk), small_reads: false };
+    let settings =
+        CacheSettings { memory_bytes: 1 << 20, disk: Some(disk), small_reads_only: false };
     let world = World::new(true).await;
     let cached = world.open(&settings).await;
     assert_eq!(cached.read(world.object(), &one(0..100)).await.unwrap(), [cut(&(0..100))]);
@@ -171,7 +192,8 @@ async fn the_disk_remembers_when_the_process_does_not() {
 async fn a_block_that_is_damaged_on_the_disk_is_read_from_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let disk = DiskCache { directory: directory.path().to_owned(), bytes: 64 << 20 };
-    let settings = CacheSettings { memory_bytes: 1 << 20, disk: Some(disk), small_reads: false };
+    let settings =
+        CacheSettings { memory_bytes: 1 << 20, disk: Some(disk), small_reads_only: false };
     let world = World::new(true).await;
     let cached = world.open(&settings).await;
     // The cache does not know that these are not the bytes of the file.

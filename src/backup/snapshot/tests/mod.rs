@@ -203,9 +203,9 @@ async fn a_section_never_unpacks_to_more_than_was_announced() {
         sha256,
     };
     let state = sample::state();
-    let info = SnapshotDetail::of(&state, SnapshotId(1), None, String::new());
+    let detail = SnapshotDetail::of(&state, SnapshotId(1), None, String::new());
     let header = header(SnapshotId(1));
-    let footer = serde_json::to_vec(&Footer { sections: vec![section], info }).unwrap();
+    let footer = serde_json::to_vec(&Footer { sections: vec![section], detail }).unwrap();
     let length = u32::try_from(footer.len()).unwrap().to_le_bytes();
     let guard = frame_sha256(&header, &footer);
     let bytes = [&header[..], &bomb, &footer, &length, &guard, END_MAGIC].concat();

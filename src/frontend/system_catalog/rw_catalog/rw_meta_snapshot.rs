@@ -1,5 +1,7 @@
 //! `rw_meta_snapshot`: the meta snapshots of the backup location, asked for at each scan.
 
+use std::collections::HashMap;
+
 use chrono::DateTime;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -12,6 +14,7 @@ use crate::frontend::system_catalog::SystemContext;
 use crate::frontend::system_catalog::cell::{Cell, Row};
 use crate::frontend::system_catalog::relation::{RelationKind, Rows, SystemRelation, Wanted};
 use crate::frontend::system_catalog::types::SystemType;
+use crate::id::SnapshotId;
 use crate::meta::maintenance::SnapshotUsage;
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
@@ -46,22 +49,26 @@ fn snapshots(context: &SystemContext, wanted: Wanted) -> BoxFuture<'_, Result<Ve
         let entries = context.meta.snapshots().await?;
         let usage = usage(context, &wanted).await;
         let tables = tables(context, &entries, &wanted).await;
-        let usage = usage.into_iter().map(Some).chain(std::iter::repeat(None));
         let tables = tables.into_iter().chain(std::iter::repeat(None));
-        let mut listed: Vec<_> = entries.iter().zip(usage.zip(tables)).collect();
+        let mut listed: Vec<_> = entries.iter().zip(tables).collect();
         listed.sort_by_key(|(entry, _)| entry.info.id);
-        let rows = listed.into_iter().map(|(entry, (usage, tables))| row(entry, usage, tables));
+        let rows = listed.into_iter().map(|(entry, tables)| {
+            let usage = usage.get(&entry.info.id).copied();
+            row(entry, usage, tables)
+        });
         Ok(rows.collect())
     }
     .boxed()
 }
 
-/// What each snapshot pins. Snapshots are listed even while that cannot be told.
-async fn usage(context: &SystemContext, wanted: &Wanted) -> Vec<SnapshotUsage> {
-    match wanted.has("pinned_bytes") || wanted.has("exclusive_bytes") {
+/// What each snapshot pins. Snapshots are listed even while that cannot be told. By id: this listing is another
+/// one, and a snapshot may have come or gone in between.
+async fn usage(context: &SystemContext, wanted: &Wanted) -> HashMap<SnapshotId, SnapshotUsage> {
+    let usage = match wanted.has("pinned_bytes") || wanted.has("exclusive_bytes") {
         true => context.meta.usage().await.unwrap_or_default(),
         false => vec![],
-    }
+    };
+    usage.into_iter().map(|usage| (usage.id, usage)).collect()
 }
 
 /// The tables of each snapshot, which are in the snapshot itself. Null where it cannot be read.

@@ -243,7 +243,7 @@ async fn an_older_copy_of_the_store_is_refused_until_the_loss_is_accepted() {
     let server = site.open().await.unwrap();
     assert_eq!(server.manager.state().accepted_losses(), losses);
     server.close().await;
-    // What was given up never comes back beside it.
+    // What was given up never comes back.
     site.put(&site.with_store_of(&newer));
     let error = site.open().await.err().unwrap();
     assert!(error.contains("was restored into another meta store"), "{error}");

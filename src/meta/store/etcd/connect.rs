@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tonic::Code;
 
 use super::super::StoreError;
@@ -112,7 +114,17 @@ async fn tls_options(tls: &EtcdTls, name: &str) -> Result<TlsOptions, StoreError
 }
 
 /// Waits for an answer, but not for ever: a client whose endpoints are all gone only waits.
-pub(super) async fn call<T>(
+///
+/// Boxed, as what the client's calls hold is much (`docs/hacking.md`, "Futures that are proven once").
+pub(super) fn call<'a, T: 'a>(
+    store: &'a str,
+    action: &'static str,
+    work: impl Future<Output = Result<T, Error>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, CallError>> {
+    outcome(store, action, work).boxed()
+}
+
+async fn outcome<T>(
     store: &str,
     action: &'static str,
     work: impl Future<Output = Result<T, Error>>,

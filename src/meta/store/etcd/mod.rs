@@ -151,7 +151,7 @@ impl EtcdStore {
         ask: impl Fn(KvClient) -> F,
     ) -> Result<T, CallError>
     where
-        F: Future<Output = Result<T, etcd_client::Error>>,
+        F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
         let begun = Instant::now();
         loop {
