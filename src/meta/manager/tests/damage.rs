@@ -269,6 +269,23 @@ async fn the_head_alone_knows_of_the_last_commit() {
     assert!(error.contains("by its head file it was at epoch"), "{error}");
 }
 
+#[tokio::test]
+async fn a_damaged_lease_may_be_deleted_where_no_other_server_is() {
+    let site = Site::new();
+    let server = site.open().await.unwrap();
+    server.commit_some(10).await;
+    let truth = server.manager.state();
+    server.close().await;
+    let lease = site.file("state/hummock_001/lease.json");
+    let mut bytes = std::fs::read(&lease).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&lease, bytes).unwrap();
+    let error = site.open().await.err().unwrap();
+    assert!(error.contains("lease.json is damaged") && error.contains("delete it"), "{error}");
+    std::fs::remove_file(&lease).unwrap();
+    assert!(site.serves(&truth).await.unwrap());
+}
+
 /// How one file is damaged, or nothing where it would not be.
 fn damaged(random: &mut Random, name: &str, bytes: &[u8]) -> Option<(String, Option<Vec<u8>>)> {
     let below = |random: &mut Random, bound: usize| {
