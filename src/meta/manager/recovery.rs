@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use object_store::path::Path;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
@@ -75,6 +76,13 @@ pub enum OpenError {
         #[source]
         source: Box<OpenError>,
     },
+    #[error("the checkpoint that the start needs is damaged or gone")]
+    Checkpoint {
+        name: String,
+        restorable: Option<Restorable>,
+        #[source]
+        source: Box<HummockError>,
+    },
     #[error(transparent)]
     Lost(#[from] Box<Lost>),
     #[error("the meta store {store} belongs to {name} {kept}, but {given} was asked for")]
@@ -98,6 +106,12 @@ impl OpenError {
             Self::Lost(lost) => Some(lost.hint()),
             Self::Damaged { restorable, .. } => Some(format!(
                 "Put a good copy of the meta store in place, or {}.",
+                promises::way_back(*restorable)
+            )),
+            Self::Checkpoint { name, restorable, .. } => Some(format!(
+                "The meta store is not damaged. See whether the storage is the right one, and mounted; put a \
+                 good copy of {name} in its place; or {}, and lose what was committed later. No older \
+                 checkpoint will do: the changes since are not kept.",
                 promises::way_back(*restorable)
             )),
             Self::Store(error) => error.hint(),
@@ -215,11 +229,20 @@ async fn params_of(
 
 /// The same error, with the way out where the metadata itself is to blame.
 async fn or_damaged(error: OpenError, store: &dyn MetaStore, params: &Params) -> OpenError {
-    if !error.is_damage() {
+    let is_damage = error.is_damage();
+    if !is_damage && !matches!(error, OpenError::Checkpoint { .. }) {
         return error;
     }
     let restorable = promises::restorable_in(&params.backup_location()).await;
-    OpenError::Damaged { store: store.name().to_owned(), restorable, source: Box::new(error) }
+    match error {
+        OpenError::Checkpoint { name, source, .. } => {
+            OpenError::Checkpoint { name, restorable, source }
+        }
+        error => {
+            let (store, source) = (store.name().to_owned(), Box::new(error));
+            OpenError::Damaged { store, restorable, source }
+        }
+    }
 }
 
 /// Makes sure that the store can do what is needed of it. One that does not honour conditional writes lets
@@ -401,7 +424,8 @@ impl Place<'_> {
         let state = State::decode(pairs, Version::empty(Epoch::ZERO))?;
         let seal = Seal::verify(pairs)?;
         let checkpoint = seal::checkpoint_of(pairs)?;
-        let mut version = checkpoint::read(self.state_store, &checkpoint).await?;
+        let read = checkpoint::read(self.state_store, &checkpoint).await;
+        let mut version = read.map_err(|error| self.or_checkpoint(error, &checkpoint.path))?;
         let mut deltas = vec![];
         for pair in pairs.iter().filter(|pair| pair.key.starts_with(keys::VERSION_DELTA_PREFIX)) {
             let delta: VersionDelta = decode_value(pair)?;
@@ -418,6 +442,22 @@ impl Place<'_> {
         version.check()?;
         let state = State { version: Arc::new(version), ..state };
         Ok(Found { state, checkpoint, seal, deltas })
+    }
+
+    /// The same error, with the checkpoint where the object is to blame.
+    fn or_checkpoint(&self, error: HummockError, path: &str) -> OpenError {
+        let is_to_blame = matches!(
+            error,
+            HummockError::Corrupt(_)
+                | HummockError::Storage(
+                    StorageError::NotFound { .. } | StorageError::Mangled { .. }
+                )
+        );
+        if !is_to_blame {
+            return error.into();
+        }
+        let name = self.state_store.name_of(&Path::from(path));
+        OpenError::Checkpoint { name, restorable: None, source: Box::new(error) }
     }
 
     /// Goes on without what is lost, and writes that down. As after a restore, a new life begins above

@@ -286,6 +286,33 @@ async fn a_damaged_lease_may_be_deleted_where_no_other_server_is() {
     assert!(site.serves(&truth).await.unwrap());
 }
 
+#[tokio::test]
+async fn a_damaged_checkpoint_is_named_and_the_meta_store_is_not_blamed() {
+    let site = Site::new();
+    let server = site.open().await.unwrap();
+    server.commit_some(3).await;
+    server.close().await;
+    let image = site.image();
+    let is_checkpoint = |path: &&PathBuf| path.to_string_lossy().contains("/checkpoint/");
+    let checkpoints: Vec<_> = image.keys().filter(is_checkpoint).collect();
+    let [checkpoint] = checkpoints[..] else { panic!("{checkpoints:?}") };
+    let mut flipped = image.clone();
+    flipped.get_mut(checkpoint).unwrap()[10] ^= 1;
+    let mut gone = image.clone();
+    gone.remove(checkpoint);
+    for damaged in [flipped, gone] {
+        site.put(&damaged);
+        let error = site.open().await.err().unwrap();
+        assert!(error.starts_with("the checkpoint that the start needs is damaged or gone: "));
+        let (_, hint) = error.split_once(" HINT ").unwrap();
+        let name = checkpoint.file_name().unwrap().to_str().unwrap();
+        assert!(hint.starts_with("The meta store is not damaged."), "{error}");
+        assert!(hint.contains(name) && hint.contains("risectl meta restore-meta"), "{error}");
+    }
+    site.put(&image);
+    site.open().await.unwrap().close().await;
+}
+
 /// How one file is damaged, or nothing where it would not be.
 fn damaged(random: &mut Random, name: &str, bytes: &[u8]) -> Option<(String, Option<Vec<u8>>)> {
     let below = |random: &mut Random, bound: usize| {
