@@ -272,14 +272,6 @@ impl Reserved {
 }
 
 impl Lease {
-    /// Refuses a data directory that any cluster has.
-    pub async fn check_free(storage: &Storage, data_dir: &str) -> Result<(), LeaseError> {
-        match read(storage, data_dir).await? {
-            None => Ok(()),
-            Some(LeaseRecord { cluster_id, .. }) => Err(LeaseError::OtherCluster { cluster_id }),
-        }
-    }
-
     /// Takes the data directory for a life of a cluster; whoever had it before is deposed.
     ///
     /// # Errors

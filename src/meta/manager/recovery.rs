@@ -26,6 +26,7 @@ use crate::hummock::lease::{
 };
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::{ObjectId, VersionId};
+use crate::layout;
 use crate::meta::keys;
 use crate::meta::state::seal::{self, Seal};
 use crate::meta::state::{AcceptedLoss, NextIds, State, StateError, decode_value, json_pair, put};
@@ -83,6 +84,12 @@ pub enum OpenError {
         #[source]
         source: Box<HummockError>,
     },
+    /// Of the cluster there is only the data directory.
+    #[error(
+        "the meta store {store} is empty, but the data directory belongs to cluster \"{cluster_id}\", as \
+         {lease} says"
+    )]
+    EmptyStore { store: String, cluster_id: String, lease: String, restorable: Option<Restorable> },
     #[error(transparent)]
     Lost(#[from] Box<Lost>),
     #[error("the meta store {store} belongs to {name} {kept}, but {given} was asked for")]
@@ -112,6 +119,11 @@ impl OpenError {
                 "The meta store is not damaged. See whether the storage is the right one, and mounted; put a \
                  good copy of {name} in its place; or {}, and lose what was committed later. No older \
                  checkpoint will do: the changes since are not kept.",
+                promises::way_back(*restorable)
+            )),
+            Self::EmptyStore { restorable, .. } => Some(format!(
+                "If this is that cluster, its meta store is lost, or is elsewhere: put it back, or {}. For \
+                 a new cluster choose another data directory.",
                 promises::way_back(*restorable)
             )),
             Self::Store(error) => error.hint(),
@@ -233,7 +245,7 @@ async fn or_damaged(error: OpenError, store: &dyn MetaStore, params: &Params) ->
     if !is_damage && !matches!(error, OpenError::Checkpoint { .. }) {
         return error;
     }
-    let restorable = promises::restorable_in(&params.backup_location()).await;
+    let restorable = promises::restorable_in(&params.backup_location(), None).await;
     match error {
         OpenError::Checkpoint { name, source, .. } => {
             OpenError::Checkpoint { name, restorable, source }
@@ -338,7 +350,7 @@ impl Place<'_> {
         leader: u64,
     ) -> Result<Begun, OpenError> {
         let cluster_id = ambient::uuid().to_string();
-        Lease::check_free(self.state_store, self.directory).await?;
+        self.check_free(&params).await?;
         check_no_snapshots(&params.backup_location()).await?;
         let epoch = Epoch::ZERO.next(clock.now_ms());
         let mut state = State::new(cluster_id, params, epoch);
@@ -359,6 +371,19 @@ impl Place<'_> {
         info!(cluster = %state.cluster_id, "new cluster");
         let checkpointed = state.version.id;
         Ok(Begun { state, lease, checkpointed, seal })
+    }
+
+    /// Refuses a data directory that any cluster has: a new one must not begin where the meta store was lost.
+    async fn check_free(&self, params: &Params) -> Result<(), OpenError> {
+        let Some(held) = lease::read(self.state_store, self.directory).await? else {
+            return Ok(());
+        };
+        let cluster_id = held.cluster_id;
+        let location = params.backup_location();
+        let restorable = promises::restorable_in(&location, Some(&cluster_id)).await;
+        let lease = self.state_store.name_of(&layout::lease(self.directory));
+        let store = self.store.name().to_owned();
+        Err(OpenError::EmptyStore { store, cluster_id, lease, restorable })
     }
 
     /// Recovers what the store holds. Where another server has written to it in between, which is why it

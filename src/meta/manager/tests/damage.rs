@@ -156,7 +156,7 @@ async fn a_flipped_bit_in_the_journal_of_sqlite_is_noticed() {
         match site.open().await {
             Err(error) => {
                 // Where nothing at all is left, the data directory is another cluster's.
-                let says = ["lacks acknowledged commits", "is already used by another cluster"];
+                let says = ["lacks acknowledged commits", "but the data directory belongs to"];
                 assert!(says.iter().any(|says| error.contains(says)), "{error}");
                 // What SQLite does not read any more is still there.
                 assert!(site.image()[&journal] == damaged[&journal]);
