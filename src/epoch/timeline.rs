@@ -26,6 +26,8 @@ pub const AHEAD_MS_MAX: u64 = 5_000;
 const TOLD_MS: u64 = 20_000;
 /// How long a greater step must have lasted before it is followed.
 pub const BELIEVED_MS: u64 = 60_000;
+/// How much older than the clock the newest commit is at a start when that is told.
+const LONG_AGO_MS: u64 = 24 * 3_600_000;
 /// What two good clocks may come apart: a thousandth.
 const DRIFT: u64 = 1_000;
 
@@ -102,7 +104,7 @@ impl Hand {
                 time,
                 clock,
                 "the clock is behind the newest commit: epochs go on at half its speed until it has caught \
-                 up; commits and reclamation go on"
+                 up; commits and reclamation go on; see whether the clock is right"
             ),
             (false, true) => warn!(
                 time,
@@ -121,6 +123,14 @@ impl Timeline {
     /// that was committed is behind now.
     pub fn starting_after(clock: Arc<dyn Clock>, newest: Epoch) -> Self {
         let (clock_ms, monotonic_ms) = (clock.now_ms(), clock.monotonic_ms());
+        if is_long_ago(newest.unix_ms(), clock_ms) {
+            warn!(
+                newest_commit = rfc3339(newest.unix_ms()),
+                clock = rfc3339(clock_ms),
+                "the newest commit is more than a day older than the clock; epochs follow the clock at once: \
+                 if it is wrong, stop the server and set it right"
+            );
+        }
         let time_halves = clock_ms.max(newest.unix_ms()).saturating_mul(2);
         let hand = Hand { time_halves, monotonic_ms, pace: Pace::Clock, told: false };
         Self { clock, hand: Mutex::new(hand.tell(clock_ms)) }
@@ -148,6 +158,11 @@ impl Timeline {
     pub fn earliest_now_ms(&self) -> u64 {
         self.now_ms().min(self.clock.now_ms())
     }
+}
+
+/// Whether a start cannot tell a cluster that was stopped for long from a clock that is ahead.
+fn is_long_ago(newest_ms: u64, clock_ms: u64) -> bool {
+    clock_ms > newest_ms.saturating_add(LONG_AGO_MS)
 }
 
 #[cfg(test)]
@@ -204,6 +219,15 @@ mod tests {
         }
         clock.set_ms(NOW_MS + 32_000);
         assert_eq!(timeline.now_ms(), NOW_MS + 32_000);
+    }
+
+    #[test]
+    fn a_start_long_after_the_newest_commit_is_told() {
+        for (clock_ms, told) in
+            [(NOW_MS - DAY_MS, false), (NOW_MS + DAY_MS, false), (NOW_MS + 30 * DAY_MS, true)]
+        {
+            assert_eq!(is_long_ago(NOW_MS, clock_ms), told, "{clock_ms}");
+        }
     }
 
     #[test]

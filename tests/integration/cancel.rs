@@ -74,6 +74,47 @@ async fn a_statement_that_takes_too_long_is_stopped() {
     client.batch_execute("RESET statement_timeout; SELECT 1").await.unwrap();
 }
 
+/// The server sends without a pause what the client reads at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_flow_run_out_of_time() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    let client = server.connect().await;
+    client.batch_execute("SET statement_timeout = '300ms'").await.unwrap();
+    let begun = Instant::now();
+    let query = "SELECT g FROM generate_series(1, 1000000000) AS x(g)";
+    let rows = client.query_raw::<_, i32, _>(query, []).await.unwrap();
+    tokio::pin!(rows);
+    let error = loop {
+        match futures::TryStreamExt::try_next(&mut rows).await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the query came to its end"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(said(&error), "57014: canceling statement due to statement timeout");
+    assert!(begun.elapsed() < SOON);
+}
+
+#[tokio::test]
+async fn a_portal_that_goes_on_has_new_time() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    let mut client = server.connect().await;
+    let transaction = client.transaction().await.unwrap();
+    let query = "SELECT g FROM generate_series(1, 1000000000) AS x(g)";
+    let portal = transaction.bind(query, &[]).await.unwrap();
+    transaction.batch_execute("SET statement_timeout = '2s'").await.unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(2500) {
+        let rows = transaction.query_portal(&portal, 5).await.unwrap();
+        assert_eq!(rows.len(), 5);
+    }
+    transaction.batch_execute("SET statement_timeout = '200ms'; SELECT 1").await.unwrap();
+    let error = transaction.query_portal(&portal, 0).await.unwrap_err();
+    assert_eq!(said(&error), "57014: canceling statement due to statement timeout");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_in_psql_stops_the_query_and_not_the_server() {
     let dir = tempdir();

@@ -1,8 +1,9 @@
 //! Clients that do not keep to the protocol, and clients that are too many, too slow, or gone.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use crate::harness::{Server, said, server_flags, tempdir, wait_until};
+use crate::harness::{Server, psql, said, server_flags, tempdir, wait_until};
 use crate::wire::{
     CANCEL_REQUEST, GSS_REQUEST, PROTOCOL_3, SSL_REQUEST, Wire, bind, claiming, execute, login,
     message, packet, parse, query, startup, sync,
@@ -326,6 +327,49 @@ async fn sessions_beyond_the_limit_are_refused_and_the_others_go_on() {
         (wire.say(&login()).await.ends_with('Z')).then_some(())
     })
     .await;
+    assert_eq!(count_of(&client, "SELECT 1::bigint").await, 1);
+}
+
+/// A client that asked for encryption understands no error before it was answered.
+#[tokio::test]
+async fn who_is_turned_away_is_told_why() {
+    let dir = tempdir();
+    let server = Server::start_with(dir.path(), &["--max-connections", "1"]).await;
+    let client = server.connect().await;
+    // The second socket of the only seat is taken by who says nothing.
+    let _stalled = Wire::connect(&server).await;
+    let refusal = "[FATAL 53300: sorry, too many clients already] end";
+    for requests in [&[][..], &[SSL_REQUEST], &[GSS_REQUEST, SSL_REQUEST]] {
+        let mut wire = Wire::connect(&server).await;
+        for request in requests {
+            wire.send(&packet(*request, b"")).await;
+            assert_eq!(wire.byte().await, b'N');
+        }
+        assert_eq!(wire.say(&login()).await, refusal);
+    }
+    let ended = psql(&server, &["-c", "SELECT 1"], "").await;
+    assert!(ended.stderr.contains("sorry, too many clients already"), "{}", ended.stderr);
+    // A cancel request needs no room.
+    let running = client.query(ENDLESS, &[]);
+    tokio::pin!(running);
+    let error = loop {
+        let pause = tokio::time::sleep(Duration::from_millis(100));
+        tokio::select! {
+            outcome = &mut running => break outcome.unwrap_err(),
+            () = pause => client.cancel_token().cancel_query(tokio_postgres::NoTls).await.unwrap(),
+        }
+    };
+    assert_eq!(said(&error), "57014: canceling statement due to user request");
+    // Who says nothing is told too, however many there are.
+    let mut crowd = vec![];
+    for _ in 0..100 {
+        crowd.push(Wire::connect(&server).await);
+    }
+    for wire in &mut crowd {
+        let answers = wire.until_end().await;
+        let said = answers.first().map(|(_, body)| crate::wire::error_of(body));
+        assert_eq!(said.as_deref(), Some("FATAL 53300: sorry, too many clients already"));
+    }
     assert_eq!(count_of(&client, "SELECT 1::bigint").await, 1);
 }
 

@@ -140,7 +140,7 @@ async fn a_second_cluster_on_the_same_bucket_does_not_start() {
     sql(&server, "CREATE TABLE t (a int)").await;
     let url = format!("hummock+{}", s3.url("data"));
     let said = try_start(other.path(), &["--state-store", &url]).await.refused();
-    assert!(said.contains("already used by another cluster"), "{said}");
+    assert!(said.contains("the data directory belongs to cluster"), "{said}");
     sql(&server, "INSERT INTO t VALUES (1)").await;
 }
 

@@ -58,7 +58,8 @@ async fn a_second_cluster_on_the_same_data_is_refused() {
     let state_store = format!("hummock+fs://{}", dir.path().join("store/state_store").display());
     let other = tempdir();
     let said = try_start(other.path(), &["--state-store", &state_store]).await.refused();
-    assert!(said.contains("data directory is already used by another cluster with id"), "{said}");
+    assert!(said.contains("is empty, but the data directory belongs to cluster \""), "{said}");
+    assert!(said.contains("For a new cluster choose another data directory."), "{said}");
     sql(&server, "CREATE TABLE t (a int)").await;
 }
 
@@ -105,13 +106,14 @@ async fn a_meta_store_of_a_newer_release_is_refused() {
 async fn a_lost_meta_store_does_not_begin_anew_over_old_data() {
     let dir = tempdir();
     let server = Server::start(dir.path()).await;
-    sql(&server, "CREATE TABLE t (a int); INSERT INTO t VALUES (1);").await;
+    sql(&server, "CREATE TABLE t (a int); INSERT INTO t VALUES (1); BACKUP;").await;
     assert!(server.stop().await.success());
     lose_meta_store(dir.path());
     let before = files_below(&dir.path().join("store/state_store"));
     let said = try_start(dir.path(), &[]).await.refused();
-    assert!(said.contains("data directory is already used by another cluster with id"), "{said}");
-    assert!(said.contains("restore a meta snapshot of that cluster"), "{said}");
+    assert!(said.contains("is empty, but the data directory belongs to cluster \""), "{said}");
+    assert!(said.contains("its meta store is lost, or is elsewhere: put it back"), "{said}");
+    assert!(said.contains("restore meta snapshot 1, which ends at epoch"), "{said}");
     assert_eq!(files_below(&dir.path().join("store/state_store")), before);
 }
 

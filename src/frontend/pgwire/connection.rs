@@ -133,7 +133,13 @@ impl Connection {
     /// Limits for the statement that begins now.
     pub(super) async fn begin(&self) -> Limits {
         let timeout = self.session.lock().await.variables.statement_timeout();
-        self.slot.begin(timeout)
+        Limits::begin(Arc::clone(&self.slot), timeout)
+    }
+
+    /// Starts the timer anew for a statement that was suspended and goes on.
+    pub(super) async fn start_timer(&self) {
+        let timeout = self.session.lock().await.variables.statement_timeout();
+        self.slot.start_timer(timeout);
     }
 
     /// Whether the statement that began last was to stop already.

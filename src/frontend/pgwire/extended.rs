@@ -343,7 +343,10 @@ impl Connection {
         let mut state = state.lock().await;
         // What fails half way is not gone on with.
         let mut rows = match std::mem::replace(&mut *state, PortalExecutionState::Finished) {
-            PortalExecutionState::Suspended(rows) => rows,
+            PortalExecutionState::Suspended(rows) => {
+                self.start_timer().await;
+                rows
+            }
             PortalExecutionState::Finished => {
                 let nothing = futures::stream::empty();
                 QueryResponse::new(Arc::default(), nothing)

@@ -1,29 +1,41 @@
 //! When a statement is to stop: cancelled, out of time, its client gone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::cancel::Slot;
 use crate::frontend::error::SqlError;
 use crate::frontend::query_runtime::{Running, Stop};
 
 /// How long a client waits for a statement that was stopped to end. Most do at once.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// A running statement and how long it may take.
+/// A running statement, and the timer of its connection.
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub running: Arc<Running>,
-    timeout: Option<Duration>,
-    /// Microseconds that were waited for it: what its client does meanwhile does not count.
-    spent: Arc<AtomicU64>,
+    slot: Arc<Slot>,
 }
 
 impl Limits {
-    pub fn new(running: Arc<Running>, timeout: Option<Duration>) -> Self {
-        Self { running, timeout, spent: Arc::default() }
+    /// Those of a statement that begins now.
+    pub fn begin(slot: Arc<Slot>, timeout: Option<Duration>) -> Self {
+        Self { running: slot.begin(timeout), slot }
+    }
+
+    /// Makes the statement the one that its connection runs: it may have been suspended.
+    pub fn resume(&self) {
+        self.slot.resume(&self.running);
+    }
+
+    /// Fails once the statement is to stop. For what computes and sends without ever waiting.
+    pub fn check(&self) -> Result<(), SqlError> {
+        if self.slot.is_out_of_time() {
+            self.running.stop(Stop::Timeout);
+        }
+        self.running.check()
     }
 
     /// Waits for a part of the statement, and stops it when its time is over. One that does not end when it
@@ -32,13 +44,12 @@ impl Limits {
         &self,
         work: impl Future<Output = Result<T, SqlError>>,
     ) -> Result<T, SqlError> {
-        let _spending = Spending { begun: Instant::now(), spent: &self.spent };
         let mut work = std::pin::pin!(work);
         tokio::select! {
             biased;
             outcome = &mut work => return outcome,
             () = self.running.over() => {}
-            () = self.out_of_time() => self.running.stop(Stop::Timeout),
+            () = self.slot.out_of_time() => self.running.stop(Stop::Timeout),
         }
         tokio::select! {
             biased;
@@ -62,35 +73,12 @@ impl Limits {
         self.around(joined).await
     }
 
-    async fn out_of_time(&self) {
-        match self.timeout {
-            Some(timeout) => {
-                let spent = Duration::from_micros(self.spent.load(Ordering::Relaxed));
-                tokio::time::sleep(timeout.saturating_sub(spent)).await;
-            }
-            None => std::future::pending().await,
-        }
-    }
-
     /// Resolves some time after the statement was stopped, unless it commits.
     async fn given_up(&self) -> SqlError {
         self.running.over().await;
         tokio::time::sleep(GRACE).await;
         self.running.over().await;
         self.running.stopped()
-    }
-}
-
-/// Time that is spent on a statement as long as this is there.
-struct Spending<'a> {
-    begun: Instant,
-    spent: &'a AtomicU64,
-}
-
-impl Drop for Spending<'_> {
-    fn drop(&mut self) {
-        let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.spent.fetch_add(micros, Ordering::Relaxed);
     }
 }
 
@@ -101,7 +89,7 @@ mod tests {
     use crate::frontend::query_runtime::committing;
 
     fn limits() -> Limits {
-        Limits::new(Arc::default(), Some(Duration::from_millis(20)))
+        Limits::begin(Arc::default(), Some(Duration::from_millis(20)))
     }
 
     async fn slow(outcome: Result<u32, SqlError>) -> Result<u32, SqlError> {
@@ -151,11 +139,24 @@ mod tests {
 
     #[tokio::test]
     async fn time_is_that_of_all_parts_of_a_statement() {
-        let limits = Limits::new(Arc::default(), Some(Duration::from_secs(3600)));
+        let slot = Arc::<Slot>::default();
+        let limits = Limits::begin(Arc::clone(&slot), Some(Duration::from_secs(3600)));
         assert_eq!(run(limits.clone(), async { Ok(1) }).await.unwrap(), 1);
-        limits.spent.fetch_add(3600 * 1_000_000, Ordering::Relaxed);
+        limits.check().unwrap();
+        slot.start_timer(Some(Duration::ZERO));
         let endless = std::future::pending();
-        assert_eq!(run(limits, endless).await.unwrap_err().sqlstate, SqlState::QUERY_CANCELED);
+        let outcome = run(limits.clone(), endless).await;
+        assert_eq!(outcome.unwrap_err().sqlstate, SqlState::QUERY_CANCELED);
+        assert_eq!(limits.check().unwrap_err().sqlstate, SqlState::QUERY_CANCELED);
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_goes_on_has_a_new_timer() {
+        let slot = Arc::<Slot>::default();
+        let suspended = Limits::begin(Arc::clone(&slot), Some(Duration::ZERO));
+        slot.start_timer(Some(Duration::from_secs(3600)));
+        suspended.check().unwrap();
+        assert_eq!(run(suspended, async { Ok(1) }).await.unwrap(), 1);
     }
 
     #[tokio::test]

@@ -93,6 +93,23 @@ pub async fn log_in(
     }
 }
 
+/// Hears out a client for whom there is no room: one that asked for encryption takes nothing but the answer to
+/// that. A request to cancel needs no room.
+pub async fn turn_away(
+    gate: &Gate,
+    incoming: &mut Incoming,
+    client: &mut Client,
+) -> Result<(), Ended> {
+    match first_packet(incoming, client).await? {
+        Some(Packet::Startup(_)) => Err(too_many_clients(gate.seats_max).into()),
+        Some(Packet::Cancel { pid, secret }) => {
+            gate.frontend.sessions.cancel(pid, &secret);
+            Ok(())
+        }
+        None | Some(Packet::EncryptionRequest(_)) => Ok(()),
+    }
+}
+
 /// The first packet that is no request for encryption. Each of those is answered with a no.
 async fn first_packet(
     incoming: &mut Incoming,

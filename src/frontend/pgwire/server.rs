@@ -22,7 +22,7 @@ use super::connection::error_info;
 use super::conversation::Conversation;
 use super::descriptors;
 use super::intake::Intake;
-use super::login::{Ended, Gate, log_in, say_farewell, too_many_clients};
+use super::login::{self, Ended, Gate, log_in, say_farewell, too_many_clients};
 use super::quiet::Quiet;
 use super::socket::{self, Client, Incoming};
 use crate::config::ConnectionSettings;
@@ -35,6 +35,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Sockets for each session there may be: clients that log in, and requests to cancel, need one too.
 const SOCKETS_PER_SEAT: usize = 2;
+/// The part of the sockets that is for clients who are told that there is no room, how many those may be, and how
+/// long each has to say what it wants.
+const TURNED_AWAY_PART: usize = 16;
+const TURNED_AWAY_MAX: usize = 64;
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the last words to a client may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The part of the memory for queries that messages on their way in may take together.
@@ -98,6 +103,8 @@ impl Drop for Counted {
 struct House {
     gate: Gate,
     sockets: Arc<Semaphore>,
+    /// More sockets, of clients who are turned away.
+    turned_away: Arc<Semaphore>,
     intake: Intake,
     login_timeout: Duration,
     quiet: Quiet,
@@ -105,7 +112,8 @@ struct House {
 
 impl House {
     fn new(frontend: Arc<Frontend>, settings: &ConnectionSettings) -> Self {
-        let (seats, sockets) = room(settings.connections_max, descriptors::free());
+        let Room { seats, sockets, turned_away } =
+            room(settings.connections_max, descriptors::free());
         if seats < settings.connections_max {
             let wanted = settings.connections_max;
             warn!(seats, wanted, "too few file descriptors for --max-connections: see ulimit -n");
@@ -120,19 +128,37 @@ impl House {
         Self {
             gate,
             sockets: Arc::new(Semaphore::new(sockets)),
+            turned_away: Arc::new(Semaphore::new(turned_away)),
             intake: Intake::new((memory / INTAKE_PART).max(INTAKE_BYTES_MIN)),
             login_timeout: settings.authentication_timeout,
             quiet: Quiet::default(),
         }
     }
+
+    fn tell_refusal(&self, peer: SocketAddr) {
+        self.quiet.say(|unsaid| {
+            warn!(%peer, unsaid, "a connection was refused: too many clients");
+        });
+    }
 }
 
-/// How many sessions and how many sockets there may be, given the descriptors that are free.
-fn room(seats_max: usize, free: usize) -> (usize, usize) {
-    // Queries open files, and one socket is there to tell those who come too many.
-    let for_sockets = free.saturating_sub(descriptors::KEPT).max(SOCKETS_PER_SEAT);
+/// How many sessions there may be, how many sockets for those who have one or may get one, and how many for those
+/// who are turned away.
+#[derive(Debug, PartialEq, Eq)]
+struct Room {
+    seats: usize,
+    sockets: usize,
+    turned_away: usize,
+}
+
+/// The room there is, given the descriptors that are free.
+fn room(seats_max: usize, free: usize) -> Room {
+    // Queries open files, and one socket is there to refuse who cannot even be turned away.
+    let for_sockets = free.saturating_sub(descriptors::KEPT);
+    let turned_away = (for_sockets / TURNED_AWAY_PART).min(TURNED_AWAY_MAX);
+    let for_sockets = (for_sockets - turned_away).max(SOCKETS_PER_SEAT);
     let sockets = for_sockets.min(seats_max.saturating_mul(SOCKETS_PER_SEAT));
-    (seats_max.min(sockets - sockets / 4).max(1), sockets)
+    Room { seats: seats_max.min(sockets - sockets / 4).max(1), sockets, turned_away }
 }
 
 async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToken) {
@@ -148,11 +174,14 @@ async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToke
         match accepted {
             Ok((socket, peer)) => {
                 pause = ACCEPT_PAUSE;
-                match Arc::clone(&house.sockets).try_acquire_owned() {
-                    Ok(place) => {
-                        drop(connections.spawn(host(Arc::clone(&house), socket, peer, place)));
-                    }
-                    Err(_) => turn_away(&house, socket, peer),
+                let room = Arc::clone(&house.sockets).try_acquire_owned();
+                let room_to_refuse = || Arc::clone(&house.turned_away).try_acquire_owned();
+                if let Ok(permit) = room {
+                    drop(connections.spawn(host(Arc::clone(&house), socket, peer, permit)));
+                } else if let Ok(permit) = room_to_refuse() {
+                    drop(connections.spawn(turn_away(Arc::clone(&house), socket, peer, permit)));
+                } else {
+                    refuse_at_once(&house, socket, peer);
                 }
             }
             Err(error) => {
@@ -170,8 +199,27 @@ async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToke
     connections.shutdown().await;
 }
 
+/// Tells a client that there is no room when it has said what it wants, or has taken too long to.
+async fn turn_away(
+    house: Arc<House>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    _permit: OwnedSemaphorePermit,
+) {
+    let Ok((mut incoming, mut client)) = socket::split(socket, house.intake.clone()) else {
+        return;
+    };
+    let heard = Box::pin(login::turn_away(&house.gate, &mut incoming, &mut client));
+    let heard = tokio::time::timeout(TURN_AWAY_TIMEOUT, heard).await;
+    let heard = heard.unwrap_or_else(|_| Err(too_many_clients(house.gate.seats_max).into()));
+    if let Err(Ended::Fatal(error)) = heard {
+        house.tell_refusal(peer);
+        end(&mut incoming, &mut client, *error).await;
+    }
+}
+
 /// Tells a client that there is no room, as far as its socket takes it at once.
-fn turn_away(house: &House, socket: TcpStream, peer: SocketAddr) {
+fn refuse_at_once(house: &House, socket: TcpStream, peer: SocketAddr) {
     let refused = too_many_clients(house.gate.seats_max);
     let info = error_info(refused, "FATAL");
     let mut bytes = bytes::BytesMut::new();
@@ -181,7 +229,7 @@ fn turn_away(house: &House, socket: TcpStream, peer: SocketAddr) {
     {
         drop(io::Write::write_all(&mut socket, &bytes));
     }
-    house.quiet.say(|unsaid| warn!(%peer, unsaid, "a connection was refused: too many clients"));
+    house.tell_refusal(peer);
 }
 
 /// Serves a connection from its first byte to its last.
@@ -249,10 +297,14 @@ mod tests {
 
     #[test]
     fn there_is_room_for_sessions_where_there_are_few_descriptors() {
-        assert_eq!(room(1000, 1 << 20), (1000, 2000));
-        assert_eq!(room(1000, 1000), (732, 976));
-        assert_eq!(room(1000, 30), (5, 6));
-        assert_eq!(room(1000, 0), (2, 2));
-        assert_eq!(room(1, 1 << 20), (1, 2));
+        let room = |seats_max, free| {
+            let Room { seats, sockets, turned_away } = room(seats_max, free);
+            (seats, sockets, turned_away)
+        };
+        assert_eq!(room(1000, 1 << 20), (1000, 2000, 64));
+        assert_eq!(room(1000, 1000), (687, 915, 61));
+        assert_eq!(room(1000, 30), (5, 6, 0));
+        assert_eq!(room(1000, 0), (2, 2, 0));
+        assert_eq!(room(1, 1 << 20), (1, 2, 64));
     }
 }

@@ -206,7 +206,7 @@ mod tests {
     fn only_who_knows_the_secret_cancels() {
         let sessions = Arc::new(Sessions::default());
         let session = register(&sessions);
-        let running = session.entry.slot.begin(None).running;
+        let running = session.entry.slot.begin(None);
         sessions.cancel(session.entry.pid, b"guess");
         sessions.cancel(session.entry.pid + 1, b"secret");
         assert!(!running.is_over());

@@ -177,8 +177,11 @@ pub enum LeaseError {
     Behind { promised: Promised, found: Promised },
     #[error("this server lost the data directory: {path} is gone")]
     Gone { path: String },
+    /// It is whole, and of a release that is not known here.
     #[error("{path} cannot be read: {reason}")]
     Unreadable { path: String, reason: String },
+    #[error("{path} is damaged: {reason}")]
+    Damaged { path: String, reason: String },
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -199,7 +202,14 @@ impl LeaseError {
             }
             Self::Behind { .. } => "put the newest copy of the meta store in place",
             Self::Gone { .. } => "bring the object back from a copy, or restart the server",
-            Self::Unreadable { .. } => "bring the object back from a copy, or use a newer release",
+            Self::Unreadable { .. } => "use a newer release",
+            // A start takes a directory without a lease, since a copy of a data directory may lack it.
+            Self::Damaged { .. } => {
+                "bring the object back from a copy; without one, delete it, but only if no other server \
+                 uses this data directory and the meta store is the newest of this cluster: the next start \
+                 makes a new one, which knows neither how far the meta store had come nor earlier backup \
+                 locations, whose data files vacuum would delete"
+            }
             Self::Storage(error) => return error.hint(),
         };
         Some(hint.to_owned())
@@ -262,14 +272,6 @@ impl Reserved {
 }
 
 impl Lease {
-    /// Refuses a data directory that any cluster has.
-    pub async fn check_free(storage: &Storage, data_dir: &str) -> Result<(), LeaseError> {
-        match read(storage, data_dir).await? {
-            None => Ok(()),
-            Some(LeaseRecord { cluster_id, .. }) => Err(LeaseError::OtherCluster { cluster_id }),
-        }
-    }
-
     /// Takes the data directory for a life of a cluster; whoever had it before is deposed.
     ///
     /// # Errors
@@ -497,18 +499,32 @@ impl LeaseRecord {
         sealed("", &json).into()
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+    /// The record that was read from the object of this name.
+    fn from_bytes(bytes: &[u8], path: String) -> Result<Self, LeaseError> {
         let seal = Unsealed::of(bytes);
         if seal.is_some_and(|seal| !seal.matches("")) {
-            return Err("it does not match its checksum".to_owned());
+            let reason = "it does not match its checksum".to_owned();
+            return Err(LeaseError::Damaged { path, reason });
         }
-        let record: Self = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let record: Self = match serde_json::from_slice(bytes) {
+            Ok(record) => record,
+            Err(error) => {
+                let reason = error.to_string();
+                return Err(match seal {
+                    Some(_) => LeaseError::Unreadable { path, reason },
+                    None => LeaseError::Damaged { path, reason },
+                });
+            }
+        };
         match record.format {
             FORMAT if seal.is_none() && record.promised.is_some() => {
-                Err("its checksum is missing".to_owned())
+                Err(LeaseError::Damaged { path, reason: "its checksum is missing".to_owned() })
             }
             FORMAT => Ok(record),
-            found => Err(format!("it is of format {found}, this build reads format {FORMAT}")),
+            found => {
+                let reason = format!("it is of format {found}, this build reads format {FORMAT}");
+                Err(LeaseError::Unreadable { path, reason })
+            }
         }
     }
 }
@@ -525,9 +541,7 @@ async fn read_tagged(
 ) -> Result<Option<(LeaseRecord, Tag)>, LeaseError> {
     let read = in_time(storage, path, storage.read_tagged(path)).await?;
     let Some((bytes, tag)) = read else { return Ok(None) };
-    let unreadable =
-        |reason: String| LeaseError::Unreadable { path: storage.name_of(path), reason };
-    let record = LeaseRecord::from_bytes(&bytes).map_err(unreadable)?;
+    let record = LeaseRecord::from_bytes(&bytes, storage.name_of(path))?;
     Ok(Some((record, tag)))
 }
 

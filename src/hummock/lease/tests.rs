@@ -216,8 +216,8 @@ async fn no_damaged_lease_is_believed() {
         let storage = Storage::in_memory();
         storage.put_new(&path, bytes.into()).await.unwrap();
         let Err(error) = read(&storage, "data").await else { panic!("{damage} was believed") };
-        assert!(error.to_string().contains("lease.json cannot be read"), "{damage}: {error}");
-        assert!(error.hint().is_some());
+        assert!(error.to_string().contains("lease.json is damaged"), "{damage}: {error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("delete it, but only if")));
     };
     for bit in 0..8 * whole.len() {
         let mut flipped = whole.to_vec();
@@ -253,6 +253,7 @@ async fn a_newer_format_is_refused() {
     storage.put_new(&layout::lease("data"), newer.to_bytes()).await.unwrap();
     let error = Lease::take(&storage, "data", "one", &FIRST, 0, NOTHING).await.unwrap_err();
     assert!(error.to_string().contains("format 2"), "{error}");
+    assert_eq!(error.hint().as_deref(), Some("use a newer release"));
 }
 
 #[tokio::test]

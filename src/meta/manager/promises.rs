@@ -138,9 +138,12 @@ pub(super) async fn lost(
     })
 }
 
-/// The meta snapshot that goes furthest, of those in a place.
-pub(super) async fn restorable_in(location: &StorageLocation) -> Option<Restorable> {
-    newest(&listed_in(location, None).await)
+/// The meta snapshot that goes furthest, of those in a backup location: of this cluster, or of any.
+pub(super) async fn restorable_in(
+    location: &StorageLocation,
+    cluster_id: Option<&str>,
+) -> Option<Restorable> {
+    newest(&listed_in(location, cluster_id).await)
 }
 
 fn newest(listed: &[ManifestEntry]) -> Option<Restorable> {

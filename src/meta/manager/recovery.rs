@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
+use object_store::path::Path;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
@@ -25,6 +26,7 @@ use crate::hummock::lease::{
 };
 use crate::hummock::version::{Version, VersionDelta};
 use crate::id::{ObjectId, VersionId};
+use crate::layout;
 use crate::meta::keys;
 use crate::meta::state::seal::{self, Seal};
 use crate::meta::state::{AcceptedLoss, NextIds, State, StateError, decode_value, json_pair, put};
@@ -75,6 +77,19 @@ pub enum OpenError {
         #[source]
         source: Box<OpenError>,
     },
+    #[error("the checkpoint that the start needs is damaged or gone")]
+    Checkpoint {
+        name: String,
+        restorable: Option<Restorable>,
+        #[source]
+        source: Box<HummockError>,
+    },
+    /// Of the cluster there is only the data directory.
+    #[error(
+        "the meta store {store} is empty, but the data directory belongs to cluster \"{cluster_id}\", as \
+         {lease} says"
+    )]
+    EmptyStore { store: String, cluster_id: String, lease: String, restorable: Option<Restorable> },
     #[error(transparent)]
     Lost(#[from] Box<Lost>),
     #[error("the meta store {store} belongs to {name} {kept}, but {given} was asked for")]
@@ -98,6 +113,17 @@ impl OpenError {
             Self::Lost(lost) => Some(lost.hint()),
             Self::Damaged { restorable, .. } => Some(format!(
                 "Put a good copy of the meta store in place, or {}.",
+                promises::way_back(*restorable)
+            )),
+            Self::Checkpoint { name, restorable, .. } => Some(format!(
+                "The meta store is not damaged. See whether the storage is the right one, and mounted; put a \
+                 good copy of {name} in its place; or {}, and lose what was committed later. No older \
+                 checkpoint will do: the changes since are not kept.",
+                promises::way_back(*restorable)
+            )),
+            Self::EmptyStore { restorable, .. } => Some(format!(
+                "If this is that cluster, its meta store is lost, or is elsewhere: put it back, or {}. For \
+                 a new cluster choose another data directory.",
                 promises::way_back(*restorable)
             )),
             Self::Store(error) => error.hint(),
@@ -215,11 +241,20 @@ async fn params_of(
 
 /// The same error, with the way out where the metadata itself is to blame.
 async fn or_damaged(error: OpenError, store: &dyn MetaStore, params: &Params) -> OpenError {
-    if !error.is_damage() {
+    let is_damage = error.is_damage();
+    if !is_damage && !matches!(error, OpenError::Checkpoint { .. }) {
         return error;
     }
-    let restorable = promises::restorable_in(&params.backup_location()).await;
-    OpenError::Damaged { store: store.name().to_owned(), restorable, source: Box::new(error) }
+    let restorable = promises::restorable_in(&params.backup_location(), None).await;
+    match error {
+        OpenError::Checkpoint { name, source, .. } => {
+            OpenError::Checkpoint { name, restorable, source }
+        }
+        error => {
+            let (store, source) = (store.name().to_owned(), Box::new(error));
+            OpenError::Damaged { store, restorable, source }
+        }
+    }
 }
 
 /// Makes sure that the store can do what is needed of it. One that does not honour conditional writes lets
@@ -315,7 +350,7 @@ impl Place<'_> {
         leader: u64,
     ) -> Result<Begun, OpenError> {
         let cluster_id = ambient::uuid().to_string();
-        Lease::check_free(self.state_store, self.directory).await?;
+        self.check_free(&params).await?;
         check_no_snapshots(&params.backup_location()).await?;
         let epoch = Epoch::ZERO.next(clock.now_ms());
         let mut state = State::new(cluster_id, params, epoch);
@@ -336,6 +371,19 @@ impl Place<'_> {
         info!(cluster = %state.cluster_id, "new cluster");
         let checkpointed = state.version.id;
         Ok(Begun { state, lease, checkpointed, seal })
+    }
+
+    /// Refuses a data directory that any cluster has: a new one must not begin where the meta store was lost.
+    async fn check_free(&self, params: &Params) -> Result<(), OpenError> {
+        let Some(held) = lease::read(self.state_store, self.directory).await? else {
+            return Ok(());
+        };
+        let cluster_id = held.cluster_id;
+        let location = params.backup_location();
+        let restorable = promises::restorable_in(&location, Some(&cluster_id)).await;
+        let lease = self.state_store.name_of(&layout::lease(self.directory));
+        let store = self.store.name().to_owned();
+        Err(OpenError::EmptyStore { store, cluster_id, lease, restorable })
     }
 
     /// Recovers what the store holds. Where another server has written to it in between, which is why it
@@ -401,7 +449,8 @@ impl Place<'_> {
         let state = State::decode(pairs, Version::empty(Epoch::ZERO))?;
         let seal = Seal::verify(pairs)?;
         let checkpoint = seal::checkpoint_of(pairs)?;
-        let mut version = checkpoint::read(self.state_store, &checkpoint).await?;
+        let read = checkpoint::read(self.state_store, &checkpoint).await;
+        let mut version = read.map_err(|error| self.or_checkpoint(error, &checkpoint.path))?;
         let mut deltas = vec![];
         for pair in pairs.iter().filter(|pair| pair.key.starts_with(keys::VERSION_DELTA_PREFIX)) {
             let delta: VersionDelta = decode_value(pair)?;
@@ -418,6 +467,22 @@ impl Place<'_> {
         version.check()?;
         let state = State { version: Arc::new(version), ..state };
         Ok(Found { state, checkpoint, seal, deltas })
+    }
+
+    /// The same error, with the checkpoint where the object is to blame.
+    fn or_checkpoint(&self, error: HummockError, path: &str) -> OpenError {
+        let is_to_blame = matches!(
+            error,
+            HummockError::Corrupt(_)
+                | HummockError::Storage(
+                    StorageError::NotFound { .. } | StorageError::Mangled { .. }
+                )
+        );
+        if !is_to_blame {
+            return error.into();
+        }
+        let name = self.state_store.name_of(&Path::from(path));
+        OpenError::Checkpoint { name, restorable: None, source: Box::new(error) }
     }
 
     /// Goes on without what is lost, and writes that down. As after a restore, a new life begins above

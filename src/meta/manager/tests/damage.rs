@@ -156,7 +156,7 @@ async fn a_flipped_bit_in_the_journal_of_sqlite_is_noticed() {
         match site.open().await {
             Err(error) => {
                 // Where nothing at all is left, the data directory is another cluster's.
-                let says = ["lacks acknowledged commits", "is already used by another cluster"];
+                let says = ["lacks acknowledged commits", "but the data directory belongs to"];
                 assert!(says.iter().any(|says| error.contains(says)), "{error}");
                 // What SQLite does not read any more is still there.
                 assert!(site.image()[&journal] == damaged[&journal]);
@@ -267,6 +267,50 @@ async fn the_head_alone_knows_of_the_last_commit() {
     site.put(&mixed);
     let error = site.open().await.err().unwrap();
     assert!(error.contains("by its head file it was at epoch"), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_lease_may_be_deleted_where_no_other_server_is() {
+    let site = Site::new();
+    let server = site.open().await.unwrap();
+    server.commit_some(10).await;
+    let truth = server.manager.state();
+    server.close().await;
+    let lease = site.file("state/hummock_001/lease.json");
+    let mut bytes = std::fs::read(&lease).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&lease, bytes).unwrap();
+    let error = site.open().await.err().unwrap();
+    assert!(error.contains("lease.json is damaged") && error.contains("delete it"), "{error}");
+    std::fs::remove_file(&lease).unwrap();
+    assert!(site.serves(&truth).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_damaged_checkpoint_is_named_and_the_meta_store_is_not_blamed() {
+    let site = Site::new();
+    let server = site.open().await.unwrap();
+    server.commit_some(3).await;
+    server.close().await;
+    let image = site.image();
+    let is_checkpoint = |path: &&PathBuf| path.to_string_lossy().contains("/checkpoint/");
+    let checkpoints: Vec<_> = image.keys().filter(is_checkpoint).collect();
+    let [checkpoint] = checkpoints[..] else { panic!("{checkpoints:?}") };
+    let mut flipped = image.clone();
+    flipped.get_mut(checkpoint).unwrap()[10] ^= 1;
+    let mut gone = image.clone();
+    gone.remove(checkpoint);
+    for damaged in [flipped, gone] {
+        site.put(&damaged);
+        let error = site.open().await.err().unwrap();
+        assert!(error.starts_with("the checkpoint that the start needs is damaged or gone: "));
+        let (_, hint) = error.split_once(" HINT ").unwrap();
+        let name = checkpoint.file_name().unwrap().to_str().unwrap();
+        assert!(hint.starts_with("The meta store is not damaged."), "{error}");
+        assert!(hint.contains(name) && hint.contains("risectl meta restore-meta"), "{error}");
+    }
+    site.put(&image);
+    site.open().await.unwrap().close().await;
 }
 
 /// How one file is damaged, or nothing where it would not be.
