@@ -9,6 +9,8 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as EngineStatement;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use super::*;
 use crate::backup::manifest::SnapshotInfo;
