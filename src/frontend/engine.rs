@@ -190,3 +190,14 @@ fn options() -> ConfigOptions {
     options.execution.time_zone = Some("UTC".to_owned());
     options
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_and_parts_of_a_query_are_as_memory_allows() {
+        assert_eq!([64, 256, 1024, 4096].map(|mib| batch_rows(mib << 20)), [256, 512, 2048, 8192]);
+        assert_eq!([1, 256, 4096].map(|mib| partitions_max(mib << 20)), [1, 8, 128]);
+    }
+}

@@ -1,6 +1,7 @@
 //! What statements may hold, and which one goes first.
 
 use super::*;
+use crate::frontend::text_input::json;
 
 #[test]
 fn a_statement_leaves_a_part_of_what_is_free() {
@@ -79,6 +80,23 @@ fn a_value_is_counted_while_it_grows() {
         assert_eq!(refused.sqlstate, SqlState::OUT_OF_MEMORY);
         drop(growing);
         assert_eq!(memory.held(), 0);
+        Ok(())
+    });
+    futures::executor::block_on(work).unwrap();
+}
+
+#[test]
+fn a_document_is_refused_before_its_tree_fills_memory() {
+    let budget = Budget::new(16 << 20);
+    let running = Arc::new(Running::default());
+    let work = running.inline(async {
+        let _memory = budget.begin();
+        let array = |items: usize| json::normalise(&format!("[{}1]", "1,".repeat(items)));
+        assert!(array(1000).is_ok());
+        assert_eq!(array(1_000_000).unwrap_err().sqlstate, "53200");
+        let zeros = format!("[{}1]", "1e131071,".repeat(100));
+        assert_eq!(json::normalise(&zeros).unwrap_err().sqlstate, "53200");
+        assert_eq!(budget.pool().reserved(), 0);
         Ok(())
     });
     futures::executor::block_on(work).unwrap();
