@@ -30,6 +30,14 @@ use crate::storage::{BlockStore, Storage};
 /// Under this name the state store is known to DataFusion.
 const STATE_STORE_URL: &str = "tidemark://state";
 
+/// The memory of queries for each row of a batch, and the bounds of these rows: with fewer, the work of a batch
+/// is more than that of its rows; with more, they do not fit into caches.
+const BATCH_ROW_BYTES: usize = 512 << 10;
+const BATCH_ROWS_MIN: usize = 256;
+const BATCH_ROWS_MAX: usize = 8192;
+/// The memory of queries for each part of one that runs at the same time.
+const PARTITION_BYTES: usize = 32 << 20;
+
 /// What all sessions share.
 pub struct Engine {
     /// Makes a planning state. A closure, so that not every future that holds an engine makes the
@@ -54,13 +62,14 @@ impl Engine {
         database: &str,
         resources: &Resources,
     ) -> Result<Self, SqlError> {
-        let parallelism = resources.parallelism;
+        let (parallelism, memory) = (resources.parallelism, resources.memory_bytes);
         let store_url = ObjectStoreUrl::parse(STATE_STORE_URL)?;
-        let budget = Budget::new(resources.memory_bytes);
+        let budget = Budget::new(memory);
         let runtime = runtime(resources, &budget)?;
         runtime.register_object_store(store_url.as_ref(), storage.object_store());
         let config = SessionConfig::from(options())
-            .with_target_partitions(parallelism.max(1))
+            .with_target_partitions(parallelism.clamp(1, partitions_max(memory)))
+            .with_batch_size(batch_rows(memory))
             .with_default_catalog_and_schema(database, super::catalog_provider::SEARCH_PATH)
             .with_create_default_catalog_and_schema(false);
         let mut base = SessionStateBuilder::new()
@@ -148,6 +157,17 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules
 }
 
+/// Rows of a batch: several operators of each partition collect as many, however long they are, and count
+/// none of them.
+fn batch_rows(memory_bytes: usize) -> usize {
+    (memory_bytes / BATCH_ROW_BYTES).clamp(BATCH_ROWS_MIN, BATCH_ROWS_MAX)
+}
+
+/// Most parts of a query that run at once: each has batches of its own.
+fn partitions_max(memory_bytes: usize) -> usize {
+    (memory_bytes / PARTITION_BYTES).max(1)
+}
+
 fn runtime(resources: &Resources, budget: &Budget) -> Result<RuntimeEnv, SqlError> {
     Ok(RuntimeEnvBuilder::new()
         .with_memory_pool(budget.pool())
@@ -169,4 +189,15 @@ fn options() -> ConfigOptions {
     // now() has a time zone.
     options.execution.time_zone = Some("UTC".to_owned());
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_and_parts_of_a_query_are_as_memory_allows() {
+        assert_eq!([64, 256, 1024, 4096].map(|mib| batch_rows(mib << 20)), [256, 512, 2048, 8192]);
+        assert_eq!([1, 256, 4096].map(|mib| partitions_max(mib << 20)), [1, 8, 128]);
+    }
 }

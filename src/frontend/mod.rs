@@ -82,6 +82,16 @@ impl Frontend {
         parser::tokens_max(self.memory_bytes())
     }
 
+    /// The memory of a session that begins.
+    pub fn session_memory(&self) -> Arc<memory::SessionMemory> {
+        memory::SessionMemory::new(&self.engine.budget)
+    }
+
+    /// Counts what parsing a text takes, until the value returned is dropped.
+    pub fn hold_for_parsing(&self, text: &str) -> Result<memory::Held, error::SqlError> {
+        memory::planning::hold_text(&self.engine.budget.begin(), text)
+    }
+
     /// Where statements run.
     pub fn queries(&self) -> &query_runtime::QueryRuntime {
         &self.engine.queries

@@ -153,9 +153,10 @@ impl Planner {
         query: &Query,
         parameters: &[ast::DataType],
     ) -> Result<LogicalPlan, SqlError> {
+        planning::check_references(query)?;
+        planning::check_joins(query, &self.memory)?;
+        planning::charge_literals(query, &self.memory)?;
         let mut query = query.clone();
-        planning::check_references(&query)?;
-        planning::check_joins(&query, &self.memory)?;
         rewrite::query(&mut query)?;
         let statement = ast::Statement::Query(Box::new(query));
         plan_statement(state, statement, parameters).await
@@ -185,6 +186,7 @@ impl Planner {
         plan: LogicalPlan,
         values: ParamValues,
     ) -> Result<SendableRecordBatchStream, SqlError> {
+        planning::charge_values(&values, &self.memory)?;
         let plan = plan.with_param_values(values)?;
         let rows = self.engine.queries.run(DataFrame::new(state, plan)).await?;
         let (schema, pin) = (rows.schema(), self.view.pin.clone());

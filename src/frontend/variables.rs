@@ -12,6 +12,11 @@ use super::pgwire::sqlstate::SqlState;
 
 pub const QUERY_EPOCH: &str = "query_epoch";
 pub const SEARCH_PATH: &str = "search_path";
+pub const APPLICATION_NAME: &str = "application_name";
+/// Longest search path that is kept.
+pub const SEARCH_PATH_BYTES_MAX: usize = 16 << 10;
+/// Longest name.
+const NAME_BYTES_MAX: usize = 63;
 const STATEMENT_TIMEOUT: &str = "statement_timeout";
 const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
 const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: &str = "idle_in_transaction_session_timeout";
@@ -26,7 +31,8 @@ struct VariableSpec {
 /// Which values a variable takes.
 #[derive(Clone, Copy)]
 enum Accepts {
-    Anything,
+    /// Any, of which the first [`NAME_BYTES_MAX`] are kept, as in PostgreSQL.
+    Name,
     /// These, in any letter case; the first is how it is kept.
     Only(&'static [&'static str]),
     Integer(i64, i64),
@@ -40,7 +46,7 @@ enum Accepts {
 }
 
 const VARIABLES: &[VariableSpec] = &[
-    variable("application_name", "", Accepts::Anything, "name of the client application"),
+    variable(APPLICATION_NAME, "", Accepts::Name, "name of the client application"),
     variable("bytea_output", "hex", Accepts::Only(&["hex"]), "text form of bytea"),
     variable(
         "client_encoding",
@@ -235,6 +241,11 @@ impl Variables {
     }
 }
 
+/// As much of a name as is kept: whole characters of it.
+pub fn cut_name(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
+}
+
 /// What a variable is when nobody has set it.
 pub fn default_of(name: &str) -> Option<&'static str> {
     find(name).ok().map(|spec| spec.default)
@@ -267,7 +278,7 @@ impl VariableSpec {
     fn parse(&self, value: &str) -> Result<String, SqlError> {
         let value = value.trim();
         match self.accepts {
-            Accepts::Anything => Ok(value.to_owned()),
+            Accepts::Name => Ok(cut_name(value).to_owned()),
             Accepts::Only(allowed) => {
                 match allowed.iter().find(|a| a.eq_ignore_ascii_case(value)) {
                     Some(_) => Ok(allowed[0].to_owned()),
@@ -328,6 +339,14 @@ mod tests {
         variables.set("TIME ZONE", Some("utc")).unwrap();
         assert_eq!(variables.value("timezone").unwrap(), "UTC");
         assert!(variables.set("nope", Some("1")).is_err());
+    }
+
+    #[test]
+    fn a_name_is_cut_at_a_whole_character() {
+        let mut variables = Variables::default();
+        variables.set(APPLICATION_NAME, Some(&"ü".repeat(1 << 20))).unwrap();
+        assert_eq!(variables.value(APPLICATION_NAME).unwrap(), "ü".repeat(31));
+        assert_eq!((cut_name(""), cut_name("psql")), ("", "psql"));
     }
 
     #[test]

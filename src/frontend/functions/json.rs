@@ -8,6 +8,7 @@ use datafusion::logical_expr::ScalarUDF;
 use super::rowwise::{Answer, Arg, Row, Rowwise, Value};
 use crate::catalog::ColumnType;
 use crate::frontend::error::SqlError;
+use crate::frontend::memory::Growing;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::text_input::json::Json;
 
@@ -27,7 +28,7 @@ pub static CONTAINS: LazyLock<Arc<ScalarUDF>> =
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let get = |name, returns, printed: fn(&Json) -> Value| {
         Rowwise::new(name, BY_KEY_OR_PLACE, returns, move |row| {
-            let json = document(row, 0)?;
+            let (json, _counted) = document(row, 0)?;
             let found = match (row.text(1), row.int(1)) {
                 (Some(key), _) => member(&json, key),
                 (None, Some(place)) => element_of(&json, place),
@@ -38,7 +39,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     };
     let get_path = |name, returns, printed: fn(&Json) -> Value| {
         Rowwise::new(name, BY_PATH, returns, move |row| {
-            let json = document(row, 0)?;
+            let (json, _counted) = document(row, 0)?;
             Ok(descend(&json, &path(row)?).map_or(Value::Null, printed))
         })
     };
@@ -59,8 +60,11 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
-fn document(row: &Row<'_>, n: usize) -> Result<Json, SqlError> {
-    Json::parse(row.text(n).unwrap_or_default()).map_err(SqlError::from)
+/// The n-th argument as a document, counted as long as the second value is kept.
+fn document(row: &Row<'_>, n: usize) -> Result<(Json, Growing), SqlError> {
+    let mut growing = Growing::new("json");
+    let json = Json::parse_counted(row.text(n).unwrap_or_default(), &mut growing)?;
+    Ok((json, growing))
 }
 
 fn member<'a>(json: &'a Json, key: &str) -> Option<&'a Json> {
@@ -126,7 +130,8 @@ fn as_text(json: &Json) -> Value {
 
 /// Two objects are merged, the second wins; all else is concatenated as arrays.
 fn concat(row: &Row<'_>) -> Answer {
-    let joined = match (document(row, 0)?, document(row, 1)?) {
+    let ((left, _left), (right, _right)) = (document(row, 0)?, document(row, 1)?);
+    let joined = match (left, right) {
         (Json::Object(mut left), Json::Object(right)) => {
             left.extend(right);
             Json::object(left)
@@ -144,7 +149,7 @@ fn elements(json: Json) -> Vec<Json> {
 }
 
 fn contains(row: &Row<'_>) -> Answer {
-    let (whole, part) = (document(row, 0)?, document(row, 1)?);
+    let ((whole, _whole), (part, _part)) = (document(row, 0)?, document(row, 1)?);
     // Of the outermost value alone, an array may contain a bare one.
     let found = match (&whole, &part) {
         (Json::Array(elements), Json::Word(_) | Json::Text(_)) => {
@@ -181,14 +186,16 @@ fn digits(word: &str) -> &str {
 fn exists(row: &Row<'_>) -> Answer {
     let key = row.text(1).unwrap_or_default();
     let is_key = |json: &Json| matches!(json, Json::Text(text) if text == key);
-    Ok(Value::Bool(match document(row, 0)? {
+    let (json, _counted) = document(row, 0)?;
+    Ok(Value::Bool(match json {
         Json::Array(elements) => elements.iter().any(is_key),
         json => is_key(&json) || member(&json, key).is_some(),
     }))
 }
 
 fn type_of(row: &Row<'_>) -> Answer {
-    let name = match document(row, 0)? {
+    let (json, _counted) = document(row, 0)?;
+    let name = match json {
         Json::Word(word) => match word.as_str() {
             "null" => "null",
             "true" | "false" => "boolean",
@@ -202,7 +209,8 @@ fn type_of(row: &Row<'_>) -> Answer {
 }
 
 fn array_length(row: &Row<'_>) -> Answer {
-    let what = match document(row, 0)? {
+    let (json, _counted) = document(row, 0)?;
+    let what = match json {
         Json::Array(elements) => {
             return Ok(Value::Int(i64::try_from(elements.len()).unwrap_or(i64::MAX)));
         }

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 
 use crate::catalog::{ColumnType, SQL_TYPE_KEY};
 use crate::frontend::error::SqlError;
+use crate::frontend::memory::Growing;
 use crate::frontend::pgwire::encode::column_text;
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::text_input::json::Json;
@@ -61,7 +62,7 @@ fn object(values: Vec<Json>) -> Result<Option<Json>, SqlError> {
 }
 
 /// A column's values; a null is JSON's.
-fn values(field: &Field, array: &ArrayRef) -> EngineResult<Vec<Json>> {
+fn values(field: &Field, array: &ArrayRef, growing: &mut Growing) -> EngineResult<Vec<Json>> {
     let declared = field.metadata().get(SQL_TYPE_KEY).map(String::as_str);
     if let DataType::List(element) = array.data_type() {
         let declared = declared.and_then(|name| name.strip_suffix("[]")).unwrap_or_default();
@@ -69,7 +70,7 @@ fn values(field: &Field, array: &ArrayRef) -> EngineResult<Vec<Json>> {
         let element = element.as_ref().clone().with_metadata(metadata.into());
         let lists = array.as_list::<i32>();
         let lists = lists.iter().map(|list| match list {
-            Some(elements) => values(&element, &elements).map(Json::Array),
+            Some(elements) => values(&element, &elements, growing).map(Json::Array),
             None => Ok(null()),
         });
         return lists.collect();
@@ -91,7 +92,7 @@ fn values(field: &Field, array: &ArrayRef) -> EngineResult<Vec<Json>> {
             Ok(Json::Text(format!("{}{zone}", text.replacen(' ', "T", 1))))
         }
         (Some(text), other) if other.is_string() && is_jsonb => {
-            Ok(Json::parse(text).map_err(SqlError::from)?)
+            Ok(Json::parse_counted(text, growing).map_err(SqlError::from)?)
         }
         (Some(text), _) => Ok(Json::Text(text.to_owned())),
     };
@@ -132,7 +133,9 @@ impl ScalarUDFImpl for Build {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
         let arguments = args.args.iter().zip(&args.arg_fields);
-        let columns = arguments.map(|(arg, field)| values(field, &arg.to_array(args.number_rows)?));
+        let mut growing = Growing::new(self.name);
+        let columns = arguments
+            .map(|(arg, field)| values(field, &arg.to_array(args.number_rows)?, &mut growing));
         let mut columns =
             columns.map(|c| c.map(Vec::into_iter)).collect::<EngineResult<Vec<_>>>()?;
         let rows = (0..args.number_rows).map(|_| {

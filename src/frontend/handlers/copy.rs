@@ -12,7 +12,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{FutureExt as _, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::insert::{InsertTarget, table_named};
 use super::{Outcome, Reply};
@@ -35,11 +35,17 @@ const BATCH_BYTES: usize = 4 << 20;
 const PART_BYTES: usize = 1 << 20;
 /// Batches that wait for the writer before the client does.
 const BATCHES_WAITING: usize = 4;
+/// Bytes that wait for the writer: longer batches do so one at a time.
+const BYTES_WAITING: usize = BATCHES_WAITING * BATCH_BYTES;
+/// The part of the memory for queries that one row may take as text: it is there several times, as it came, as
+/// a column, as a value and as a page of a file.
+const ROW_PART: usize = 16;
 
 /// What goes to the insert. Where no end comes, nothing is committed: the `COPY` failed, or its client is
 /// gone.
 enum Piece {
-    Rows(RecordBatch),
+    /// With room for rows that wait.
+    Rows(RecordBatch, OwnedSemaphorePermit),
     End,
 }
 
@@ -56,6 +62,8 @@ pub struct CopyJob {
     rows: RowBuffer,
     schema: SchemaRef,
     pieces: mpsc::Sender<Piece>,
+    /// Room for the rows in `pieces`, a permit a byte.
+    room: Arc<Semaphore>,
     insert: tokio::task::JoinHandle<Result<u64, SqlError>>,
     relation: String,
     running: Arc<Running>,
@@ -102,9 +110,11 @@ impl Frontend {
         let limited = async move { limits.around(limits.running.until_over(insert)).await };
         let insert = self.engine.queries.spawn(&running, limited)?;
         let rows = RowBuffer::new(names.len());
-        let parser = CopyParser::new(options, names);
+        let row_bytes_max = self.memory_bytes() / ROW_PART;
+        let parser = CopyParser::new(options, names).with_rows_up_to(row_bytes_max);
+        let room = Arc::new(Semaphore::new(BYTES_WAITING));
         let held = MemoryConsumer::new("COPY").register(self.engine.tasks.memory_pool());
-        Ok(CopyJob { parser, rows, schema, pieces, insert, relation, running, held })
+        Ok(CopyJob { parser, rows, schema, pieces, room, insert, relation, running, held })
     }
 }
 
@@ -148,10 +158,14 @@ impl CopyJob {
     }
 
     async fn send(&mut self) -> Result<(), SqlError> {
+        let bytes = u32::try_from(self.rows.bytes().min(BYTES_WAITING)).unwrap_or(u32::MAX);
+        // What waits is gone when the insert is over.
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
+        let room = room.map_err(|e| SqlError::internal(format!("COPY failed: {e}")))?;
         let columns: Vec<ArrayRef> = self.rows.take_columns();
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
         let batch = batch.map_err(DataFusionError::from)?;
-        self.send_piece(Piece::Rows(batch)).await
+        self.send_piece(Piece::Rows(batch, room)).await
     }
 
     async fn send_piece(&mut self, piece: Piece) -> Result<(), SqlError> {
@@ -172,7 +186,7 @@ async fn next_rows(
 ) -> Option<(Result<RecordBatch, DataFusionError>, Option<mpsc::Receiver<Piece>>)> {
     let mut received = received?;
     match received.recv().await {
-        Some(Piece::Rows(batch)) => Some((Ok(batch), Some(received))),
+        Some(Piece::Rows(batch, _room)) => Some((Ok(batch), Some(received))),
         Some(Piece::End) => None,
         None => {
             let stopped = DataFusionError::Execution("the COPY was stopped".to_owned());
@@ -189,7 +203,10 @@ fn copy_error(error: copy_text::CopyError, relation: &str) -> SqlError {
         None => sql.detail(format!("COPY {relation}, line {line}")),
     };
     match sql.sqlstate {
-        SqlState::PROGRAM_LIMIT_EXCEEDED => sql.hint("Store long values in parts, a row for each."),
+        SqlState::PROGRAM_LIMIT_EXCEEDED => sql.hint(
+            "Store long values in parts, a row for each, or start the server with more \
+             --total-memory-bytes.",
+        ),
         _ => sql,
     }
 }

@@ -7,7 +7,7 @@ use crate::frontend::error::SqlError;
 use crate::frontend::parser::{SetScope, SetValue};
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::session::Session;
-use crate::frontend::variables::{self, QUERY_EPOCH, SEARCH_PATH};
+use crate::frontend::variables::{self, QUERY_EPOCH, SEARCH_PATH, SEARCH_PATH_BYTES_MAX};
 
 impl Frontend {
     pub(super) async fn set(
@@ -26,7 +26,7 @@ impl Frontend {
         };
         match variables::is_special(name)? {
             Some(QUERY_EPOCH) => self.set_query_epoch(session, values).await?,
-            Some(SEARCH_PATH) => session.variables.keep(SEARCH_PATH, quoted_list(values)),
+            Some(SEARCH_PATH) => session.variables.keep(SEARCH_PATH, search_path(values)?),
             _ => session.variables.set(name, Some(&values.join(", ")))?,
         }
         Ok(Outcome::done("SET").into())
@@ -99,6 +99,15 @@ fn parse_epoch(value: &str) -> Result<Epoch, SqlError> {
         .detail(format!("It must be a whole number: {e}."))
         .hint("Take one from rw_catalog.rw_meta_snapshot; 0 reads the present.")
     })
+}
+
+fn search_path(values: &[String]) -> Result<String, SqlError> {
+    let length: usize = values.iter().map(String::len).sum();
+    if length > SEARCH_PATH_BYTES_MAX {
+        let message = format!("search_path has more than {SEARCH_PATH_BYTES_MAX} bytes");
+        return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
+    }
+    Ok(quoted_list(values))
 }
 
 fn quoted_list(values: &[String]) -> String {

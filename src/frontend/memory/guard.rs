@@ -1,29 +1,34 @@
-//! The last defence: a thread that looks how large the process is, and ends the statement that holds most
+//! The last defence: a thread that looks how large the process is, and ends the statement that fills memory
 //! before the machine ends the server.
 //!
 //! Not everything is counted, and counting comes too late where an operator does not ask. The size counted
 //! here is that of the process's own pages; what it was while no statement ran is not the statements' doing.
 //!
-//! The allocator keeps pages of statements that ended, for a while. They end no later statement, and they earn
-//! it nothing either: a limit that rose with each peak would not be one.
+//! A statement that was ended may need a while to notice: as long as it computes, what the process gains is
+//! its doing, and no other one is ended. The allocator keeps pages of statements that ended, for a while. They
+//! end no later statement, and they earn it nothing either: a limit that rose with each peak would not be one.
 
 use std::io::{BufRead as _, BufReader};
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use super::Budget;
+use super::{Budget, Ending};
 
 /// Between two looks; above three quarters of the limit; and while no statement runs.
 const INTERVAL: Duration = Duration::from_millis(4);
 const INTERVAL_NEAR: Duration = Duration::from_millis(1);
 const INTERVAL_IDLE: Duration = Duration::from_millis(20);
-/// How long a statement that was ended has to give its memory back before the next one is ended.
+/// How long a statement that was ended has to give its memory back before the next one is ended; and how long
+/// where it computes all the while.
 const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE_COMPUTING: Duration = Duration::from_secs(30);
 /// The process may take the budget and a tenth of it, or a fifth where it has more than the budget when a
 /// statement begins; or, where that is more, what it takes while no statement runs and a quarter of the budget.
 const ABOVE_PART: usize = 10;
 const ABOVE_KEPT_PART: usize = 5;
 const ABOVE_IDLE_PART: usize = 4;
+/// What others may take on top when a statement was ended, while its pages are still there.
+const ABOVE_ENDED_PART: usize = 16;
 /// Instead of a quarter of a budget that is small: any process needs as much.
 const ABOVE_IDLE_BYTES_MIN: usize = 128 << 20;
 /// Looks of one window of [`Idle`]: half a minute without a statement.
@@ -83,10 +88,11 @@ impl Idle {
 struct Watch {
     bytes: usize,
     idle: Idle,
-    /// Size of the process when the statements that run began: pages of those before them are not theirs.
+    /// Pages of earlier statements: the size of the process when those that run began, or when one of them was
+    /// ended, less what was given back since.
     kept: usize,
-    /// When a statement was last ended, and the number that the next one was to have then.
-    ended: Option<(Instant, u64)>,
+    /// When a statement was last ended, until it is gone.
+    ended: Option<Instant>,
 }
 
 impl Watch {
@@ -100,19 +106,26 @@ impl Watch {
             (self.kept, self.ended) = (process, None);
             return;
         }
-        // Only statements run that began after one was ended.
-        if self.ended.is_some_and(|(_, next)| budget.oldest().is_some_and(|oldest| oldest >= next))
-        {
-            (self.kept, self.ended) = (process, None);
+        let above_ended = process.saturating_add(self.bytes / ABOVE_ENDED_PART);
+        self.kept = self.kept.min(above_ended);
+        if let Some(at) = self.ended {
+            let patience = match budget.is_ending() {
+                Ending::Gone => Duration::ZERO,
+                Ending::Holds => PATIENCE,
+                Ending::Computes => PATIENCE_COMPUTING,
+            };
+            if now.duration_since(at) < patience {
+                return;
+            }
+            (self.kept, self.ended) = (above_ended, None);
         }
-        let waits = self.ended.is_some_and(|(at, _)| now.duration_since(at) < PATIENCE);
-        if process > self.limit() && !waits && budget.end_largest() {
+        if process > self.limit() && budget.end_largest(now) {
             tracing::warn!(
                 process,
                 limit = self.limit(),
                 "out of memory: the largest statement was ended"
             );
-            self.ended = Some((now, budget.next_id()));
+            self.ended = Some(now);
         }
     }
 
@@ -142,13 +155,24 @@ fn page_bytes() -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::frontend::memory::{COMPUTES_MIN, Held, StatementMemory};
     use crate::frontend::pgwire::sqlstate::SqlState;
+    use crate::frontend::query_runtime::{Computing, Running};
 
     const MIB: usize = 1 << 20;
 
     fn watch() -> Watch {
         Watch::new(1000 * MIB)
+    }
+
+    /// A statement that holds much of a budget of 1000 bytes.
+    fn large(budget: &Arc<Budget>) -> (Arc<StatementMemory>, Held) {
+        let statement = budget.begin();
+        let held = statement.hold("much", 100).unwrap();
+        (statement, held)
     }
 
     #[test]
@@ -161,24 +185,63 @@ mod tests {
             "a process that is idle and small is no reason for more"
         );
         let (small, large) = (budget.begin(), budget.begin());
-        let _held = (small.hold("a", 10).unwrap(), large.hold("b", 20).unwrap());
+        let _held = (small.hold("a", 100).unwrap(), large.hold("b", 200).unwrap());
         let newest = budget.begin();
         watch.look(1100 * MIB, now, &budget);
         assert!(large.check().is_ok());
         watch.look(1101 * MIB, now, &budget);
         assert_eq!(large.check().unwrap_err().sqlstate, SqlState::OUT_OF_MEMORY);
-        watch.look(1101 * MIB, now, &budget);
+        watch.look(1301 * MIB, now, &budget);
         assert!(small.check().is_ok(), "the first may take its time");
         watch.look(1101 * MIB, now + PATIENCE, &budget);
+        assert!(small.check().is_ok(), "the process does not grow any more");
+        watch.look(1164 * MIB, now + PATIENCE, &budget);
         assert!(small.check().is_err() && newest.check().is_ok());
         assert!(large.hold("more", 1).is_err(), "an ended statement gets no memory");
+    }
+
+    #[test]
+    fn what_holds_next_to_nothing_is_not_ended() {
+        let (budget, mut watch, now) = (Budget::new(1000), watch(), Instant::now());
+        let (tiny, other) = (budget.begin(), budget.begin());
+        let _held = tiny.hold("a", 1000 / 16 - 1).unwrap();
+        watch.look(5000 * MIB, now + PATIENCE, &budget);
+        assert!(tiny.check().is_ok() && other.check().is_ok());
+    }
+
+    #[test]
+    fn what_computes_for_long_and_is_not_counted_is_ended_and_awaited() {
+        let (budget, mut watch) = (Budget::new(1000), watch());
+        let work = Arc::new(Running::default());
+        let (culprit, other) = (begin_in(&budget, &work), budget.begin());
+        let now = Instant::now();
+        let computes = Computing::new(&work);
+        watch.look(1200 * MIB, now, &budget);
+        assert!(culprit.check().is_ok(), "it has only begun");
+        let later = now + COMPUTES_MIN;
+        watch.look(1200 * MIB, later, &budget);
+        assert!(culprit.check().is_err() && other.check().is_ok());
+        let _held = other.hold("a", 200).unwrap();
+        watch.look(9000 * MIB, later + PATIENCE, &budget);
+        assert!(other.check().is_ok(), "the first still computes");
+        drop((culprit, computes));
+        watch.look(9000 * MIB, later + PATIENCE, &budget);
+        assert!(other.check().is_ok(), "pages of the first");
+        watch.look(9100 * MIB, later + PATIENCE, &budget);
+        assert!(other.check().is_err());
+    }
+
+    /// A statement that begins in the task of `running`.
+    fn begin_in(budget: &Arc<Budget>, running: &Arc<Running>) -> Arc<StatementMemory> {
+        let begun = running.inline(async { Ok(budget.begin()) });
+        futures::executor::block_on(begun).unwrap()
     }
 
     #[test]
     fn what_is_there_without_statements_is_not_theirs() {
         let (budget, mut watch) = (Budget::new(1000), watch());
         watch.look(5000 * MIB, Instant::now(), &budget);
-        let statement = budget.begin();
+        let (statement, _held) = large(&budget);
         watch.look(5250 * MIB, Instant::now(), &budget);
         assert!(statement.check().is_ok());
         watch.look(5251 * MIB, Instant::now(), &budget);
@@ -192,24 +255,24 @@ mod tests {
     fn a_peak_earns_later_statements_nothing() {
         let (budget, mut watch, now) = (Budget::new(1000), watch(), Instant::now());
         watch.look(300 * MIB, now, &budget);
-        let first = budget.begin();
+        let (first, held) = large(&budget);
         watch.look(1101 * MIB, now, &budget);
         assert!(first.check().is_err());
-        drop(first);
+        drop((first, held));
         // The allocator keeps its pages.
         watch.look(1150 * MIB, now, &budget);
-        let second = budget.begin();
+        let (second, held) = large(&budget);
         watch.look(1200 * MIB, now + PATIENCE, &budget);
         assert!(second.check().is_ok(), "the pages of another one");
         watch.look(1201 * MIB, now + PATIENCE, &budget);
         assert!(second.check().is_err());
-        drop(second);
-        let third = budget.begin();
+        drop((second, held));
+        let (third, held) = large(&budget);
         watch.look(1210 * MIB, now + PATIENCE, &budget);
         assert!(third.check().is_ok(), "the pages of another one");
-        watch.look(1211 * MIB, now + PATIENCE, &budget);
+        watch.look(1273 * MIB, now + PATIENCE, &budget);
         assert!(third.check().is_err());
-        drop(third);
+        drop((third, held));
         watch.look(300 * MIB, now, &budget);
         assert_eq!(watch.limit(), 1100 * MIB, "the pages were given back");
     }

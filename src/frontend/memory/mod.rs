@@ -2,18 +2,22 @@
 //! the process runs out.
 //!
 //! Each statement has a [`StatementMemory`]. What it plans, what its operators hold and what its functions
-//! make is counted there and, through it, in the budget all statements share. What cannot be counted shows
-//! in the size of the process, which [`guard`] watches.
+//! make is counted there and, through it, in the budget all statements share. What sessions keep between
+//! statements is counted in [`sessions`]. What cannot be counted shows in the size of the process, which
+//! [`guard`] watches.
 
+mod growing;
 mod guard;
 mod metered;
 pub mod planning;
 mod pool;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::error::{DataFusionError, Result as EngineResult};
@@ -29,6 +33,9 @@ use super::error::SqlError;
 use super::pgwire::sqlstate::SqlState;
 use super::query_runtime::{self, Running, Stop};
 
+pub use growing::Growing;
+pub use sessions::{Kept, SessionMemory};
+
 /// Longest value, as in PostgreSQL.
 pub const VALUE_BYTES_MAX: usize = 0x3fff_ffff;
 /// Views that one statement may expand, those inside of others counted.
@@ -39,10 +46,24 @@ const CONSUMERS_SHOWN: usize = 3;
 const BATCH_PART: usize = 16;
 const ROW_PART: usize = 4;
 
+/// The part of the budget that is given out, in fifths. Operators take about half as much again as they
+/// count: a join copies its rows when it has them all, a table that grows is there twice, batches wait between
+/// operators.
+const COUNTED_FIFTHS: usize = 3;
+/// A statement that holds less than this part of the budget is never ended for what it holds.
+const LARGE_PART: usize = 16;
+/// One that computes for less than this is not the one that fills memory without counting it.
+const COMPUTES_MIN: Duration = Duration::from_millis(100);
+
 /// What all statements share.
 pub struct Budget {
+    /// What the process may take.
     bytes: usize,
+    /// What is given out of it.
+    counted_bytes: usize,
     pool: Arc<dyn MemoryPool>,
+    /// What sessions keep between statements.
+    kept_bytes: AtomicUsize,
     running: Mutex<BTreeMap<u64, Weak<StatementMemory>>>,
     next: AtomicU64,
 }
@@ -50,10 +71,13 @@ pub struct Budget {
 impl Budget {
     pub fn new(bytes: usize) -> Arc<Self> {
         let shown = std::num::NonZeroUsize::new(CONSUMERS_SHOWN).expect("it is three");
-        let pool = TrackConsumersPool::new(Metered(GreedyMemoryPool::new(bytes)), shown);
+        let counted_bytes = bytes / 5 * COUNTED_FIFTHS;
+        let pool = TrackConsumersPool::new(Metered(GreedyMemoryPool::new(counted_bytes)), shown);
         Arc::new(Self {
             bytes,
+            counted_bytes,
             pool: Arc::new(pool),
+            kept_bytes: AtomicUsize::default(),
             running: Mutex::default(),
             next: AtomicU64::default(),
         })
@@ -64,7 +88,7 @@ impl Budget {
         guard::start(Arc::downgrade(self), self.bytes)
     }
 
-    /// What there is for all statements.
+    /// What the process may take.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -83,27 +107,24 @@ impl Budget {
             held_bytes: AtomicUsize::default(),
             views: AtomicUsize::default(),
             charges: Mutex::default(),
+            begun: Instant::now(),
             running: query_runtime::current().unwrap_or_default(),
         });
+        memory.running.counts_in(&memory);
         self.statements().insert(id, Arc::downgrade(&memory));
         memory
     }
 
-    /// The number of the oldest statement that runs.
-    fn oldest(&self) -> Option<u64> {
-        self.statements().keys().next().copied()
-    }
-
-    /// The number of the next statement.
-    fn next_id(&self) -> u64 {
-        self.next.load(Ordering::Relaxed)
-    }
-
-    /// Ends the statement that holds most; of those that hold the same, the newest. False where none runs.
-    pub fn end_largest(&self) -> bool {
-        let running: Vec<_> = self.statements().values().filter_map(Weak::upgrade).collect();
-        let open = running.iter().filter(|statement| !statement.running.is_over());
-        match open.max_by_key(|statement| (statement.held(), statement.id)) {
+    /// Ends the statement that holds most, if that is much; of those that hold the same, the newest. Where
+    /// none does, memory is filled by one that does not count it: of those that compute for long, the oldest
+    /// is ended. False where there is none of either.
+    pub fn end_largest(&self, now: Instant) -> bool {
+        let running: Vec<_> = self.alive();
+        let open = || running.iter().filter(|statement| !statement.running.is_over());
+        let large = open().filter(|statement| statement.held() >= self.bytes / LARGE_PART);
+        let largest = large.max_by_key(|statement| (statement.held(), statement.id));
+        let computing = || open().filter(|statement| statement.computes_for_long(now));
+        match largest.or_else(|| computing().min_by_key(|statement| statement.id)) {
             None => false,
             Some(largest) => {
                 largest.running.stop(Stop::OutOfMemory);
@@ -111,6 +132,25 @@ impl Budget {
                 largest.running.is_over()
             }
         }
+    }
+
+    /// Whether a statement that was stopped still holds memory, or still computes.
+    fn is_ending(&self) -> Ending {
+        let stopped: Vec<_> = self.alive().into_iter().filter(|s| s.running.is_over()).collect();
+        match stopped.iter().any(|statement| statement.running.is_computing()) {
+            true => Ending::Computes,
+            false if stopped.is_empty() => Ending::Gone,
+            false => Ending::Holds,
+        }
+    }
+
+    /// What sessions keep between statements.
+    fn kept(&self) -> usize {
+        self.kept_bytes.load(Ordering::Relaxed)
+    }
+
+    fn alive(&self) -> Vec<Arc<StatementMemory>> {
+        self.statements().values().filter_map(Weak::upgrade).collect()
     }
 
     fn statements(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Weak<StatementMemory>>> {
@@ -124,6 +164,14 @@ impl fmt::Debug for Budget {
     }
 }
 
+/// How far statements are that were stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Computes,
+    Holds,
+    Gone,
+}
+
 /// What one statement holds.
 pub struct StatementMemory {
     /// Statements count up.
@@ -133,6 +181,7 @@ pub struct StatementMemory {
     views: AtomicUsize,
     /// What is counted until the statement is over. In the pool of all: its own would keep it alive.
     charges: Mutex<Vec<MemoryReservation>>,
+    begun: Instant,
     running: Arc<Running>,
 }
 
@@ -140,6 +189,15 @@ impl StatementMemory {
     /// The memory of the statement that a plan with these options is part of.
     pub fn of(options: &ConfigOptions) -> Option<&Arc<Self>> {
         options.extensions.get::<InOptions>().map(|found| &found.0)
+    }
+
+    /// The memory of the statement that runs here.
+    pub fn current() -> Option<Arc<Self>> {
+        query_runtime::current()?.memory()
+    }
+
+    fn computes_for_long(&self, now: Instant) -> bool {
+        now.duration_since(self.begun) >= COMPUTES_MIN && self.running.is_computing()
     }
 
     /// Makes plans with these options part of the statement.

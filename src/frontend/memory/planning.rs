@@ -6,13 +6,18 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use datafusion::common::ParamValues;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
-use sqlparser::ast::{ObjectName, Query, Select, TableFactor, TableWithJoins, Visit as _, Visitor};
+use sqlparser::ast::{
+    ObjectName, Query, Select, TableFactor, TableWithJoins, Value, ValueWithSpan, Visit as _,
+    Visitor,
+};
 
-use super::StatementMemory;
+use super::{Held, StatementMemory};
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 
@@ -28,6 +33,16 @@ const COLUMN_BYTES: usize = 64;
 const JOINED_MAX: usize = 1000;
 const JOINED_MIN: usize = 64;
 const JOIN_BYTES: usize = 16 << 10;
+
+/// A text is copied this often until it is parsed: as a message, as tokens, as a tree.
+const TEXT_COPIES: usize = 4;
+/// Literals up to this size need not be counted.
+const LITERAL_BYTES_SMALL: usize = 64 << 10;
+/// A long literal is copied this often while its statement is planned and run: columns are named after their
+/// expressions, and each rule that changes a plan makes a new one.
+const LITERAL_COPIES: usize = 12;
+/// The same of a value that is bound to a parameter: no column is named after it.
+const VALUE_COPIES: usize = 6;
 
 /// The parts of a plan, counted as often as they stand in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +110,55 @@ fn subquery(expr: &Expr) -> Option<&Subquery> {
         Expr::InSubquery(within) => Some(&within.subquery),
         Expr::SetComparison(compared) => Some(&compared.subquery),
         _ => None,
+    }
+}
+
+/// Counts what parsing a text takes, until the value returned is dropped.
+pub fn hold_text(memory: &Arc<StatementMemory>, text: &str) -> Result<Held, SqlError> {
+    Ok(memory.hold("parsing", text.len().saturating_mul(TEXT_COPIES))?)
+}
+
+/// Counts what the long literals of a query take until its statement is over.
+pub fn charge_literals(query: &Query, memory: &Arc<StatementMemory>) -> Result<(), SqlError> {
+    let mut literals = Literals(0);
+    let flow = query.visit(&mut literals);
+    debug_assert!(flow.is_continue(), "counting never stops");
+    match literals.0 {
+        0..=LITERAL_BYTES_SMALL => Ok(()),
+        bytes => Ok(memory.charge("literals", bytes.saturating_mul(LITERAL_COPIES))?),
+    }
+}
+
+/// Bytes of all literals.
+struct Literals(usize);
+
+impl Visitor for Literals {
+    type Break = ();
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
+        let bytes = match &value.value {
+            Value::DollarQuotedString(quoted) => quoted.value.len(),
+            Value::SingleQuotedString(text)
+            | Value::EscapedStringLiteral(text)
+            | Value::UnicodeStringLiteral(text)
+            | Value::NationalStringLiteral(text)
+            | Value::HexStringLiteral(text)
+            | Value::SingleQuotedByteStringLiteral(text)
+            | Value::Number(text, _) => text.len(),
+            _ => 0,
+        };
+        self.0 = self.0.saturating_add(bytes);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Counts what long values of parameters take until their statement is over.
+pub fn charge_values(values: &ParamValues, memory: &Arc<StatementMemory>) -> Result<(), SqlError> {
+    let ParamValues::List(values) = values else { return Ok(()) };
+    let bytes = values.iter().map(|bound| bound.value.size()).fold(0, usize::saturating_add);
+    match bytes {
+        0..=LITERAL_BYTES_SMALL => Ok(()),
+        bytes => Ok(memory.charge("parameters", bytes.saturating_mul(VALUE_COPIES))?),
     }
 }
 
@@ -218,6 +282,7 @@ pub fn check(plan: &LogicalPlan, options: &ConfigOptions) -> Result<(), SqlError
 
 #[cfg(test)]
 mod tests {
+    use datafusion::common::ScalarValue;
     use datafusion::logical_expr::{LogicalPlanBuilder, lit};
 
     use super::*;
@@ -280,6 +345,30 @@ mod tests {
         let refused = check(&doubled(8), &options).unwrap_err();
         assert_eq!(refused.sqlstate, SqlState::OUT_OF_MEMORY);
         drop((memory, options));
+        assert_eq!(budget.pool().reserved(), 0);
+    }
+
+    #[test]
+    fn long_literals_and_values_are_counted_until_the_statement_is_over() {
+        let budget = crate::frontend::memory::Budget::new(16 << 20);
+        let memory = budget.begin();
+        let literal = |bytes: usize| {
+            let text = format!("SELECT length('{}')", "x".repeat(bytes));
+            charge_literals(&crate::frontend::planner::parse_query(&text).unwrap(), &memory)
+        };
+        literal(LITERAL_BYTES_SMALL).unwrap();
+        assert_eq!(memory.held(), 0);
+        literal(100 << 10).unwrap();
+        assert_eq!(memory.held(), LITERAL_COPIES * (100 << 10));
+        assert_eq!(literal(1 << 20).unwrap_err().sqlstate, SqlState::OUT_OF_MEMORY);
+        let value = |bytes: usize| {
+            let value = ScalarValue::from("x".repeat(bytes));
+            charge_values(&ParamValues::List(vec![value.into()]), &memory)
+        };
+        value(1000).unwrap();
+        assert_eq!(value(2 << 20).unwrap_err().sqlstate, SqlState::OUT_OF_MEMORY);
+        assert!(hold_text(&memory, &"x".repeat(4 << 20)).is_err());
+        drop(memory);
         assert_eq!(budget.pool().reserved(), 0);
     }
 

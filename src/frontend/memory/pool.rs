@@ -1,7 +1,7 @@
 //! The share of one statement in the memory of all.
 //!
-//! A statement may hold [`SHARE`] times what is then still free. So one alone may take three quarters of
-//! the budget, two of them three sevenths each, and there is always something left for one that begins.
+//! A statement may hold [`SHARE`] times what is then still free. So one alone may take three quarters of what
+//! is given out, two of them three sevenths each, and there is always something left for one that begins.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,8 +33,9 @@ impl StatementPool {
     /// Whether the share allows for these bytes on top.
     fn within_share(&self, additional: usize) -> bool {
         let budget = &self.0.budget;
-        let after = budget.pool.reserved().saturating_add(additional);
-        let free = budget.bytes.saturating_sub(after);
+        let taken = budget.pool.reserved().saturating_add(budget.kept());
+        let after = taken.saturating_add(additional);
+        let free = budget.counted_bytes.saturating_sub(after);
         self.0.held().saturating_add(additional) <= free.saturating_mul(SHARE)
     }
 }
@@ -76,7 +77,7 @@ impl MemoryPool for StatementPool {
                 "{consumer} needs {additional} bytes more; the statement holds {}, all statements {} of {}.",
                 self.0.held(),
                 self.reserved(),
-                self.0.budget.bytes
+                self.0.budget.counted_bytes
             )));
         }
         self.0.budget.pool.try_grow(reservation, additional)?;
@@ -89,6 +90,6 @@ impl MemoryPool for StatementPool {
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        MemoryLimit::Finite(self.0.budget.bytes)
+        MemoryLimit::Finite(self.0.budget.counted_bytes)
     }
 }

@@ -19,7 +19,7 @@ pub use ast::{
     ParsedStatement, RelationName, SetScope, SetValue, ShowKind, Standing, Statement, folded,
 };
 pub use dialect::SqlDialect;
-pub use size::tokens_max;
+pub use size::{parsed_bytes, tokens_max};
 pub use statement::{parse, parse_within};
 
 #[cfg(test)]

@@ -23,6 +23,12 @@ pub fn tokens_max(memory_bytes: usize) -> usize {
     (memory_bytes / MEMORY_PART / TOKEN_BYTES).clamp(TOKENS_MIN, TOKENS_MAX)
 }
 
+/// Bytes that the statements of a text take once they are parsed, at most.
+pub fn parsed_bytes(sql: &str) -> usize {
+    let tokens = weights(sql.as_bytes()).filter(|weight| *weight == TOKEN_WEIGHT).count();
+    tokens.saturating_mul(TOKEN_BYTES).saturating_add(sql.len())
+}
+
 /// Refuses a text of more tokens.
 pub fn check_tokens(sql: &str, tokens_max: usize) -> Result<(), SqlError> {
     let weight_max = tokens_max.saturating_mul(TOKEN_WEIGHT);
@@ -179,6 +185,13 @@ mod tests {
         {
             assert_eq!(counted(&format!("SELECT {open}{long}{close} x")), 3, "{open}");
         }
+    }
+
+    #[test]
+    fn what_is_parsed_takes_its_tokens_and_its_text() {
+        assert_eq!(parsed_bytes("SELECT 1"), 2 * TOKEN_BYTES + 8);
+        let long = format!("SELECT '{}'", "x".repeat(1 << 20));
+        assert_eq!(parsed_bytes(&long), 2 * TOKEN_BYTES + long.len());
     }
 
     #[test]

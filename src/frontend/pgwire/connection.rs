@@ -1,11 +1,13 @@
 //! One client: its session, its running statement, its COPY.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, SinkExt as _};
-use pgwire::api::DEFAULT_NAME;
+use pgwire::api::store::PortalStore as _;
+use pgwire::api::{ClientPortalStore as _, DEFAULT_NAME};
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::{NoticeResponse, TransactionStatus};
@@ -20,6 +22,8 @@ use super::sqlstate::SqlState;
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
 use crate::frontend::handlers::{CopyIn, CopyJob, Parameters, Reply};
+use crate::frontend::memory::{Kept, SessionMemory};
+use crate::frontend::parser::{Discard, Statement};
 use crate::frontend::query_runtime::Running;
 use crate::frontend::session::Session;
 
@@ -32,6 +36,10 @@ pub struct Connection {
     copy: tokio::sync::Mutex<Option<CopyJob>>,
     registration: Registration,
     slot: Arc<Slot>,
+    /// What it keeps between its statements.
+    pub(super) memory: Arc<SessionMemory>,
+    /// The prepared statements that have a name, each counted.
+    prepared: Mutex<BTreeMap<String, Arc<Kept>>>,
 }
 
 impl Connection {
@@ -42,6 +50,8 @@ impl Connection {
         registration: Registration,
     ) -> Self {
         Self {
+            memory: frontend.session_memory(),
+            prepared: Mutex::default(),
             frontend,
             session: tokio::sync::Mutex::new(session),
             copy: tokio::sync::Mutex::new(None),
@@ -116,8 +126,45 @@ impl Connection {
         if text.len() <= SHORT_TEXT_BYTES {
             return shared::parse(text, tokens_max);
         }
-        let (limits, text) = (self.begin().await, text.to_owned());
-        self.work(&limits, async move { shared::parse(&text, tokens_max) }).await
+        let limits = self.begin().await;
+        let held = limits.running.inline(async { self.frontend.hold_for_parsing(text) }).await?;
+        let text = text.to_owned();
+        let parsed = async move {
+            let parsed = shared::parse(&text, tokens_max);
+            drop(held);
+            parsed
+        };
+        self.work(&limits, parsed).await
+    }
+
+    /// Remembers a prepared statement by its name.
+    pub(super) fn remember_prepared(&self, name: &str, kept: &Arc<Kept>) {
+        self.prepared().insert(name.to_owned(), Arc::clone(kept));
+    }
+
+    /// Lets go of a prepared statement, or of all that have a name.
+    pub(super) fn forget_prepared(&self, client: &Client, name: Option<&str>) {
+        let gone: Vec<String> = match name {
+            Some(name) => vec![name.to_owned()],
+            None => self.prepared().keys().cloned().collect(),
+        };
+        for name in gone {
+            client.portal_store().rm_statement(&name);
+            self.prepared().remove(&name);
+        }
+    }
+
+    fn prepared(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Kept>>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of what a statement that was run asked to.
+    pub(super) fn after(&self, client: &Client, statement: &Statement) {
+        match statement {
+            Statement::Deallocate { name } => self.forget_prepared(client, name.as_deref()),
+            Statement::Discard(Discard::All) => self.forget_prepared(client, None),
+            _ => {}
+        }
     }
 
     /// Marks the transaction failed by what went wrong outside [`Self::run`]. Where a statement has the

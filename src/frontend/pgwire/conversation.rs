@@ -256,10 +256,10 @@ fn perform<'a>(
         match message {
             Message::Query(query) => connection.answer_query(client, &query).await,
             Message::Parse(parse) => connection.answer_parse(client, parse).await,
-            Message::Bind(bind) => Connection::answer_bind(client, bind).await,
+            Message::Bind(bind) => connection.answer_bind(client, bind).await,
             Message::Describe(describe) => Connection::answer_describe(client, describe).await,
             Message::Execute(execute) => connection.answer_execute(client, execute).await,
-            Message::Close(close) => Connection::answer_close(client, close).await,
+            Message::Close(close) => connection.answer_close(client, close).await,
             Message::Flush => Ok(SinkExt::<PgWireBackendMessage>::flush(client).await?),
             Message::Sync => connection.answer_sync(client).await,
             // Of a COPY that is over, or the end: dealt with before.

@@ -10,8 +10,11 @@ use datafusion::arrow::array::{ArrayRef, StringBuilder};
 
 use crate::frontend::text_input::TextInputError;
 
-/// Longest row: twice as much is held while it is read.
+/// Longest row, unless the parser is told of less: twice as much is held while it is read.
 pub const ROW_BYTES_MAX: usize = 256 << 20;
+
+/// From here on the memory of a row that is not complete grows more slowly.
+const LONG_BYTES: usize = 1 << 20;
 
 /// A column of a buffer has 32-bit offsets, and its fields are never longer than their rows.
 const BUFFER_BYTES_MAX: usize = 0x7fff_ffff;
@@ -101,6 +104,7 @@ pub struct CopyParser {
     options: CopyOptions,
     /// Names, for messages.
     columns: Vec<String>,
+    row_bytes_max: usize,
     /// The beginning of a row whose end has not come yet.
     partial: Vec<u8>,
     end: RowEnd,
@@ -121,6 +125,7 @@ impl CopyParser {
             skip_header: options.header,
             options,
             columns,
+            row_bytes_max: ROW_BYTES_MAX,
             partial: Vec::new(),
             end: RowEnd::default(),
             line: 0,
@@ -128,6 +133,11 @@ impl CopyParser {
             done: false,
             field: Vec::new(),
         }
+    }
+
+    /// The parser, for rows of this length at most.
+    pub fn with_rows_up_to(self, row_bytes_max: usize) -> Self {
+        Self { row_bytes_max: row_bytes_max.min(ROW_BYTES_MAX), ..self }
     }
 
     /// Adds the rows that end in `chunk` to `rows`; after an error, these are of no use.
@@ -177,11 +187,17 @@ impl CopyParser {
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Result<(), CopyError> {
-        if self.partial.len() + bytes.len() > ROW_BYTES_MAX {
+        let length = self.partial.len() + bytes.len();
+        if length > self.row_bytes_max {
             self.line += 1;
             self.partial = Vec::new();
-            let message = format!("a row has more than {ROW_BYTES_MAX} bytes");
+            let message = format!("a row has more than {} bytes", self.row_bytes_max);
             return Err(self.error(TextInputError::new("54000", message)));
+        }
+        if length > self.partial.capacity() && length > LONG_BYTES {
+            // By a quarter at a time: doubling a long row would take as much again.
+            let more = length.saturating_add(length / 4).min(self.row_bytes_max);
+            self.partial.reserve_exact(more - self.partial.len());
         }
         self.partial.extend_from_slice(bytes);
         Ok(())

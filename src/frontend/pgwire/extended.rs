@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use futures::future::BoxFuture;
@@ -36,7 +37,16 @@ use super::sqlstate::SqlState;
 use super::types::{pg_to_arrow, pg_type};
 use crate::frontend::error::SqlError;
 use crate::frontend::handlers::{Described, Outcome, Parameters, parameter_type};
-use crate::frontend::parser::Statement;
+use crate::frontend::memory::Kept;
+use crate::frontend::parser::{Statement, parsed_bytes};
+
+/// A text or values of parameters so short are not counted where one of them is kept at most.
+const SMALL_BYTES: usize = 16 << 10;
+/// What a prepared statement or a portal takes apart from its text and its values: the columns it yields,
+/// its name.
+const PREPARED_BYTES: usize = 2 << 10;
+/// Longest name of a statement or a portal.
+const NAME_BYTES_MAX: usize = 1 << 10;
 
 /// A statement, and what it was found to need and to yield when it was prepared.
 #[derive(Clone, Debug)]
@@ -44,6 +54,8 @@ pub struct Prepared {
     statement: SharedStatement,
     parameters: Vec<Type>,
     rows: Option<SchemaRef>,
+    /// Counts the statement, and what is bound to it, in what the session keeps.
+    kept: Vec<Arc<Kept>>,
 }
 
 impl Connection {
@@ -75,7 +87,34 @@ impl Connection {
             let given = types.get(place).cloned().flatten();
             given.unwrap_or_else(|| pg_type(field))
         });
-        Ok(Some(Prepared { statement, parameters: parameters.collect(), rows }))
+        Ok(Some(Prepared { statement, parameters: parameters.collect(), rows, kept: vec![] }))
+    }
+
+    /// Counts a statement that is prepared, before it is parsed. A short one without a name is next to nothing,
+    /// and there is one of these.
+    fn keep_statement(&self, name: &str, sql: &str) -> Result<Option<Arc<Kept>>, SqlError> {
+        if name == DEFAULT_NAME && sql.len() <= SMALL_BYTES {
+            return Ok(None);
+        }
+        let bytes = parsed_bytes(sql).saturating_add(PREPARED_BYTES);
+        self.memory.keep("prepared statements", bytes).map(|kept| Some(Arc::new(kept)))
+    }
+
+    /// The statement as a portal has it, what is bound to it counted.
+    fn keep_portal(
+        &self,
+        message: &Bind,
+        statement: Arc<StoredStatement<Prepared>>,
+    ) -> Result<Arc<StoredStatement<Prepared>>, SqlError> {
+        let bytes = message.parameters.iter().flatten().map(Bytes::len).sum::<usize>();
+        if name_of(&message.portal_name) == DEFAULT_NAME && bytes <= SMALL_BYTES {
+            return Ok(statement);
+        }
+        let kept = self.memory.keep("portals", bytes.saturating_add(PREPARED_BYTES))?;
+        let mut prepared = statement.statement.clone();
+        prepared.kept.push(Arc::new(kept));
+        let types = statement.parameter_types.clone();
+        Ok(Arc::new(StoredStatement::new(statement.id.clone(), prepared, types)))
     }
 
     /// Boxed, as [`Connection::run_in_session`] is.
@@ -102,6 +141,7 @@ impl Connection {
         let parameters = bound(portal)?;
         let limits = self.begin().await;
         let reply = self.run(prepared.statement.clone(), parameters, &limits).await?;
+        self.after(client, &prepared.statement);
         send_notices(client, reply.notices).await?;
         Ok(match reply.outcome {
             Outcome::Empty => Response::EmptyQuery,
@@ -190,6 +230,15 @@ fn name_of(name: &Option<String>) -> &str {
     name.as_deref().unwrap_or(DEFAULT_NAME)
 }
 
+fn check_name(name: &str) -> Result<(), SqlError> {
+    if name.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("a name of {} bytes is too long", name.len());
+    let detail = format!("Statements and portals have names of at most {NAME_BYTES_MAX} bytes.");
+    Err(SqlError::new(SqlState::NAME_TOO_LONG, message).detail(detail))
+}
+
 /// The messages of the extended protocol. Answers wait for `Sync` or `Flush`, as in PostgreSQL.
 impl Connection {
     pub(super) async fn answer_parse(
@@ -200,8 +249,19 @@ impl Connection {
         let name = name_of(&message.name).to_owned();
         let types: Vec<Option<Type>> =
             message.type_oids.iter().map(|oid| Type::from_oid(*oid)).collect();
-        match Arc::clone(self).prepare(&message.query, &types).await? {
-            Some(prepared) => {
+        check_name(&name)?;
+        if name == DEFAULT_NAME {
+            // It is gone also where the new one fails, as in PostgreSQL.
+            client.portal_store().rm_statement(&name);
+        }
+        let kept = self.keep_statement(&name, &message.query)?;
+        let prepared = Arc::clone(self).prepare(&message.query, &types).await?;
+        if let Some(kept) = kept.as_ref().filter(|_| name != DEFAULT_NAME) {
+            self.remember_prepared(&name, kept);
+        }
+        match prepared {
+            Some(mut prepared) => {
+                prepared.kept.extend(kept);
                 let stored = StoredStatement::new(name, prepared, types);
                 client.portal_store().put_statement(Arc::new(stored));
             }
@@ -210,8 +270,9 @@ impl Connection {
         feed(client, PgWireBackendMessage::ParseComplete(ParseComplete::new())).await
     }
 
-    pub(super) async fn answer_bind(client: &mut Client, message: Bind) -> PgWireResult<()> {
+    pub(super) async fn answer_bind(&self, client: &mut Client, message: Bind) -> PgWireResult<()> {
         let name = name_of(&message.statement_name);
+        check_name(name_of(&message.portal_name))?;
         let store = client.portal_store();
         if let Some(portal) = &message.portal_name
             && store.get_portal(portal).is_some()
@@ -221,6 +282,8 @@ impl Connection {
         }
         match store.get_statement(name) {
             Some(Entry::Value(statement)) => {
+                store.rm_portal(name_of(&message.portal_name));
+                let statement = self.keep_portal(&message, statement)?;
                 store.put_portal(Arc::new(Portal::try_new(&message, statement)?));
             }
             Some(Entry::Empty) => {
@@ -282,10 +345,14 @@ impl Connection {
         }
     }
 
-    pub(super) async fn answer_close(client: &mut Client, message: Close) -> PgWireResult<()> {
+    pub(super) async fn answer_close(
+        &self,
+        client: &mut Client,
+        message: Close,
+    ) -> PgWireResult<()> {
         let name = name_of(&message.name);
         if message.target_type == TARGET_TYPE_BYTE_STATEMENT {
-            client.portal_store().rm_statement(name);
+            self.forget_prepared(client, Some(name));
         } else {
             client.portal_store().rm_portal(name);
         }

@@ -23,6 +23,7 @@ use super::startup::{Asked, Encryption, NoPacket, Packet, Startup, next_packet};
 use crate::frontend::error::SqlError;
 use crate::frontend::functions::POSTGRES_VERSION;
 use crate::frontend::session::Session;
+use crate::frontend::variables::{APPLICATION_NAME, cut_name};
 use crate::frontend::{DATABASE, Frontend, USER};
 
 const TIDEMARK_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -235,14 +236,14 @@ fn open_session(gate: &Gate, client: &mut Client, startup: &Startup) -> Arc<Conn
     let pid = sessions.free_pid();
     let (_, secret) = gate.secrets.generate(&*client);
     client.set_pid_and_secret_key(pid, secret.clone());
-    let application = startup.parameters.get("application_name").map_or("", String::as_str);
+    let application = application_name(startup).unwrap_or_default();
     let peer = client.socket_addr();
     let slot = Arc::new(Slot::default());
     let secret = secret.to_bytes().to_vec();
     let registration = sessions.register(pid, secret, peer, application, Arc::clone(&slot));
     let mut session = Session::new(USER.to_owned(), DATABASE.to_owned());
     session.pid = pid;
-    session.variables.keep("application_name", application.to_owned());
+    session.variables.keep(APPLICATION_NAME, application.to_owned());
     Arc::new(Connection::new(Arc::clone(&gate.frontend), session, slot, registration))
 }
 
@@ -252,8 +253,13 @@ fn parameters(startup: &Startup) -> DefaultServerParameterProvider {
     parameters.server_version = format!("{POSTGRES_VERSION} (Tidemark {TIDEMARK_VERSION})");
     parameters.search_path = "\"$user\", public".to_owned();
     parameters.time_zone = "UTC".to_owned();
-    parameters.application_name = startup.parameters.get("application_name").cloned();
+    parameters.application_name = application_name(startup).map(str::to_owned);
     parameters
+}
+
+/// As much of it as is kept.
+fn application_name(startup: &Startup) -> Option<&str> {
+    startup.parameters.get(APPLICATION_NAME).map(|name| cut_name(name))
 }
 
 /// The last words to a client: nothing of it is read any more.

@@ -111,7 +111,8 @@ impl Connection {
         statement: SharedStatement,
     ) -> PgWireResult<Next> {
         let limits = self.begin().await;
-        let reply = self.run(statement, Parameters::none(), &limits).await?;
+        let reply = self.run(statement.clone(), Parameters::none(), &limits).await?;
+        self.after(client, &statement);
         send_notices(client, reply.notices).await?;
         match reply.outcome {
             Outcome::Empty => {}

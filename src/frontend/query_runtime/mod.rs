@@ -28,6 +28,8 @@ use crate::metrics;
 
 pub use interrupt::{interruptible, is_checkpoint};
 pub use planning::{analyzer_rules, optimizer_rules, physical_rules};
+#[cfg(test)]
+pub use running::Computing;
 pub use running::{Running, Stop, check, committing, current};
 pub use slices::slices;
 

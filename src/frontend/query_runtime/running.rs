@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::lanes::Lease;
 use crate::frontend::error::SqlError;
-use crate::frontend::memory;
+use crate::frontend::memory::{self, StatementMemory};
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::metrics;
 
@@ -51,6 +51,10 @@ pub struct Running {
     standing: watch::Sender<Standing>,
     /// What [`Standing::is_over`] says, to be read in inner loops.
     over: AtomicBool,
+    /// Threads that compute for it now.
+    computing: AtomicUsize,
+    /// Where its memory is counted.
+    memory: Mutex<Weak<StatementMemory>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +81,22 @@ impl Running {
 
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+
+    /// Whether a thread computes for it now.
+    pub fn is_computing(&self) -> bool {
+        self.computing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Where its memory is counted, if it has begun to count.
+    pub fn memory(&self) -> Option<Arc<StatementMemory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
+    /// What the statement makes from now on is counted there.
+    pub fn counts_in(&self, memory: &Arc<StatementMemory>) {
+        let own = Arc::downgrade(memory);
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = own;
     }
 
     /// Fails once the statement was stopped.
@@ -203,6 +223,22 @@ pub fn slice_is_over() -> bool {
     SLICE_BEGUN.get().is_some_and(|begun| begun.elapsed() >= SLICE)
 }
 
+/// Shows that a thread computes for a statement, as long as this lives.
+pub struct Computing(Arc<Running>);
+
+impl Computing {
+    pub fn new(running: &Arc<Running>) -> Self {
+        running.computing.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        self.0.computing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A task of a statement.
 pub struct Task<T> {
     // Dropped in this order: what is counted is gone when the count says so.
@@ -222,6 +258,7 @@ impl<T> Future for Task<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<T> {
         let this = &mut *self;
+        let _computing = Computing::new(&this.context.running);
         // On threads that others share, nothing depends on how fast the machine is.
         SLICE_BEGUN.set(this.context.lease.is_some().then(Instant::now));
         let polled = CURRENT.sync_scope(this.context.clone(), || this.work.as_mut().poll(cx));
@@ -267,6 +304,7 @@ impl JoinSetTracer for Inherit {
         let Some(context) = context() else { return work };
         let counted = Counted::new();
         Box::new(move || {
+            let _computing = Computing::new(&context.running);
             let outcome = CURRENT.sync_scope(context, work);
             drop(counted);
             outcome

@@ -46,8 +46,13 @@ pub fn is_one_slice(batch: &RecordBatch) -> bool {
 
 /// How many rows a slice has, if all of them are equally long.
 fn rows_per_slice(batch: &RecordBatch) -> usize {
-    let (rows, bytes) = (batch.num_rows(), batch.columns().iter().map(long_bytes).sum::<usize>());
+    let (rows, bytes) = (batch.num_rows(), long_bytes_of(batch));
     if bytes <= SLICE_BYTES { rows } else { (SLICE_BYTES / (bytes / rows.max(1)).max(1)).max(1) }
+}
+
+/// Bytes of what may be long in a batch.
+pub fn long_bytes_of(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(long_bytes).sum()
 }
 
 /// Bytes of what may be long in a column: texts, byte strings, lists.

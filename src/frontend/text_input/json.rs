@@ -6,13 +6,22 @@
 
 use super::numeric::{self, Literal};
 use super::{Result, TextInputError};
+use crate::frontend::memory::Growing;
 
 /// Nesting beyond this is refused, so that no input can exhaust the stack.
 const DEPTH_MAX: usize = 1000;
 
+/// What a value takes in the tree of a document apart from its text: twice, as arrays double when they grow.
+const VALUE_BYTES: usize = 2 * size_of::<Json>();
+/// What a member of an object takes on top: its key.
+const KEY_BYTES: usize = 2 * size_of::<String>();
+
 /// The text as a `jsonb` column stores and prints it.
 pub(crate) fn normalise(text: &str) -> Result<String> {
-    let value = Json::parse(text)?;
+    let mut growing = Growing::new("jsonb");
+    let value = Json::parse_counted(text, &mut growing)?;
+    // Spaces are added, as is what escapes become.
+    growing.add(text.len().saturating_mul(2))?;
     let mut out = String::with_capacity(text.len() + 16);
     value.write(&mut out);
     Ok(out)
@@ -30,8 +39,14 @@ pub(crate) enum Json {
 }
 
 impl Json {
+    /// The value of a short text.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let mut scanner = Scanner { text, at: 0 };
+        Self::parse_counted(text, &mut Growing::new("json"))
+    }
+
+    /// The value of a text; what it takes is counted as long as `growing` is kept.
+    pub(crate) fn parse_counted(text: &str, growing: &mut Growing) -> Result<Self> {
+        let mut scanner = Scanner { text, at: 0, growing };
         let value = scanner.value(0)?;
         scanner.skip_spaces();
         if scanner.peek().is_some() {
@@ -109,12 +124,13 @@ fn invalid(detail: impl Into<String>) -> TextInputError {
     TextInputError::new("22P02", "invalid input syntax for type json").with_detail(detail)
 }
 
-struct Scanner<'a> {
+struct Scanner<'a, 'g> {
     text: &'a str,
     at: usize,
+    growing: &'g mut Growing,
 }
 
-impl<'a> Scanner<'a> {
+impl<'a> Scanner<'a, '_> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -162,6 +178,7 @@ impl<'a> Scanner<'a> {
         if depth > DEPTH_MAX {
             return Err(TextInputError::new("54001", "stack depth limit exceeded"));
         }
+        self.growing.add(VALUE_BYTES)?;
         self.skip_spaces();
         match self.peek() {
             Some(b'"') => Ok(Json::Text(self.string()?)),
@@ -176,7 +193,7 @@ impl<'a> Scanner<'a> {
         match self.word() {
             word @ ("true" | "false" | "null") => Ok(Json::Word(word.to_owned())),
             word => match number(word) {
-                Some(literal) => plain(literal),
+                Some(literal) => plain(literal, self.growing),
                 None => {
                     self.at = start;
                     Err(self.unexpected("JSON value"))
@@ -228,6 +245,7 @@ impl<'a> Scanner<'a> {
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("string"));
         }
+        self.growing.add(KEY_BYTES)?;
         let key = self.string()?;
         self.skip_spaces();
         if !self.take(b':') {
@@ -247,6 +265,7 @@ impl<'a> Scanner<'a> {
                 return Err(invalid("The input string ended unexpectedly."));
             };
             let stop = rest[plain];
+            self.growing.add(plain)?;
             out.push_str(&self.text[self.at..self.at + plain]);
             self.at += plain + 1;
             match stop {
@@ -329,11 +348,13 @@ fn number(word: &str) -> Option<Literal<'_>> {
     Literal::scan(word)
 }
 
-fn plain(literal: Literal<'_>) -> Result<Json> {
+fn plain(literal: Literal<'_>, growing: &mut Growing) -> Result<Json> {
     if !literal.fits_numeric() {
         return Err(numeric::too_large());
     }
     let mut out = String::new();
     literal.write_plain(&mut out);
+    // Once in the tree, once in the text made of it: an exponent becomes many zeros.
+    growing.add(out.len().saturating_mul(2))?;
     Ok(Json::Word(out))
 }

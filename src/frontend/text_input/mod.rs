@@ -29,6 +29,7 @@ use datafusion::arrow::datatypes::{
 };
 
 use crate::catalog::{ColumnType, NUMERIC_DEFAULT};
+use crate::frontend::error::SqlError;
 
 /// A value PostgreSQL would refuse too, and how it would say so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +53,13 @@ impl TextInputError {
     /// The text is no value of this type.
     pub(crate) fn syntax(type_name: &str, text: &str) -> Self {
         Self::new("22P02", format!("invalid input syntax for type {type_name}: \"{text}\""))
+    }
+}
+
+/// A value that there is no memory for, or a statement that was stopped.
+impl From<SqlError> for TextInputError {
+    fn from(error: SqlError) -> Self {
+        Self { sqlstate: error.sqlstate.code(), message: error.message, detail: error.detail }
     }
 }
 

@@ -150,3 +150,17 @@ fn no_bytes_make_the_parser_panic() {
         }
     }
 }
+
+#[test]
+fn a_row_that_is_too_long_is_refused_before_it_ends() {
+    let mut parser = CopyParser::new(CopyOptions::text(), vec!["a".to_owned()]);
+    parser = parser.with_rows_up_to(4 << 20);
+    let (mut buffer, piece) = (RowBuffer::new(1), vec![b'x'; 1 << 20]);
+    for _ in 0..4 {
+        parser.push(&piece, &mut buffer).unwrap();
+        assert!(parser.held_bytes() <= 4 << 20, "it takes no more than the longest row");
+    }
+    let error = parser.push(b"x", &mut buffer).unwrap_err();
+    assert_eq!((error.line, error.cause.sqlstate), (1, "54000"));
+    assert_eq!(parser.held_bytes(), 0);
+}
