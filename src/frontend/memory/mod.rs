@@ -5,6 +5,7 @@
 //! make is counted there and, through it, in the budget all statements share. What cannot be counted shows
 //! in the size of the process, which [`guard`] watches.
 
+pub mod doubling;
 mod guard;
 mod metered;
 pub mod planning;
