@@ -11,8 +11,10 @@ use tracing_subscriber::EnvFilter;
 /// What is logged when `RUST_LOG` says nothing: trouble, and the life of the server.
 const DEFAULT_LOG: &str = "warn,tidemark::life=info,tidemark::server=info";
 
-/// Planning recurses once per level of a query; a debug build needs more than the usual 2 MiB.
-const THREAD_STACK_BYTES: usize = 16 << 20;
+/// Stack of every thread that may read, plan or run statements: each level of a statement takes a part of it,
+/// in a debug build several times as much. How deep statements may be is for
+/// `frontend/parser/depth.rs` to say. What is not used of a stack is no memory.
+pub const STACK_BYTES: usize = 128 << 20;
 
 /// Sends log lines to stderr, filtered by `RUST_LOG`.
 pub fn start_logging() {
@@ -42,7 +44,7 @@ pub fn coloured(to: &impl IsTerminal) -> bool {
 
 /// The runtime on which a command runs.
 pub fn runtime() -> io::Result<Runtime> {
-    Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK_BYTES).build()
+    Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()
 }
 
 /// Reports a failure as one line, with its way out on a second one.

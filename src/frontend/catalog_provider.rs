@@ -65,8 +65,8 @@ impl ViewCatalog {
 
     /// A view is the plan of its query, in the same read view.
     async fn expand(&self, view: &View) -> Result<Arc<dyn TableProvider>> {
-        self.planner.memory.expand_view()?;
-        let plan = self.planner.plan_view(view).await.map_err(DataFusionError::from)?;
+        let planner = self.planner.inside_view()?;
+        let plan = planner.plan_view(view).await.map_err(DataFusionError::from)?;
         Ok(Arc::new(ViewTable::new(plan, Some(view.query.clone()))))
     }
 

@@ -21,7 +21,7 @@ use super::catalog_provider::{SharedCatalog, ViewCatalog, ViewCatalogList};
 use super::engine::{self, Engine};
 use super::error::SqlError;
 use super::functions::{self, SessionInfo};
-use super::memory::{StatementMemory, planning};
+use super::memory::{StatementMemory, doubling, planning};
 use super::parser::{self, RelationName, Statement};
 use super::pending::Pending;
 use super::read_view::ReadView;
@@ -47,6 +47,8 @@ pub struct Planner {
     pub pending: Option<Arc<Pending>>,
     /// What the statement's plans and queries take.
     pub memory: Arc<StatementMemory>,
+    /// How many views the query is inside of.
+    pub views: usize,
 }
 
 pub type Locals = BTreeMap<String, Arc<dyn TableProvider>>;
@@ -59,6 +61,15 @@ pub struct Rows {
 }
 
 impl Planner {
+    /// The planner for the query of a view that this one's query refers to.
+    pub fn inside_view(&self) -> Result<Self, SqlError> {
+        self.memory.expand_view()?;
+        if self.views == planning::NESTED_VIEWS_MAX {
+            return Err(planning::nested_views());
+        }
+        Ok(Self { views: self.views + 1, ..self.clone() })
+    }
+
     /// DataFusion's state for one statement.
     pub fn state(&self) -> Result<SessionState, SqlError> {
         self.state_in(&self.search_path)
@@ -153,11 +164,13 @@ impl Planner {
         query: &Query,
         parameters: &[ast::DataType],
     ) -> Result<LogicalPlan, SqlError> {
+        doubling::check(query)?;
         planning::check_references(query)?;
         planning::check_joins(query, &self.memory)?;
         planning::charge_literals(query, &self.memory)?;
         let mut query = query.clone();
         rewrite::query(&mut query)?;
+        rewrite::own_names(&mut query, state);
         let statement = ast::Statement::Query(Box::new(query));
         plan_statement(state, statement, parameters).await
     }

@@ -12,8 +12,6 @@ const MUTATIONS: u64 = 2_000;
 /// In a debug build on a busy machine; what hangs takes for ever.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(20);
 const INPUT_BYTES_MAX: usize = 16 << 10;
-/// As the threads of the server have: parsing recurses.
-const STACK_BYTES: usize = 16 << 20;
 
 /// Pieces that mean something to one reader or another.
 const WORDS: &[&[u8]] = &[
@@ -156,7 +154,7 @@ fn mutations(target: &Target) {
 fn damaged_bytes_from_outside_neither_panic_nor_hang() {
     let threads = TARGETS.iter().map(|target| {
         let work = || mutations(target);
-        std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work).unwrap()
+        std::thread::Builder::new().stack_size(crate::cli::STACK_BYTES).spawn(work).unwrap()
     });
     let failed = threads.collect::<Vec<_>>().into_iter().filter_map(|thread| thread.join().err());
     assert_eq!(failed.count(), 0, "see above");

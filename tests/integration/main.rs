@@ -22,6 +22,7 @@ mod location;
 mod maintenance;
 mod memory;
 mod model;
+mod nesting;
 mod promises;
 mod protocol;
 mod psql;

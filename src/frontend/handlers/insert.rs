@@ -18,7 +18,8 @@ use super::{Outcome, Parameters, Reply, literals};
 use crate::catalog::{ColumnType, Relation, SYSTEM_SCHEMAS, Table};
 use crate::frontend::Frontend;
 use crate::frontend::error::SqlError;
-use crate::frontend::parser::{RelationName, SqlDialect, folded};
+use crate::frontend::memory::doubling;
+use crate::frontend::parser::{self, RelationName, balanced, folded};
 use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::planner::Planner;
 use crate::frontend::rewrite;
@@ -250,7 +251,7 @@ fn selects(values: &ast::Values) -> SetExpr {
         left: Box::new(left),
         right: Box::new(right),
     };
-    let rows = values.rows.iter().map(select).reduce(union);
+    let rows = balanced(values.rows.iter().map(select).collect(), union);
     rows.unwrap_or_else(|| SetExpr::Values(values.clone()))
 }
 
@@ -351,9 +352,11 @@ pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr,
     match default {
         None => Ok(lit(ScalarValue::Null)),
         Some(sql) => {
-            let mut expr = parse_expr(sql)
+            let mut expr = parser::parse_expression(sql)?
                 .ok_or_else(|| SqlError::internal("a stored default cannot be parsed"))?;
+            doubling::check(&expr)?;
             rewrite::expr(&mut expr)?;
+            rewrite::own_names(&mut expr, state);
             let with_alias = ast::ExprWithAlias { expr, alias: None };
             Ok(state.create_logical_expr_from_sql_expr(with_alias, &DFSchema::empty())?)
         }
@@ -362,8 +365,7 @@ pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr,
 
 /// Reads an expression.
 pub fn parse_expr(sql: &str) -> Option<ast::Expr> {
-    let dialect = SqlDialect::default();
-    sqlparser::parser::Parser::new(&dialect).try_with_sql(sql).ok()?.parse_expr().ok()
+    parser::parse_expression(sql).ok().flatten()
 }
 
 pub fn is_default(cell: &ast::Expr) -> bool {

@@ -173,6 +173,7 @@ impl Frontend {
             locals: Arc::default(),
             pending: session.transaction.as_ref().map(|t| Arc::clone(&t.pending)),
             memory: self.engine.budget.begin(),
+            views: 0,
         }
     }
 

@@ -6,6 +6,7 @@
 //! statements is counted in [`sessions`]. What cannot be counted shows in the size of the process, which
 //! [`guard`] watches.
 
+pub mod doubling;
 mod growing;
 mod guard;
 mod metered;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use datafusion::common::ParamValues;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion, TreeNodeVisitor};
 use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 use sqlparser::ast::{
     ObjectName, Query, Select, TableFactor, TableWithJoins, Value, ValueWithSpan, Visit as _,
@@ -44,12 +44,25 @@ const LITERAL_COPIES: usize = 12;
 /// The same of a value that is bound to a parameter: no column is named after it.
 const VALUE_COPIES: usize = 6;
 
+/// Deepest plan, in levels of operators. A level of an expression counts for as many as the stack it takes,
+/// and expressions of operators that stand above each other may become one.
+const DEPTH_MAX: usize = 2000;
+const EXPRESSION_LEVELS: usize = 4;
+/// Expressions that are less deep than this do not count: names of columns, of what is computed of them.
+const SHALLOW: usize = 3;
+/// Most queries of `WITH` that refer to each other in a row.
+const REFERENCES_DEPTH_MAX: usize = 700;
+/// Most views inside each other.
+pub const NESTED_VIEWS_MAX: usize = 100;
+
 /// The parts of a plan, counted as often as they stand in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Weight {
     operators: usize,
     expressions: usize,
     columns: usize,
+    /// Levels of the deepest branch.
+    depth: usize,
 }
 
 impl Weight {
@@ -62,6 +75,7 @@ impl Weight {
             operators: self.operators.saturating_add(other.operators),
             expressions: self.expressions.saturating_add(other.expressions),
             columns: self.columns.saturating_add(other.columns),
+            depth: self.depth,
         }
     }
 
@@ -83,23 +97,57 @@ impl Scales {
         if let Some(known) = self.0.get(&std::ptr::from_ref(plan)) {
             return *known;
         }
-        let mut weight =
-            Weight { operators: 1, columns: plan.schema().fields().len(), expressions: 0 };
-        let mut inner: Vec<Subquery> = vec![];
-        let counted = plan.apply_expressions(|expr| {
-            expr.apply(|part| {
-                weight.expressions += 1;
-                inner.extend(subquery(part).cloned());
-                Ok(TreeNodeRecursion::Continue)
-            })
-        });
+        let mut parts = Parts::default();
+        let counted = plan.apply_expressions(|expr| expr.visit(&mut parts));
         debug_assert!(counted.is_ok(), "counting never fails");
-        let inner = inner.iter().map(|query| query.subquery.as_ref());
+        let mut weight = Weight {
+            operators: 1,
+            columns: plan.schema().fields().len(),
+            expressions: parts.count,
+            depth: 0,
+        };
+        let inner = parts.subqueries.iter().map(|query| query.subquery.as_ref());
+        let mut below = 0;
         for input in plan.inputs().into_iter().chain(inner) {
-            weight = weight.plus(self.weigh(input));
+            let input = self.weigh(input);
+            below = below.max(input.depth);
+            weight = weight.plus(input);
         }
+        weight.depth = 1 + parts.deepest.saturating_sub(SHALLOW * EXPRESSION_LEVELS) + below;
         self.0.insert(std::ptr::from_ref(plan), weight);
         weight
+    }
+}
+
+/// What the expressions of an operator are made of.
+#[derive(Default)]
+struct Parts {
+    count: usize,
+    subqueries: Vec<Subquery>,
+    /// Levels that are open, and the most that were.
+    depth: usize,
+    deepest: usize,
+}
+
+/// Chains of binary operators take little of the stack.
+fn levels(expr: &Expr) -> usize {
+    if matches!(expr, Expr::BinaryExpr(_)) { 1 } else { EXPRESSION_LEVELS }
+}
+
+impl<'n> TreeNodeVisitor<'n> for Parts {
+    type Node = Expr;
+
+    fn f_down(&mut self, expr: &'n Expr) -> datafusion::error::Result<TreeNodeRecursion> {
+        self.count += 1;
+        self.subqueries.extend(subquery(expr).cloned());
+        self.depth += levels(expr);
+        self.deepest = self.deepest.max(self.depth);
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn f_up(&mut self, expr: &'n Expr) -> datafusion::error::Result<TreeNodeRecursion> {
+        self.depth -= levels(expr);
+        Ok(TreeNodeRecursion::Continue)
     }
 }
 
@@ -205,33 +253,54 @@ fn relations(from: &TableWithJoins) -> usize {
 
 /// Refuses a query whose `WITH` comes to too many references before they are planned, each on its own.
 pub fn check_references(query: &Query) -> Result<(), SqlError> {
-    let count = references(query, &HashMap::new());
-    if count <= OPERATORS_MAX {
-        return Ok(());
+    let found = references(query, &HashMap::new());
+    let count = found.count;
+    if count > OPERATORS_MAX {
+        return Err(too_complex(format!(
+            "Its WITH comes to {count} references; a plan has at most {OPERATORS_MAX} operators."
+        )));
     }
-    Err(too_complex(format!(
-        "Its WITH comes to {count} references; a plan has at most {OPERATORS_MAX} operators."
-    )))
+    if found.depth > REFERENCES_DEPTH_MAX {
+        return Err(too_complex(format!(
+            "More than {REFERENCES_DEPTH_MAX} queries of its WITH refer to each other in a row."
+        )));
+    }
+    Ok(())
+}
+
+/// What a relation in `WITH` comes to: its relations, and how many there are in a row.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    count: usize,
+    depth: usize,
 }
 
 /// The relations of a query, those of `WITH` as often as they are referred to.
-fn references(query: &Query, outer: &HashMap<String, usize>) -> usize {
+fn references(query: &Query, outer: &HashMap<String, Found>) -> Found {
     let mut known = outer.clone();
     for table in query.with.iter().flat_map(|with| &with.cte_tables) {
-        let count = references(&table.query, &known);
-        known.insert(table.alias.name.value.to_lowercase(), count.max(1));
+        let found = references(&table.query, &known);
+        let found = Found { count: found.count.max(1), depth: found.depth + 1 };
+        known.insert(table.alias.name.value.to_lowercase(), found);
     }
-    let mut counted = References { known: &known, inside: 0, count: 0 };
+    let mut counted = References { known: &known, inside: 0, found: Found::default() };
     let flow = query.body.visit(&mut counted);
     debug_assert!(flow.is_continue(), "counting never stops");
-    counted.count
+    counted.found
 }
 
 /// Counts the relations of a query; those of queries inside it by themselves.
 struct References<'a> {
-    known: &'a HashMap<String, usize>,
+    known: &'a HashMap<String, Found>,
     inside: usize,
-    count: usize,
+    found: Found,
+}
+
+impl References<'_> {
+    fn add(&mut self, more: Found) {
+        self.found.count = self.found.count.saturating_add(more.count);
+        self.found.depth = self.found.depth.max(more.depth);
+    }
 }
 
 impl Visitor for References<'_> {
@@ -239,7 +308,7 @@ impl Visitor for References<'_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         if self.inside == 0 {
-            self.count = self.count.saturating_add(references(query, self.known));
+            self.add(references(query, self.known));
         }
         self.inside += 1;
         ControlFlow::Continue(())
@@ -253,13 +322,18 @@ impl Visitor for References<'_> {
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
         if self.inside == 0 {
             let known = self.known.get(&relation.to_string().to_lowercase());
-            self.count = self.count.saturating_add(known.copied().unwrap_or(1));
+            self.add(known.copied().unwrap_or(Found { count: 1, depth: 0 }));
         }
         ControlFlow::Continue(())
     }
 }
 
-fn too_complex(detail: String) -> SqlError {
+/// The error for a view inside of too many others.
+pub fn nested_views() -> SqlError {
+    too_complex(format!("More than {NESTED_VIEWS_MAX} views are inside each other."))
+}
+
+pub(super) fn too_complex(detail: String) -> SqlError {
     SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, "the statement is too complex")
         .detail(format!("{detail} A query in WITH, or a view, counts each time it is referred to."))
         .hint("Store the rows of what is referred to often in a table, and refer to that.")
@@ -272,6 +346,12 @@ pub fn check(plan: &LogicalPlan, options: &ConfigOptions) -> Result<(), SqlError
         return Err(too_complex(format!(
             "Its plan would have {} operators; a plan has at most {OPERATORS_MAX}.",
             weight.operators
+        )));
+    }
+    if weight.depth > DEPTH_MAX {
+        return Err(too_complex(format!(
+            "Its plan would have {} levels; a plan has at most {DEPTH_MAX}.",
+            weight.depth
         )));
     }
     match StatementMemory::of(options) {
@@ -331,6 +411,34 @@ mod tests {
         let options = ConfigOptions::new();
         assert!(check(&doubled(8), &options).is_ok());
         let refused = check(&doubled(14), &options).unwrap_err();
+        assert_eq!(refused.sqlstate, SqlState::STATEMENT_TOO_COMPLEX);
+    }
+
+    #[test]
+    fn a_plan_of_too_many_levels_is_too_complex() {
+        let options = ConfigOptions::new();
+        let nested = |levels: usize| {
+            let one = LogicalPlanBuilder::empty(true).build().unwrap();
+            let deep = |level| (0..10).fold(lit(1), |expr, _| -expr).alias(format!("x{level}"));
+            (0..levels).fold(one, |plan, level| {
+                LogicalPlanBuilder::from(plan).project([deep(level)]).unwrap().build().unwrap()
+            })
+        };
+        check(&nested(40), &options).unwrap();
+        let refused = check(&nested(100), &options).unwrap_err();
+        assert_eq!(refused.sqlstate, SqlState::STATEMENT_TOO_COMPLEX);
+    }
+
+    #[test]
+    fn references_in_a_row_are_bounded() {
+        let chain = |levels: usize| {
+            let more = (1..=levels).map(|n| format!(", c{n} AS (SELECT x FROM c{})", n - 1));
+            let more: String = more.collect();
+            let text = format!("WITH c0 AS (SELECT 1 AS x){more} SELECT * FROM c{levels}");
+            check_references(&crate::frontend::planner::parse_query(&text).unwrap())
+        };
+        chain(REFERENCES_DEPTH_MAX - 1).unwrap();
+        let refused = chain(REFERENCES_DEPTH_MAX).unwrap_err();
         assert_eq!(refused.sqlstate, SqlState::STATEMENT_TOO_COMPLEX);
     }
 

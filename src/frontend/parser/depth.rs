@@ -1,8 +1,12 @@
 //! A bound on how deep a statement may nest, taken before anything is built from it.
 //!
-//! A chain of operators costs the parser no stack but becomes a tree as deep as the chain is long,
-//! and such a tree is dropped, copied and walked by recursion. Long chains of `AND` and `OR` are
-//! common in generated SQL, so these are balanced after parsing, which makes their depth small.
+//! The syntax tree and the plans made of it are walked, copied and dropped by recursion, so each level takes
+//! a part of the stack. Levels are not made by parentheses alone: a chain of operators costs the parser no
+//! stack but becomes a tree as deep as the chain is long, and so do joins, casts and set operations. Their
+//! tokens are counted, by what they take.
+//!
+//! Long chains of `AND` and `OR` are common in generated SQL, so these are balanced after parsing, which
+//! makes their depth small.
 
 use std::ops::ControlFlow;
 
@@ -13,9 +17,20 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 
-/// Deepest tree that is built. `AND` and `OR` count for a part of a level each.
-const DEPTH_MAX: usize = 500;
-const LOGICAL_PER_LEVEL: usize = 8;
+/// Deepest tree that is built, in units. For each of these, the stage that takes the most of the stack takes
+/// 22 KiB in a debug build; 72 KiB where the unit is of `AND`, whose chains the optimizer makes long again.
+/// [`crate::cli::STACK_BYTES`] is more than that comes to.
+const DEPTH_MAX: usize = 1000;
+/// Parentheses, brackets, braces and `CASE … END`.
+const ENCLOSED: usize = 5;
+/// A query in parentheses takes more.
+const QUERY: usize = 3;
+/// Operators, but for the light ones.
+const HEAVY: usize = 5;
+/// Arithmetic, comparisons, set operations, and what joins one more relation.
+const LIGHT: usize = 2;
+/// How many `AND` and `OR` count for one unit.
+const LOGICAL_PER_UNIT: usize = 4;
 
 /// How deep the parser may recurse; it grows its stack as it does.
 pub const RECURSION_MAX: usize = 256;
@@ -23,78 +38,127 @@ pub const RECURSION_MAX: usize = 256;
 /// Chains of at most this length are left as they are.
 const CHAIN_UNBALANCED_MAX: usize = 16;
 
+/// What opened a level.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Opened {
+    #[default]
+    Statement,
+    Parenthesis,
+    Bracket,
+    Brace,
+    Case,
+}
+
 /// What one pair of parentheses holds so far.
 #[derive(Default)]
 struct Level {
-    /// Operators since the last comma or clause: `AND` and `OR`, and all others.
-    logical: usize,
-    others: usize,
-    /// Set operations so far.
+    opened: Opened,
+    /// Whether commas join relations here.
+    in_from: bool,
+    /// Units of set operations, and of joins of this `FROM`.
     queries: usize,
-    /// Longest chain of the others between two of `AND` and `OR`.
-    others_max: usize,
-    /// Depth of the deepest parentheses since then.
+    joins: usize,
+    /// `AND` and `OR` since the last comma, clause or join, and units of the operators since the last of
+    /// those.
+    logical: usize,
+    operators: usize,
+    /// Most units of operators between two of `AND` and `OR`.
+    operators_max: usize,
+    /// Depth of the deepest parentheses since the last comma, clause or join.
     inside: usize,
+    /// Depth of the deepest relation or condition of this `FROM` before the last join.
+    joined: usize,
     /// Depth of the deepest expression of the whole level.
     deepest: usize,
 }
 
 impl Level {
-    fn depth(&self) -> usize {
-        self.queries + self.inside + self.others_max + self.logical.div_ceil(LOGICAL_PER_LEVEL)
+    fn opened_by(opened: Opened) -> Self {
+        Self { opened, ..Self::default() }
     }
 
-    fn grow(&mut self, token: &Token) {
-        match link(token) {
+    fn depth(&self) -> usize {
+        self.queries + self.joins + self.joined.max(self.part())
+    }
+
+    /// Depth of what is read at present.
+    fn part(&self) -> usize {
+        self.inside + self.operators_max + self.logical.div_ceil(LOGICAL_PER_UNIT)
+    }
+
+    fn grow(&mut self, link: Link) {
+        match link {
             Link::None => {}
-            Link::Logical => (self.logical, self.others) = (self.logical + 1, 0),
-            Link::Other => {
-                self.others += 1;
-                self.others_max = self.others_max.max(self.others);
+            Link::Logical => (self.logical, self.operators) = (self.logical + 1, 0),
+            Link::Operator(units) => {
+                self.operators += units;
+                self.operators_max = self.operators_max.max(self.operators);
             }
-            // The parser recurses for each without counting, and takes more of the stack than for others.
-            Link::Interval => {
-                self.others += 2;
-                self.others_max = self.others_max.max(self.others);
+            Link::SetOperation => self.queries += LIGHT,
+            Link::Join => {
+                self.joined = self.joined.max(self.part());
+                self.end_part();
+                self.joins += LIGHT;
             }
-            Link::Query => self.queries += 1,
-            Link::End => {
-                *self = Self { queries: self.queries, deepest: self.deepest, ..Self::default() };
+            Link::Comma if self.in_from => self.grow(Link::Join),
+            Link::Comma => self.end(),
+            Link::From => {
+                self.end();
+                self.in_from = true;
+            }
+            Link::Clause => {
+                self.end();
+                self.in_from = false;
+            }
+            Link::Query => {
+                self.grow(Link::Clause);
+                if self.opened == Opened::Parenthesis {
+                    self.queries = self.queries.max(QUERY);
+                }
             }
         }
         self.deepest = self.deepest.max(self.depth());
     }
 
+    /// What comes next hangs on nothing that was before, set operations excepted.
+    fn end(&mut self) {
+        (self.joins, self.joined) = (0, 0);
+        self.end_part();
+    }
+
+    fn end_part(&mut self) {
+        (self.logical, self.operators) = (0, 0);
+        (self.operators_max, self.inside) = (0, 0);
+    }
+
     /// Takes over the depth of parentheses that close.
     fn close(&mut self, inner: &Self) {
-        self.inside = self.inside.max(inner.deepest + 1);
+        self.inside = self.inside.max(inner.deepest + ENCLOSED);
         self.deepest = self.deepest.max(self.depth());
     }
 }
 
 /// What a token does to the chain it stands in.
+#[derive(Clone, Copy)]
 enum Link {
     None,
     Logical,
-    Other,
-    Interval,
+    Operator(usize),
+    SetOperation,
+    Join,
+    Comma,
+    From,
+    Clause,
     Query,
-    End,
 }
 
-fn link(token: &Token) -> Link {
+/// `before` are the two tokens before this one.
+fn link(token: &Token, before: [&Token; 2]) -> Link {
     match token {
-        Token::Comma => Link::End,
-        Token::Word(word) => match word.keyword {
-            Keyword::OR | Keyword::AND => Link::Logical,
-            Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::WHEN | Keyword::VALUES => {
-                Link::End
-            }
-            Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT => Link::Query,
-            Keyword::INTERVAL => Link::Interval,
-            Keyword::IS | Keyword::NOT | Keyword::COLLATE | Keyword::AT => Link::Other,
-            _ => Link::None,
-        },
+        Token::Word(word) => keyword(word.keyword, before),
+        Token::Comma => Link::Comma,
+        // Before an operand they are signs, each a level of its own.
+        Token::Plus | Token::Minus if !is_operand(before[0]) => Link::Operator(HEAVY),
         Token::Eq
         | Token::Neq
         | Token::Lt
@@ -106,38 +170,164 @@ fn link(token: &Token) -> Link {
         | Token::Mul
         | Token::Div
         | Token::Mod
-        | Token::StringConcat
-        | Token::DoubleColon
-        | Token::Arrow
-        | Token::LongArrow
-        | Token::HashArrow
-        | Token::HashLongArrow
-        | Token::Caret
-        | Token::Ampersand
-        | Token::Pipe
-        | Token::ShiftLeft
-        | Token::ShiftRight
-        | Token::CustomBinaryOperator(_) => Link::Other,
+        | Token::StringConcat => Link::Operator(LIGHT),
+        token if is_operand(token) => Link::None,
+        Token::Whitespace(_) | Token::EOF | Token::Period => Link::None,
+        // Whatever sign it is, an operator may be made of it. A bracket is one too: `a[1][1]`.
+        _ => Link::Operator(HEAVY),
+    }
+}
+
+fn keyword(keyword: Keyword, before: [&Token; 2]) -> Link {
+    match keyword {
+        Keyword::OR | Keyword::AND | Keyword::XOR => Link::Logical,
+        Keyword::SELECT | Keyword::WITH => Link::Query,
+        // `a IS DISTINCT FROM b`
+        Keyword::FROM if is(before[0], Keyword::DISTINCT) && !is(before[1], Keyword::SELECT) => {
+            Link::None
+        }
+        Keyword::FROM => Link::From,
+        Keyword::WHERE
+        | Keyword::GROUP
+        | Keyword::HAVING
+        | Keyword::WINDOW
+        | Keyword::ORDER
+        | Keyword::LIMIT
+        | Keyword::OFFSET
+        | Keyword::FETCH
+        | Keyword::RETURNING
+        | Keyword::SET
+        | Keyword::VALUES => Link::Clause,
+        Keyword::WHEN | Keyword::THEN | Keyword::ELSE => Link::Comma,
+        Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => {
+            Link::SetOperation
+        }
+        Keyword::JOIN
+        | Keyword::APPLY
+        | Keyword::STRAIGHT_JOIN
+        | Keyword::PIVOT
+        | Keyword::UNPIVOT
+        | Keyword::MATCH_RECOGNIZE => Link::Join,
+        // The parser recurses for each without counting, and takes more of the stack than for others.
+        Keyword::INTERVAL if is(before[0], Keyword::INTERVAL) => Link::Operator(2 * HEAVY),
+        Keyword::INTERVAL => Link::Operator(HEAVY),
+        Keyword::IS
+        | Keyword::ISNULL
+        | Keyword::NOTNULL
+        | Keyword::NOT
+        | Keyword::IN
+        | Keyword::BETWEEN
+        | Keyword::LIKE
+        | Keyword::ILIKE
+        | Keyword::RLIKE
+        | Keyword::REGEXP
+        | Keyword::MATCH
+        | Keyword::SIMILAR
+        | Keyword::MEMBER
+        | Keyword::OVERLAPS
+        | Keyword::OPERATOR
+        | Keyword::DIV
+        | Keyword::COLLATE
+        | Keyword::PRIOR
+        | Keyword::AT => Link::Operator(HEAVY),
         _ => Link::None,
+    }
+}
+
+fn is(token: &Token, keyword: Keyword) -> bool {
+    matches!(token, Token::Word(word) if word.keyword == keyword)
+}
+
+/// Whether an operand ends with the token, so that a sign after it has two of them.
+fn is_operand(token: &Token) -> bool {
+    match token {
+        // A sign that follows a keyword is the first of its chain, if it is one.
+        Token::Word(_) | Token::Number(..) | Token::Char(_) | Token::Placeholder(_) => true,
+        Token::RParen | Token::RBracket | Token::RBrace => true,
+        Token::SingleQuotedString(_)
+        | Token::DoubleQuotedString(_)
+        | Token::TripleSingleQuotedString(_)
+        | Token::TripleDoubleQuotedString(_)
+        | Token::DollarQuotedString(_)
+        | Token::SingleQuotedByteStringLiteral(_)
+        | Token::DoubleQuotedByteStringLiteral(_)
+        | Token::TripleSingleQuotedByteStringLiteral(_)
+        | Token::TripleDoubleQuotedByteStringLiteral(_)
+        | Token::SingleQuotedRawStringLiteral(_)
+        | Token::DoubleQuotedRawStringLiteral(_)
+        | Token::TripleSingleQuotedRawStringLiteral(_)
+        | Token::TripleDoubleQuotedRawStringLiteral(_)
+        | Token::NationalStringLiteral(_)
+        | Token::QuoteDelimitedStringLiteral(_)
+        | Token::NationalQuoteDelimitedStringLiteral(_)
+        | Token::EscapedStringLiteral(_)
+        | Token::UnicodeStringLiteral(_)
+        | Token::HexStringLiteral(_) => true,
+        _ => false,
+    }
+}
+
+/// Levels that are open, the innermost last. The first is never closed.
+struct Levels(Vec<Level>);
+
+impl Levels {
+    fn new() -> Self {
+        Self(vec![Level::default()])
+    }
+
+    fn innermost(&mut self) -> &mut Level {
+        self.0.last_mut().expect("the first level is never closed")
+    }
+
+    fn open(&mut self, opened: Opened) {
+        self.0.push(Level::opened_by(opened));
+    }
+
+    /// Closes the innermost level that was opened so, and a `CASE` within it that has no end.
+    fn close(&mut self, opened: Opened) {
+        let cases = self.0.iter().rev().take_while(|level| level.opened == Opened::Case).count();
+        let unended = if opened == Opened::Case { 0 } else { cases };
+        let closing = self.0.len() - 1 - unended.min(self.0.len() - 1);
+        if self.0[closing].opened != opened {
+            return;
+        }
+        for _ in 0..=unended {
+            let inner = self.0.pop().expect("as many levels were counted");
+            self.innermost().close(&inner);
+        }
+    }
+
+    /// Depth of the innermost level with all around it.
+    fn depth(&self) -> usize {
+        let innermost = self.0.last().map_or(0, Level::depth);
+        let around: usize = self.0.iter().rev().skip(1).map(|level| level.queries).sum();
+        ENCLOSED * (self.0.len() - 1) + around + innermost
     }
 }
 
 /// Refuses what nests too deep.
 pub fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
-    let mut open = vec![Level::default()];
+    let mut levels = Levels::new();
+    let mut before = [&Token::EOF, &Token::EOF];
     for TokenWithSpan { token, .. } in tokens {
-        match token {
-            Token::LParen => open.push(Level::default()),
-            Token::SemiColon => open = vec![Level::default()],
-            Token::RParen => {
-                if let [.., outer, inner] = open.as_mut_slice() {
-                    outer.close(inner);
-                    open.pop();
-                }
-            }
-            token => open.iter_mut().rev().take(1).for_each(|level| level.grow(token)),
+        if matches!(token, Token::Whitespace(_)) {
+            continue;
         }
-        if open.last().is_some_and(|level| open.len() + level.depth() > DEPTH_MAX) {
+        levels.innermost().grow(link(token, before));
+        match token {
+            Token::LParen => levels.open(Opened::Parenthesis),
+            Token::LBracket => levels.open(Opened::Bracket),
+            Token::LBrace => levels.open(Opened::Brace),
+            Token::RParen => levels.close(Opened::Parenthesis),
+            Token::RBracket => levels.close(Opened::Bracket),
+            Token::RBrace => levels.close(Opened::Brace),
+            Token::SemiColon => levels = Levels::new(),
+            token if is(token, Keyword::CASE) => levels.open(Opened::Case),
+            token if is(token, Keyword::END) => levels.close(Opened::Case),
+            _ => {}
+        }
+        before = [token, before[0]];
+        if levels.depth() > DEPTH_MAX {
             return Err(too_deep());
         }
     }
@@ -147,6 +337,7 @@ pub fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
 /// The statement nests deeper than we read.
 pub fn too_deep() -> SqlError {
     SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded")
+        .detail("The statement nests too deep; chains of operators and of joins count as well.")
         .hint("Write the statement with less nesting; use IN (...) for a long chain of OR.")
 }
 
@@ -166,7 +357,8 @@ impl VisitorMut for Balancer {
             let op = op.clone();
             if chain_length(expr, &op) > CHAIN_UNBALANCED_MAX {
                 let operands = operands(take(expr), &op);
-                *expr = tree(operands, &op);
+                let join = |left, right| binary(left, op.clone(), right);
+                *expr = balanced(operands, join).unwrap_or_else(null);
             }
         }
         ControlFlow::Continue(())
@@ -174,7 +366,15 @@ impl VisitorMut for Balancer {
 }
 
 fn take(expr: &mut Expr) -> Expr {
-    std::mem::replace(expr, Expr::value(Value::Null))
+    std::mem::replace(expr, null())
+}
+
+fn null() -> Expr {
+    Expr::value(Value::Null)
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
 fn chain_length(expr: &Expr, op: &BinaryOperator) -> usize {
@@ -208,21 +408,19 @@ fn operands(expr: Expr, op: &BinaryOperator) -> Vec<Expr> {
     }
 }
 
-/// Joins neighbours until one is left. What AND binds stays below OR without parentheses, since the
-/// tree, not its text, is what is planned.
-fn tree(mut operands: Vec<Expr>, op: &BinaryOperator) -> Expr {
-    while operands.len() > 1 {
-        let mut rest = operands.into_iter();
+/// Joins neighbours until one is left, in order. Where it is `OR` that joins, what `AND` binds needs no
+/// parentheses, since the tree, not its text, is what is planned.
+pub fn balanced<T>(mut parts: Vec<T>, join: impl Fn(T, T) -> T) -> Option<T> {
+    while parts.len() > 1 {
+        let mut rest = parts.into_iter();
         let mut joined = Vec::new();
         while let Some(left) = rest.next() {
             joined.push(match rest.next() {
-                Some(right) => {
-                    Expr::BinaryOp { left: Box::new(left), op: op.clone(), right: Box::new(right) }
-                }
+                Some(right) => join(left, right),
                 None => left,
             });
         }
-        operands = joined;
+        parts = joined;
     }
-    operands.pop().unwrap_or_else(|| Expr::value(Value::Null))
+    parts.pop()
 }

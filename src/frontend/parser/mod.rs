@@ -10,6 +10,7 @@ mod copy;
 mod cursor;
 mod depth;
 mod dialect;
+mod escapes;
 mod session;
 mod size;
 mod statement;
@@ -18,9 +19,10 @@ pub use ast::{
     AlterOperation, AlterTable, CopyFormat, CopyFrom, CopyOptions, CreateView, Discard, LikeFilter,
     ParsedStatement, RelationName, SetScope, SetValue, ShowKind, Standing, Statement, folded,
 };
+pub use depth::balanced;
 pub use dialect::SqlDialect;
 pub use size::{parsed_bytes, tokens_max};
-pub use statement::{parse, parse_within};
+pub use statement::{parse, parse_expression, parse_within};
 
 #[cfg(test)]
 mod tests;

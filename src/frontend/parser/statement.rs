@@ -1,5 +1,6 @@
 //! The parser: our own statements from the tokens, all others through `sqlparser`.
 
+use sqlparser::ast::Expr;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Word};
@@ -10,6 +11,7 @@ use super::copy::parse_copy;
 use super::cursor::{Cursor, lowercase_first, split_location};
 use super::depth::{RECURSION_MAX, balance, check_depth, too_deep};
 use super::dialect::SqlDialect;
+use super::escapes::{check_escapes, wrong_escape};
 use super::session;
 use super::size::check_tokens;
 use crate::frontend::error::SqlError;
@@ -41,6 +43,18 @@ pub fn parse_within(sql: &str, tokens_max: usize) -> Result<Vec<ParsedStatement>
     Ok(statements)
 }
 
+/// Reads a lone expression; `None` where the text is none.
+pub fn parse_expression(sql: &str) -> Result<Option<Expr>, SqlError> {
+    let tokens = tokenize(sql)?;
+    check_depth(&tokens)?;
+    check_escapes(&tokens)?;
+    let dialect = SqlDialect::bounded(tokens.len());
+    let mut parser = StatementParser::new(sql, tokens, &dialect);
+    let Ok(mut expr) = parser.inner.parse_expr() else { return Ok(None) };
+    balance(&mut expr);
+    Ok(Some(expr))
+}
+
 fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
     let tokens = Tokenizer::new(&SqlDialect::default(), sql)
         .tokenize_with_location()
@@ -51,9 +65,8 @@ fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
 fn bad_token(sql: &str, error: &TokenizerError) -> SqlError {
     let mut cursor = Cursor::new(sql);
     let at = cursor.byte_at(error.location);
-    if escapes_null(&sql[at..]) {
-        let message = "invalid byte sequence for encoding \"UTF8\": 0x00";
-        return SqlError::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, message);
+    if let Some(error) = wrong_escape(&sql[at..]) {
+        return error.position(cursor.characters() + 1);
     }
     let message = match error.message.as_str() {
         "Unterminated string literal" => "unterminated quoted string".to_owned(),
@@ -65,38 +78,6 @@ fn bad_token(sql: &str, error: &TokenizerError) -> SqlError {
     let message =
         if near.is_empty() { message } else { format!("{message} at or near \"{near}\"") };
     SqlError::syntax(message).position(cursor.characters() + 1)
-}
-
-/// Refuses strings like `U&'\0000'`: no text holds that character.
-fn check_escapes(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
-    let holds_null = |token: &TokenWithSpan| match &token.token {
-        Token::UnicodeStringLiteral(text) => text.contains('\0'),
-        _ => false,
-    };
-    if tokens.iter().any(holds_null) {
-        return Err(SqlError::syntax("invalid Unicode escape value"));
-    }
-    Ok(())
-}
-
-/// Whether a text begins with a string like `E'a\000'`: no text holds that character.
-fn escapes_null(text: &str) -> bool {
-    let Some(mut rest) = text.strip_prefix("E'").or_else(|| text.strip_prefix("e'")) else {
-        return false;
-    };
-    while let Some(at) = rest.find(['\\', '\'']) {
-        let Some(escape) = rest[at..].strip_prefix('\\') else { return false };
-        let octal = escape.len() - escape.trim_start_matches(|c: char| c.is_digit(8)).len();
-        let hex = escape.strip_prefix('x').unwrap_or_default();
-        let digits = hex.len() - hex.trim_start_matches(|c: char| c.is_ascii_hexdigit()).len();
-        let (octal, hex) = (&escape[..octal.min(3)], &hex[..digits.min(2)]);
-        let is_null = |number: &str| !number.is_empty() && number.chars().all(|c| c == '0');
-        if is_null(octal) || is_null(hex) {
-            return true;
-        }
-        rest = escape.get(1..).unwrap_or_default();
-    }
-    false
 }
 
 /// `TABLE t` at the start of a statement means `SELECT * FROM t`, and is read as that.

@@ -377,6 +377,91 @@ fn deep_nesting_is_an_error_and_no_crash() {
     assert_eq!(error(&unions).sqlstate.code(), "54001");
 }
 
+/// What opens a level, the innermost, and what closes one.
+const NESTED: &[[&str; 3]] = &[
+    ["(", "1", ")"],
+    ["f(", "1", ")"],
+    ["row(", "1", ")"],
+    ["sum(", "1", ") OVER ()"],
+    ["array[", "1", "]"],
+    ["a[", "1", "]"],
+    ["CASE WHEN a THEN ", "1", " END"],
+    ["CASE a WHEN 1 THEN 2 ELSE ", "1", " END"],
+    ["(SELECT ", "1", ")"],
+    ["1 FROM (SELECT ", "1", ") q"],
+    ["(", "WITH a AS (SELECT 1) SELECT 1", ")"],
+    ["1 IN (", "1", ")"],
+    ["- ", "1", ""],
+    ["~ ", "1", ""],
+    ["NOT ", "a", ""],
+    ["INTERVAL ", "'1 day'", ""],
+    ["", "a", "::int"],
+    ["", "NULL::int", "[]"],
+    ["", "a", "[1]"],
+    ["", "a", " + 1"],
+    ["", "a", " -> 'b'"],
+    ["", "a", " LIKE 'b'"],
+    ["", "a", " IN (1)"],
+    ["", "a", " BETWEEN 1 AND 2"],
+    ["", "a", " IS NULL"],
+    ["", "a", " IS DISTINCT FROM b"],
+    ["", "a", " OPERATOR(pg_catalog.+) b"],
+    ["", "a", " COLLATE \"C\""],
+    ["", "a", " AT TIME ZONE 'UTC'"],
+    ["", "1 FROM t", " CROSS JOIN t"],
+    ["", "1 FROM t", ", t"],
+    ["1 FROM (", "t", " CROSS JOIN t)"],
+    ["", "1 FROM t", " PIVOT (sum(a) FOR b IN (1))"],
+    ["", "1", " UNION SELECT 1"],
+    ["", "1", " EXCEPT SELECT 1"],
+];
+
+#[test]
+fn nesting_of_every_kind_has_a_bound() {
+    for [open, inner, close] in NESTED {
+        let nested = |levels: usize| {
+            let text = format!("SELECT {}{inner}{}", open.repeat(levels), close.repeat(levels));
+            parse(&text).err().map(|error| error.sqlstate)
+        };
+        let refused = Some(SqlState::STATEMENT_TOO_COMPLEX);
+        assert_ne!(nested(50), refused, "{open}{inner}{close}");
+        for levels in [700, 5000, 100_000] {
+            assert_eq!(nested(levels), refused, "{levels} of {open}{inner}{close}");
+        }
+    }
+}
+
+#[test]
+fn what_stands_next_to_each_other_is_not_nested() {
+    let items = ["abs(- a::int)", "CASE WHEN a = 1 THEN b + 1 ELSE c END", "a IS DISTINCT FROM b"];
+    for item in items {
+        let list = vec![item; 5000].join(", ");
+        for text in [
+            format!("SELECT {list}"),
+            format!("SELECT 1 FROM t, u WHERE a IN ({list})"),
+            format!("SELECT 1 FROM t GROUP BY {list} ORDER BY {list}"),
+            format!("INSERT INTO t (a) VALUES ({list})"),
+        ] {
+            parse(&text).unwrap();
+        }
+    }
+    let cases = vec!["WHEN a = 1 THEN b + 1 - c"; 5000].join(" ");
+    parse(&format!("SELECT CASE {cases} END; END")).unwrap();
+    let joins = vec![" JOIN u ON t.a = u.a AND t.b <> u.b + 1"; 200].concat();
+    parse(&format!("SELECT 1 FROM t{joins}")).unwrap();
+    let sets = vec!["SELECT a + 1 FROM t WHERE (a = 1 OR b = 2)"; 400].join(" UNION ALL ");
+    parse(&sets).unwrap();
+}
+
+#[test]
+fn lone_expressions_are_read_as_those_of_statements() {
+    let nested =
+        |levels: usize| parse_expression(&format!("{}1{}", "(".repeat(levels), ")".repeat(levels)));
+    assert!(nested(150).unwrap().is_some());
+    assert_eq!(nested(5000).unwrap_err().sqlstate, SqlState::STATEMENT_TOO_COMPLEX);
+    assert!(parse_expression("1 +").unwrap().is_none());
+}
+
 #[test]
 fn long_chains_of_or_are_balanced_and_lists_have_no_limit() {
     let or = format!("SELECT 1 WHERE a = 0{}", " OR a = 1".repeat(3_000));

@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
+use crate::cli::STACK_BYTES;
 use crate::frontend::error::SqlError;
 use crate::frontend::pgwire::sqlstate::SqlState;
 
-/// Plans nest deeply, and are walked by recursion.
-const STACK_BYTES: usize = 16 << 20;
 /// Threads of all lanes together.
 const THREADS_MAX: usize = 256;
 /// How many lanes there may be: the fewest where each has many threads, the most where each has few.

@@ -12,6 +12,7 @@ pub mod casts;
 mod hidden_columns;
 pub mod operators;
 pub mod output_names;
+mod own_names;
 mod pitfalls;
 pub mod reject;
 mod rows;
@@ -29,6 +30,7 @@ use crate::frontend::error::SqlError;
 pub(crate) use arrays::plain_select;
 pub use casts::parameter_types;
 pub use output_names::output_names;
+pub use own_names::own_names;
 
 /// Makes a query ready to be planned. What the result's columns are called is to be asked from
 /// [`output_names()`] with the query as it was before.

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, VisitMut, visit_expressions_mut};
 
 use super::operators::take;
+use crate::frontend::parser::balanced;
 
 /// Rewrites every comparison of rows in `node`.
 pub fn compare_columns<N: VisitMut>(node: &mut N) {
@@ -71,26 +72,31 @@ fn compared(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Option<Expr> 
     compared.map(|compared| Expr::Nested(Box::new(compared)))
 }
 
-/// `a < x OR (a = x AND …)`, with `last` for the last column.
+/// `a < x OR (a = x AND …)`, with `last` for the last column. Both halves of the columns are compared so, which
+/// makes a tree that is as shallow as can be.
 fn ordered(
     left: &[Expr],
     strictly: &BinaryOperator,
     last: &BinaryOperator,
     right: &[Expr],
 ) -> Option<Expr> {
-    let (first, rest) = left.split_first()?;
-    let (other, others) = right.split_first()?;
-    let Some(rest) = ordered(rest, strictly, last, others) else {
-        return Some(binary(first.clone(), last.clone(), other.clone()));
+    let half = match left {
+        [] => return None,
+        [left] => return Some(binary(left.clone(), last.clone(), right.first()?.clone())),
+        more => more.len() / 2,
     };
-    let less = binary(first.clone(), strictly.clone(), other.clone());
-    let equal = binary(first.clone(), BinaryOperator::Eq, other.clone());
+    let ((first, rest), (other, others)) = (left.split_at(half), right.split_at_checked(half)?);
+    let less = ordered(first, strictly, strictly, other)?;
+    let equal = first.iter().zip(other);
+    let equal = equal.map(|(left, right)| binary(left.clone(), BinaryOperator::Eq, right.clone()));
+    let equal = joined(equal.collect(), &BinaryOperator::And)?;
+    let rest = ordered(rest, strictly, last, others)?;
     let rest = binary(equal, BinaryOperator::And, Expr::Nested(Box::new(rest)));
     Some(binary(less, BinaryOperator::Or, Expr::Nested(Box::new(rest))))
 }
 
 fn joined(parts: Vec<Expr>, op: &BinaryOperator) -> Option<Expr> {
-    parts.into_iter().reduce(|left, right| binary(left, op.clone(), right))
+    balanced(parts, |left, right| binary(left, op.clone(), right))
 }
 
 fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
@@ -108,6 +114,10 @@ mod tests {
             ("(a, b) = (1, 2)", "(a = 1 AND b = 2)"),
             ("(a, b) <> (1, 2)", "(a <> 1 OR b <> 2)"),
             ("(a, b) <= (1, 2)", "(a < 1 OR (a = 1 AND (b <= 2)))"),
+            (
+                "(a, b, c, d) < (1, 2, 3, 4)",
+                "(a < 1 OR (a = 1 AND (b < 2)) OR (a = 1 AND b = 2 AND (c < 3 OR (c = 3 AND (d < 4)))))",
+            ),
             ("(a, b) IN ((1, 2), (3, 4))", "((a = 1 AND b = 2) OR (a = 3 AND b = 4))"),
             ("a = 1", "a = 1"),
         ];
