@@ -212,7 +212,6 @@ fn keyword(keyword: Keyword, before: [&Token; 2]) -> Link {
         Keyword::INTERVAL if is(before[0], Keyword::INTERVAL) => Link::Operator(2 * HEAVY),
         Keyword::INTERVAL => Link::Operator(HEAVY),
         Keyword::IS
-        | Keyword::ISNULL
         | Keyword::NOTNULL
         | Keyword::NOT
         | Keyword::IN
