@@ -24,6 +24,7 @@ use super::functions::{self, SessionInfo};
 use super::memory::{StatementMemory, doubling, planning};
 use super::parser::{self, RelationName, Statement};
 use super::pending::Pending;
+use super::query_runtime;
 use super::read_view::ReadView;
 use super::rewrite;
 use super::system_catalog::{self, SystemContext};
@@ -171,6 +172,7 @@ impl Planner {
         let mut query = query.clone();
         rewrite::query(&mut query)?;
         rewrite::own_names(&mut query, state);
+        query_runtime::check()?;
         let statement = ast::Statement::Query(Box::new(query));
         plan_statement(state, statement, parameters).await
     }
@@ -282,6 +284,7 @@ async fn plan_statement(
         }
     };
     let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
+    query_runtime::check()?;
     planning::check(&plan, state.config_options())?;
     match plan {
         LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => {

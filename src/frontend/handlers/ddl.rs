@@ -163,7 +163,9 @@ impl Frontend {
         create: &CreateView,
     ) -> Result<Reply, SqlError> {
         session.check_alone("CREATE VIEW")?;
-        let planner = self.planner(session);
+        let mut planner = self.planner(session);
+        // What can be stored can be selected from: the view itself is one of those inside each other.
+        planner.views = 1;
         let (schema, name) = (planner.schema_for_new(&create.name), create.name.name.clone());
         if create.if_not_exists && planner.view.catalog.relation(&schema, &name).is_some() {
             let notices = vec![format!("relation \"{name}\" already exists, skipping")];

@@ -203,7 +203,7 @@ mod tests {
             ("((", ", 1) < (1, 1))"),
             ("((", ", 1) IN ((1, 1), (2, 2)))"),
         ] {
-            assert_eq!(checked(&nested(open, "a", close, 8)), None, "{open}");
+            assert_eq!(checked(&nested(open, "a", close, 6)), None, "{open}");
             let refused = checked(&nested(open, "a", close, 20));
             assert_eq!(refused, Some(SqlState::STATEMENT_TOO_COMPLEX), "{open}");
         }

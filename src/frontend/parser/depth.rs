@@ -10,7 +10,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{BinaryOperator, Expr, Value, VisitMut, VisitorMut};
+use sqlparser::ast::{BinaryOperator, Expr, Value, Visit, VisitMut, Visitor, VisitorMut};
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -31,6 +31,11 @@ const HEAVY: usize = 5;
 const LIGHT: usize = 2;
 /// How many `AND` and `OR` count for one unit.
 const LOGICAL_PER_UNIT: usize = 4;
+/// Most operators without a comma or parenthesis between them. A word that ends a clause may be the name of a
+/// column, in which case the chain goes on: a tree of this depth can still be dropped.
+const CHAIN_MAX: usize = 50_000;
+/// Deepest expression that is planned, whatever its tokens looked like.
+const EXPRESSION_MAX: usize = 1000;
 
 /// How deep the parser may recurse; it grows its stack as it does.
 pub const RECURSION_MAX: usize = 256;
@@ -55,13 +60,15 @@ struct Level {
     opened: Opened,
     /// Whether commas join relations here.
     in_from: bool,
-    /// Units of set operations, and of joins of this `FROM`.
+    /// Units of set operations and the like, and of joins of this `FROM`.
     queries: usize,
     joins: usize,
     /// `AND` and `OR` since the last comma, clause or join, and units of the operators since the last of
     /// those.
     logical: usize,
     operators: usize,
+    /// How many `BETWEEN` wait for their `AND`, which is none that joins conditions.
+    betweens: usize,
     /// Most units of operators between two of `AND` and `OR`.
     operators_max: usize,
     /// Depth of the deepest parentheses since the last comma, clause or join.
@@ -70,6 +77,8 @@ struct Level {
     joined: usize,
     /// Depth of the deepest expression of the whole level.
     deepest: usize,
+    /// Operators since the last comma.
+    chain: usize,
 }
 
 impl Level {
@@ -89,8 +98,14 @@ impl Level {
     fn grow(&mut self, link: Link) {
         match link {
             Link::None => {}
-            Link::Logical => (self.logical, self.operators) = (self.logical + 1, 0),
+            Link::And if self.betweens > 0 => self.betweens -= 1,
+            Link::And | Link::Or => (self.logical, self.operators) = (self.logical + 1, 0),
+            Link::Between => {
+                self.betweens += 1;
+                self.grow(Link::Operator(HEAVY));
+            }
             Link::Operator(units) => {
+                self.chain += 1;
                 self.operators += units;
                 self.operators_max = self.operators_max.max(self.operators);
             }
@@ -101,7 +116,10 @@ impl Level {
                 self.joins += LIGHT;
             }
             Link::Comma if self.in_from => self.grow(Link::Join),
-            Link::Comma => self.end(),
+            Link::Comma => {
+                self.chain = 0;
+                self.end();
+            }
             Link::From => {
                 self.end();
                 self.in_from = true;
@@ -127,7 +145,7 @@ impl Level {
     }
 
     fn end_part(&mut self) {
-        (self.logical, self.operators) = (0, 0);
+        (self.logical, self.operators, self.betweens) = (0, 0, 0);
         (self.operators_max, self.inside) = (0, 0);
     }
 
@@ -142,7 +160,9 @@ impl Level {
 #[derive(Clone, Copy)]
 enum Link {
     None,
-    Logical,
+    And,
+    Or,
+    Between,
     Operator(usize),
     SetOperation,
     Join,
@@ -173,6 +193,8 @@ fn link(token: &Token, before: [&Token; 2]) -> Link {
         | Token::StringConcat => Link::Operator(LIGHT),
         token if is_operand(token) => Link::None,
         Token::Whitespace(_) | Token::EOF | Token::Period => Link::None,
+        // It opens a level, which counts for itself.
+        Token::LParen | Token::SemiColon => Link::None,
         // Whatever sign it is, an operator may be made of it. A bracket is one too: `a[1][1]`.
         _ => Link::Operator(HEAVY),
     }
@@ -180,7 +202,9 @@ fn link(token: &Token, before: [&Token; 2]) -> Link {
 
 fn keyword(keyword: Keyword, before: [&Token; 2]) -> Link {
     match keyword {
-        Keyword::OR | Keyword::AND | Keyword::XOR => Link::Logical,
+        Keyword::AND => Link::And,
+        Keyword::OR | Keyword::XOR => Link::Or,
+        Keyword::BETWEEN => Link::Between,
         Keyword::SELECT | Keyword::WITH => Link::Query,
         // `a IS DISTINCT FROM b`
         Keyword::FROM if is(before[0], Keyword::DISTINCT) && !is(before[1], Keyword::SELECT) => {
@@ -199,15 +223,14 @@ fn keyword(keyword: Keyword, before: [&Token; 2]) -> Link {
         | Keyword::SET
         | Keyword::VALUES => Link::Clause,
         Keyword::WHEN | Keyword::THEN | Keyword::ELSE => Link::Comma,
-        Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => {
-            Link::SetOperation
-        }
-        Keyword::JOIN
-        | Keyword::APPLY
-        | Keyword::STRAIGHT_JOIN
+        Keyword::UNION
+        | Keyword::EXCEPT
+        | Keyword::INTERSECT
+        | Keyword::MINUS
         | Keyword::PIVOT
         | Keyword::UNPIVOT
-        | Keyword::MATCH_RECOGNIZE => Link::Join,
+        | Keyword::MATCH_RECOGNIZE => Link::SetOperation,
+        Keyword::JOIN | Keyword::APPLY | Keyword::STRAIGHT_JOIN => Link::Join,
         // The parser recurses for each without counting, and takes more of the stack than for others.
         Keyword::INTERVAL if is(before[0], Keyword::INTERVAL) => Link::Operator(2 * HEAVY),
         Keyword::INTERVAL => Link::Operator(HEAVY),
@@ -215,7 +238,6 @@ fn keyword(keyword: Keyword, before: [&Token; 2]) -> Link {
         | Keyword::NOTNULL
         | Keyword::NOT
         | Keyword::IN
-        | Keyword::BETWEEN
         | Keyword::LIKE
         | Keyword::ILIKE
         | Keyword::RLIKE
@@ -326,11 +348,35 @@ pub fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
             _ => {}
         }
         before = [token, before[0]];
-        if levels.depth() > DEPTH_MAX {
+        if levels.depth() > DEPTH_MAX || levels.innermost().chain > CHAIN_MAX {
             return Err(too_deep());
         }
     }
     Ok(())
+}
+
+/// Refuses a tree that is deeper than its tokens showed.
+pub fn check_tree<N: Visit>(node: &N) -> Result<(), SqlError> {
+    match node.visit(&mut ExpressionDepth(0)) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(too_deep()),
+    }
+}
+
+struct ExpressionDepth(usize);
+
+impl Visitor for ExpressionDepth {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, _expr: &Expr) -> ControlFlow<()> {
+        self.0 += 1;
+        if self.0 > EXPRESSION_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn post_visit_expr(&mut self, _expr: &Expr) -> ControlFlow<()> {
+        self.0 -= 1;
+        ControlFlow::Continue(())
+    }
 }
 
 /// The statement nests deeper than we read.

@@ -9,7 +9,7 @@ use super::ast::{ParsedStatement, RelationName, Statement};
 use super::check::{self, unsupported_statement};
 use super::copy::parse_copy;
 use super::cursor::{Cursor, lowercase_first, split_location};
-use super::depth::{RECURSION_MAX, balance, check_depth, too_deep};
+use super::depth::{RECURSION_MAX, balance, check_depth, check_tree, too_deep};
 use super::dialect::SqlDialect;
 use super::escapes::{check_escapes, wrong_escape};
 use super::session;
@@ -52,6 +52,7 @@ pub fn parse_expression(sql: &str) -> Result<Option<Expr>, SqlError> {
     let mut parser = StatementParser::new(sql, tokens, &dialect);
     let Ok(mut expr) = parser.inner.parse_expr() else { return Ok(None) };
     balance(&mut expr);
+    check_tree(&expr)?;
     Ok(Some(expr))
 }
 
@@ -175,6 +176,7 @@ impl<'a> StatementParser<'a> {
         match self.inner.parse_statement() {
             Ok(mut statement) => {
                 balance(&mut statement);
+                check_tree(&statement)?;
                 check::lower(statement, &name)
             }
             Err(error) => Err(self.parse_error(error)),

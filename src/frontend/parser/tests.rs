@@ -432,10 +432,28 @@ fn nesting_of_every_kind_has_a_bound() {
 }
 
 #[test]
+fn words_that_end_clauses_do_not_hide_a_chain() {
+    // A thread as the server has: the trees are dropped by recursion.
+    let thread = std::thread::Builder::new().stack_size(crate::cli::STACK_BYTES);
+    thread.spawn(refuse_chains_of_keywords).unwrap().join().unwrap();
+}
+
+fn refuse_chains_of_keywords() {
+    for word in ["set", "offset", "values", "returning", "window", "fetch", "then"] {
+        for levels in [2000, 30_000, 100_000] {
+            let text = format!("SELECT a{}", format!(" + {word}").repeat(levels));
+            assert!(parse(&text).is_err(), "{levels} of {word}");
+        }
+    }
+    let pivots = " PIVOT (sum(a) FOR b IN (1)) AS set".repeat(5000);
+    assert_eq!(error(&format!("SELECT 1 FROM t{pivots}")).sqlstate.code(), "54001");
+}
+
+#[test]
 fn what_stands_next_to_each_other_is_not_nested() {
     let items = ["abs(- a::int)", "CASE WHEN a = 1 THEN b + 1 ELSE c END", "a IS DISTINCT FROM b"];
     for item in items {
-        let list = vec![item; 5000].join(", ");
+        let list = [item; 5000].join(", ");
         for text in [
             format!("SELECT {list}"),
             format!("SELECT 1 FROM t, u WHERE a IN ({list})"),
@@ -445,11 +463,11 @@ fn what_stands_next_to_each_other_is_not_nested() {
             parse(&text).unwrap();
         }
     }
-    let cases = vec!["WHEN a = 1 THEN b + 1 - c"; 5000].join(" ");
+    let cases = ["WHEN a = 1 THEN b + 1 - c"; 5000].join(" ");
     parse(&format!("SELECT CASE {cases} END; END")).unwrap();
-    let joins = vec![" JOIN u ON t.a = u.a AND t.b <> u.b + 1"; 200].concat();
+    let joins = " JOIN u ON t.a = u.a AND t.b <> u.b + 1".repeat(200);
     parse(&format!("SELECT 1 FROM t{joins}")).unwrap();
-    let sets = vec!["SELECT a + 1 FROM t WHERE (a = 1 OR b = 2)"; 400].join(" UNION ALL ");
+    let sets = ["SELECT a + 1 FROM t WHERE (a = 1 OR b = 2)"; 400].join(" UNION ALL ");
     parse(&sets).unwrap();
 }
 
