@@ -188,7 +188,6 @@ async fn what_takes_too_much_memory_ends_no_other_statement() {
         if !expected.contains(&code.as_deref()) || peak > bytes_max {
             wrong.push(format!("{code:?}, {} MiB: {}", peak >> 20, shown(&sql)));
         }
-        println!("{code:?}, {} MiB: {}", peak >> 20, shown(&sql));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
     assert_eq!(outcome(&client, "SELECT count(*) FROM t").await, None, "the connection goes on");
