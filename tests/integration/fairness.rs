@@ -350,7 +350,8 @@ async fn a_line_of_a_copy_that_is_too_long_is_refused_before_it_takes_the_memory
         Some(error) => error,
         None => sink.as_mut().finish().await.unwrap_err(),
     };
-    assert_eq!(said(&error), "54000: a row has more than 268435456 bytes");
+    let said = said(&error);
+    assert!(said.starts_with("54000: a row has more than "), "{said}");
     busy.is_idle().await;
     let status = format!("/proc/{}/status", busy.server.pid());
     let status = std::fs::read_to_string(status).unwrap();

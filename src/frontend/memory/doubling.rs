@@ -3,8 +3,9 @@
 //! DataFusion looks up the relations of a query in `WITH` once for the query around it and once for itself. It
 //! derives a `CASE` that is the argument of a call twice, once for its type and once for whether it is null,
 //! and each asks the arguments of the calls inside for both. It plans the arguments of `map` twice, and makes of
-//! `coalesce(a, b)` a `CASE` that holds `a` twice; so do comparisons of rows. A dozen of levels is thousands of times the work; twenty are
-//! more than anyone waits for, and as much of it is done in one piece, it hears neither a timeout nor a cancel.
+//! `coalesce(a, b)` a `CASE` that holds `a` twice; so do comparisons of rows. A dozen levels are thousands of
+//! times the work; twenty are more than anyone waits for, and as much of it is done in one piece, it hears
+//! neither a timeout nor a cancel.
 
 use std::ops::ControlFlow;
 

@@ -195,7 +195,7 @@ mod tests {
         assert!(small.check().is_ok(), "the first may take its time");
         watch.look(1101 * MIB, now + PATIENCE, &budget);
         assert!(small.check().is_ok(), "the process does not grow any more");
-        watch.look(1164 * MIB, now + PATIENCE, &budget);
+        watch.look(1201 * MIB, now + PATIENCE, &budget);
         assert!(small.check().is_err() && newest.check().is_ok());
         assert!(large.hold("more", 1).is_err(), "an ended statement gets no memory");
     }

@@ -163,10 +163,17 @@ impl<'a> Conversation<'a> {
             }
         };
         match outcome {
-            None => return Err(Ended::Lost(std::io::ErrorKind::TimedOut.into())),
+            None => return Err(unread()),
             Some(Ok(())) if matches!(kind, framing::QUERY | framing::SYNC) => self.waits().await,
             Some(Ok(())) => {}
-            Some(Err(error)) => self.fail(kind, error).await?,
+            Some(Err(error)) => {
+                // Of a client that does not read, the error would be waited with for ever.
+                tokio::select! {
+                    biased;
+                    told = self.fail(kind, error) => told?,
+                    () = stalled(&connection, &progress) => return Err(unread()),
+                }
+            }
         }
         Ok(if gone { Then::End } else { Then::GoOn })
     }
@@ -270,6 +277,11 @@ fn perform<'a>(
         }
     };
     work.boxed()
+}
+
+/// The end of a session whose client does not read what it asked for.
+fn unread() -> Ended {
+    Ended::Lost(std::io::ErrorKind::TimedOut.into())
 }
 
 fn unexpected_in_copy(kind: u8) -> SqlError {

@@ -7,22 +7,56 @@
 use std::ops::ControlFlow;
 
 use datafusion::execution::context::SessionState;
-use sqlparser::ast::{Expr, Ident, ObjectNamePart, VisitMut, visit_expressions_mut};
+use sqlparser::ast::{Expr, Ident, ObjectNamePart, Query, VisitMut, VisitorMut};
 
 use crate::frontend::parser::folded;
 
-/// Gives every call in `node` the own name of what it calls.
+/// Gives every call in `node` that is an argument of another one the own name of what it calls. The outermost
+/// keep theirs: by these the planner tells columns apart, as `now()` and `current_timestamp`.
 pub fn own_names<N: VisitMut>(node: &mut N, state: &SessionState) {
-    let flow: ControlFlow<()> = visit_expressions_mut(node, |expr| {
-        if let Expr::Function(function) = expr
+    let flow = node.visit(&mut OwnNames { state, calls: vec![0] });
+    debug_assert!(flow.is_continue(), "the visitor never breaks off");
+}
+
+struct OwnNames<'a> {
+    state: &'a SessionState,
+    /// Calls around, within each of the queries around.
+    calls: Vec<usize>,
+}
+
+impl VisitorMut for OwnNames<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.calls.push(0);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.calls.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let (Expr::Function(function), Some(calls)) = (expr, self.calls.last_mut()) else {
+            return ControlFlow::Continue(());
+        };
+        *calls += 1;
+        if *calls > 1
             && let [ObjectNamePart::Identifier(name)] = function.name.0.as_mut_slice()
-            && let Some(own) = own_name(&folded(name), function.over.is_some(), state)
+            && let Some(own) = own_name(&folded(name), function.over.is_some(), self.state)
         {
             *name = Ident::with_quote('"', own);
         }
         ControlFlow::Continue(())
-    });
-    debug_assert!(flow.is_continue(), "the visitor never breaks off");
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let (Expr::Function(_), Some(calls)) = (expr, self.calls.last_mut()) {
+            *calls -= 1;
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// The name of the function that is found under another one, in the order in which the planner looks.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::*;
+use crate::layout;
 use crate::meta::faults::Random;
 use crate::meta::store::SqliteStore;
 
@@ -276,7 +277,7 @@ async fn a_damaged_lease_may_be_deleted_where_no_other_server_is() {
     server.commit_some(10).await;
     let truth = server.manager.state();
     server.close().await;
-    let lease = site.file("state/hummock_001/lease.json");
+    let lease = site.file(&format!("state/{}", layout::lease("hummock_001")));
     let mut bytes = std::fs::read(&lease).unwrap();
     bytes[20] ^= 1;
     std::fs::write(&lease, bytes).unwrap();
