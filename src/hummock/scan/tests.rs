@@ -355,8 +355,10 @@ fn damaged(
             if random.below(2) == 0 {
                 wrong = other.to_vec();
             } else {
-                let end = end(4096).min(other.len()).max(at);
-                wrong[at..end].copy_from_slice(&other[at.min(end)..end]);
+                // The other may be shorter.
+                let end = end(4096).min(other.len());
+                let start = at.min(end);
+                wrong[start..end].copy_from_slice(&other[start..end]);
             }
             "swapped objects"
         }
