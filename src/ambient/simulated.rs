@@ -72,6 +72,9 @@ impl Times {
         };
         if let Some((_, waker)) = first {
             waker.wake();
+            // Who was woken may be gone. The thread would park then, whatever else is waited for; with a task
+            // to run it comes back here.
+            drop(tokio::spawn(async {}));
         }
     }
 }

@@ -47,6 +47,16 @@ const STATE_STORE_URL: &str = "tidemark://simulated";
 /// Keys of rows are below it, so that they meet.
 const KEYS: u64 = 40;
 
+/// What a write does to its tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Any,
+    /// Inserts rows, in place of those with the same keys.
+    Insert,
+    /// Updates or deletes rows.
+    Kill,
+}
+
 /// Why a question has no answer, or a wrong one.
 #[derive(Debug)]
 pub enum Trouble {
@@ -333,7 +343,7 @@ impl Frontend {
     }
 
     /// Changes rows of one table or two, in one commit.
-    pub async fn write(&self) -> Result<(), Trouble> {
+    pub async fn write(&self, change: Change) -> Result<(), Trouble> {
         let seen = self.see().await?;
         let base_epoch = seen.state.version.max_committed_epoch;
         let staging = self.follower.ids.staging();
@@ -341,7 +351,7 @@ impl Frontend {
         for _ in 0..=self.chaos.below(2) {
             let Some(relation) = self.some_table(&seen, base_epoch, false) else { break };
             if let Entry::Vacant(entry) = tables.entry(relation.id) {
-                entry.insert(Box::pin(self.change(&seen, &relation, &staging)).await?);
+                entry.insert(Box::pin(self.change(change, &seen, &relation, &staging)).await?);
             }
         }
         let (journal, effect) = self.journal(&seen, &staging).await?;
@@ -410,13 +420,18 @@ impl Frontend {
 
     async fn change(
         &self,
+        change: Change,
         seen: &Seen,
         relation: &Relation,
         staging: &Staging,
     ) -> Result<(TableWrite, Effect), Trouble> {
         let epoch = seen.state.version.max_committed_epoch;
         let keyed = relation.as_table().is_some_and(|table| !table.primary_key.is_empty());
-        let kind = self.chaos.below(12);
+        let kind = match change {
+            Change::Any => self.chaos.below(12),
+            Change::Insert => self.chaos.below(6),
+            Change::Kill => 6 + self.chaos.below(5),
+        };
         let (mut added, mut dead) = (vec![], vec![]);
         match kind {
             0..=5 => {

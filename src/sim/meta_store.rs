@@ -21,8 +21,24 @@ use crate::meta::store::{Head, MemoryStore, MetaStore, Operation, Pair, StoreErr
 pub struct Commit {
     pub epoch: Epoch,
     pub born: BTreeSet<SstId>,
+    /// Files some of whose rows died by it.
+    pub stamped: BTreeSet<SstId>,
+    /// Inputs, if it is a compaction.
+    pub replaced: BTreeSet<SstId>,
     /// When it was.
     pub at_ms: u64,
+}
+
+impl Commit {
+    fn of(delta: &VersionDelta, at_ms: u64) -> Self {
+        Self {
+            epoch: delta.epoch,
+            born: delta.born.iter().map(|sst| sst.id).collect(),
+            stamped: delta.stamps.iter().map(|stamp| stamp.sst_id).collect(),
+            replaced: delta.replaced.iter().map(|replaced| replaced.sst_id).collect(),
+            at_ms,
+        }
+    }
 }
 
 /// What all clients of one meta store share.
@@ -93,9 +109,7 @@ impl Shared {
                 let delta = delta_of(&txn);
                 store.commit(txn).await?;
                 if let Some(delta) = delta {
-                    let born = delta.born.iter().map(|sst| sst.id).collect();
-                    let at_ms = self.chaos.times.now_ms();
-                    self.lock().push(Commit { epoch: delta.epoch, born, at_ms });
+                    self.lock().push(Commit::of(&delta, self.chaos.times.now_ms()));
                 }
                 Ok(())
             }

@@ -17,8 +17,10 @@
 mod chaos;
 mod check;
 mod compactor;
+mod contention;
 mod files;
 mod frontend;
+mod job;
 mod link;
 mod meta_store;
 mod model;

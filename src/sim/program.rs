@@ -1,4 +1,4 @@
-//! Random programs: what a cluster goes through, several things at a time, with a look at everything after
+//! Random programs: steps of a cluster, each of several things at the same time. Everything is compared after
 //! each step.
 
 use std::collections::BTreeMap;
@@ -7,25 +7,24 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::chaos::{Chaos, Without};
-use super::frontend::{Frontend, Trouble};
+use super::chaos::Without;
+use super::contention::contend;
+use super::frontend::{Change, Frontend, Trouble};
+use super::job::{Job, backup_directory, judge, learn};
 use super::link::Link;
-use super::world::{HANGS, JOURNAL, Memory, PLACES, World};
+use super::world::{HANGS, JOURNAL, Memory, TABLES, World};
 use crate::ambient;
 use crate::ambient::simulated::{Process, Simulation, within};
-use crate::backup::verify::{self, Check, Level, Subset};
 use crate::catalog::{ColumnType, PUBLIC};
-use crate::id::SnapshotId;
 use crate::meta::MetaNode;
-use crate::meta::command::{AlterStep, BackupOptions, CatalogCommand, NewColumn, RelationKind};
-use crate::meta::error::{ErrorKind, MetaError};
-use crate::params;
+use crate::meta::command::{AlterStep, CatalogCommand, NewColumn, RelationKind};
+use crate::meta::error::MetaError;
 
 const STEPS_MIN: u64 = 6;
 const STEPS_MAX: u64 = 16;
-/// What a client does meanwhile, at most so many times.
-const MEANWHILE_MAX: u64 = 5;
-/// An older copy of the meta store is older by at least so much, and lacks so many commits.
+/// Statements of clients in one step.
+const STATEMENTS_MAX: u64 = 5;
+/// Age of an older copy of the meta store, and commits that it lacks: at least.
 const OLDER_MS: u64 = 2_000;
 const OLDER_COMMITS: usize = 4;
 
@@ -55,7 +54,8 @@ pub fn run(name: &str, seed: u64, without: Without) -> Run {
 async fn steps(world: &mut World) -> Result<(), String> {
     let chaos = Arc::clone(&world.chaos);
     world.mend().await?;
-    for (name, keyed) in [(JOURNAL, false), ("a", true), ("b", true), ("c", false)] {
+    world.create_table(JOURNAL, false).await.map_err(|e| e.to_string())?;
+    for (name, keyed) in TABLES {
         world.create_table(name, keyed).await.map_err(|e| e.to_string())?;
     }
     chaos.set(true);
@@ -87,7 +87,7 @@ async fn end(world: &mut World) -> Result<(), String> {
     for frontend in world.frontends.clone() {
         frontend.report().await.map_err(|e| format!("the last report: {e}"))?;
         // Each, as long as it does not conflict with itself.
-        Trouble::told(frontend.write().await, &chaos)?;
+        Trouble::told(frontend.write(Change::Any).await, &chaos)?;
         Trouble::told(frontend.read().await, &chaos)?;
     }
     let mut last = vec![Job::Backup { copy_data: true }, Job::Vacuum];
@@ -108,83 +108,25 @@ async fn pass(world: &World, ms: u64) {
     ambient::sleep(Duration::from_millis(ms)).await;
 }
 
-/// Something that a server is asked for.
-#[derive(Clone, Debug)]
-enum Job {
-    CompactAll,
-    Compact { table: &'static str },
-    Vacuum,
-    Backup { copy_data: bool },
-    DeleteSnapshots { ids: Vec<SnapshotId> },
-    Alter { name: &'static str, value: String },
-    Verify,
-    Flush,
-}
-
-impl Job {
-    async fn run(&self, link: &Link) -> Result<Option<SnapshotId>, MetaError> {
-        let ask = |node: Arc<MetaNode>| {
-            let job = self.clone();
-            async move { job.done_by(&node).await }
-        };
-        link.call("job", ask).await
-    }
-
-    async fn done_by(self, node: &Arc<MetaNode>) -> Result<Option<SnapshotId>, MetaError> {
-        match self {
-            Self::CompactAll => node.compact_all(None).await.map(|_| None),
-            Self::Compact { table } => node.compact_all(Some((PUBLIC, table))).await.map(|_| None),
-            Self::Vacuum => node.vacuum(Some(0), false).await.map(|_| None),
-            Self::Backup { copy_data } => {
-                let taken = node.backup(BackupOptions { remarks: None, copy_data }).await;
-                taken.map(|entry| Some(entry.info.id))
-            }
-            Self::DeleteSnapshots { ids } => node.delete_snapshots(&ids).await.map(|()| None),
-            Self::Alter { name, value } => {
-                node.alter_system(name, Some(&value)).await.map(|_| None)
-            }
-            Self::Verify => {
-                let check = Check { level: Level::Objects, subset: Subset::ALL };
-                let request = verify::Request { ids: None, check, restart: false };
-                node.verify_snapshots(&request, &|_| {}).await.map(|_| None)
-            }
-            Self::Flush => node.manager.flush().await.map(|_| None),
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::CompactAll | Self::Compact { .. } => "done: manual compactions",
-            Self::Vacuum => "done: vacuums",
-            Self::Backup { .. } => "done: backups",
-            Self::DeleteSnapshots { .. } => "done: deletions of snapshots",
-            Self::Alter { .. } => "done: parameters changed",
-            Self::Verify => "done: verifications",
-            Self::Flush => "done: flushes",
-        }
-    }
-}
-
 async fn one_step(world: &mut World) -> Result<(), String> {
     let chaos = Arc::clone(&world.chaos);
     doom(world);
     match chaos.below(30) {
-        0..=4 => beside(world, None).await,
+        0..=4 => serve(world, None).await,
         5..=9 if chaos.has("workers") => compact_by_workers(world).await,
-        10..=13 if chaos.has("manual") => {
-            let table = chaos.pick(&["a", "b", "c"]).expect("there are some");
-            let one = Job::Compact { table };
-            let job = if chaos.one_in(4) { one } else { Job::CompactAll };
-            beside(world, Some(job)).await
+        10 | 11 if chaos.has("manual") => contend(world).await,
+        12 | 13 if chaos.has("manual") => {
+            let job = Job::compaction(&chaos);
+            serve(world, Some(job)).await
         }
-        14..=16 => beside(world, Some(Job::Vacuum)).await,
+        14..=16 => serve(world, Some(Job::Vacuum)).await,
         17 | 18 => {
             let job = Job::Backup { copy_data: chaos.one_in(3) };
-            beside(world, Some(job)).await
+            serve(world, Some(job)).await
         }
         19 => {
-            let job = some_job(world);
-            beside(world, Some(job)).await
+            let job = Job::other(world);
+            serve(world, Some(job)).await
         }
         20 if chaos.has("ddl") => change_catalog(world).await,
         21 => {
@@ -202,7 +144,7 @@ async fn one_step(world: &mut World) -> Result<(), String> {
         25 | 26 if chaos.has("rollbacks") => go_back(world).await,
         27 if chaos.has("restores") => restore(world).await,
         28 | 29 if chaos.has("zombies") => ask_zombie(world).await,
-        _ => beside(world, Some(Job::Vacuum)).await,
+        _ => serve(world, Some(Job::Vacuum)).await,
     }
 }
 
@@ -231,31 +173,10 @@ fn doom(world: &World) {
     }
 }
 
-fn some_job(world: &World) -> Job {
-    let chaos = &world.chaos;
-    match chaos.below(6) {
-        0 | 1 => {
-            let listed: Vec<_> = world.must_be_listed.iter().map(|(_, id)| *id).collect();
-            let ids = chaos.pick(&listed).into_iter().collect();
-            Job::DeleteSnapshots { ids }
-        }
-        2 => {
-            let value = (600_000 + chaos.below(1000)).to_string();
-            Job::Alter { name: params::TIME_TRAVEL_RETENTION_MS, value }
-        }
-        3 => {
-            let value = chaos.pick(&PLACES).expect("there are some").to_owned();
-            Job::Alter { name: params::BACKUP_STORAGE_DIRECTORY, value }
-        }
-        4 => Job::Verify,
-        _ => Job::Flush,
-    }
-}
-
-/// What clients do meanwhile, each begun at some moment.
+/// Runs statements of clients, each begun at some moment.
 async fn clients(world: &World) -> Result<(), String> {
     let chaos = Arc::clone(&world.chaos);
-    let doing = (0..chaos.below(MEANWHILE_MAX + 1)).filter_map(|_| {
+    let doing = (0..chaos.below(STATEMENTS_MAX + 1)).filter_map(|_| {
         let frontend = chaos.pick(&world.frontends)?;
         let (delay_ms, kind) = (chaos.below(400), chaos.below(8));
         Some(one_client(world, frontend, delay_ms, kind))
@@ -271,25 +192,35 @@ async fn one_client(
     kind: u64,
 ) -> Result<(), String> {
     ambient::sleep(Duration::from_millis(delay_ms)).await;
-    let process = Arc::clone(&frontend.follower.process);
-    let work = async move {
+    let of = Arc::clone(&frontend);
+    let statement = async move {
         match kind {
-            0..=4 => frontend.write().await,
-            5 | 6 => frontend.read().await,
+            0..=4 => of.write(Change::Any).await,
+            5 | 6 => of.read().await,
             _ => {
-                frontend.hold();
-                drop(frontend.report().await);
+                of.hold();
+                drop(of.report().await);
                 Ok(())
             }
         }
     };
-    let done = world.in_process(&process, Box::pin(work)).await?;
+    run_statement(world, &frontend, statement).await
+}
+
+/// Runs a statement in the process of its frontend. It may fail, or end with the process.
+pub async fn run_statement(
+    world: &World,
+    frontend: &Frontend,
+    statement: impl Future<Output = Result<(), Trouble>> + Send + 'static,
+) -> Result<(), String> {
+    let process = Arc::clone(&frontend.follower.process);
+    let done = world.in_process(&process, Box::pin(statement)).await?;
     Trouble::told(done.unwrap_or(Ok(())), &world.chaos)
 }
 
-/// Clients work, and a job beside them.
-async fn beside(world: &mut World, job: Option<Job>) -> Result<(), String> {
-    let place = current_place(world);
+/// Clients work; a job, if there is one, runs at the same time.
+async fn serve(world: &mut World, job: Option<Job>) -> Result<(), String> {
+    let directory = backup_directory(world);
     if let Some(Job::DeleteSnapshots { ids }) = &job {
         world.must_be_listed.retain(|(_, id)| !ids.contains(id));
     }
@@ -302,8 +233,13 @@ async fn beside(world: &mut World, job: Option<Job>) -> Result<(), String> {
     let (outcome, clients) = futures::join!(asked, clients(world));
     clients?;
     if let (Some(job), Some(outcome)) = (&job, outcome) {
-        told(world, job, place, outcome)?;
+        learn(world, job, directory, outcome)?;
     }
+    report(world).await
+}
+
+/// Keeps a copy of the meta store, maybe; frontends tell what they have in use.
+pub async fn report(world: &mut World) -> Result<(), String> {
     world.remember().await;
     for frontend in world.frontends.clone() {
         let process = Arc::clone(&frontend.follower.process);
@@ -313,43 +249,7 @@ async fn beside(world: &mut World, job: Option<Job>) -> Result<(), String> {
     Ok(())
 }
 
-fn told(
-    world: &mut World,
-    job: &Job,
-    place: Option<String>,
-    outcome: Result<Option<SnapshotId>, MetaError>,
-) -> Result<(), String> {
-    match outcome {
-        Ok(taken) => {
-            world.chaos.count(job.name());
-            let taken = taken.zip(place).map(|(id, place)| (place, id));
-            world.must_be_listed.extend(taken);
-            Ok(())
-        }
-        Err(error) => {
-            world.chaos.note(&format!("{job:?}: {error}"));
-            judge(&error, &world.chaos)
-        }
-    }
-}
-
-/// Whether an error is a good one.
-fn judge(error: &MetaError, chaos: &Chaos) -> Result<(), String> {
-    let panicked = error.message.contains("panicked");
-    if error.kind == ErrorKind::Internal && !(panicked && chaos.has("flips")) {
-        return Err(format!("an error of our own: {error}"));
-    }
-    Ok(())
-}
-
-/// Where snapshots are now.
-fn current_place(world: &World) -> Option<String> {
-    let server = world.link.server()?;
-    let state = server.node.manager.state();
-    Some(state.params.value(params::BACKUP_STORAGE_DIRECTORY).to_owned())
-}
-
-/// Compactors work, and clients beside them.
+/// Compactors and clients work at the same time.
 async fn compact_by_workers(world: &World) -> Result<(), String> {
     let work = world.compactors.iter().map(|compactor| {
         let (compactor, chaos) = (Arc::clone(compactor), Arc::clone(&world.chaos));

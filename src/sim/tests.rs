@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Once;
 
 use super::chaos::Without;
+use super::contention::OVERTAKEN;
 use super::program::{Run, run};
 use crate::ambient::simulated;
 
@@ -13,6 +14,10 @@ const PROGRAMS: u64 = 300;
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
+
+/// What some program must reach: the bugs that were found there are found nowhere else.
+const MUST_HAPPEN: [&str; 3] =
+    [OVERTAKEN, "done: compactions by workers", "done: snapshots compared"];
 
 /// Kinds of faults that what is tested cannot bear: bugs that are known and not mended.
 const NOT_BORNE: &str = "";
@@ -71,6 +76,12 @@ fn whatever_goes_wrong_and_whenever_no_row_is_wrong() {
     }
     if let Some((seed, what)) = failed.first() {
         panic!("{} failed\n{what}\n  SIM_SEED={seed} SIM_PROGRAMS=1 runs it again", failed.len());
+    }
+    let is_whole = without() == Without::of(NOT_BORNE) && number("SIM_STEPS").is_none();
+    if is_whole && number("SIM_PROGRAMS").unwrap_or(PROGRAMS) >= PROGRAMS {
+        let missing: Vec<_> =
+            MUST_HAPPEN.iter().filter(|what| !counts.contains_key(*what)).collect();
+        assert!(missing.is_empty(), "never: {missing:?}");
     }
 }
 

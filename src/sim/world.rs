@@ -34,6 +34,8 @@ use crate::storage::{Storage, StorageLocation};
 pub const DATA_DIR: &str = "hummock_001";
 /// The table by which writes are known.
 pub const JOURNAL: &str = "journal";
+/// The other tables of a new cluster, and whether they have a primary key.
+pub const TABLES: [(&str, bool); 4] = [("a", true), ("b", true), ("c", false), ("d", true)];
 /// Where snapshots are at first, and where they are moved to.
 pub const PLACES: [&str; 2] = ["backup", "elsewhere"];
 /// Faults in a thousand calls, one of them for each program.

@@ -26,7 +26,7 @@ pub static CONTAINS: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| Rowwise::new("jsonb_contains", TWO, ColumnType::Boolean, contains).udf());
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    let get = |name, returns, printed: fn(&Json) -> Value| {
+    let get = |name, returns, printed: fn(&Json<'_>) -> Value| {
         Rowwise::new(name, BY_KEY_OR_PLACE, returns, move |row| {
             let (json, _counted) = document(row, 0)?;
             let found = match (row.text(1), row.int(1)) {
@@ -37,7 +37,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             Ok(found.map_or(Value::Null, printed))
         })
     };
-    let get_path = |name, returns, printed: fn(&Json) -> Value| {
+    let get_path = |name, returns, printed: fn(&Json<'_>) -> Value| {
         Rowwise::new(name, BY_PATH, returns, move |row| {
             let (json, _counted) = document(row, 0)?;
             Ok(descend(&json, &path(row)?).map_or(Value::Null, printed))
@@ -61,26 +61,26 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 /// The n-th argument as a document, counted as long as the second value is kept.
-fn document(row: &Row<'_>, n: usize) -> Result<(Json, Growing), SqlError> {
+fn document<'a>(row: &Row<'a>, n: usize) -> Result<(Json<'a>, Growing), SqlError> {
     let mut growing = Growing::new("json");
     let json = Json::parse_counted(row.text(n).unwrap_or_default(), &mut growing)?;
     Ok((json, growing))
 }
 
-fn member<'a>(json: &'a Json, key: &str) -> Option<&'a Json> {
+fn member<'a, 'b>(json: &'b Json<'a>, key: &str) -> Option<&'b Json<'a>> {
     let Json::Object(members) = json else { return None };
     members.iter().find(|(found, _)| found == key).map(|(_, value)| value)
 }
 
 /// The element at a place; negative places count from the end. A bare value counts as an array of one.
-fn element_of(json: &Json, place: i64) -> Option<&Json> {
+fn element_of<'a, 'b>(json: &'b Json<'a>, place: i64) -> Option<&'b Json<'a>> {
     match json {
         Json::Word(_) | Json::Text(_) => matches!(place, 0 | -1).then_some(json),
         json => element(json, place),
     }
 }
 
-fn element(json: &Json, place: i64) -> Option<&Json> {
+fn element<'a, 'b>(json: &'b Json<'a>, place: i64) -> Option<&'b Json<'a>> {
     let Json::Array(elements) = json else { return None };
     let place = if place < 0 { i64::try_from(elements.len()).ok()? + place } else { place };
     elements.get(usize::try_from(place).ok()?)
@@ -104,7 +104,7 @@ fn path(row: &Row<'_>) -> Result<Vec<Option<String>>, SqlError> {
     Ok(inside.split(',').map(|step| Some(step.trim().trim_matches('"').to_owned())).collect())
 }
 
-fn descend<'a>(json: &'a Json, path: &[Option<String>]) -> Option<&'a Json> {
+fn descend<'a, 'b>(json: &'b Json<'a>, path: &[Option<String>]) -> Option<&'b Json<'a>> {
     path.iter().try_fold(json, |inner, step| {
         let step = step.as_deref()?;
         match inner {
@@ -114,16 +114,16 @@ fn descend<'a>(json: &'a Json, path: &[Option<String>]) -> Option<&'a Json> {
     })
 }
 
-fn as_json(json: &Json) -> Value {
+fn as_json(json: &Json<'_>) -> Value {
     let mut out = String::new();
     json.write(&mut out);
     Value::Text(out)
 }
 
-fn as_text(json: &Json) -> Value {
+fn as_text(json: &Json<'_>) -> Value {
     match json {
         Json::Word(word) if word == "null" => Value::Null,
-        Json::Text(text) => Value::Text(text.clone()),
+        Json::Text(text) => Value::Text(text.clone().into_owned()),
         other => as_json(other),
     }
 }
@@ -141,7 +141,7 @@ fn concat(row: &Row<'_>) -> Answer {
     Ok(as_json(&joined))
 }
 
-fn elements(json: Json) -> Vec<Json> {
+fn elements(json: Json<'_>) -> Vec<Json<'_>> {
     match json {
         Json::Array(elements) => elements,
         other => vec![other],
@@ -161,7 +161,7 @@ fn contains(row: &Row<'_>) -> Answer {
 }
 
 /// Whether all of `part` is in `whole`, at the same place.
-fn holds(whole: &Json, part: &Json) -> bool {
+fn holds(whole: &Json<'_>, part: &Json<'_>) -> bool {
     match (whole, part) {
         (Json::Object(_), Json::Object(wanted)) => wanted
             .iter()
@@ -185,7 +185,7 @@ fn digits(word: &str) -> &str {
 /// Whether a string is a key of an object, an element of an array, or the whole.
 fn exists(row: &Row<'_>) -> Answer {
     let key = row.text(1).unwrap_or_default();
-    let is_key = |json: &Json| matches!(json, Json::Text(text) if text == key);
+    let is_key = |json: &Json<'_>| matches!(json, Json::Text(text) if text == key);
     let (json, _counted) = document(row, 0)?;
     Ok(Value::Bool(match json {
         Json::Array(elements) => elements.iter().any(is_key),
@@ -196,7 +196,7 @@ fn exists(row: &Row<'_>) -> Answer {
 fn type_of(row: &Row<'_>) -> Answer {
     let (json, _counted) = document(row, 0)?;
     let name = match json {
-        Json::Word(word) => match word.as_str() {
+        Json::Word(word) => match word.as_ref() {
             "null" => "null",
             "true" | "false" => "boolean",
             _ => "number",

@@ -20,7 +20,7 @@ use crate::frontend::pgwire::sqlstate::SqlState;
 use crate::frontend::text_input::json::Json;
 
 /// What the arguments of one row come to.
-type Body = fn(Vec<Json>) -> Result<Option<Json>, SqlError>;
+type Body = for<'a> fn(Vec<Json<'a>>) -> Result<Option<Json<'a>>, SqlError>;
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let both = |name, alias, arguments, body| {
@@ -40,7 +40,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
-fn object(values: Vec<Json>) -> Result<Option<Json>, SqlError> {
+fn object(values: Vec<Json<'_>>) -> Result<Option<Json<'_>>, SqlError> {
     if values.len() % 2 == 1 {
         let message = "argument list must have even number of elements";
         return Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message));
@@ -62,7 +62,11 @@ fn object(values: Vec<Json>) -> Result<Option<Json>, SqlError> {
 }
 
 /// A column's values; a null is JSON's.
-fn values(field: &Field, array: &ArrayRef, growing: &mut Growing) -> EngineResult<Vec<Json>> {
+fn values(
+    field: &Field,
+    array: &ArrayRef,
+    growing: &mut Growing,
+) -> EngineResult<Vec<Json<'static>>> {
     let declared = field.metadata().get(SQL_TYPE_KEY).map(String::as_str);
     if let DataType::List(element) = array.data_type() {
         let declared = declared.and_then(|name| name.strip_suffix("[]")).unwrap_or_default();
@@ -83,24 +87,25 @@ fn values(field: &Field, array: &ArrayRef, growing: &mut Growing) -> EngineResul
             Ok(Json::Word(if text == "t" { "true" } else { "false" }.into()))
         }
         (Some(text), number) if number.is_numeric() => Ok(match Json::parse(text) {
-            Ok(number) => number,
+            Ok(number) => number.into_owned(),
             // NaN and the infinities.
-            Err(_) => Json::Text(text.to_owned()),
+            Err(_) => Json::Text(text.to_owned().into()),
         }),
         (Some(text), DataType::Timestamp(_, zone)) => {
             let zone = if zone.is_some() { ":00" } else { "" };
-            Ok(Json::Text(format!("{}{zone}", text.replacen(' ', "T", 1))))
+            Ok(Json::Text(format!("{}{zone}", text.replacen(' ', "T", 1)).into()))
         }
         (Some(text), other) if other.is_string() && is_jsonb => {
-            Ok(Json::parse_counted(text, growing).map_err(SqlError::from)?)
+            growing.add(text.len())?;
+            Ok(Json::parse_counted(text, growing).map_err(SqlError::from)?.into_owned())
         }
-        (Some(text), _) => Ok(Json::Text(text.to_owned())),
+        (Some(text), _) => Ok(Json::Text(text.to_owned().into())),
     };
     texts.iter().map(read).collect()
 }
 
-fn null() -> Json {
-    Json::Word("null".to_owned())
+fn null() -> Json<'static> {
+    Json::Word("null".into())
 }
 
 struct Build {

@@ -109,7 +109,7 @@ impl Watch {
         let above_ended = process.saturating_add(self.bytes / ABOVE_ENDED_PART);
         self.kept = self.kept.min(above_ended);
         if let Some(at) = self.ended {
-            let patience = match budget.is_ending() {
+            let patience = match budget.ending() {
                 Ending::Gone => Duration::ZERO,
                 Ending::Holds => PATIENCE,
                 Ending::Computes => PATIENCE_COMPUTING,

@@ -136,7 +136,7 @@ impl Budget {
     }
 
     /// Whether a statement that was stopped still holds memory, or still computes.
-    fn is_ending(&self) -> Ending {
+    fn ending(&self) -> Ending {
         let stopped: Vec<_> = self.alive().into_iter().filter(|s| s.running.is_over()).collect();
         match stopped.iter().any(|statement| statement.running.is_computing()) {
             true => Ending::Computes,

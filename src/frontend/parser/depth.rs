@@ -418,7 +418,8 @@ fn null() -> Expr {
     Expr::value(Value::Null)
 }
 
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+/// The operator between two operands.
+pub fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 

@@ -19,7 +19,7 @@ pub use ast::{
     AlterOperation, AlterTable, CopyFormat, CopyFrom, CopyOptions, CreateView, Discard, LikeFilter,
     ParsedStatement, RelationName, SetScope, SetValue, ShowKind, Standing, Statement, folded,
 };
-pub use depth::balanced;
+pub use depth::{balanced, binary};
 pub use dialect::SqlDialect;
 pub use size::{parsed_bytes, tokens_max};
 pub use statement::{parse, parse_expression, parse_within};

@@ -27,8 +27,6 @@ pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>, SqlError> {
 pub fn parse_within(sql: &str, tokens_max: usize) -> Result<Vec<ParsedStatement>, SqlError> {
     check_tokens(sql, tokens_max)?;
     let tokens = tokenize(sql)?;
-    check_depth(&tokens)?;
-    check_escapes(&tokens)?;
     let dialect = SqlDialect::bounded(tokens.len());
     let mut parser = StatementParser::new(sql, tokens, &dialect);
     let mut cursor = Cursor::new(sql);
@@ -46,8 +44,6 @@ pub fn parse_within(sql: &str, tokens_max: usize) -> Result<Vec<ParsedStatement>
 /// Reads a lone expression; `None` where the text is none.
 pub fn parse_expression(sql: &str) -> Result<Option<Expr>, SqlError> {
     let tokens = tokenize(sql)?;
-    check_depth(&tokens)?;
-    check_escapes(&tokens)?;
     let dialect = SqlDialect::bounded(tokens.len());
     let mut parser = StatementParser::new(sql, tokens, &dialect);
     let Ok(mut expr) = parser.inner.parse_expr() else { return Ok(None) };
@@ -56,11 +52,15 @@ pub fn parse_expression(sql: &str) -> Result<Option<Expr>, SqlError> {
     Ok(Some(expr))
 }
 
+/// The tokens of a text that nests no deeper than is read.
 fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
     let tokens = Tokenizer::new(&SqlDialect::default(), sql)
         .tokenize_with_location()
         .map_err(|error| bad_token(sql, &error))?;
-    Ok(expand_table_statements(tokens))
+    let tokens = expand_table_statements(tokens);
+    check_depth(&tokens)?;
+    check_escapes(&tokens)?;
+    Ok(tokens)
 }
 
 fn bad_token(sql: &str, error: &TokenizerError) -> SqlError {

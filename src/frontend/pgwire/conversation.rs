@@ -74,10 +74,6 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    fn connection(&self) -> &Arc<Connection> {
-        &self.connection
-    }
-
     /// Whether a `COPY` takes what comes, and whether the extended protocol began it.
     fn copying(&self) -> Option<bool> {
         match self.client.state() {
@@ -88,7 +84,7 @@ impl<'a> Conversation<'a> {
 
     /// The next frame, unless the client takes too long to send it.
     async fn receive(&mut self) -> Result<Option<Received>, Ended> {
-        let connection = Arc::clone(self.connection());
+        let connection = Arc::clone(&self.connection);
         loop {
             let copying = self.copying();
             let received = tokio::select! {
@@ -144,7 +140,7 @@ impl<'a> Conversation<'a> {
 
     /// Does what a message asks for. The end of the client ends it too.
     async fn perform(&mut self, kind: u8, message: Message) -> Result<Then, Ended> {
-        let connection = Arc::clone(self.connection());
+        let connection = Arc::clone(&self.connection);
         connection.is_active(&message);
         let progress = self.client.get_ref().progress();
         let mut gone = false;
@@ -180,7 +176,7 @@ impl<'a> Conversation<'a> {
 
     async fn answer_in_copy(&mut self, frame: Frame, extended: bool) -> Result<(), Ended> {
         let kind = frame.kind;
-        let connection = Arc::clone(self.connection());
+        let connection = Arc::clone(&self.connection);
         let copied = match Message::read(frame) {
             Ok(Message::CopyData(data)) => connection.copy_data(&data).await,
             Ok(Message::CopyDone) => return self.end_copy(extended).await,
@@ -197,7 +193,7 @@ impl<'a> Conversation<'a> {
     }
 
     async fn end_copy(&mut self, extended: bool) -> Result<(), Ended> {
-        match Arc::clone(self.connection()).copy_done().await {
+        match Arc::clone(&self.connection).copy_done().await {
             Ok(rows) => {
                 let rows = usize::try_from(rows).unwrap_or(usize::MAX);
                 let tag = Tag::new("COPY").with_rows(rows);
@@ -220,7 +216,7 @@ impl<'a> Conversation<'a> {
         }
         // Told at once: a statement that was stopped may keep the session a little longer.
         self.client.send(PgWireBackendMessage::ErrorResponse(info.into())).await?;
-        let connection = Arc::clone(self.connection());
+        let connection = Arc::clone(&self.connection);
         connection.abandon_copy().await;
         connection.abandon_implicit().await;
         connection.fail_transaction();
@@ -233,7 +229,7 @@ impl<'a> Conversation<'a> {
     }
 
     async fn ready(&mut self) -> Result<(), Ended> {
-        let status = self.connection().transaction_status().await;
+        let status = self.connection.transaction_status().await;
         send_ready_for_query(self.client, status).await?;
         self.waits().await;
         Ok(())
@@ -245,7 +241,7 @@ impl<'a> Conversation<'a> {
             return;
         }
         self.is_idle = true;
-        let connection = Arc::clone(self.connection());
+        let connection = Arc::clone(&self.connection);
         if let SessionState::Idle = connection.waits().await {
             self.client.portal_store().clear_portals();
         }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, SinkExt as _};
 use pgwire::api::copy::send_copy_in_response;
 use pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use pgwire::api::query::{
     send_execution_response, send_partial_query_response, send_ready_for_query,
 };
-use pgwire::api::results::{FieldFormat, FieldInfo, QueryResponse, Response, Tag};
+use pgwire::api::results::{FieldFormat, FieldInfo, QueryResponse, Tag};
 use pgwire::api::stmt::StoredStatement;
 use pgwire::api::store::{Entry, PortalStore as _};
 use pgwire::api::{
@@ -25,11 +25,11 @@ use pgwire::messages::extendedquery::{
     Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete,
     TARGET_TYPE_BYTE_STATEMENT,
 };
-use pgwire::messages::response::EmptyQueryResponse;
 
 use super::connection::{Connection, send_notices, unpanicked};
+use super::limits::Limits;
 use super::params::decode_parameter;
-use super::respond::{fields, query_response};
+use super::respond::{feed, fields, query_response, send_empty};
 use super::shared::SharedStatement;
 use super::simple::copy_response;
 use super::socket::Client;
@@ -113,8 +113,7 @@ impl Connection {
         let kept = self.memory.keep("portals", bytes.saturating_add(PREPARED_BYTES))?;
         let mut prepared = statement.statement.clone();
         prepared.kept.push(Arc::new(kept));
-        let types = statement.parameter_types.clone();
-        Ok(Arc::new(StoredStatement::new(statement.id.clone(), prepared, types)))
+        Ok(Arc::new(StoredStatement::new(statement.id.clone(), prepared, vec![])))
     }
 
     /// Boxed, as [`Connection::run_in_session`] is.
@@ -136,27 +135,14 @@ impl Connection {
         self: &Arc<Self>,
         client: &mut Client,
         portal: &Portal<Prepared>,
-    ) -> PgWireResult<Response> {
+    ) -> PgWireResult<(Outcome, Limits)> {
         let prepared = &portal.statement.statement;
         let parameters = bound(portal)?;
         let limits = self.begin().await;
         let reply = self.run(prepared.statement.clone(), parameters, &limits).await?;
         self.after(client, &prepared.statement);
         send_notices(client, reply.notices).await?;
-        Ok(match reply.outcome {
-            Outcome::Empty => Response::EmptyQuery,
-            Outcome::Rows { rows, tag } => {
-                check_unchanged(prepared, &rows.schema)?;
-                let formats = |place| format_of(&portal.result_column_format, place);
-                Response::Query(query_response(rows, tag, formats, limits))
-            }
-            Outcome::Done(tag) => Response::Execution(Tag::new(&tag)),
-            Outcome::Begun => Response::TransactionStart(Tag::new("BEGIN")),
-            Outcome::Ended(tag) => Response::TransactionEnd(Tag::new(tag)),
-            Outcome::CopyIn(copy) => {
-                Response::CopyIn(copy_response(self.start_copy(*copy, limits).await?))
-            }
-        })
+        Ok((reply.outcome, limits))
     }
 }
 
@@ -207,8 +193,7 @@ fn check_parameters(given: usize, wanted: usize) -> Result<(), SqlError> {
 /// The values a client bound, as the engine takes them.
 fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     let prepared = &portal.statement.statement;
-    let (given, wanted) = (portal.parameters.len(), prepared.parameters.len());
-    check_parameters(given, wanted)?;
+    check_parameters(portal.parameters.len(), prepared.parameters.len())?;
     let values = portal.parameters.iter().zip(&prepared.parameters).enumerate();
     let values = values.map(|(place, (value, pg_type))| {
         let format = format_of(&portal.parameter_format, place);
@@ -262,7 +247,7 @@ impl Connection {
         match prepared {
             Some(mut prepared) => {
                 prepared.kept.extend(kept);
-                let stored = StoredStatement::new(name, prepared, types);
+                let stored = StoredStatement::new(name, prepared, vec![]);
                 client.portal_store().put_statement(Arc::new(stored));
             }
             None => client.portal_store().put_empty_statement(&name),
@@ -271,24 +256,22 @@ impl Connection {
     }
 
     pub(super) async fn answer_bind(&self, client: &mut Client, message: Bind) -> PgWireResult<()> {
-        let name = name_of(&message.statement_name);
-        check_name(name_of(&message.portal_name))?;
+        let (name, portal) = (name_of(&message.statement_name), name_of(&message.portal_name));
+        check_name(portal)?;
         let store = client.portal_store();
-        if let Some(portal) = &message.portal_name
-            && store.get_portal(portal).is_some()
-        {
+        if message.portal_name.is_some() && store.get_portal(portal).is_some() {
             let message = format!("cursor \"{portal}\" already exists");
             return Err(SqlError::new(SqlState::DUPLICATE_CURSOR, message).into());
         }
         match store.get_statement(name) {
             Some(Entry::Value(statement)) => {
-                store.rm_portal(name_of(&message.portal_name));
+                store.rm_portal(portal);
                 let statement = self.keep_portal(&message, statement)?;
                 store.put_portal(Arc::new(Portal::try_new(&message, statement)?));
             }
             Some(Entry::Empty) => {
                 check_parameters(message.parameters.len(), 0)?;
-                store.put_empty_portal(name_of(&message.portal_name));
+                store.put_empty_portal(portal);
             }
             None => return Err(PgWireError::StatementNotFound(name.to_owned())),
         }
@@ -337,10 +320,7 @@ impl Connection {
                 self.send_rows(client, &portal, rows_max).await
             }
             Some(Entry::Value(portal)) => self.execute_once(client, &portal).await,
-            Some(Entry::Empty) => {
-                let empty = EmptyQueryResponse::new();
-                feed(client, PgWireBackendMessage::EmptyQueryResponse(empty)).await
-            }
+            Some(Entry::Empty) => send_empty(client).await,
             None => Err(PgWireError::PortalNotFound(name.to_owned())),
         }
     }
@@ -377,23 +357,23 @@ impl Connection {
             let message = format!("portal \"{}\" cannot be run", name.unwrap_or_default());
             return Err(SqlError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message).into());
         }
-        match self.execute(client, portal).await? {
-            Response::Execution(tag) | Response::TransactionStart(tag) => {
-                send_execution_response(client, tag).await?;
-            }
-            Response::TransactionEnd(tag) => {
+        let (outcome, limits) = self.execute(client, portal).await?;
+        match outcome {
+            Outcome::Done(tag) => send_execution_response(client, Tag::new(&tag)).await?,
+            Outcome::Begun => send_execution_response(client, Tag::new("BEGIN")).await?,
+            Outcome::Ended(tag) => {
                 client.portal_store().rm_portal(DEFAULT_NAME);
-                send_execution_response(client, tag).await?;
+                send_execution_response(client, Tag::new(tag)).await?;
             }
-            Response::CopyIn(copy) => {
+            Outcome::CopyIn(copy) => {
+                let columns = self.start_copy(*copy, limits).await?;
                 client.set_state(PgWireConnectionState::CopyInProgress(true));
-                send_copy_in_response(client, copy).await?;
+                send_copy_in_response(client, copy_response(columns)).await?;
             }
-            Response::EmptyQuery => {
-                let empty = EmptyQueryResponse::new();
-                feed(client, PgWireBackendMessage::EmptyQueryResponse(empty)).await?;
+            Outcome::Empty => send_empty(client).await?,
+            Outcome::Rows { .. } => {
+                return Err(SqlError::internal("a statement yields rows after all").into());
             }
-            _ => return Err(SqlError::internal("a statement yields rows after all").into()),
         }
         *state = PortalExecutionState::Finished;
         Ok(())
@@ -419,7 +399,11 @@ impl Connection {
                 QueryResponse::new(Arc::default(), nothing)
             }
             PortalExecutionState::Initial => match self.execute(client, portal).await? {
-                Response::Query(rows) => rows,
+                (Outcome::Rows { rows, tag }, limits) => {
+                    check_unchanged(&portal.statement.statement, &rows.schema)?;
+                    let formats = |place| format_of(&portal.result_column_format, place);
+                    query_response(rows, tag, formats, limits)
+                }
                 _ => return Err(SqlError::internal("a statement yields no rows after all").into()),
             },
         };
@@ -438,8 +422,4 @@ async fn describe_rows(client: &mut Client, columns: &[FieldInfo]) -> PgWireResu
         PgWireBackendMessage::RowDescription(RowDescription::new(columns))
     };
     feed(client, message).await
-}
-
-async fn feed(client: &mut Client, message: PgWireBackendMessage) -> PgWireResult<()> {
-    Ok(client.feed(message).await?)
 }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _, stream};
 use pgwire::api::results::{FieldFormat, FieldInfo, QueryResponse};
-use pgwire::error::PgWireError;
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::response::EmptyQueryResponse;
 
 use super::connection::unpanicked;
 use super::encode::{RowEncoder, field_infos};
 use super::limits::Limits;
+use super::socket::Client;
 use crate::frontend::error::SqlError;
 use crate::frontend::handlers::Rows;
 
@@ -17,6 +20,16 @@ use crate::frontend::handlers::Rows;
 pub fn fields(schema: &Schema, formats: impl Fn(usize) -> FieldFormat) -> Vec<FieldInfo> {
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     field_infos(schema, &names, formats)
+}
+
+/// Tells the client of something; it is sent with what comes after it.
+pub async fn feed(client: &mut Client, message: PgWireBackendMessage) -> PgWireResult<()> {
+    Ok(client.feed(message).await?)
+}
+
+/// The answer to a text without a statement.
+pub async fn send_empty(client: &mut Client) -> PgWireResult<()> {
+    feed(client, PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await
 }
 
 /// A result that flows until it ends, fails, or its limits are reached.

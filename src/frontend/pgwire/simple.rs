@@ -11,12 +11,10 @@ use pgwire::api::query::{send_execution_response, send_query_response, send_read
 use pgwire::api::results::{CopyResponse, FieldFormat, Tag};
 use pgwire::api::{ClientInfo as _, PgWireConnectionState};
 use pgwire::error::PgWireResult;
-use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::response::EmptyQueryResponse;
 use pgwire::messages::simplequery::Query;
 
 use super::connection::{Connection, send_notices, unpanicked};
-use super::respond::query_response;
+use super::respond::{query_response, send_empty};
 use super::shared::SharedStatement;
 use super::socket::Client;
 use crate::frontend::error::SqlError;
@@ -52,9 +50,7 @@ impl Connection {
     async fn run_text(self: &Arc<Self>, client: &mut Client, text: &str) -> PgWireResult<Next> {
         let statements = self.parse(text).await?;
         if statements.iter().all(|statement| **statement == Statement::Empty) {
-            client
-                .feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))
-                .await?;
+            send_empty(client).await?;
             return Ok(Next::Statement);
         }
         let last = statements.len() - 1;

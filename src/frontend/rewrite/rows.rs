@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, VisitMut, visit_expressions_mut};
 
 use super::operators::take;
-use crate::frontend::parser::balanced;
+use crate::frontend::parser::{balanced, binary};
 
 /// Rewrites every comparison of rows in `node`.
 pub fn compare_columns<N: VisitMut>(node: &mut N) {
@@ -97,10 +97,6 @@ fn ordered(
 
 fn joined(parts: Vec<Expr>, op: &BinaryOperator) -> Option<Expr> {
     balanced(parts, |left, right| binary(left, op.clone(), right))
-}
-
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! `numeric` does; a space follows each `:` and `,`. serde_json would check the text, but it would turn
 //! long numbers into floats.
 
+use std::borrow::Cow;
+
 use super::numeric::{self, Literal};
 use super::{Result, TextInputError};
 use crate::frontend::memory::Growing;
@@ -12,9 +14,9 @@ use crate::frontend::memory::Growing;
 const DEPTH_MAX: usize = 1000;
 
 /// What a value takes in the tree of a document apart from its text: twice, as arrays double when they grow.
-const VALUE_BYTES: usize = 2 * size_of::<Json>();
+const VALUE_BYTES: usize = 2 * size_of::<Json<'_>>();
 /// What a member of an object takes on top: its key.
-const KEY_BYTES: usize = 2 * size_of::<String>();
+const KEY_BYTES: usize = 2 * size_of::<Cow<'_, str>>();
 
 /// The text as a `jsonb` column stores and prints it.
 pub(crate) fn normalise(text: &str) -> Result<String> {
@@ -27,25 +29,27 @@ pub(crate) fn normalise(text: &str) -> Result<String> {
     Ok(out)
 }
 
-/// A value of `jsonb`.
+/// A value of `jsonb`. What is printed as it was written stays in the text it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Json {
+pub(crate) enum Json<'a> {
     /// `null`, a boolean or a number, as it is printed.
-    Word(String),
-    Text(String),
-    Array(Vec<Json>),
+    Word(Cow<'a, str>),
+    Text(Cow<'a, str>),
+    Array(Vec<Json<'a>>),
     /// By key; see [`Json::object`].
-    Object(Vec<(String, Json)>),
+    Object(Vec<Member<'a>>),
 }
 
-impl Json {
+pub(crate) type Member<'a> = (Cow<'a, str>, Json<'a>);
+
+impl<'a> Json<'a> {
     /// The value of a short text.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self> {
         Self::parse_counted(text, &mut Growing::new("json"))
     }
 
     /// The value of a text; what it takes is counted as long as `growing` is kept.
-    pub(crate) fn parse_counted(text: &str, growing: &mut Growing) -> Result<Self> {
+    pub(crate) fn parse_counted(text: &'a str, growing: &mut Growing) -> Result<Self> {
         let mut scanner = Scanner { text, at: 0, growing };
         let value = scanner.value(0)?;
         scanner.skip_spaces();
@@ -56,8 +60,23 @@ impl Json {
     }
 
     /// An object of members in any order; of equal keys the last one counts.
-    pub(crate) fn object(members: Vec<(String, Self)>) -> Self {
+    pub(crate) fn object(members: Vec<Member<'a>>) -> Self {
         Self::Object(unique(members))
+    }
+
+    /// The value, without the text it was read from.
+    pub(crate) fn into_owned(self) -> Json<'static> {
+        let owned = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
+        match self {
+            Self::Word(word) => Json::Word(owned(word)),
+            Self::Text(text) => Json::Text(owned(text)),
+            Self::Array(elements) => {
+                Json::Array(elements.into_iter().map(Json::into_owned).collect())
+            }
+            Self::Object(members) => Json::Object(
+                members.into_iter().map(|(key, value)| (owned(key), value.into_owned())).collect(),
+            ),
+        }
     }
 
     pub(crate) fn write(&self, out: &mut String) {
@@ -111,7 +130,7 @@ fn write_string(text: &str, out: &mut String) {
 }
 
 /// Sorts members as jsonb does and keeps the last of each key.
-fn unique(mut members: Vec<(String, Json)>) -> Vec<(String, Json)> {
+fn unique(mut members: Vec<Member<'_>>) -> Vec<Member<'_>> {
     members.sort_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
     // The sort is stable, so the last of equal keys is the last written: look from behind.
     members.reverse();
@@ -174,7 +193,7 @@ impl<'a> Scanner<'a, '_> {
         &self.text[start..self.at]
     }
 
-    fn value(&mut self, depth: usize) -> Result<Json> {
+    fn value(&mut self, depth: usize) -> Result<Json<'a>> {
         if depth > DEPTH_MAX {
             return Err(TextInputError::new("54001", "stack depth limit exceeded"));
         }
@@ -188,12 +207,12 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
-    fn simple(&mut self) -> Result<Json> {
+    fn simple(&mut self) -> Result<Json<'a>> {
         let start = self.at;
         match self.word() {
-            word @ ("true" | "false" | "null") => Ok(Json::Word(word.to_owned())),
+            word @ ("true" | "false" | "null") => Ok(Json::Word(Cow::Borrowed(word))),
             word => match number(word) {
-                Some(literal) => plain(literal, self.growing),
+                Some(literal) => plain(word, literal, self.growing),
                 None => {
                     self.at = start;
                     Err(self.unexpected("JSON value"))
@@ -202,7 +221,7 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<Json> {
+    fn array(&mut self, depth: usize) -> Result<Json<'a>> {
         self.at += 1;
         let mut elements = Vec::new();
         self.skip_spaces();
@@ -221,7 +240,7 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Json> {
+    fn object(&mut self, depth: usize) -> Result<Json<'a>> {
         self.at += 1;
         let mut members = Vec::new();
         self.skip_spaces();
@@ -240,7 +259,7 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
-    fn member(&mut self, depth: usize) -> Result<(String, Json)> {
+    fn member(&mut self, depth: usize) -> Result<Member<'a>> {
         self.skip_spaces();
         if self.peek() != Some(b'"') {
             return Err(self.unexpected("string"));
@@ -255,9 +274,9 @@ impl<'a> Scanner<'a, '_> {
     }
 
     /// A string from its opening quote to its closing one.
-    fn string(&mut self) -> Result<String> {
+    fn string(&mut self) -> Result<Cow<'a, str>> {
         self.at += 1;
-        let mut out = String::new();
+        let mut out = Cow::Borrowed("");
         loop {
             let rest = &self.text.as_bytes()[self.at..];
             let plain = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f));
@@ -265,12 +284,22 @@ impl<'a> Scanner<'a, '_> {
                 return Err(invalid("The input string ended unexpectedly."));
             };
             let stop = rest[plain];
-            self.growing.add(plain)?;
-            out.push_str(&self.text[self.at..self.at + plain]);
+            let text = &self.text[self.at..self.at + plain];
+            match out.is_empty() {
+                true => out = Cow::Borrowed(text),
+                false => {
+                    self.growing.add(plain)?;
+                    out.to_mut().push_str(text);
+                }
+            }
             self.at += plain + 1;
             match stop {
                 b'"' => return Ok(out),
-                b'\\' => out.push(self.escape()?),
+                b'\\' => {
+                    let copied = if let Cow::Borrowed(before) = out { before.len() } else { 0 };
+                    self.growing.add(copied + 1)?;
+                    out.to_mut().push(self.escape()?);
+                }
                 control => {
                     let detail = format!("Character with value 0x{control:02x} must be escaped.");
                     return Err(invalid(detail));
@@ -348,13 +377,16 @@ fn number(word: &str) -> Option<Literal<'_>> {
     Literal::scan(word)
 }
 
-fn plain(literal: Literal<'_>, growing: &mut Growing) -> Result<Json> {
+fn plain<'a>(word: &'a str, literal: Literal<'_>, growing: &mut Growing) -> Result<Json<'a>> {
     if !literal.fits_numeric() {
         return Err(numeric::too_large());
     }
     let mut out = String::new();
     literal.write_plain(&mut out);
+    if out == word {
+        return Ok(Json::Word(Cow::Borrowed(word)));
+    }
     // Once in the tree, once in the text made of it: an exponent becomes many zeros.
     growing.add(out.len().saturating_mul(2))?;
-    Ok(Json::Word(out))
+    Ok(Json::Word(Cow::Owned(out)))
 }
