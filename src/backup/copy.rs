@@ -21,18 +21,16 @@ const FILES_AT_ONCE: usize = 4;
 pub struct CopyPlan {
     pub missing: Vec<Arc<SstInfo>>,
     pub missing_bytes: u64,
+    /// Files whose name is taken by one of another size.
+    pub in_the_way: Vec<Arc<SstInfo>>,
     pub there: u64,
     pub there_bytes: u64,
 }
 
 impl CopyPlan {
     /// What must be copied so that every file of `version` is in the place where `listed` is.
-    ///
-    /// # Errors
-    /// [`BackupError::ObjectsInTheWay`] when a file of that name has another size: it is not ours.
-    pub fn new(version: &Version, listed: &Listing, place: &str) -> Result<Self, BackupError> {
+    pub fn new(version: &Version, listed: &Listing) -> Self {
         let mut plan = Self::default();
-        let mut in_the_way = vec![];
         for file in objects_of(version) {
             let sst = &file.sst;
             match listed.files.get(&sst.id) {
@@ -44,27 +42,39 @@ impl CopyPlan {
                     plan.there += 1;
                     plan.there_bytes += sst.size_bytes;
                 }
-                Some(_) => in_the_way.push(sst.id.to_string()),
+                Some(_) => plan.in_the_way.push(Arc::clone(sst)),
             }
         }
-        if in_the_way.is_empty() {
-            return Ok(plan);
+        plan
+    }
+
+    /// Refuses a place that others may have used.
+    ///
+    /// # Errors
+    /// [`BackupError::ObjectsInTheWay`] when the name of a file is taken.
+    pub fn check_free(&self, place: &str) -> Result<(), BackupError> {
+        if self.in_the_way.is_empty() {
+            return Ok(());
         }
-        let (count, location) = (in_the_way.len(), place.to_owned());
-        in_the_way.truncate(SHOWN_MAX);
-        Err(BackupError::ObjectsInTheWay { location, count, shown: in_the_way.join(", ") })
+        let shown: Vec<_> =
+            self.in_the_way.iter().take(SHOWN_MAX).map(|sst| sst.id.to_string()).collect();
+        let (count, location) = (self.in_the_way.len(), place.to_owned());
+        Err(BackupError::ObjectsInTheWay { location, count, shown: shown.join(", ") })
     }
 }
 
-/// Copies the missing files, a few at a time; each is proven whole before it has its name.
+/// Copies the missing files, a few at a time; each is proven whole before it has its name, and takes the place
+/// of what is in its way.
 pub async fn copy_files(
     plan: &CopyPlan,
     from: &OpenLocation,
     to: &OpenLocation,
     progress: Progress<'_>,
 ) -> Result<(), BackupError> {
-    let total = plan.missing.len() as u64;
-    let copies = plan.missing.iter().map(|sst| copy_file(Arc::clone(sst), from, to));
+    let total = (plan.missing.len() + plan.in_the_way.len()) as u64;
+    let files = plan.missing.iter().map(|sst| (sst, false));
+    let files = files.chain(plan.in_the_way.iter().map(|sst| (sst, true)));
+    let copies = files.map(|(sst, over)| copy_file(Arc::clone(sst), from, to, over));
     // Collected, as a lazy iterator over borrowed files could not move between threads.
     let copies: Vec<_> = copies.collect();
     let copied = stream::iter(copies).buffer_unordered(FILES_AT_ONCE);
@@ -80,10 +90,14 @@ async fn copy_file(
     sst: Arc<SstInfo>,
     from: &OpenLocation,
     to: &OpenLocation,
+    over: bool,
 ) -> Result<(), BackupError> {
     let expected = Expected { size_bytes: sst.size_bytes, sha256: sst.sha256 };
     let source = layout::sst(&from.directory, sst.id);
     let target = layout::sst(&to.directory, sst.id);
+    if over {
+        return Ok(from.storage.copy_over(&source, &to.storage, &target, expected).await?);
+    }
     match from.storage.copy_to(&source, &to.storage, &target, expected).await {
         // Somebody who copies the same was faster.
         Err(StorageError::AlreadyExists { .. })

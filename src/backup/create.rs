@@ -1,13 +1,14 @@
 //! Taking and deleting snapshots. A listed snapshot is always whole: the manifest comes last when one
 //! is taken, first when one is deleted. Copies of data files come before both, and go after both.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::copy::{CopyPlan, copy_files};
 use super::listing::Listing;
 use super::manifest::{Manifest, ManifestEntry, SnapshotDetail};
 use super::verify::{self, Subset};
 use super::{BackupError, OpenLocation, snapshot};
+use crate::hummock::sst::SstInfo;
 use crate::id::{SnapshotId, SstId};
 use crate::layout;
 use crate::meta::state::State;
@@ -64,12 +65,45 @@ pub async fn create_snapshot_with_copies(
     detail.info.copy_data = true;
     check_cluster(location, &detail).await?;
     let copies = location.copies(&detail.info.life);
-    let plan = CopyPlan::new(&state.version, &Listing::of(&copies).await?, &copies.to_string())?;
+    let plan = CopyPlan::new(&state.version, &Listing::of(&copies).await?);
+    check_broken(location, &detail.info.life, &plan).await?;
     copy_files(&plan, data, &copies, &|_, _| {}).await?;
     // Once more: what another server deletes here meanwhile must not be missed only at a restore.
     let listed = Listing::of(&copies).await?;
     verify::sizes(&state.version, &listed, Subset::ALL, &|_, _| {})?;
     write_and_list(location, state, detail, &new.holder).await
+}
+
+/// What is in the way of a copy is half of one that broke off, and will be replaced, unless a listed snapshot
+/// knows it as it is.
+pub(super) async fn check_broken(
+    location: &OpenLocation,
+    life: &str,
+    plan: &CopyPlan,
+) -> Result<(), BackupError> {
+    if plan.in_the_way.is_empty() {
+        return Ok(());
+    }
+    let named = named_copies(location, &Manifest::read(location).await?, life).await?;
+    let is_broken = |sst: &SstInfo| named.get(&sst.id).is_none_or(|bytes| *bytes == sst.size_bytes);
+    match plan.in_the_way.iter().all(|sst| is_broken(sst)) {
+        true => Ok(()),
+        false => plan.check_free(&location.copies(life).to_string()),
+    }
+}
+
+/// The copies of a life that listed snapshots name, with their sizes.
+async fn named_copies(
+    location: &OpenLocation,
+    manifest: &Manifest,
+    life: &str,
+) -> Result<HashMap<SstId, u64>, BackupError> {
+    let mut named = HashMap::new();
+    let of_life = |entry: &&ManifestEntry| entry.info.copy_data && entry.info.life == life;
+    for entry in manifest.snapshot_metadata.iter().filter(of_life) {
+        named.extend(files_of(location, entry).await?);
+    }
+    Ok(named)
 }
 
 async fn check_cluster(
@@ -185,14 +219,10 @@ async fn delete_unnamed_copies(
     manifest: &Manifest,
     life: &str,
 ) -> Result<(), BackupError> {
-    let mut named = HashSet::new();
-    let of_life = |entry: &&ManifestEntry| entry.info.copy_data && entry.info.life == life;
-    for entry in manifest.snapshot_metadata.iter().filter(of_life) {
-        named.extend(files_of(location, entry).await?.into_iter().map(|(sst, _)| sst));
-    }
+    let named = named_copies(location, manifest, life).await?;
     let copies = location.copies(life);
     let listed = Listing::of(&copies).await?.files;
-    let unnamed: Vec<SstId> = listed.into_keys().filter(|sst| !named.contains(sst)).collect();
+    let unnamed: Vec<SstId> = listed.into_keys().filter(|sst| !named.contains_key(sst)).collect();
     for some in unnamed.chunks(DELETES_PER_CHECK) {
         // Another server that leads by now may count on what is there.
         Manifest::read(location).await?.check_holder(location, &manifest.holder)?;

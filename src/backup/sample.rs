@@ -111,6 +111,13 @@ fn sst((id, rows, content): (u64, u32, &str)) -> Arc<SstInfo> {
     })
 }
 
+/// One of the data files.
+pub fn sst_of(id: u64) -> SstInfo {
+    let file =
+        FILES.into_iter().find(|(known, ..)| *known == id).expect("it is a file of the sample");
+    sst(file).as_ref().clone()
+}
+
 fn create_public(born: Epoch) -> CatalogChange {
     CatalogChange::CreateSchema(Schema {
         id: ObjectId(1),

@@ -1,7 +1,8 @@
 //! Taking and deleting snapshots.
 
 use super::*;
-use crate::id::SnapshotId;
+use crate::hummock::sst::SstInfo;
+use crate::id::{SnapshotId, SstId};
 use crate::layout;
 
 async fn take(location: &OpenLocation, id: u64) -> Result<ManifestEntry, BackupError> {
@@ -55,6 +56,28 @@ async fn a_snapshot_that_cannot_be_listed_leaves_no_object() {
     other.storage.put_new(&path, "not a manifest".into()).await.unwrap();
     take(&other, 1).await.unwrap_err();
     assert_eq!(objects_in(&other).await, 1);
+}
+
+#[tokio::test]
+async fn half_a_copy_is_replaced_unless_a_snapshot_knows_it_so() {
+    let location = sample::backup_place().await;
+    let data = OpenLocation::in_memory(sample::DATA_DIR);
+    let state = sample::stored(&data.storage).await;
+    let take = async |id: u64| {
+        create_snapshot_with_copies(&location, &state, &sample::new_snapshot(id, None), &data).await
+    };
+    let copies = location.copies(&state.incarnation.id);
+    let path = layout::sst(&copies.directory, SstId(3));
+    copies.storage.put_new(&path, "the fir".into()).await.unwrap();
+    let entry = take(1).await.unwrap();
+    assert_eq!(copies.storage.get(&path).await.unwrap(), "the first file");
+    assert_eq!(copies.directory, location.copies(&entry.info.life).directory);
+
+    // As when ids were given out twice.
+    let other = SstInfo { size_bytes: 3, ..sample::sst_of(3) };
+    let plan = copy::CopyPlan { in_the_way: vec![other.into()], ..Default::default() };
+    let error = create::check_broken(&location, &entry.info.life, &plan).await.unwrap_err();
+    assert!(matches!(error, BackupError::ObjectsInTheWay { .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -127,7 +127,8 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
         Some((place, _)) => {
             let to =
                 hummock.as_ref().map_or_else(|| request.hummock.to_string(), ToString::to_string);
-            let files = CopyPlan::new(&state.version, &listed, &to)?;
+            let files = CopyPlan::new(&state.version, &listed);
+            files.check_free(&to)?;
             Some(Copy { from: place.place(), files })
         }
         None => None,

@@ -256,7 +256,7 @@ pub fn check_references(query: &Query) -> Result<(), SqlError> {
     let found = references(query, &HashMap::new());
     let count = found.count;
     if count > OPERATORS_MAX {
-        return Err(too_complex(format!(
+        return Err(too_many(&format!(
             "Its WITH comes to {count} references; a plan has at most {OPERATORS_MAX} operators."
         )));
     }
@@ -333,17 +333,22 @@ pub fn nested_views() -> SqlError {
     too_complex(format!("More than {NESTED_VIEWS_MAX} views are inside each other."))
 }
 
+fn too_many(detail: &str) -> SqlError {
+    too_complex(format!("{detail} A query in WITH, or a view, counts each time it is referred to."))
+        .hint("Store the rows of what is referred to often in a table, and refer to that.")
+}
+
 pub(super) fn too_complex(detail: String) -> SqlError {
     SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, "the statement is too complex")
-        .detail(format!("{detail} A query in WITH, or a view, counts each time it is referred to."))
-        .hint("Store the rows of what is referred to often in a table, and refer to that.")
+        .detail(detail)
+        .hint("Store the rows of what is innermost in a table, and refer to that.")
 }
 
 /// Counts what a plan will take for the statement it is part of; refuses one that is too large.
 pub fn check(plan: &LogicalPlan, options: &ConfigOptions) -> Result<(), SqlError> {
     let weight = Weight::of(plan);
     if weight.operators > OPERATORS_MAX {
-        return Err(too_complex(format!(
+        return Err(too_many(&format!(
             "Its plan would have {} operators; a plan has at most {OPERATORS_MAX}.",
             weight.operators
         )));
