@@ -1,5 +1,6 @@
 //! What every command line of this project shares: logging, the runtime, the line that reports a failure.
 
+use crate::pg::query_runtime::STACK_BYTES;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
@@ -10,11 +11,6 @@ use tracing_subscriber::EnvFilter;
 
 /// What is logged when `RUST_LOG` says nothing: trouble, and the life of the server.
 const DEFAULT_LOG: &str = "warn,tidemark::life=info,tidemark::server=info";
-
-/// Stack of every thread that may read, plan or run statements: each level of a statement takes a part of it,
-/// in a debug build several times as much. How deep statements may be is for
-/// `frontend/parser/depth.rs` to say. What is not used of a stack is no memory.
-pub const STACK_BYTES: usize = 128 << 20;
 
 /// Sends log lines to stderr, filtered by `RUST_LOG`.
 pub fn start_logging() {

@@ -23,12 +23,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{SinkExt as _, future};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, MakeConnection, Runner};
-use tidemark::config::{
-    ConnectionSettings, FrontendSettings, MetaSettings, MetaStoreSetting, Resources, Settings,
-    StoreSettings,
-};
-use tidemark::meta::maintenance::MaintenanceSettings;
+use tidemark::config::{FrontendSettings, MetaSettings, MetaStoreSetting, Settings, StoreSettings};
+use tidemark::engine::meta::settings::MaintenanceSettings;
 use tidemark::server::{self, Server};
+use tidemark::sql::settings::{ConnectionSettings, Resources};
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::{Kind as TypeKind, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};

@@ -8,15 +8,18 @@ use clap::builder::BoolishValueParser;
 
 use super::meta_store::{EtcdArgs, MetaStoreSetting, MetaStoreType, sqlite_endpoint};
 use super::{
-    AUTHENTICATION_TIMEOUT_SEC, BACKUP_DIRECTORY, CONNECTIONS_MAX, CompactorSettings, ConfigError,
-    ConnectionSettings, DATA_DIRECTORY, FrontendSettings, LISTEN_ADDR, META_ADDR, META_STORE_FILE,
-    MetaSettings, Resources, STATE_STORE_FOLDER, Settings, StoreSettings, address,
+    BACKUP_DIRECTORY, CompactorSettings, ConfigError, DATA_DIRECTORY, FrontendSettings,
+    LISTEN_ADDR, META_ADDR, META_STORE_FILE, MetaSettings, STATE_STORE_FOLDER, Settings,
+    StoreSettings, address,
 };
-use crate::epoch::Epoch;
-use crate::meta::maintenance::MaintenanceSettings;
-use crate::params::{self, ParamError, ParamSpec};
-use crate::storage::DiskCache;
-use crate::storage_url;
+use crate::engine::meta::settings::MaintenanceSettings;
+use crate::ledger::epoch::Epoch;
+use crate::ledger::params::{self, ParamError, ParamSpec};
+use crate::ledger::storage::DiskCache;
+use crate::ledger::storage_url;
+use crate::sql::settings::{
+    AUTHENTICATION_TIMEOUT_SEC, CONNECTIONS_MAX, ConnectionSettings, Resources,
+};
 
 const META_CACHE_BYTES: usize = 256 << 20;
 const FILE_CACHE_BYTES: usize = 10 << 30;

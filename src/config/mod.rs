@@ -1,7 +1,7 @@
 //! Process settings: the flags and the environment of one server. Never mixed with cluster parameters.
 //!
 //! [`ServerArgs`] is what was typed, [`Settings`] is what it means: checked, complete, and shown
-//! without credentials. Parameters that live in the cluster itself are in [`crate::params`].
+//! without credentials. Parameters that live in the cluster itself are in [`crate::ledger::params`].
 
 mod args;
 mod memory;
@@ -14,13 +14,12 @@ pub use meta_store::{EtcdArgs, MetaStoreSetting, MetaStoreType, sqlite_endpoint}
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use crate::epoch::Epoch;
-use crate::meta::maintenance::MaintenanceSettings;
-use crate::params::ParamError;
-use crate::storage::{CacheSettings, DiskCache};
-use crate::storage_url;
+use crate::engine::meta::settings::MaintenanceSettings;
+use crate::ledger::epoch::Epoch;
+use crate::ledger::params::ParamError;
+use crate::ledger::storage_url;
+use crate::sql::settings::{ConnectionSettings, Resources};
 
 pub const LISTEN_ADDR: &str = "127.0.0.1:4566";
 pub const META_ADDR: &str = "127.0.0.1:5690";
@@ -30,38 +29,6 @@ pub const BACKUP_DIRECTORY: &str = "backup";
 pub const META_STORE_FILE: &str = "meta_store/single_node.db";
 /// Where the embedded state store lies inside the store directory.
 pub const STATE_STORE_FOLDER: &str = "state_store";
-
-const CONNECTIONS_MAX: usize = 1000;
-/// As PostgreSQL's authentication_timeout.
-const AUTHENTICATION_TIMEOUT_SEC: u32 = 60;
-/// For pages of data files that are not on a local disk.
-const BLOCK_CACHE_BYTES: usize = 256 << 20;
-/// The same where they are near: enough to check blocks that are read often only once.
-const NEAR_BLOCK_CACHE_BYTES: usize = 32 << 20;
-
-/// What queries may use of the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resources {
-    /// For what queries hold; beyond it they spill to disk or fail.
-    pub memory_bytes: usize,
-    /// Threads of one query.
-    pub parallelism: usize,
-    /// For the footers of data files, and as much again for the filters of their keys.
-    pub meta_cache_bytes: usize,
-    /// For pages of data files; where it is not said, it depends on how far they are.
-    pub block_cache_bytes: Option<usize>,
-    /// For pages of data files, on a local disk.
-    pub file_cache: Option<DiskCache>,
-}
-
-impl Resources {
-    /// The cache for pages of data files, which are far away or not.
-    pub fn block_cache(&self, is_far: bool) -> CacheSettings {
-        let by_default = if is_far { BLOCK_CACHE_BYTES } else { NEAR_BLOCK_CACHE_BYTES };
-        let memory_bytes = self.block_cache_bytes.unwrap_or(by_default);
-        CacheSettings { memory_bytes, disk: self.file_cache.clone(), small_reads_only: !is_far }
-    }
-}
 
 /// What a process needs to know to start: the roles it has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,20 +60,6 @@ pub struct FrontendSettings {
     pub advertise_addr: Option<String>,
     pub connections: ConnectionSettings,
     pub resources: Resources,
-}
-
-/// How many clients there may be, and how long they may take to log in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionSettings {
-    pub connections_max: usize,
-    pub authentication_timeout: Duration,
-}
-
-impl Default for ConnectionSettings {
-    fn default() -> Self {
-        let timeout = Duration::from_secs(AUTHENTICATION_TIMEOUT_SEC.into());
-        Self { connections_max: CONNECTIONS_MAX, authentication_timeout: timeout }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

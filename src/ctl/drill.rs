@@ -11,14 +11,14 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::output::{Table, progress_bar, show};
 use super::{CtlError, say};
-use crate::backup::BackupError;
-use crate::backup::restore::{self, Overwrite, Plan, Request};
 use crate::config;
-use crate::epoch::{Clock as _, SystemClock};
-use crate::id::SnapshotId;
-use crate::meta::store::{MetaStore, SqliteStore};
+use crate::ledger::backup::BackupError;
+use crate::ledger::backup::restore::{self, Overwrite, Plan, Request};
+use crate::ledger::epoch::{Clock as _, SystemClock};
+use crate::ledger::id::SnapshotId;
+use crate::ledger::meta_store::{MetaStore, SqliteStore};
+use crate::ledger::storage::{Storage, StorageLocation};
 use crate::server::Rehearsal;
-use crate::storage::{Storage, StorageLocation};
 
 #[derive(Args)]
 pub(super) struct DrillArgs {

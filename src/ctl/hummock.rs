@@ -5,10 +5,10 @@ use clap::Args;
 use super::meta::Cluster;
 use super::output::{self, Table};
 use super::{CtlError, say};
-use crate::hummock::vacuum::Plan;
-use crate::id::SstId;
-use crate::layout;
-use crate::storage::StorageLocation;
+use crate::ledger::id::SstId;
+use crate::ledger::layout;
+use crate::ledger::storage::StorageLocation;
+use crate::ledger::vacuum::Plan;
 
 /// Objects printed without `--json`; the others are counted.
 const SHOWN_MAX: usize = 20;
@@ -88,7 +88,7 @@ pub(super) struct ForgetLocationArgs {
 pub(super) async fn compact(args: CompactArgs) -> Result<(), CtlError> {
     let table = args.table.map(|name| match name.split_once('.') {
         Some((schema, table)) => (schema.to_owned(), table.to_owned()),
-        None => (crate::catalog::PUBLIC.to_owned(), name),
+        None => (crate::ledger::catalog::PUBLIC.to_owned(), name),
     });
     let report = args.cluster.connect().await?.compact(table).await?;
     let text = if args.json {

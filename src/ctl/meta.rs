@@ -4,12 +4,12 @@ use clap::Args;
 
 use super::output::{self, Table};
 use super::{CtlError, say};
-use crate::backup::manifest::ManifestEntry;
-use crate::backup::verify::Verification;
-use crate::epoch::Epoch;
-use crate::id::SnapshotId;
-use crate::meta::command::BackupOptions;
-use crate::rpc::MetaClient;
+use crate::engine::meta::command::BackupOptions;
+use crate::engine::rpc::MetaClient;
+use crate::ledger::backup::ManifestEntry;
+use crate::ledger::backup::verify::Verification;
+use crate::ledger::epoch::Epoch;
+use crate::ledger::id::SnapshotId;
 
 /// Where the running cluster is.
 #[derive(Args)]

@@ -7,12 +7,12 @@ use clap::{Args, ValueEnum};
 
 use super::output::{self, progress_bar, shell_word, show};
 use super::{CtlError, say};
-use crate::backup::restore::{self, Overwrite, Plan, Request};
 use crate::config::{self, EtcdArgs, MetaStoreSetting, MetaStoreType};
-use crate::epoch::{Clock as _, SystemClock};
-use crate::id::SnapshotId;
-use crate::storage::{RemotePatience, StorageLocation};
-use crate::storage_url;
+use crate::ledger::backup::restore::{self, Overwrite, Plan, Request};
+use crate::ledger::epoch::{Clock as _, SystemClock};
+use crate::ledger::id::SnapshotId;
+use crate::ledger::storage::{RemotePatience, StorageLocation};
+use crate::ledger::storage_url;
 
 #[derive(Args)]
 pub(super) struct RestoreArgs {

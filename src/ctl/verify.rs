@@ -10,14 +10,14 @@ use indicatif::ProgressBar;
 use super::meta::Cluster;
 use super::output::{Table, progress_bar, show};
 use super::{CtlError, say, whisper};
-use crate::backup::verify::{self, Check, DataAt, Event, Level, Subset, Verdict, Verified};
-use crate::backup::{BackupError, OpenLocation};
 use crate::config;
-use crate::epoch::{Clock as _, SystemClock, rfc3339};
-use crate::id::SnapshotId;
-use crate::meta::error::{ErrorKind, chain};
-use crate::rpc::RpcError;
-use crate::storage::StorageLocation;
+use crate::engine::rpc::RpcError;
+use crate::ledger::backup::verify::{self, Check, DataAt, Event, Level, Subset, Verdict, Verified};
+use crate::ledger::backup::{BackupError, OpenLocation};
+use crate::ledger::epoch::{Clock as _, SystemClock, rfc3339};
+use crate::ledger::id::SnapshotId;
+use crate::ledger::meta_error::{ErrorKind, chain};
+use crate::ledger::storage::StorageLocation;
 
 /// Between two lines that tell how far it is, where there is no bar.
 const LINE_PAUSE: Duration = Duration::from_secs(5);

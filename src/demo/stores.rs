@@ -7,10 +7,10 @@ use clap::Args;
 use super::DemoError;
 use crate::config::{self, EtcdArgs, MetaStoreSetting, MetaStoreType};
 use crate::ctl::output::shell_word;
-use crate::layout;
-use crate::meta::store::{Operation, Txn};
-use crate::storage::Storage;
-use crate::storage_url::{self, StorageUrl};
+use crate::ledger::layout;
+use crate::ledger::meta_store::{Operation, Txn};
+use crate::ledger::storage::Storage;
+use crate::ledger::storage_url::{self, StorageUrl};
 
 /// What the user says of the stores.
 #[derive(Args, Clone)]
@@ -137,8 +137,8 @@ impl Stores {
 
     /// How many objects there are in the data directory.
     pub async fn data_objects(&self) -> Result<usize, DemoError> {
-        let url =
-            StorageUrl::parse(&self.storage_url()).map_err(crate::storage::StorageError::from)?;
+        let url = StorageUrl::parse(&self.storage_url())
+            .map_err(crate::ledger::storage::StorageError::from)?;
         let storage = Storage::open_existing(&url)?;
         Ok(storage.list(&layout::directory(config::DATA_DIRECTORY)).await?.len())
     }

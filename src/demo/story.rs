@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::DemoError;
 use super::output::Screen;
 use super::picture::Picture;
 use super::process::{Outcome, ServerProcess, risectl};
 use super::session::{Session, sql_error};
 use super::stores::Stores;
-use super::tpch;
+use super::{DemoError, tpch};
 use crate::ctl::output::{Table, count, shell_word};
-use crate::storage_url;
+use crate::ledger::storage_url;
 
 const CURRENT_EPOCH: &str = "SELECT max_committed_epoch FROM rw_catalog.rw_hummock_current_version";
 const SNAPSHOTS: &str = "SELECT meta_snapshot_id, safe_epoch, max_committed_epoch, \

@@ -12,13 +12,13 @@ use tracing::{info, warn};
 use super::bound::Bound;
 use super::{StartError, worker_info};
 use crate::config::{MetaSettings, MetaStoreSetting, StoreSettings};
-use crate::epoch::SystemClock;
-use crate::meta::MetaNode;
-use crate::meta::command::Role;
-use crate::meta::manager::{self, NewCluster};
-use crate::meta::store::MetaStore;
-use crate::params::{self, ParamError, ParamSpec, Params};
-use crate::rpc::{self, LocalMeta};
+use crate::engine::meta::MetaNode;
+use crate::engine::meta::command::Role;
+use crate::engine::meta::manager::{self, NewCluster};
+use crate::engine::rpc::{self, LocalMeta};
+use crate::ledger::epoch::SystemClock;
+use crate::ledger::meta_store::MetaStore;
+use crate::ledger::params::{self, ParamError, ParamSpec, Params};
 
 /// Before another try of a role that could not begin.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

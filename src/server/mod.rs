@@ -18,22 +18,23 @@ use self::bound::Bound;
 use self::meta_role::MetaRole;
 use self::monitor::{Monitor, Watched};
 pub use self::rehearsal::Rehearsal;
-use crate::compactor::Compactor;
 use crate::config::{self, CompactorSettings, FrontendSettings, Settings};
-use crate::epoch::{Clock as _, SystemClock};
-use crate::frontend::Frontend;
-use crate::frontend::error::SqlError;
-use crate::frontend::pgwire::{self, SqlServer};
-use crate::hummock::HummockError;
-use crate::hummock::lease::LeaseError;
-use crate::meta::command::{Role, WorkerInfo};
-use crate::meta::error::MetaError;
-use crate::meta::manager::OpenError;
-use crate::meta::store::StoreError;
-use crate::params::{self, ParamError};
-use crate::rpc::{MetaClient, Replica, RpcError, Worker};
-use crate::storage::{Storage, StorageError};
-use crate::storage_url::{self, StorageUrl};
+use crate::engine::compactor::Compactor;
+use crate::engine::meta::command::{Role, WorkerInfo};
+use crate::engine::meta::manager::OpenError;
+use crate::engine::rpc::{MetaClient, Replica, RpcError};
+use crate::engine::worker::Worker;
+use crate::ledger::epoch::{Clock as _, SystemClock};
+use crate::ledger::error::HummockError;
+use crate::ledger::lease::LeaseError;
+use crate::ledger::meta_error::MetaError;
+use crate::ledger::meta_store::StoreError;
+use crate::ledger::params::{self, ParamError};
+use crate::ledger::storage::{Storage, StorageError};
+use crate::ledger::storage_url::{self, StorageUrl};
+use crate::pg::error::SqlError;
+use crate::sql::Frontend;
+use crate::sql::wire::{self, SqlServer};
 
 /// Before the meta role is looked for again.
 const META_PAUSE: Duration = Duration::from_millis(500);
@@ -181,7 +182,7 @@ async fn start_frontend(
     let storage = state_store_of(&worker)?;
     let frontend = Frontend::new(worker, storage, &settings.resources).await?;
     let listener = bound.listen().map_err(unlistened)?;
-    pgwire::serve(listener, Arc::new(frontend), &settings.connections).map_err(unlistened)
+    wire::serve(listener, Arc::new(frontend), &settings.connections).map_err(unlistened)
 }
 
 async fn start_compactor(

@@ -14,11 +14,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::meta::MetaNode;
-use crate::meta::command::Role;
-use crate::meta::state::State;
-use crate::metrics;
-use crate::rpc::Replica;
+use crate::engine::meta::MetaNode;
+use crate::engine::meta::command::Role;
+use crate::engine::rpc::Replica;
+use crate::ledger::metrics;
+use crate::ledger::state::State;
 
 /// How long reading the list of snapshots may hold up an answer.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(3);

@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{StartError, listen, worker_info};
-use crate::config::{self, ConnectionSettings, Resources};
-use crate::epoch::SystemClock;
-use crate::frontend::Frontend;
-use crate::frontend::pgwire::{self, SqlServer};
-use crate::meta::MetaNode;
-use crate::meta::command::Role;
-use crate::meta::maintenance::MaintenanceSettings;
-use crate::meta::manager::{self, NewCluster};
-use crate::meta::store::MetaStore;
-use crate::params::{self, ParamSpec, Params};
-use crate::rpc::{self, LocalMeta, MetaClient, Replica, Worker};
-use crate::storage::{Storage, StorageLocation};
+use crate::config;
+use crate::engine::meta::MetaNode;
+use crate::engine::meta::command::Role;
+use crate::engine::meta::manager::{self, NewCluster};
+use crate::engine::meta::settings::MaintenanceSettings;
+use crate::engine::rpc::{self, LocalMeta, MetaClient, Replica};
+use crate::engine::worker::Worker;
+use crate::ledger::epoch::SystemClock;
+use crate::ledger::meta_store::MetaStore;
+use crate::ledger::params::{self, ParamSpec, Params};
+use crate::ledger::storage::{Storage, StorageLocation};
+use crate::sql::Frontend;
+use crate::sql::settings::{ConnectionSettings, Resources};
+use crate::sql::wire::{self, SqlServer};
 
 const ADDR: &str = "127.0.0.1:0";
 const MEMORY_BYTES: usize = 1 << 30;
@@ -54,7 +56,7 @@ impl Rehearsal {
         let worker = Worker::start(client, worker_info(Role::Frontend, ADDR.to_owned())).await?;
         let replica = worker.replica.clone();
         let frontend = Frontend::new(worker, data, &resources()).await?;
-        let sql = pgwire::serve(sql_listener, Arc::new(frontend), &ConnectionSettings::default());
+        let sql = wire::serve(sql_listener, Arc::new(frontend), &ConnectionSettings::default());
         let sql = sql.map_err(unlistened("SQL"))?;
         Ok(Self { sql, replica, meta })
     }

@@ -7,16 +7,15 @@ use super::files::Files;
 use super::meta_store::Commit;
 use super::model::{Model, Row, Told, rows_at};
 use super::world::{DATA_DIR, PLACES, Snapshot, World};
-use crate::backup::verify::{self, Whole};
-use crate::backup::{Manifest, ManifestEntry, OpenLocation};
-use crate::epoch::Epoch;
-use crate::hummock::checkpoint::{self, Checkpoint};
-use crate::hummock::version::{LiveFile, VersionDelta};
-use crate::id::ObjectId;
-use crate::layout;
-use crate::meta::error::chain;
-use crate::meta::keys;
-use crate::meta::state::{State, decode_value};
+use crate::ledger::backup::verify::{self, Whole};
+use crate::ledger::backup::{Manifest, ManifestEntry, OpenLocation};
+use crate::ledger::checkpoint::{self, Checkpoint};
+use crate::ledger::epoch::Epoch;
+use crate::ledger::id::ObjectId;
+use crate::ledger::meta_error::chain;
+use crate::ledger::state::{State, decode_value};
+use crate::ledger::version::{LiveFile, VersionDelta};
+use crate::ledger::{keys, layout};
 
 impl World {
     /// Compares everything.

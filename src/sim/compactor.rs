@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use super::frontend::Follower;
 use super::link::{Link, through};
-use crate::ambient;
-use crate::ambient::simulated::Process;
-use crate::hummock::compaction::{Executor, Inputs, Task};
-use crate::meta::MetaNode;
-use crate::meta::command::{Committed, Compaction, Role};
-use crate::meta::compaction::{CompactionReport, Versions, run_task};
-use crate::meta::error::{ErrorKind, MetaError};
-use crate::meta::state::State;
-use crate::storage::Storage;
+use crate::engine::compaction::{Executor, Inputs, Task};
+use crate::engine::meta::MetaNode;
+use crate::engine::meta::command::{Committed, Compaction, Role};
+use crate::engine::meta::compaction::{CompactionReport, Versions, run_task};
+use crate::ledger::ambient;
+use crate::ledger::ambient::simulated::Process;
+use crate::ledger::meta_error::{ErrorKind, MetaError};
+use crate::ledger::state::State;
+use crate::ledger::storage::Storage;
 
 /// What the sorting of one compaction may take.
 const MEMORY_BYTES: usize = 64 << 20;

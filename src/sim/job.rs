@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::chaos::Chaos;
 use super::link::Link;
 use super::world::{PLACES, TABLES, World};
-use crate::backup::verify::{self, Check, Level, Subset};
-use crate::catalog::PUBLIC;
-use crate::id::SnapshotId;
-use crate::meta::MetaNode;
-use crate::meta::command::BackupOptions;
-use crate::meta::error::{ErrorKind, MetaError};
-use crate::params;
+use crate::engine::meta::MetaNode;
+use crate::engine::meta::command::BackupOptions;
+use crate::ledger::backup::verify::{self, Check, Level, Subset};
+use crate::ledger::catalog::PUBLIC;
+use crate::ledger::id::SnapshotId;
+use crate::ledger::meta_error::{ErrorKind, MetaError};
+use crate::ledger::params;
 
 /// A job of the meta role.
 #[derive(Clone, Debug)]

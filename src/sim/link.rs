@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 
 use super::chaos::Chaos;
 use super::meta_store::Shared;
-use crate::ambient;
-use crate::ambient::simulated::Process;
-use crate::meta::MetaNode;
-use crate::meta::error::{ErrorKind, MetaError};
+use crate::engine::meta::MetaNode;
+use crate::ledger::ambient;
+use crate::ledger::ambient::simulated::Process;
+use crate::ledger::meta_error::{ErrorKind, MetaError};
 
 /// A meta server.
 #[derive(Clone, Debug)]

@@ -9,12 +9,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::chaos::{Chaos, Fate, INJECTED};
-use crate::ambient;
-use crate::epoch::Epoch;
-use crate::hummock::version::VersionDelta;
-use crate::id::SstId;
-use crate::meta::keys;
-use crate::meta::store::{Head, MemoryStore, MetaStore, Operation, Pair, StoreError, Txn};
+use crate::ledger::epoch::Epoch;
+use crate::ledger::id::SstId;
+use crate::ledger::meta_store::{Head, MemoryStore, MetaStore, Operation, Pair, StoreError, Txn};
+use crate::ledger::version::VersionDelta;
+use crate::ledger::{ambient, keys};
 
 /// A change that is durable.
 #[derive(Clone, Debug)]

@@ -13,12 +13,12 @@ use super::frontend::{Change, Frontend, Trouble};
 use super::job::{Job, backup_directory, judge, learn};
 use super::link::Link;
 use super::world::{HANGS, JOURNAL, Memory, TABLES, World};
-use crate::ambient;
-use crate::ambient::simulated::{Process, Simulation, within};
-use crate::catalog::{ColumnType, PUBLIC};
-use crate::meta::MetaNode;
-use crate::meta::command::{AlterStep, CatalogCommand, NewColumn, RelationKind};
-use crate::meta::error::MetaError;
+use crate::engine::meta::MetaNode;
+use crate::engine::meta::command::{AlterStep, CatalogCommand, NewColumn, RelationKind};
+use crate::ledger::ambient;
+use crate::ledger::ambient::simulated::{Process, Simulation, within};
+use crate::ledger::catalog::{ColumnType, PUBLIC};
+use crate::ledger::meta_error::MetaError;
 
 const STEPS_MIN: u64 = 6;
 const STEPS_MAX: u64 = 16;
@@ -317,7 +317,7 @@ async fn change_catalog(world: &mut World) -> Result<(), String> {
 async fn ask_catalog(
     world: &World,
     command: CatalogCommand,
-) -> Result<Result<crate::epoch::Epoch, MetaError>, String> {
+) -> Result<Result<crate::ledger::epoch::Epoch, MetaError>, String> {
     let ask = |node: Arc<MetaNode>| {
         let command = command.clone();
         async move { node.manager.change_catalog(command).await }

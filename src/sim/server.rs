@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::link::Server;
 use super::meta_store::{FaultyMeta, Shared};
-use crate::ambient::simulated::{Process, Times};
-use crate::epoch::Clock;
-use crate::meta::MetaNode;
-use crate::meta::command::{Role, WorkerInfo};
-use crate::meta::error::chain;
-use crate::meta::maintenance::MaintenanceSettings;
-use crate::meta::manager::{self, NewCluster};
-use crate::meta::store::MetaStore;
-use crate::params::Params;
+use crate::engine::meta::MetaNode;
+use crate::engine::meta::command::{Role, WorkerInfo};
+use crate::engine::meta::manager::{self, NewCluster};
+use crate::engine::meta::settings::MaintenanceSettings;
+use crate::ledger::ambient::simulated::{Process, Times};
+use crate::ledger::epoch::Clock;
+use crate::ledger::meta_error::chain;
+use crate::ledger::meta_store::MetaStore;
+use crate::ledger::params::Params;
 
 /// What virtual time begins at.
 const BEGIN_MS: u64 = 1_900_000_000_000;

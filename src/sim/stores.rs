@@ -17,7 +17,7 @@ use object_store::{
 };
 
 use super::chaos::{Chaos, Fate, INJECTED};
-use crate::ambient;
+use crate::ledger::ambient;
 
 /// A memory store behind faults.
 #[derive(Clone, Debug)]

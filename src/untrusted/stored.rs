@@ -4,15 +4,14 @@ use bytes::Bytes;
 use object_store::path::Path;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::backup::{Manifest, OpenLocation, SnapshotReader};
-use crate::hummock::lease;
-use crate::hummock::sst::InlineRows;
-use crate::hummock::version::encoding;
-use crate::id::SnapshotId;
-use crate::layout;
-use crate::meta::command::{CatalogCommand, Compaction, Pins, Write};
-use crate::meta::state::{Change, State};
-use crate::meta::store::Pair;
+use crate::engine::meta::command::{CatalogCommand, Compaction, Pins, Write};
+use crate::ledger::backup::{Manifest, OpenLocation, SnapshotReader};
+use crate::ledger::id::SnapshotId;
+use crate::ledger::meta_store::Pair;
+use crate::ledger::sst::InlineRows;
+use crate::ledger::state::{Change, State};
+use crate::ledger::version::encoding;
+use crate::ledger::{layout, lease};
 
 const DIRECTORY: &str = "d";
 

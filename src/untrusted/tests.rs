@@ -154,7 +154,10 @@ fn mutations(target: &Target) {
 fn damaged_bytes_from_outside_neither_panic_nor_hang() {
     let threads = TARGETS.iter().map(|target| {
         let work = || mutations(target);
-        std::thread::Builder::new().stack_size(crate::cli::STACK_BYTES).spawn(work).unwrap()
+        std::thread::Builder::new()
+            .stack_size(crate::pg::query_runtime::STACK_BYTES)
+            .spawn(work)
+            .unwrap()
     });
     let failed = threads.collect::<Vec<_>>().into_iter().filter_map(|thread| thread.join().err());
     assert_eq!(failed.count(), 0, "see above");

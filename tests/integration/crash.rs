@@ -1,7 +1,7 @@
 //! The process dies before and after every write of an operation: nothing acknowledged is lost, nothing half
 //! done is seen, and the operation can be run again.
 //!
-//! `src/crash_point.rs` ends the process at the n-th point; the tests here go through n = 1, 2, … until the
+//! `src/ledger/crash_point.rs` ends the process at the n-th point; the tests here go through n = 1, 2, … until the
 //! operation comes to its end.
 
 use std::os::unix::process::ExitStatusExt as _;

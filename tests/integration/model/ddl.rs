@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int16Array};
-use tidemark::catalog::{ColumnType, backfill};
-use tidemark::epoch::Epoch;
-use tidemark::meta::command::{AlterStep, CatalogCommand, CreateTable, NewColumn, RelationKind};
+use tidemark::engine::meta::command::{
+    AlterStep, CatalogCommand, CreateTable, NewColumn, RelationKind,
+};
+use tidemark::ledger::catalog::{ColumnType, backfill};
+use tidemark::ledger::epoch::Epoch;
 
 use super::engine::{Engine, relation};
 use super::world::{History, Table};

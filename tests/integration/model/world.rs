@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tidemark::epoch::Epoch;
-use tidemark::id::SnapshotId;
+use tidemark::ledger::epoch::Epoch;
+use tidemark::ledger::id::SnapshotId;
 
 pub type Row = Vec<Option<i64>>;
 

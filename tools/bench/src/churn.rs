@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tidemark::ctl::output::{Table, count};
 use tidemark::demo::process::{self, ServerProcess};
-use tidemark::id::SnapshotId;
+use tidemark::ledger::id::SnapshotId;
 
 use crate::peers::Peer;
 use crate::plain::Plain;

@@ -30,7 +30,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use tidemark::demo::process::ServerProcess;
 use tidemark::demo::tpch;
-use tidemark::id::SnapshotId;
+use tidemark::ledger::id::SnapshotId;
 use tidemark::{cli, config};
 
 use self::plain::Plain;

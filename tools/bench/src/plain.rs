@@ -11,12 +11,13 @@ use datafusion::datasource::listing::{
 };
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use tidemark::backup::SnapshotReader;
-use tidemark::catalog::PUBLIC;
-use tidemark::id::SnapshotId;
-use tidemark::meta::state::State;
-use tidemark::storage::StorageLocation;
-use tidemark::{config, layout};
+use tidemark::config;
+use tidemark::ledger::backup::SnapshotReader;
+use tidemark::ledger::catalog::PUBLIC;
+use tidemark::ledger::id::SnapshotId;
+use tidemark::ledger::layout;
+use tidemark::ledger::state::State;
+use tidemark::ledger::storage::StorageLocation;
 
 use crate::Fallible;
 use crate::report::Machine;

@@ -6,17 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
+use tidemark::config;
 use tidemark::demo::process::ServerProcess;
-use tidemark::epoch::{Epoch, Lifetime};
-use tidemark::hummock::checkpoint::{self, Checkpoint};
-use tidemark::hummock::sst::{KeyRange, SstColumn, SstInfo, file_columns};
-use tidemark::hummock::version::{FileEntry, Stamp, Stamps, Version, VersionDelta};
-use tidemark::id::{ObjectId, SstId};
-use tidemark::meta::keys;
-use tidemark::meta::state::{NextIds, State, decode_value, json_pair, put};
-use tidemark::meta::store::{MetaStore as _, Operation, Pair, SqliteStore, Txn};
-use tidemark::storage::{Checksum, Storage, StorageLocation};
-use tidemark::{config, layout};
+use tidemark::ledger::checkpoint::Checkpoint;
+use tidemark::ledger::epoch::{Epoch, Lifetime};
+use tidemark::ledger::id::{ObjectId, SstId};
+use tidemark::ledger::meta_store::{MetaStore as _, Operation, Pair, SqliteStore, Txn};
+use tidemark::ledger::sst::{KeyRange, SstColumn, SstInfo, file_columns};
+use tidemark::ledger::state::{NextIds, State, decode_value, json_pair, put};
+use tidemark::ledger::storage::{Checksum, Storage, StorageLocation};
+use tidemark::ledger::version::{FileEntry, Stamp, Stamps, Version, VersionDelta};
+use tidemark::ledger::{checkpoint, keys, layout};
 
 use crate::{Fallible, meta_store};
 
