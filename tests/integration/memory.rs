@@ -12,9 +12,10 @@ const BUDGET_BYTES: usize = 256 << 20;
 /// The process may be larger than its budget by a quarter. The pages of the program's own file, which for a
 /// build with debug information are many, are not counted.
 const PROCESS_BYTES_MAX: usize = BUDGET_BYTES / 4 * 5;
-/// Where much of what a statement takes is seen by the guard only, which a debug build leaves little time: up to
-/// 355 MiB were measured, and more on other machines.
-const COUNTED_LATE_BYTES_MAX: usize = BUDGET_BYTES * 2;
+/// Where much of what a statement takes is seen by the guard only, which a debug build on a busy machine leaves
+/// little time: 355 MiB were measured alone, more than twice the budget next to other tests. What is shown here is
+/// that it ends; how much it takes is measured in a release build.
+const COUNTED_LATE_BYTES_MAX: usize = BUDGET_BYTES * 3;
 
 const VALUE_TOO_LONG: &str = "54000";
 const TOO_COMPLEX: &str = "54001";
