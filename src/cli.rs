@@ -1,6 +1,5 @@
 //! What every command line of this project shares: logging, the runtime, the line that reports a failure.
 
-use crate::pg::query_runtime::STACK_BYTES;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
@@ -8,6 +7,8 @@ use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use crate::pg::query_runtime::STACK_BYTES;
 
 /// What is logged when `RUST_LOG` says nothing: trouble, and the life of the server.
 const DEFAULT_LOG: &str = "warn,tidemark::life=info,tidemark::server=info";

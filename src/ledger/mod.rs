@@ -3,7 +3,7 @@
 //!
 //! *Life of a write.* [`crate::engine::write`] sorts a stream of rows by key and stages it as immutable
 //! Parquet files ([`sst`]). The meta role commits their names, and the positions of rows that die, as
-//! one [`version::VersionDelta`] with one epoch. Until then nobody sees them.
+//! one [`version::VersionDelta`] with one epoch. No reader sees them before.
 //!
 //! *Life of a read.* [`version::Version::files_at`] lists the files of a table alive at an epoch, each
 //! with its dead positions; [`crate::engine::scan`] scans them with DataFusion's own Parquet reader.

@@ -20,7 +20,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// Reserves so many ids and returns the first.
 type Reserve = dyn Fn(u32) -> BoxFuture<'static, Result<SstId, BoxError>> + Send + Sync;
 
-/// Hands out file ids nobody else gets.
+/// Hands out file ids, each of them once.
 #[async_trait]
 pub trait SstIds: Send + Sync {
     async fn next(&self) -> Result<SstId, Box<dyn std::error::Error + Send + Sync>>;

@@ -54,7 +54,7 @@ pub struct Running {
     over: AtomicBool,
     /// Threads that compute for it now.
     computing: AtomicUsize,
-    /// Where its memory is counted, for who knows how.
+    /// Its `StatementMemory`, which is defined above this module.
     memory: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
 }
 

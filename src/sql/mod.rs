@@ -22,15 +22,14 @@ pub mod wire;
 
 use std::sync::Arc;
 
-use crate::pg::error::SqlError;
-use crate::pg::{DATABASE, memory, query_runtime};
-
 use crate::engine::rpc::{MetaClient, Replica};
 use crate::engine::worker::Worker;
 use crate::engine::worker::pins::Pins;
 use crate::engine::worker::write_queue::WriteQueue;
 use crate::ledger::sst_ids::SstIdPool;
 use crate::ledger::storage::{BlockStore, Storage};
+use crate::pg::error::SqlError;
+use crate::pg::{DATABASE, memory, query_runtime};
 use crate::sql::settings::Resources;
 
 /// What all connections share.

@@ -1,12 +1,12 @@
 //! The online side of snapshots: taking one, listing them, deleting them, moving their place.
 
-use super::backup_error::backup_error;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::info;
 
 use super::MetaNode;
+use super::backup_error::backup_error;
 use super::command::{BackupOptions, Committed};
 use super::places::open_new;
 use crate::ledger::backup::verify::{self, DataAt, Verified};

@@ -24,7 +24,7 @@ impl MetaNode {
     /// Makes this server the holder of a place's manifest, which is made if there never was one.
     ///
     /// # Errors
-    /// What [`Claim::prepare`] finds, [`crate::ledger::meta_error::ErrorKind::Deposed`], and what the storage answers.
+    /// What [`Claim::prepare`] finds, `ErrorKind::Deposed`, and what the storage answers.
     pub(super) fn hold<'a>(
         &'a self,
         location: &'a StorageLocation,

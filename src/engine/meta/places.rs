@@ -41,7 +41,7 @@ impl Places {
     }
 
     /// Whether `other` was a server of this life of the cluster, or of one before: it is deposed. One that
-    /// was restored beside this one, or from it, has a data directory of its own.
+    /// was restored from this one, or next to it, has a data directory of its own.
     pub fn follows(&self, other: &str) -> bool {
         let life = |holder: &str| {
             let (number, rest) = holder.split_once('/')?;

@@ -1,6 +1,5 @@
 //! Writes one data file: Parquet, streamed to the state store, hashed on the way.
 
-use crate::ledger::storage::Storage;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +23,7 @@ use crate::ledger::error::HummockError;
 use crate::ledger::id::{ObjectId, SstId};
 use crate::ledger::layout;
 use crate::ledger::sst_ids::SstIds;
+use crate::ledger::storage::Storage;
 use crate::ledger::storage::{self, BlockHasher};
 
 /// Rows of a row group. Statistics prune by row group and, finer, by page.

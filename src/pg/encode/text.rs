@@ -7,14 +7,14 @@ use datafusion::arrow::datatypes::{
     Float64Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
     Time64MicrosecondType, TimestampMicrosecondType,
 };
+use pgwire::api::Type;
+use pgwire::api::results::FieldFormat;
 
 use super::decimal::Decimal;
 use super::digits::{digit, put_unsigned};
 use super::{Column, Result, Writer, float, internal};
 use crate::pg::text_input::calendar::{DAY_MICROS, date_of_days};
 use crate::pg::wire_types::WireType;
-use pgwire::api::Type;
-use pgwire::api::results::FieldFormat;
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;

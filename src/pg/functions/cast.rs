@@ -4,13 +4,6 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::type_of::name_of;
-use crate::ledger::catalog::ColumnType;
-use crate::pg::encode::column_text;
-use crate::pg::error::SqlError;
-use crate::pg::sqlstate::SqlState;
-use crate::pg::text_input;
-use crate::pg::type_names::column_type_named;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
@@ -22,6 +15,14 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
+
+use super::type_of::name_of;
+use crate::ledger::catalog::ColumnType;
+use crate::pg::encode::column_text;
+use crate::pg::error::SqlError;
+use crate::pg::sqlstate::SqlState;
+use crate::pg::text_input;
+use crate::pg::type_names::column_type_named;
 
 /// `sql_cast(value, 'type')`: what `CAST(value AS type)` is rewritten to.
 pub const CAST: &str = "sql_cast";

@@ -1,8 +1,8 @@
 //! Where statements run: on threads of their own, which the operating system shares the processors
 //! between, so that no statement waits for another one to pause.
 //!
-//! [`super::running`] says what stops a statement, [`super::lanes`] which threads it has, `rows` how its rows get from
-//! them to the client, `interrupt` how a plan notices that it was stopped. All tasks of statements are
+//! [`super::running`] says what stops a statement, [`super::lanes`] which threads it has, `rows` how its rows
+//! get from them to the client, `interrupt` how a plan notices that it was stopped. All tasks of statements are
 //! spawned in this file: a simulation on one thread has them as tasks of that thread.
 
 mod interrupt;

@@ -285,13 +285,11 @@ impl<'a> Scanner<'a, '_> {
             };
             let stop = rest[plain];
             let text = &self.text[self.at..self.at + plain];
-            match out.is_empty() {
-                true => out = Cow::Borrowed(text),
-                false => {
-                    self.growing.add(plain)?;
-                    out.to_mut().push_str(text);
-                }
+            if !out.is_empty() {
+                self.growing.add(plain)?;
             }
+            // What comes first is borrowed.
+            out += text;
             self.at += plain + 1;
             match stop {
                 b'"' => return Ok(out),

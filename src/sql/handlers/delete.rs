@@ -3,7 +3,6 @@
 //! DataFusion's own hooks for DELETE and UPDATE see only what is left of `WHERE` after
 //! optimization and would delete too much (docs/adr/0007). So the statement becomes a `SELECT`.
 
-use super::template::template;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt as _;
@@ -12,8 +11,9 @@ use sqlparser::ast::{
     TableFactor, TableWithJoins,
 };
 
-use super::places::{PLACE_COLUMNS, Places};
+use super::places::{PLACE_COLUMNS, Places, collect_places};
 use super::returning::Returning;
+use super::template::template;
 use super::{Outcome, Reply, insert};
 use crate::engine::meta::command::TableWrite;
 use crate::engine::scan::{FILE_COLUMN, POSITION_COLUMN};
@@ -72,7 +72,7 @@ impl Frontend {
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
         let places = match returning {
-            None => super::places::collect_places(rows).await?,
+            None => collect_places(rows).await?,
             Some(returning) => collect_rows(rows, returning).await?,
         };
         let count = places.len();

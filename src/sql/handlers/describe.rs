@@ -1,6 +1,5 @@
 //! What a prepared statement needs and yields, before it runs.
 
-use super::target::InsertTarget;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use sqlparser::ast::{
 };
 
 use super::returning::Returning;
+use super::target::InsertTarget;
 use super::{Outcome, backup, delete, explain, insert, types, update};
 use crate::pg::error::SqlError;
 use crate::sql::parser::{RelationName, Statement};

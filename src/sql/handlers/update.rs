@@ -1,6 +1,5 @@
 //! `UPDATE`: the old rows die, the new ones are born, in one epoch.
 
-use super::target::{default_of, is_default};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +13,7 @@ use super::keys::{self, FewKeys};
 use super::places::{PLACE_COLUMNS, Places};
 use super::returning::Returning;
 use super::rows::Conform;
+use super::target::{default_of, is_default};
 use super::writes::Staged;
 use super::{Outcome, Reply};
 use crate::engine::meta::command::{DeadRows, TableWrite};

@@ -1,6 +1,5 @@
 //! The parser: our own statements from the tokens, all others through `sqlparser`.
 
-use super::words::{StatementParser, is_keyword};
 use sqlparser::ast::Expr;
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
@@ -13,6 +12,7 @@ use super::depth::{balance, check_depth, check_tree, too_deep};
 use super::escapes::{check_escapes, wrong_escape};
 use super::session;
 use super::size::check_tokens;
+use super::words::{StatementParser, is_keyword};
 use crate::engine::meta::command::BackupOptions;
 use crate::pg::dialect::SqlDialect;
 use crate::pg::error::SqlError;

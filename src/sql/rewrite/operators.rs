@@ -1,7 +1,6 @@
 //! Replaces what DataFusion's planner lacks: PostgreSQL's operators, qualified function names,
 //! collations, `SIMILAR TO`, `AT TIME ZONE`, `FETCH FIRST`.
 
-use super::calls::call;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
@@ -10,6 +9,7 @@ use sqlparser::ast::{
 };
 
 use super::arrays::{array_of, empty_query};
+use super::calls::call;
 use super::similar::similar_to_regex;
 use super::table_functions::{UNNEST, name_as_postgres, unnested_by};
 use crate::pg::error::SqlError;

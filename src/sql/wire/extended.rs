@@ -1,6 +1,5 @@
 //! The extended protocol: statements prepared, bound and run apart.
 
-use super::prepared::Prepared;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,6 +28,7 @@ use pgwire::messages::extendedquery::{
 
 use super::connection::{Connection, send_notices, unpanicked};
 use super::params::decode_parameter;
+use super::prepared::Prepared;
 use super::respond::{feed, fields, query_response, send_empty};
 use super::shared::SharedStatement;
 use super::simple::copy_response;

@@ -1,6 +1,7 @@
 //! A restore brings everything back, uses nothing twice, and when it refuses it touches nothing.
 
 use object_store::path::Path;
+use sample::{CLUSTER_ID, DATA_DIR};
 
 use super::*;
 use crate::ledger::backup::{create_snapshot, sample};
@@ -8,7 +9,6 @@ use crate::ledger::id::{ObjectId, SstId, VersionId};
 use crate::ledger::layout;
 use crate::ledger::lease::{Incarnation, Lease, Promised, Reserved};
 use crate::ledger::meta_store::{MemoryStore, Operation, SqliteStore, Txn};
-use sample::{CLUSTER_ID, DATA_DIR};
 
 const FIRST: Incarnation = Incarnation { number: 0, id: String::new() };
 const QUIET: Progress<'_> = &|_, _| {};

@@ -1,6 +1,5 @@
 //! Whether the data files that a version names are there and as they were written.
 
-use crate::ledger::backup::objects_of;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Subset;
 use crate::ledger::backup::listing::Listing;
+use crate::ledger::backup::objects_of;
 use crate::ledger::backup::{BackupError, OpenLocation};
 use crate::ledger::id::SstId;
 use crate::ledger::layout;

@@ -1,14 +1,15 @@
 //! Each level finds what it is for, says so in the manifest, and what it cannot see is never well.
 
-use crate::ledger::id::SstId;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+
+use sample::DATA_DIR;
 
 use super::*;
 use crate::ledger::backup::manifest::Manifest;
 use crate::ledger::backup::{create_snapshot, sample};
+use crate::ledger::id::SstId;
 use crate::ledger::storage::Storage;
-use sample::DATA_DIR;
 
 const QUIET: Report<'_> = &|_| {};
 const NOW: &str = "2026-11-25T07:00:00.000Z";

@@ -1,9 +1,9 @@
 //! Parameters as clients bind them.
 
-use super::*;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Field, Schema};
 
+use super::*;
 use crate::pg::encode::RowEncoder;
 
 fn text(value: &str, pg_type: &Type) -> Result<ScalarValue> {
