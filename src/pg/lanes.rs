@@ -3,6 +3,7 @@
 //! A statement that computes for seconds without a pause keeps the threads of its lane, and no others. A
 //! lane is used again. Their number has a bound; where it is reached, statements share the emptiest.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::runtime::{Builder, Runtime};
@@ -52,6 +53,8 @@ impl Drop for Lane {
 pub struct Lease {
     lane: Option<Lane>,
     home: Weak<Lanes>,
+    /// Whether the lane is closed in the end: its threads would keep much of what the statement freed.
+    closes: AtomicBool,
 }
 
 impl Lanes {
@@ -72,7 +75,8 @@ impl Lanes {
                 Err(error) => return set.shared().map_err(|none| none.detail(error.to_string())),
             },
         };
-        let lease = Arc::new(Lease { lane: Some(lane), home: Arc::downgrade(self) });
+        let home = Arc::downgrade(self);
+        let lease = Arc::new(Lease { lane: Some(lane), home, closes: AtomicBool::new(false) });
         set.taken.push(Arc::downgrade(&lease));
         Ok(lease)
     }
@@ -103,6 +107,12 @@ impl Lease {
         let lane = self.lane.as_ref().and_then(|lane| lane.0.as_ref());
         lane.expect("a lease has its lane until it is dropped").spawn(task)
     }
+
+    /// Ends the threads of the lane once its last task is gone. What the allocator keeps for a thread goes with
+    /// it: an idle one would keep it until it works again.
+    pub fn close_after(&self) {
+        self.closes.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The last task is gone: the next statement may have the lane.
@@ -111,7 +121,9 @@ impl Drop for Lease {
         let Some(home) = self.home.upgrade() else { return };
         let mut set = home.lock();
         set.taken.retain(|lease| lease.strong_count() > 0);
-        set.idle.extend(self.lane.take());
+        if !self.closes.load(Ordering::Relaxed) {
+            set.idle.extend(self.lane.take());
+        }
     }
 }
 
@@ -140,6 +152,16 @@ mod tests {
         assert!(lanes.lock().taken.is_empty());
         let _again = lanes.take().unwrap();
         assert!(lanes.lock().idle.is_empty());
+    }
+
+    #[test]
+    fn a_lane_that_closes_is_not_used_again() {
+        let lanes = Lanes::new(1);
+        let lease = lanes.take().unwrap();
+        lease.close_after();
+        drop(lease);
+        let set = lanes.lock();
+        assert!(set.idle.is_empty() && set.taken.is_empty());
     }
 
     #[test]

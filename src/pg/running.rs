@@ -54,6 +54,8 @@ pub struct Running {
     over: AtomicBool,
     /// Threads that compute for it now.
     computing: AtomicUsize,
+    /// Whether it has held so much memory that its threads are not to keep what it frees.
+    held_much: AtomicBool,
     /// Its `StatementMemory`, which is defined above this module.
     memory: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
 }
@@ -75,6 +77,9 @@ impl Standing {
 impl Running {
     /// Stops the statement, if it does not commit already. The first reason counts.
     pub fn stop(&self, why: Stop) {
+        if why == Stop::OutOfMemory {
+            self.holds_much();
+        }
         self.change(|standing| {
             standing.stop.get_or_insert(why);
         });
@@ -87,6 +92,11 @@ impl Running {
     /// Whether a thread computes for it now.
     pub fn is_computing(&self) -> bool {
         self.computing.load(Ordering::Relaxed) > 0
+    }
+
+    /// The threads that it has to itself end with it.
+    pub fn holds_much(&self) {
+        self.held_much.store(true, Ordering::Relaxed);
     }
 
     /// Where its memory is counted, if it has begun to count.
@@ -187,6 +197,7 @@ pub struct Context {
 
 tokio::task_local! {
     static CURRENT: Context;
+    static PLANNING: ();
 }
 
 thread_local! {
@@ -218,6 +229,17 @@ pub fn current() -> Option<Arc<Running>> {
 /// Refuses to go on in a statement that was stopped. Costs next to nothing, so that inner loops may ask.
 pub fn check() -> Result<(), SqlError> {
     CURRENT.try_with(Context::check).unwrap_or(Ok(()))
+}
+
+/// Makes a plan. What functions are called with meanwhile are constants, and their values become part of the
+/// plan.
+pub async fn planning<T>(plan: impl Future<Output = T>) -> T {
+    PLANNING.scope((), plan).await
+}
+
+/// Whether a plan is made here.
+pub fn is_planning() -> bool {
+    PLANNING.try_with(|()| ()).is_ok()
 }
 
 /// Whether the task that runs here has computed for long, and is to return to its thread.
@@ -266,6 +288,16 @@ impl<T> Future for Task<T> {
         let polled = CURRENT.sync_scope(this.context.clone(), || this.work.as_mut().poll(cx));
         SLICE_BEGUN.set(None);
         polled
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        if let Some(lease) = &self.context.lease
+            && self.context.running.held_much.load(Ordering::Relaxed)
+        {
+            lease.close_after();
+        }
     }
 }
 

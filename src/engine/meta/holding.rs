@@ -147,13 +147,14 @@ impl MetaNode {
         .boxed()
     }
 
-    /// Becomes the holder of the current place when this server begins to lead. What keeps it from that is
-    /// told, and tried again by whatever changes the place.
+    /// Becomes the holder of the current place when this server begins to lead, and reads what the snapshots name.
+    /// What keeps it from that is told, and tried again by whatever changes the place.
     pub async fn hold_backups(self: Arc<Self>) {
         if let Err(error) = self.hold_current().await {
             let hint = error.hint.as_deref().unwrap_or_default();
             warn!(%error, hint, "cannot change the meta snapshots");
         }
+        self.read_snapshots().await;
     }
 
     /// The snapshots of the current place, in order of creation. Read from there each time.

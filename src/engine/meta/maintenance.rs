@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,10 @@ use crate::ledger::{layout, metrics, params};
 
 /// Objects deleted between two looks at whether this server still has the data directory.
 const DELETES_PER_CHECK: usize = 1000;
+/// Snapshots that are read at a time.
+const SNAPSHOTS_AT_ONCE: usize = 16;
+/// A listing of snapshots waits no longer for what has to be read from each.
+const USAGE_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// Listings of the data directory, as [`super::misdated`] tells them apart. One of a backup location goes by the
 /// location's name.
@@ -37,13 +41,11 @@ const LEFTOVERS: &str = "leftovers";
 /// A snapshot, and the ids of the files it names.
 type SnapshotWithFiles = (ManifestEntry, Arc<RoaringTreemap>);
 
-/// Bytes of data a snapshot needs.
+/// Bytes of data that only one snapshot needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotUsage {
     pub id: SnapshotId,
-    /// Of all files it names.
-    pub pinned_bytes: u64,
-    /// Of those that nothing else names: what deleting it would free.
+    /// Of the files that nothing else names: what deleting it would free.
     pub exclusive_bytes: u64,
 }
 
@@ -227,37 +229,52 @@ impl MetaNode {
         Ok(held.holders().of_leftover(&leftover, retention_ms))
     }
 
-    /// What each of the snapshots needs that are listed in the current backup location.
-    pub async fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>, MetaError> {
+    /// What deleting each of the snapshots would free that are listed in the current backup location. Empty while
+    /// the snapshots are still being read, which takes its time once after a server begins to lead.
+    pub async fn snapshot_usage(self: &Arc<Self>) -> Result<Vec<SnapshotUsage>, MetaError> {
+        let node = Arc::clone(self);
+        let read = tokio::spawn(async move { node.files_of_all().await });
+        let Ok(read) = tokio::time::timeout(USAGE_WAIT_MAX, read).await else { return Ok(vec![]) };
+        let read = read.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))??;
         let state = self.manager.state();
-        let current = state.params.backup_location();
-        let mut sets: Vec<Arc<RoaringTreemap>> = vec![];
-        let mut own = vec![];
-        for location in self.locations().await? {
-            for (entry, files) in self.files_of_location(&location).await? {
-                if location == current {
-                    own.push((entry.info.id, sets.len()));
-                }
-                sets.push(files);
-            }
-        }
         let mut once: RoaringTreemap =
             state.version.all_files().map(|file| file.sst.id.0).collect();
         let mut twice = once.clone();
-        for set in &sets {
-            twice |= &once & &**set;
-            once |= &**set;
+        for (_, files) in read.iter().flat_map(|(_, snapshots)| snapshots) {
+            twice |= &once & &**files;
+            once |= &**files;
         }
+        let current = state.params.backup_location();
+        let own = read.iter().filter(|(location, _)| *location == current);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = |files: &RoaringTreemap| {
+        let bytes = |files: RoaringTreemap| {
             files.iter().filter_map(|sst| known.sizes.get(&SstId(sst))).sum()
         };
-        let usage = own.into_iter().map(|(id, at)| SnapshotUsage {
-            id,
-            pinned_bytes: bytes(&sets[at]),
-            exclusive_bytes: bytes(&(&*sets[at] - &twice)),
+        let usage = own.flat_map(|(_, snapshots)| snapshots).map(|(entry, files)| SnapshotUsage {
+            id: entry.info.id,
+            exclusive_bytes: bytes(&**files - &twice),
         });
         Ok(usage.collect())
+    }
+
+    /// The snapshots of every location, with their files. Each is read once, and by one caller at a time.
+    async fn files_of_all(
+        &self,
+    ) -> Result<Vec<(StorageLocation, Vec<SnapshotWithFiles>)>, MetaError> {
+        let _reading = self.reading_snapshots.lock().await;
+        let mut found = vec![];
+        for location in self.locations().await? {
+            let snapshots = self.files_of_location(&location).await?;
+            found.push((location, snapshots));
+        }
+        Ok(found)
+    }
+
+    /// Reads which files the snapshots name, so that nobody has to wait for it later.
+    pub(super) async fn read_snapshots(&self) {
+        if let Err(error) = self.files_of_all().await {
+            warn!(%error, "could not read which files the meta snapshots name");
+        }
     }
 
     /// Every place whose snapshots hold files of this cluster, the current one included.
@@ -409,12 +426,16 @@ impl MetaNode {
                 ))
             };
             let (opened, listed) = self.listed_in(location).await.map_err(unreadable)?;
-            let mut found = vec![];
-            for entry in listed {
-                let files = self.files_of(&opened, &entry).await.map_err(unreadable)?;
-                found.push((entry, files));
-            }
-            Ok(found)
+            let opened = &opened;
+            let reads = listed.into_iter().map(|entry| {
+                async move {
+                    let files = self.files_of(opened, &entry).await?;
+                    Ok((entry, files))
+                }
+                .boxed()
+            });
+            let found = stream::iter(reads).buffered(SNAPSHOTS_AT_ONCE).try_collect().await;
+            found.map_err(unreadable)
         }
         .boxed()
     }

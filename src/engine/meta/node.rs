@@ -35,6 +35,8 @@ pub struct MetaNode {
     pub(super) places: Places,
     /// One job at a time touches a backup location, moves it, or deletes data.
     pub(super) job: Mutex<()>,
+    /// Snapshots whose files are not known are read by one at a time.
+    pub(super) reading_snapshots: Mutex<()>,
     /// One compaction runs at a time.
     pub(super) compacting: Mutex<()>,
     /// Sessions begin to read snapshots, and snapshots are deleted, one at a time.
@@ -71,6 +73,7 @@ impl MetaNode {
             places,
             job: Mutex::new(()),
             compacting: Mutex::new(()),
+            reading_snapshots: Mutex::new(()),
             pinning: Mutex::new(()),
         })
     }

@@ -233,7 +233,7 @@ impl MetaClient {
         answer.map(|_| ()).map_err(|e| self.error(&e))
     }
 
-    /// What each of the listed snapshots pins, in the order of the list.
+    /// What deleting each of the listed snapshots would free; empty while that is not known.
     pub async fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>, RpcError> {
         self.asked(self.grpc.clone().snapshot_usage(Empty {}).await)
     }

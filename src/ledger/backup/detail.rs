@@ -1,5 +1,6 @@
 //! What snapshots say of themselves beyond their entries in the manifest: their tables.
 
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 
 use super::info::{ManifestEntry, Tables};
@@ -10,19 +11,20 @@ use crate::ledger::storage::StorageLocation;
 /// Footers that are read at a time.
 const FOOTERS_AT_ONCE: usize = 16;
 
-/// The tables of each of these snapshots of one place, in their order; none of one that cannot be read.
-pub async fn tables_of_each(
+/// The tables of each of these snapshots of one location, in their order; none of one that cannot be read.
+/// At most [`FOOTERS_AT_ONCE`] are read ahead of what is taken from the stream.
+pub fn tables_of_each(
     location: &StorageLocation,
-    entries: &[ManifestEntry],
-) -> Vec<Option<Tables>> {
-    let Ok(location) = OpenLocation::open_existing(location) else { return vec![] };
-    let reads = entries.iter().map(|entry| {
-        let (location, entry) = (location.clone(), entry.clone());
+    entries: Vec<ManifestEntry>,
+) -> BoxStream<'static, Option<Tables>> {
+    let Ok(location) = OpenLocation::open_existing(location) else {
+        return stream::empty().boxed();
+    };
+    let reads = stream::iter(entries).map(move |entry| {
+        let location = location.clone();
         async move { read_tables(&location, &entry).await.ok() }
     });
-    // Collected, as a lazy iterator over borrowed entries could not move between threads.
-    let reads: Vec<_> = reads.collect();
-    stream::iter(reads).buffered(FOOTERS_AT_ONCE).collect().await
+    reads.buffered(FOOTERS_AT_ONCE).boxed()
 }
 
 /// The tables of a snapshot, from its footer.

@@ -24,6 +24,11 @@ use super::made::{allowed, check_value, too_much};
 use super::sizes::{Growth, Rows, growth};
 use crate::pg::error::SqlError;
 use crate::pg::memory::StatementMemory;
+use crate::pg::running;
+
+/// Longer values do not become part of a plan: the planner copies a constant many times, into the names of the
+/// expressions around it too.
+const FOLDED_BYTES_MAX: usize = 256 << 10;
 
 /// The function with the counting around it. `None` where it needs none, or has it.
 pub fn around(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
@@ -112,6 +117,12 @@ impl Counted {
         }
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let count = if constant { 1 } else { args.number_rows };
+        if running::is_planning()
+            && self.growth.bound(&args.args, Rows { first: 0, count: 1 }) > FOLDED_BYTES_MAX
+        {
+            // The planner leaves the call in the plan.
+            return Err(SqlError::internal("a long value is made when the plan runs").into());
+        }
         let allowed = allowed(&args.config_options, count);
         let rows = Rows { first: 0, count };
         if self.growth.bound(&args.args, rows) <= allowed {

@@ -12,7 +12,7 @@ use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
 
-use super::StatementMemory;
+use super::{LARGE_PART, StatementMemory};
 
 /// How many times the free memory a statement may hold.
 const SHARE: usize = 3;
@@ -27,7 +27,10 @@ impl StatementPool {
     }
 
     fn count(&self, bytes: usize) {
-        self.0.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let held = self.0.held_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if held >= self.0.budget.bytes / LARGE_PART {
+            self.0.running.holds_much();
+        }
     }
 
     /// Whether the share allows for these bytes on top.

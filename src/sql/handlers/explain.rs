@@ -14,6 +14,7 @@ use super::{Outcome, Reply, schema_of};
 use crate::pg::error::SqlError;
 use crate::pg::memory;
 use crate::pg::query_runtime::{interruptible, is_checkpoint};
+use crate::pg::running;
 use crate::sql::Frontend;
 use crate::sql::parser::Statement;
 use crate::sql::planner::Parameters;
@@ -38,7 +39,7 @@ impl Frontend {
         let state = planner.state()?;
         let plan = planner.plan(&state, query, &parameters.types).await?;
         let plan = plan.with_param_values(parameters.values.clone())?;
-        let physical = state.create_physical_plan(&plan).await?;
+        let physical = running::planning(state.create_physical_plan(&plan)).await?;
         let text = if analyze {
             let ran = interruptible(physical)?;
             let rows =

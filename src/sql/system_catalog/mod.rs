@@ -59,7 +59,7 @@ pub struct SystemContext {
 /// What only the meta role knows.
 pub trait MetaAnswers: Send + Sync {
     fn snapshots(&self) -> BoxFuture<'_, Result<Vec<ManifestEntry>, SqlError>>;
-    /// What each of them pins, in the same order.
+    /// What deleting each of them would free; empty while that is not known.
     fn usage(&self) -> BoxFuture<'_, Result<Vec<SnapshotUsage>, SqlError>>;
     fn worker_nodes(&self) -> BoxFuture<'_, Result<Vec<WorkerNode>, SqlError>>;
     fn pinned_versions(&self) -> BoxFuture<'_, Result<Vec<PinnedVersion>, SqlError>>;

@@ -11,11 +11,11 @@ use datafusion::common::DFSchema;
 use datafusion::datasource::TableType;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::Result;
-use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan};
+use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::SystemContext;
-use super::relation::{RelationKind, Rows, SystemRelation};
+use super::relation::{RelationKind, Rows, SystemRelation, Wanted};
 
 /// A system relation bound to what it describes.
 pub(super) struct SystemTable {
@@ -58,14 +58,27 @@ impl TableProvider for SystemTable {
         Some(Cow::Owned(LogicalPlan::EmptyRelation(plan)))
     }
 
+    /// Rows that are fetched may be fewer where the filters say which; the filters look at them again.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        let pushed = match self.relation.rows {
+            Rows::Fetched(_) => TableProviderFilterPushDown::Inexact,
+            Rows::None | Rows::Of(_) => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(vec![pushed; filters.len()])
+    }
+
     async fn scan(
         &self,
-        _state: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let batch = self.relation.batch(&self.context, projection).await?;
+        let wanted = Wanted::new(self.relation, projection, filters, session)?;
+        let batch = self.relation.batch(&self.context, wanted).await?;
         let partitions = [vec![batch]];
         let schema = Arc::clone(&self.schema);
         Ok(MemorySourceConfig::try_new_exec(&partitions, schema, projection.cloned())?)

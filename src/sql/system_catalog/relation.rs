@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
+use datafusion::physical_expr::utils::{Guarantee, LiteralGuarantee};
+use datafusion::prelude::Expr;
 use futures::future::BoxFuture;
 
 use super::SystemContext;
@@ -41,14 +45,40 @@ pub enum Rows {
     Fetched(for<'a> fn(&'a SystemContext, Wanted) -> BoxFuture<'a, FetchedRows>),
 }
 
-/// The columns that a scan wants of a relation. What only others need is not asked for: it may cost much.
-#[derive(Clone, Debug)]
+/// What a scan wants of a relation: the columns, and what its filters say of them. What only other columns or
+/// rows need is not asked for: it may cost much.
+#[derive(Debug)]
 pub struct Wanted {
     columns: &'static [SystemColumn],
     projection: Option<Vec<usize>>,
+    filters: Vec<LiteralGuarantee>,
 }
 
 impl Wanted {
+    /// Of a scan with these filters. What has no physical form yet, such as a sub-query, says nothing.
+    pub fn new(
+        relation: &SystemRelation,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        session: &dyn Session,
+    ) -> Result<Self> {
+        let schema = DFSchema::try_from(relation.arrow_schema())?;
+        let filters = filters
+            .iter()
+            .filter_map(|filter| session.create_physical_expr(filter.clone(), &schema).ok());
+        let filters = filters.flat_map(|filter| LiteralGuarantee::analyze(&filter)).collect();
+        Ok(Self { columns: relation.columns, projection: projection.cloned(), filters })
+    }
+
+    /// Whether the filters leave rows with this value of an int8 column.
+    pub fn may_be(&self, name: &str, value: i64) -> bool {
+        let of_column = self.filters.iter().filter(|filter| filter.column.name == name);
+        of_column.into_iter().all(|filter| {
+            let named = filter.literals.contains(&ScalarValue::Int64(Some(value)));
+            named == (filter.guarantee == Guarantee::In)
+        })
+    }
+
     pub fn has(&self, name: &str) -> bool {
         let is_it = |at: &usize| self.columns.get(*at).is_some_and(|(column, _)| *column == name);
         self.projection.as_ref().is_none_or(|wanted| wanted.iter().any(is_it))
@@ -73,13 +103,9 @@ impl SystemRelation {
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
-    /// All rows, as they are now. Of columns that are not in `projection` the values may be missing.
-    pub async fn batch(
-        &self,
-        context: &SystemContext,
-        projection: Option<&Vec<usize>>,
-    ) -> Result<RecordBatch> {
-        let wanted = Wanted { columns: self.columns, projection: projection.cloned() };
+    /// All rows that are wanted, as they are now, and perhaps others. Of columns that are not wanted the values
+    /// may be missing.
+    pub async fn batch(&self, context: &SystemContext, wanted: Wanted) -> Result<RecordBatch> {
         let rows = match self.rows {
             Rows::None => vec![],
             Rows::Of(rows) => rows(context),

@@ -7,11 +7,12 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{Expr, SessionContext, ident, lit};
 use datafusion::sql::parser::Statement as EngineStatement;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use super::relation::Wanted;
 use super::*;
 use crate::engine::meta::maintenance::SnapshotUsage;
 use crate::engine::meta::workers::{PinnedVersion, WorkerNode};
@@ -42,9 +43,8 @@ impl MetaAnswers for OneSnapshot {
     fn usage(&self) -> BoxFuture<'_, Result<Vec<SnapshotUsage>, SqlError>> {
         async {
             // Another snapshot, which is not listed any more, comes first.
-            let (pinned_bytes, exclusive_bytes) = (20, 10);
-            let gone = SnapshotUsage { id: SnapshotId(0), pinned_bytes: 7, exclusive_bytes: 7 };
-            Ok(vec![gone, SnapshotUsage { id: SnapshotId(1), pinned_bytes, exclusive_bytes }])
+            let gone = SnapshotUsage { id: SnapshotId(0), exclusive_bytes: 7 };
+            Ok(vec![gone, SnapshotUsage { id: SnapshotId(1), exclusive_bytes: 10 }])
         }
         .boxed()
     }
@@ -70,7 +70,7 @@ impl MetaAnswers for OneSnapshot {
                 cluster_id: String::new(),
                 created_at: "2022-12-28T11:08:56.918Z".to_owned(),
                 sst_count: 0,
-                data_bytes: 0,
+                data_bytes: 20,
                 copy_data: false,
                 life: String::new(),
             };
@@ -206,13 +206,32 @@ fn shown(batch: &RecordBatch) -> Vec<String> {
 
 #[tokio::test]
 async fn every_relation_has_rows_of_its_columns() {
-    let context = context_at(BORN);
+    let (context, session) = (context_at(BORN), SessionContext::new().state());
     for schema in &SYSTEM_SCHEMAS {
         for relation in schema.relations() {
-            let batch = relation.batch(&context, None).await.unwrap();
+            let wanted = Wanted::new(relation, None, &[], &session).unwrap();
+            let batch = relation.batch(&context, wanted).await.unwrap();
             assert_eq!(batch.schema(), relation.arrow_schema(), "{}", relation.name);
         }
     }
+}
+
+#[test]
+fn filters_say_which_rows_are_wanted() {
+    let session = SessionContext::new().state();
+    let relation = SystemSchema::find("rw_catalog").unwrap().relation("rw_meta_snapshot").unwrap();
+    let wanted = |filters: &[Expr]| {
+        let wanted = Wanted::new(relation, None, filters, &session).unwrap();
+        (1..=4).filter(|id| wanted.may_be("meta_snapshot_id", *id)).collect::<Vec<_>>()
+    };
+    let id = || ident("meta_snapshot_id");
+    assert_eq!(wanted(&[]), [1, 2, 3, 4]);
+    assert_eq!(wanted(&[id().eq(lit(2_i64))]), [2]);
+    assert_eq!(wanted(&[id().eq(lit(2_i64)).or(id().eq(lit(4_i64)))]), [2, 4]);
+    assert_eq!(wanted(&[id().not_eq(lit(2_i64))]), [1, 3, 4]);
+    assert_eq!(wanted(&[id().in_list(vec![lit(1_i64), lit(9_i64)], false)]), [1]);
+    assert_eq!(wanted(&[id().eq(lit(1_i64)), ident("remarks").eq(lit("nightly"))]), [1]);
+    assert_eq!(wanted(&[id().gt(lit(2_i64))]), [1, 2, 3, 4]);
 }
 
 #[test]

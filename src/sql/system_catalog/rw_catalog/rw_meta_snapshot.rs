@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use chrono::DateTime;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 
-use crate::engine::meta::maintenance::SnapshotUsage;
 use crate::ledger::backup;
-use crate::ledger::backup::{ManifestEntry, Tables};
+use crate::ledger::backup::ManifestEntry;
 use crate::ledger::epoch::Epoch;
 use crate::ledger::id::SnapshotId;
 use crate::pg::error::SqlError;
+use crate::pg::memory::Growing;
 use crate::pg::system_types::SystemType;
 use crate::sql::system_catalog::SystemContext;
 use crate::sql::system_catalog::cell::{Cell, Row};
@@ -46,47 +46,57 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
 /// The snapshots in the order of their creation, that is of their ids.
 fn snapshots(context: &SystemContext, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
     async move {
-        let entries = context.meta.snapshots().await?;
-        let usage = usage(context, &wanted).await;
-        let tables = tables(context, &entries, &wanted).await;
+        let mut entries = context.meta.snapshots().await?;
+        entries.retain(|entry| wanted.may_be("meta_snapshot_id", entry.info.id.0.cast_signed()));
+        entries.sort_by_key(|entry| entry.info.id);
+        let exclusive = exclusive_bytes(context, &wanted).await;
+        let tables = tables(context, &entries, &wanted).await?;
         let tables = tables.into_iter().chain(std::iter::repeat(None));
-        let mut listed: Vec<_> = entries.iter().zip(tables).collect();
-        listed.sort_by_key(|(entry, _)| entry.info.id);
-        let rows = listed.into_iter().map(|(entry, tables)| {
-            let usage = usage.get(&entry.info.id).copied();
-            row(entry, usage, tables)
+        let rows = entries.iter().zip(tables).map(|(entry, tables)| {
+            let exclusive = exclusive.get(&entry.info.id).copied();
+            row(entry, exclusive, tables)
         });
         Ok(rows.collect())
     }
     .boxed()
 }
 
-/// What each snapshot pins. Snapshots are listed even while that cannot be told. By id: this listing is another
-/// one, and a snapshot may have come or gone in between.
-async fn usage(context: &SystemContext, wanted: &Wanted) -> HashMap<SnapshotId, SnapshotUsage> {
-    let usage = match wanted.has("pinned_bytes") || wanted.has("exclusive_bytes") {
+/// What deleting each snapshot would free. Snapshots are listed even while that cannot be told, or not yet. By
+/// id: this listing is another one, and a snapshot may have come or gone in between.
+async fn exclusive_bytes(context: &SystemContext, wanted: &Wanted) -> HashMap<SnapshotId, u64> {
+    let usage = match wanted.has("exclusive_bytes") {
         true => context.meta.usage().await.unwrap_or_default(),
         false => vec![],
     };
-    usage.into_iter().map(|usage| (usage.id, usage)).collect()
+    usage.into_iter().map(|usage| (usage.id, usage.exclusive_bytes)).collect()
 }
 
-/// The tables of each snapshot, which are in the snapshot itself. Null where it cannot be read.
+/// The tables of each snapshot as JSON, which are in the snapshot itself. Null where it cannot be read.
+///
+/// # Errors
+/// Where they are more than a statement may hold.
 async fn tables(
     context: &SystemContext,
     entries: &[ManifestEntry],
     wanted: &Wanted,
-) -> Vec<Option<Tables>> {
-    match wanted.has("state_table_info") {
-        true => {
-            let location = context.params.backup_location();
-            backup::tables_of_each(&location, entries).boxed().await
-        }
-        false => vec![],
+) -> Result<Vec<Option<String>>, SqlError> {
+    if !wanted.has("state_table_info") {
+        return Ok(vec![]);
     }
+    let mut counted = Growing::new("state_table_info");
+    let mut texts = vec![];
+    let mut read = backup::tables_of_each(&context.params.backup_location(), entries.to_vec());
+    while let Some(tables) = read.next().await {
+        let text = tables.and_then(|tables| serde_json::to_string(&tables).ok());
+        counted.add(text.as_ref().map_or(0, String::len)).map_err(|e| {
+            e.hint("Name the columns that you need, or the snapshots: WHERE meta_snapshot_id = 7.")
+        })?;
+        texts.push(text);
+    }
+    Ok(texts)
 }
 
-fn row(entry: &ManifestEntry, usage: Option<SnapshotUsage>, tables: Option<Tables>) -> Row {
+fn row(entry: &ManifestEntry, exclusive_bytes: Option<u64>, tables: Option<String>) -> Row {
     let info = &entry.info;
     let verified = entry.verification.as_ref();
     vec![
@@ -97,12 +107,12 @@ fn row(entry: &ManifestEntry, usage: Option<SnapshotUsage>, tables: Option<Table
         Cell::from(info.max_committed_epoch.as_u64()),
         Cell::from(epoch_micros(info.max_committed_epoch)),
         Cell::from(info.remarks.as_ref()),
-        Cell::from(tables.and_then(|tables| serde_json::to_string(&tables).ok())),
+        Cell::from(tables),
         Cell::from(info.rw_version.as_ref()),
         Cell::from(time_micros(&info.created_at)),
         Cell::from(entry.size_bytes),
-        Cell::from(usage.map(|usage| usage.pinned_bytes)),
-        Cell::from(usage.map(|usage| usage.exclusive_bytes)),
+        Cell::from(info.data_bytes),
+        Cell::from(exclusive_bytes),
         Cell::from(info.copy_data),
         Cell::from(verified.and_then(|v| time_micros(&v.verified_at))),
         Cell::from(verified.map(|v| v.level.name())),
