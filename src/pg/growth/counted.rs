@@ -75,6 +75,17 @@ impl ScalarUDFImpl for Join {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let [ColumnarValue::Scalar(left), ColumnarValue::Scalar(right)] = args.args.as_slice()
+            && let (Some(Some(left)), Some(Some(right))) = (left.try_as_str(), right.try_as_str())
+        {
+            // Copied once: it may be long.
+            let joined = Some([left, right].concat());
+            return Ok(ColumnarValue::Scalar(match args.return_field.data_type() {
+                DataType::Utf8 => ScalarValue::Utf8(joined),
+                DataType::LargeUtf8 => ScalarValue::LargeUtf8(joined),
+                _ => ScalarValue::Utf8View(joined),
+            }));
+        }
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let sides = args.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<_>>>()?;
