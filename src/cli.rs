@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::pg::query_runtime::STACK_BYTES;
+use tidemark_pg::query_runtime::STACK_BYTES;
 
 /// What is logged when `RUST_LOG` says nothing: trouble, and the life of the server.
 const DEFAULT_LOG: &str = "warn,tidemark::life=info,tidemark::server=info";

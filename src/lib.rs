@@ -2,14 +2,6 @@
 //!
 //! The code map, in reading order. Each module knows only those above it; `tests/tidy/` guards that.
 
-// What is true: epochs, catalog, files, metadata, snapshots.
-pub mod ledger;
-// What works on it: scans, writes, compaction, the meta role, workers.
-pub mod engine;
-// PostgreSQL's words and values.
-pub mod pg;
-// SQL over the PostgreSQL wire.
-pub mod sql;
 // What every command line shares: logging, the runtime, how a failure is told.
 pub mod cli;
 // Process settings: flags and environment.
@@ -24,7 +16,5 @@ pub mod demo;
 #[cfg(any(test, fuzzing))]
 pub mod untrusted;
 // The whole cluster in one thread, on virtual time and faulty stores.
-#[cfg(test)]
-mod fixtures;
 #[cfg(test)]
 mod sim;

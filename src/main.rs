@@ -242,7 +242,7 @@ fn greeting(settings: &Settings, sql: Option<SocketAddr>, meta: Option<SocketAdd
     }
     if let Some(meta) = &settings.meta {
         let stores = &meta.stores;
-        let state_store = tidemark::ledger::storage_url::mask(&stores.state_store);
+        let state_store = tidemark_ledger::storage_url::mask(&stores.state_store);
         line("meta store", stores.meta_store.to_string());
         line("state store", format!("{state_store}, data in {}", stores.data_directory));
     }

@@ -12,12 +12,12 @@ use super::{
     LISTEN_ADDR, META_ADDR, META_STORE_FILE, MetaSettings, STATE_STORE_FOLDER, Settings,
     StoreSettings, address,
 };
-use crate::engine::meta::settings::MaintenanceSettings;
-use crate::ledger::epoch::Epoch;
-use crate::ledger::params::{self, ParamError, ParamSpec};
-use crate::ledger::storage::DiskCache;
-use crate::ledger::storage_url;
-use crate::sql::settings::{
+use tidemark_engine::meta::settings::MaintenanceSettings;
+use tidemark_ledger::epoch::Epoch;
+use tidemark_ledger::params::{self, ParamError, ParamSpec};
+use tidemark_ledger::storage::DiskCache;
+use tidemark_ledger::storage_url;
+use tidemark_sql::settings::{
     AUTHENTICATION_TIMEOUT_SEC, CONNECTIONS_MAX, ConnectionSettings, Resources,
 };
 

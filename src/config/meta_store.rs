@@ -8,10 +8,10 @@ use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
 
 use super::ConfigError;
-use crate::ledger::meta_store::{
+use tidemark_ledger::meta_store::{
     EtcdSettings, EtcdStore, EtcdTls, EtcdUser, MemoryStore, MetaStore, SqliteStore, StoreError,
 };
-use crate::ledger::storage_url;
+use tidemark_ledger::storage_url;
 
 /// The kinds of meta store that can be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,7 +1,7 @@
 //! Process settings: the flags and the environment of one server. Never mixed with cluster parameters.
 //!
 //! [`ServerArgs`] is what was typed, [`Settings`] is what it means: checked, complete, and shown
-//! without credentials. Parameters that live in the cluster itself are in [`crate::ledger::params`].
+//! without credentials. Parameters that live in the cluster itself are in [`tidemark_ledger::params`].
 
 mod args;
 mod memory;
@@ -15,11 +15,11 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::engine::meta::settings::MaintenanceSettings;
-use crate::ledger::epoch::Epoch;
-use crate::ledger::params::ParamError;
-use crate::ledger::storage_url;
-use crate::sql::settings::{ConnectionSettings, Resources};
+use tidemark_engine::meta::settings::MaintenanceSettings;
+use tidemark_ledger::epoch::Epoch;
+use tidemark_ledger::params::ParamError;
+use tidemark_ledger::storage_url;
+use tidemark_sql::settings::{ConnectionSettings, Resources};
 
 pub const LISTEN_ADDR: &str = "127.0.0.1:4566";
 pub const META_ADDR: &str = "127.0.0.1:5690";

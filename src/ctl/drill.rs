@@ -12,13 +12,13 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use super::output::{Table, progress_bar, show};
 use super::{CtlError, say};
 use crate::config;
-use crate::ledger::backup::BackupError;
-use crate::ledger::backup::restore::{self, Overwrite, Plan, Request};
-use crate::ledger::epoch::{Clock as _, SystemClock};
-use crate::ledger::id::SnapshotId;
-use crate::ledger::meta_store::{MetaStore, SqliteStore};
-use crate::ledger::storage::{Storage, StorageLocation};
 use crate::server::Rehearsal;
+use tidemark_ledger::backup::BackupError;
+use tidemark_ledger::backup::restore::{self, Overwrite, Plan, Request};
+use tidemark_ledger::epoch::{Clock as _, SystemClock};
+use tidemark_ledger::id::SnapshotId;
+use tidemark_ledger::meta_store::{MetaStore, SqliteStore};
+use tidemark_ledger::storage::{Storage, StorageLocation};
 
 #[derive(Args)]
 pub(super) struct DrillArgs {

@@ -5,10 +5,10 @@ use clap::Args;
 use super::meta::Cluster;
 use super::output::{self, Table};
 use super::{CtlError, say};
-use crate::ledger::id::SstId;
-use crate::ledger::layout;
-use crate::ledger::storage::StorageLocation;
-use crate::ledger::vacuum::Plan;
+use tidemark_ledger::id::SstId;
+use tidemark_ledger::layout;
+use tidemark_ledger::storage::StorageLocation;
+use tidemark_ledger::vacuum::Plan;
 
 /// Objects printed without `--json`; the others are counted.
 const SHOWN_MAX: usize = 20;
@@ -88,7 +88,7 @@ pub(super) struct ForgetLocationArgs {
 pub(super) async fn compact(args: CompactArgs) -> Result<(), CtlError> {
     let table = args.table.map(|name| match name.split_once('.') {
         Some((schema, table)) => (schema.to_owned(), table.to_owned()),
-        None => (crate::ledger::catalog::PUBLIC.to_owned(), name),
+        None => (tidemark_ledger::catalog::PUBLIC.to_owned(), name),
     });
     let report = args.cluster.connect().await?.compact(table).await?;
     let text = if args.json {

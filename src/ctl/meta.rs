@@ -4,12 +4,12 @@ use clap::Args;
 
 use super::output::{self, Table};
 use super::{CtlError, say};
-use crate::engine::meta::command::BackupOptions;
-use crate::engine::rpc::MetaClient;
-use crate::ledger::backup::ManifestEntry;
-use crate::ledger::backup::verify::Verification;
-use crate::ledger::epoch::Epoch;
-use crate::ledger::id::SnapshotId;
+use tidemark_engine::meta::command::BackupOptions;
+use tidemark_engine::rpc::MetaClient;
+use tidemark_ledger::backup::ManifestEntry;
+use tidemark_ledger::backup::verify::Verification;
+use tidemark_ledger::epoch::Epoch;
+use tidemark_ledger::id::SnapshotId;
 
 /// Where the running cluster is.
 #[derive(Args)]

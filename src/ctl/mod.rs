@@ -15,9 +15,9 @@ use clap::{Args, Subcommand};
 
 use crate::cli;
 use crate::config::ConfigError;
-use crate::engine::rpc::RpcError;
-use crate::ledger::backup::BackupError;
-use crate::ledger::meta_store::StoreError;
+use tidemark_ledger::backup::BackupError;
+use tidemark_ledger::meta_error::RpcError;
+use tidemark_ledger::meta_store::StoreError;
 
 /// Exit code of a check that could not be made.
 const COULD_NOT_VERIFY: u8 = 2;
@@ -243,7 +243,7 @@ mod tests {
             else {
                 panic!("{line} is not understood");
             };
-            assert_eq!(args.ids(), [3, 4].map(crate::ledger::id::SnapshotId));
+            assert_eq!(args.ids(), [3, 4].map(tidemark_ledger::id::SnapshotId));
         }
         assert!(parse("risectl meta delete-meta-snapshots").is_err());
         assert!(parse("risectl meta delete-meta-snapshots abc").is_err());

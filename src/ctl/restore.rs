@@ -8,11 +8,11 @@ use clap::{Args, ValueEnum};
 use super::output::{self, progress_bar, shell_word, show};
 use super::{CtlError, say};
 use crate::config::{self, EtcdArgs, MetaStoreSetting, MetaStoreType};
-use crate::ledger::backup::restore::{self, Overwrite, Plan, Request};
-use crate::ledger::epoch::{Clock as _, SystemClock};
-use crate::ledger::id::SnapshotId;
-use crate::ledger::storage::{RemotePatience, StorageLocation};
-use crate::ledger::storage_url;
+use tidemark_ledger::backup::restore::{self, Overwrite, Plan, Request};
+use tidemark_ledger::epoch::{Clock as _, SystemClock};
+use tidemark_ledger::id::SnapshotId;
+use tidemark_ledger::storage::{RemotePatience, StorageLocation};
+use tidemark_ledger::storage_url;
 
 #[derive(Args)]
 pub(super) struct RestoreArgs {

@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::{CtlError, say};
 use crate::config;
-use crate::ledger::meta_error::chain;
-use crate::ledger::storage::StorageLocation;
+use tidemark_ledger::meta_error::chain;
+use tidemark_ledger::storage::StorageLocation;
 
 #[derive(Args)]
 pub(super) struct SelftestArgs {
@@ -19,9 +19,9 @@ pub(super) struct SelftestArgs {
 
 pub(super) async fn run(args: SelftestArgs) -> Result<(), CtlError> {
     let place = StorageLocation::new(args.url, args.directory);
-    let storage = place.open_existing().map_err(crate::ledger::backup::BackupError::from)?;
+    let storage = place.open_existing().map_err(tidemark_ledger::backup::BackupError::from)?;
     let probed = storage.probe_each(&place.directory).await;
-    let probed = probed.map_err(crate::ledger::backup::BackupError::from)?;
+    let probed = probed.map_err(tidemark_ledger::backup::BackupError::from)?;
     for found in &probed {
         let said = found.outcome.as_ref().map_or_else(|error| chain(error), |()| "ok".to_owned());
         say(&format!("{:<20} {said}", found.capability))?;

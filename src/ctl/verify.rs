@@ -11,13 +11,15 @@ use super::meta::Cluster;
 use super::output::{Table, progress_bar, show};
 use super::{CtlError, say, whisper};
 use crate::config;
-use crate::engine::rpc::RpcError;
-use crate::ledger::backup::verify::{self, Check, DataAt, Event, Level, Subset, Verdict, Verified};
-use crate::ledger::backup::{BackupError, OpenLocation};
-use crate::ledger::epoch::{Clock as _, SystemClock, rfc3339};
-use crate::ledger::id::SnapshotId;
-use crate::ledger::meta_error::{ErrorKind, chain};
-use crate::ledger::storage::StorageLocation;
+use tidemark_ledger::backup::verify::{
+    self, Check, DataAt, Event, Level, Subset, Verdict, Verified,
+};
+use tidemark_ledger::backup::{BackupError, OpenLocation};
+use tidemark_ledger::epoch::{Clock as _, SystemClock, rfc3339};
+use tidemark_ledger::id::SnapshotId;
+use tidemark_ledger::meta_error::RpcError;
+use tidemark_ledger::meta_error::{ErrorKind, chain};
+use tidemark_ledger::storage::StorageLocation;
 
 /// Between two lines that tell how far it is, where there is no bar.
 const LINE_PAUSE: Duration = Duration::from_secs(5);

@@ -26,8 +26,8 @@ use self::stores::{PlaceArgs, Stores};
 use self::story::Story;
 use crate::cli;
 use crate::config::ConfigError;
-use crate::ledger::meta_store::StoreError;
-use crate::ledger::storage::StorageError;
+use tidemark_ledger::meta_store::StoreError;
+use tidemark_ledger::storage::StorageError;
 
 const SCALE_MIN: f64 = 0.001;
 const SCALE_MAX: f64 = 100.0;

@@ -7,10 +7,10 @@ use clap::Args;
 use super::DemoError;
 use crate::config::{self, EtcdArgs, MetaStoreSetting, MetaStoreType};
 use crate::ctl::output::shell_word;
-use crate::ledger::layout;
-use crate::ledger::meta_store::{Operation, Txn};
-use crate::ledger::storage::Storage;
-use crate::ledger::storage_url::{self, StorageUrl};
+use tidemark_ledger::layout;
+use tidemark_ledger::meta_store::{Operation, Txn};
+use tidemark_ledger::storage::Storage;
+use tidemark_ledger::storage_url::{self, StorageUrl};
 
 /// What the user says of the stores.
 #[derive(Args, Clone)]
@@ -138,7 +138,7 @@ impl Stores {
     /// How many objects there are in the data directory.
     pub async fn data_objects(&self) -> Result<usize, DemoError> {
         let url = StorageUrl::parse(&self.storage_url())
-            .map_err(crate::ledger::storage::StorageError::from)?;
+            .map_err(tidemark_ledger::storage::StorageError::from)?;
         let storage = Storage::open_existing(&url)?;
         Ok(storage.list(&layout::directory(config::DATA_DIRECTORY)).await?.len())
     }

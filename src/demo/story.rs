@@ -11,7 +11,7 @@ use super::session::{Session, sql_error};
 use super::stores::Stores;
 use super::{DemoError, tpch};
 use crate::ctl::output::{Table, count, shell_word};
-use crate::ledger::storage_url;
+use tidemark_ledger::storage_url;
 
 const CURRENT_EPOCH: &str = "SELECT max_committed_epoch FROM rw_catalog.rw_hummock_current_version";
 const SNAPSHOTS: &str = "SELECT meta_snapshot_id, safe_epoch, max_committed_epoch, \

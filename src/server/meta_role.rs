@@ -12,13 +12,13 @@ use tracing::{info, warn};
 use super::bound::Bound;
 use super::{StartError, worker_info};
 use crate::config::{MetaSettings, MetaStoreSetting, StoreSettings};
-use crate::engine::meta::MetaNode;
-use crate::engine::meta::command::Role;
-use crate::engine::meta::manager::{self, NewCluster};
-use crate::engine::rpc::{self, LocalMeta};
-use crate::ledger::epoch::SystemClock;
-use crate::ledger::meta_store::MetaStore;
-use crate::ledger::params::{self, ParamError, ParamSpec, Params};
+use tidemark_engine::meta::MetaNode;
+use tidemark_engine::meta::command::Role;
+use tidemark_engine::meta::manager::{self, NewCluster};
+use tidemark_engine::rpc::{self, LocalMeta};
+use tidemark_ledger::epoch::SystemClock;
+use tidemark_ledger::meta_store::MetaStore;
+use tidemark_ledger::params::{self, ParamError, ParamSpec, Params};
 
 /// Before another try of a role that could not begin.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

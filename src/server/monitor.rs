@@ -14,11 +14,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::engine::meta::MetaNode;
-use crate::engine::meta::command::Role;
-use crate::engine::rpc::Replica;
-use crate::ledger::metrics;
-use crate::ledger::state::State;
+use tidemark_engine::meta::MetaNode;
+use tidemark_engine::meta::command::Role;
+use tidemark_engine::rpc::Replica;
+use tidemark_ledger::metrics;
+use tidemark_ledger::state::State;
 
 /// How long reading the list of snapshots may hold up an answer.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(3);

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::ledger::ambient;
-use crate::ledger::ambient::simulated::{Process, Times};
+use tidemark_ledger::ambient;
+use tidemark_ledger::ambient::simulated::{Process, Times};
 
 /// What every injected error says.
 pub const INJECTED: &str = "injected fault";
@@ -200,7 +200,7 @@ impl Chaos {
             return (delay_ms, fate);
         }
         let (flips, per_mille) = (self.has("flips"), self.lock().per_mille);
-        let is_data = crate::ledger::layout::parse_sst(&subject.into()).is_some();
+        let is_data = tidemark_ledger::layout::parse_sst(&subject.into()).is_some();
         if flips && is_data && call == "get" && self.one_in(40) {
             return (delay_ms, Fate::Flip);
         }
@@ -218,7 +218,7 @@ impl Chaos {
             0 | 1
                 if call == "get"
                     && !swapped
-                    && crate::ledger::layout::parse_sst(&subject.into()).is_none() =>
+                    && tidemark_ledger::layout::parse_sst(&subject.into()).is_none() =>
             {
                 Fate::Flip
             }

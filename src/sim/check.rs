@@ -7,15 +7,15 @@ use super::files::Files;
 use super::meta_store::Commit;
 use super::model::{Model, Row, Told, rows_at};
 use super::world::{DATA_DIR, PLACES, Snapshot, World};
-use crate::ledger::backup::verify::{self, Whole};
-use crate::ledger::backup::{Manifest, ManifestEntry, OpenLocation};
-use crate::ledger::checkpoint::{self, Checkpoint};
-use crate::ledger::epoch::Epoch;
-use crate::ledger::id::ObjectId;
-use crate::ledger::meta_error::chain;
-use crate::ledger::state::{State, decode_value};
-use crate::ledger::version::{LiveFile, VersionDelta};
-use crate::ledger::{keys, layout};
+use tidemark_ledger::backup::verify::{self, Whole};
+use tidemark_ledger::backup::{Manifest, ManifestEntry, OpenLocation};
+use tidemark_ledger::checkpoint::{self, Checkpoint};
+use tidemark_ledger::epoch::Epoch;
+use tidemark_ledger::id::ObjectId;
+use tidemark_ledger::meta_error::chain;
+use tidemark_ledger::state::{State, decode_value};
+use tidemark_ledger::version::{LiveFile, VersionDelta};
+use tidemark_ledger::{keys, layout};
 
 impl World {
     /// Compares everything.

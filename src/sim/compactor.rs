@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use super::frontend::Follower;
 use super::link::{Link, through};
-use crate::engine::compaction::{Executor, Inputs, Task};
-use crate::engine::meta::MetaNode;
-use crate::engine::meta::command::{Committed, Compaction, Role};
-use crate::engine::meta::compaction::{CompactionReport, Versions, run_task};
-use crate::ledger::ambient;
-use crate::ledger::ambient::simulated::Process;
-use crate::ledger::meta_error::{ErrorKind, MetaError};
-use crate::ledger::state::State;
-use crate::ledger::storage::Storage;
+use tidemark_engine::compaction::{Executor, Inputs, Task};
+use tidemark_engine::meta::MetaNode;
+use tidemark_engine::meta::command::{Committed, Compaction, Role};
+use tidemark_engine::meta::compaction::{CompactionReport, Versions, run_task};
+use tidemark_ledger::ambient;
+use tidemark_ledger::ambient::simulated::Process;
+use tidemark_ledger::meta_error::{ErrorKind, MetaError};
+use tidemark_ledger::state::State;
+use tidemark_ledger::storage::Storage;
 
 /// What the sorting of one compaction may take.
 const MEMORY_BYTES: usize = 64 << 20;

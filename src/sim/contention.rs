@@ -17,9 +17,9 @@ use super::job::{Job, learn};
 use super::meta_store::Commit;
 use super::program::{report, run_statement};
 use super::world::World;
-use crate::ledger::ambient;
-use crate::ledger::id::{SnapshotId, SstId};
-use crate::ledger::meta_error::MetaError;
+use tidemark_ledger::ambient;
+use tidemark_ledger::id::{SnapshotId, SstId};
+use tidemark_ledger::meta_error::MetaError;
 
 /// Inserts of each client before the compactions.
 const INSERTS: u64 = 4;

@@ -11,9 +11,9 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 
 use super::model::Row;
-use crate::ledger::id::SstId;
-use crate::ledger::layout;
-use crate::ledger::sst::SstInfo;
+use tidemark_ledger::id::SstId;
+use tidemark_ledger::layout;
+use tidemark_ledger::sst::SstInfo;
 
 /// The columns of every table, besides those that are added later.
 pub const KEY: &str = "k";

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::chaos::Chaos;
 use super::link::Link;
 use super::world::{PLACES, TABLES, World};
-use crate::engine::meta::MetaNode;
-use crate::engine::meta::command::BackupOptions;
-use crate::ledger::backup::verify::{self, Check, Level, Subset};
-use crate::ledger::catalog::PUBLIC;
-use crate::ledger::id::SnapshotId;
-use crate::ledger::meta_error::{ErrorKind, MetaError};
-use crate::ledger::params;
+use tidemark_engine::meta::MetaNode;
+use tidemark_engine::meta::command::BackupOptions;
+use tidemark_ledger::backup::verify::{self, Check, Level, Subset};
+use tidemark_ledger::catalog::PUBLIC;
+use tidemark_ledger::id::SnapshotId;
+use tidemark_ledger::meta_error::{ErrorKind, MetaError};
+use tidemark_ledger::params;
 
 /// A job of the meta role.
 #[derive(Clone, Debug)]

@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 
 use super::chaos::Chaos;
 use super::meta_store::Shared;
-use crate::engine::meta::MetaNode;
-use crate::ledger::ambient;
-use crate::ledger::ambient::simulated::Process;
-use crate::ledger::meta_error::{ErrorKind, MetaError};
+use tidemark_engine::meta::MetaNode;
+use tidemark_ledger::ambient;
+use tidemark_ledger::ambient::simulated::Process;
+use tidemark_ledger::meta_error::{ErrorKind, MetaError};
 
 /// A meta server.
 #[derive(Clone, Debug)]

@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::chaos::{Chaos, Fate, INJECTED};
-use crate::ledger::epoch::Epoch;
-use crate::ledger::id::SstId;
-use crate::ledger::meta_store::{Head, MemoryStore, MetaStore, Operation, Pair, StoreError, Txn};
-use crate::ledger::version::VersionDelta;
-use crate::ledger::{ambient, keys};
+use tidemark_ledger::epoch::Epoch;
+use tidemark_ledger::id::SstId;
+use tidemark_ledger::meta_store::{Head, MemoryStore, MetaStore, Operation, Pair, StoreError, Txn};
+use tidemark_ledger::version::VersionDelta;
+use tidemark_ledger::{ambient, keys};
 
 /// A change that is durable.
 #[derive(Clone, Debug)]
@@ -90,11 +90,13 @@ impl Shared {
         self.store().list("").await.expect("a memory store lists")
     }
 
-    /// Puts other content in place of what is stored.
-    pub async fn put_back(&self, pairs: Vec<Pair>) {
+    /// Puts other content in place of what is stored. What was committed is `commits` from now on: a late commit
+    /// of an earlier leader may have landed in the content that goes, and goes with it.
+    pub async fn put_back(&self, pairs: Vec<Pair>, commits: Vec<Commit>) {
         let store = MemoryStore::new();
         store.fill(pairs).await.expect("it is empty");
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(store);
+        *self.lock() = commits;
     }
 
     async fn do_it(&self, term: u64, deed: Deed) -> Result<(), StoreError> {

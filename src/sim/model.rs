@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::meta_store::Commit;
-use crate::ledger::epoch::Epoch;
-use crate::ledger::id::{ObjectId, SstId};
+use tidemark_ledger::epoch::Epoch;
+use tidemark_ledger::id::{ObjectId, SstId};
 
 /// A row. What else it holds follows from `tag`, which no other row has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

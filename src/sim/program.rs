@@ -13,12 +13,12 @@ use super::frontend::{Change, Frontend, Trouble};
 use super::job::{Job, backup_directory, judge, learn};
 use super::link::Link;
 use super::world::{HANGS, JOURNAL, Memory, TABLES, World};
-use crate::engine::meta::MetaNode;
-use crate::engine::meta::command::{AlterStep, CatalogCommand, NewColumn, RelationKind};
-use crate::ledger::ambient;
-use crate::ledger::ambient::simulated::{Process, Simulation, within};
-use crate::ledger::catalog::{ColumnType, PUBLIC};
-use crate::ledger::meta_error::MetaError;
+use tidemark_engine::meta::MetaNode;
+use tidemark_engine::meta::command::{AlterStep, CatalogCommand, NewColumn, RelationKind};
+use tidemark_ledger::ambient;
+use tidemark_ledger::ambient::simulated::{Process, Simulation, within};
+use tidemark_ledger::catalog::{ColumnType, PUBLIC};
+use tidemark_ledger::meta_error::MetaError;
 
 const STEPS_MIN: u64 = 6;
 const STEPS_MAX: u64 = 16;
@@ -317,7 +317,7 @@ async fn change_catalog(world: &mut World) -> Result<(), String> {
 async fn ask_catalog(
     world: &World,
     command: CatalogCommand,
-) -> Result<Result<crate::ledger::epoch::Epoch, MetaError>, String> {
+) -> Result<Result<tidemark_ledger::epoch::Epoch, MetaError>, String> {
     let ask = |node: Arc<MetaNode>| {
         let command = command.clone();
         async move { node.manager.change_catalog(command).await }
@@ -405,14 +405,14 @@ async fn go_back(world: &mut World) -> Result<(), String> {
     let pairs = world.meta.pairs().await;
     chaos.event("the meta store is as it was");
     chaos.count("meta store: older copy");
-    world.meta.put_back(memory.pairs).await;
+    world.meta.put_back(memory.pairs, commits.clone()).await;
     match world.start_server().await {
         // Whatever is missing, the check finds.
         Ok(()) => Ok(()),
         Err(why) => {
             chaos.note(&why);
             chaos.event("it does not start");
-            world.meta.put_back(pairs).await;
+            world.meta.put_back(pairs, commits).await;
             Ok(())
         }
     }

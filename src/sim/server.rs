@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::link::Server;
 use super::meta_store::{FaultyMeta, Shared};
-use crate::engine::meta::MetaNode;
-use crate::engine::meta::command::{Role, WorkerInfo};
-use crate::engine::meta::manager::{self, NewCluster};
-use crate::engine::meta::settings::MaintenanceSettings;
-use crate::ledger::ambient::simulated::{Process, Times};
-use crate::ledger::epoch::Clock;
-use crate::ledger::meta_error::chain;
-use crate::ledger::meta_store::MetaStore;
-use crate::ledger::params::Params;
+use tidemark_engine::meta::MetaNode;
+use tidemark_engine::meta::command::{Role, WorkerInfo};
+use tidemark_engine::meta::manager::{self, NewCluster};
+use tidemark_engine::meta::settings::MaintenanceSettings;
+use tidemark_ledger::ambient::simulated::{Process, Times};
+use tidemark_ledger::epoch::Clock;
+use tidemark_ledger::meta_error::chain;
+use tidemark_ledger::meta_store::MetaStore;
+use tidemark_ledger::params::Params;
 
 /// What virtual time begins at.
 const BEGIN_MS: u64 = 1_900_000_000_000;

@@ -17,7 +17,7 @@ use object_store::{
 };
 
 use super::chaos::{Chaos, Fate, INJECTED};
-use crate::ledger::ambient;
+use tidemark_ledger::ambient;
 
 /// A memory store behind faults.
 #[derive(Clone, Debug)]

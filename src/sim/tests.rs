@@ -6,7 +6,7 @@ use std::sync::Once;
 use super::chaos::Without;
 use super::contention::OVERTAKEN;
 use super::program::{Run, run};
-use crate::ledger::ambient::simulated;
+use tidemark_ledger::ambient::simulated;
 
 /// Programs that run by default.
 const PROGRAMS: u64 = 300;

@@ -15,7 +15,7 @@ pub struct Target {
 
 /// All of them. Each has a folder of this name in `fuzz/corpus`.
 pub const TARGETS: &[Target] = &[
-    target("protocol", crate::sql::wire::read_untrusted),
+    target("protocol", tidemark_sql::wire::read_untrusted),
     target("sql", typed::sql),
     target("copy", typed::copy),
     target("text_values", typed::text_values),
@@ -26,7 +26,7 @@ pub const TARGETS: &[Target] = &[
     target("lease", stored::lease),
     target("version", stored::version),
     target("metadata", stored::metadata),
-    target("etcd_journal", crate::ledger::meta_store::read_untrusted_journal),
+    target("etcd_journal", tidemark_ledger::meta_store::read_untrusted_journal),
     target("inline_rows", stored::inline_rows),
 ];
 

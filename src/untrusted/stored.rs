@@ -4,14 +4,14 @@ use bytes::Bytes;
 use object_store::path::Path;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::engine::meta::command::{CatalogCommand, Compaction, Pins, Write};
-use crate::ledger::backup::{Manifest, OpenLocation, SnapshotReader};
-use crate::ledger::id::SnapshotId;
-use crate::ledger::meta_store::Pair;
-use crate::ledger::sst::InlineRows;
-use crate::ledger::state::{Change, State};
-use crate::ledger::version::encoding;
-use crate::ledger::{layout, lease};
+use tidemark_engine::meta::command::{CatalogCommand, Compaction, Pins, Write};
+use tidemark_ledger::backup::{Manifest, OpenLocation, SnapshotReader};
+use tidemark_ledger::id::SnapshotId;
+use tidemark_ledger::meta_store::Pair;
+use tidemark_ledger::sst::InlineRows;
+use tidemark_ledger::state::{Change, State};
+use tidemark_ledger::version::encoding;
+use tidemark_ledger::{layout, lease};
 
 const DIRECTORY: &str = "d";
 

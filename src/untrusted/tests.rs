@@ -155,7 +155,7 @@ fn damaged_bytes_from_outside_neither_panic_nor_hang() {
     let threads = TARGETS.iter().map(|target| {
         let work = || mutations(target);
         std::thread::Builder::new()
-            .stack_size(crate::pg::query_runtime::STACK_BYTES)
+            .stack_size(tidemark_pg::query_runtime::STACK_BYTES)
             .spawn(work)
             .unwrap()
     });

@@ -9,13 +9,13 @@ use pgwire::api::Type;
 use pgwire::api::results::FieldFormat;
 
 use super::chosen;
-use crate::ledger::catalog::ColumnType;
-use crate::ledger::layout;
-use crate::ledger::storage_url::{self, StorageUrl};
-use crate::pg::copy_text::{CopyOptions, CopyParser, RowBuffer};
-use crate::pg::text_input::parse_column;
-use crate::sql::parser;
-use crate::sql::wire::params::decode_parameter;
+use tidemark_ledger::catalog::ColumnType;
+use tidemark_ledger::layout;
+use tidemark_ledger::storage_url::{self, StorageUrl};
+use tidemark_pg::copy_text::{CopyOptions, CopyParser, RowBuffer};
+use tidemark_pg::text_input::parse_column;
+use tidemark_sql::parser;
+use tidemark_sql::wire::params::decode_parameter;
 
 pub fn sql(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {

@@ -519,7 +519,7 @@ async fn a_copy_whose_rows_do_not_come_ends_in_time_or_when_cancelled() {
 async fn calls_between_processes_take_no_longer_messages_than_they_need() {
     let dir = tempdir();
     let server = Server::start(dir.path()).await;
-    let meta = tidemark::engine::rpc::MetaClient::connect(&server.meta.to_string()).await.unwrap();
+    let meta = tidemark_engine::rpc::MetaClient::connect(&server.meta.to_string()).await.unwrap();
     let long = Some("x".repeat(5 << 20));
     let error = meta.alter_system("time_travel_retention_ms", long).await.unwrap_err();
     assert!(error.to_string().contains("too large"), "{error}");

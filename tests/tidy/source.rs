@@ -4,31 +4,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The crates below the program. Each is a module here: what is `tidemark_ledger::epoch` in the code of another
+/// crate and `crate::epoch` in its own is `ledger::epoch`.
+const CRATES: [&str; 4] = ["ledger", "engine", "pg", "sql"];
+
 pub struct Source {
     pub path: PathBuf,
-    /// As in `crate::…`: `ledger::meta_store::sqlite`; empty for `lib.rs`.
+    /// `ledger::meta_store::sqlite`; `ledger` for the `lib.rs` of that crate, and empty for that of the program.
     pub module: String,
     pub text: String,
 }
 
 pub fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = vec![];
-    collect(&root, &root, &mut found);
+    for name in CRATES {
+        let root = top.join("crates").join(name).join("src");
+        collect(&root, &root, name, &mut found);
+    }
+    collect(&top.join("src"), &top.join("src"), "", &mut found);
     assert!(found.len() > 100, "the sources were not found");
     found
 }
 
-fn collect(root: &Path, dir: &Path, found: &mut Vec<Source>) {
+fn collect(root: &Path, dir: &Path, name: &str, found: &mut Vec<Source>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            collect(root, &path, found);
+            collect(root, &path, name, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let inside = path.strip_prefix(root).unwrap().with_extension("");
             let parts = inside.iter().map(|part| part.to_str().unwrap());
-            let module = parts.filter(|part| *part != "mod").collect::<Vec<_>>().join("::");
-            let module = if module == "lib" { String::new() } else { module };
+            let parts = std::iter::once(name).chain(parts);
+            let named = parts.filter(|part| !["", "lib", "mod"].contains(part));
+            let module = named.collect::<Vec<_>>().join("::");
             let text = fs::read_to_string(&path).unwrap();
             found.push(Source { path, module, text });
         }
@@ -41,7 +50,9 @@ pub fn outside_tests(text: &str) -> &str {
 }
 
 pub fn is_test_module(module: &str) -> bool {
-    let is_test = |part| ["tests", "conformance", "sample", "fixtures", "sim"].contains(&part);
+    let is_test = |part| {
+        ["tests", "functions_tests", "conformance", "sample", "fixtures", "sim"].contains(&part)
+    };
     module.split("::").any(is_test)
 }
 
@@ -159,6 +170,12 @@ fn expand(tree: &str, before: &[String], found: &mut impl FnMut(Vec<String>)) {
     expand(&inside[start..], &before, found);
 }
 
+/// The crate of ours that has this name in code.
+fn crate_of(name: &str) -> Option<&'static str> {
+    let own = name.strip_prefix("tidemark_")?;
+    CRATES.into_iter().find(|known| *known == own)
+}
+
 /// The module that a path leads to, and what is left of it there; nothing if it leads out of the crate.
 fn split<'s, 'p>(
     modules: &BTreeSet<&'s str>,
@@ -169,7 +186,12 @@ fn split<'s, 'p>(
     let mut rest = path;
     match rest.first()?.as_str() {
         "crate" => {
-            base.clear();
+            let own = base.first().filter(|first| CRATES.contains(first)).copied();
+            base = own.into_iter().collect();
+            rest = &rest[1..];
+        }
+        other if crate_of(other).is_some() => {
+            base = crate_of(other).into_iter().collect();
             rest = &rest[1..];
         }
         "self" => rest = &rest[1..],

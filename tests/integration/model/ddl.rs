@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int16Array};
-use tidemark::engine::meta::command::{
+use tidemark_engine::meta::command::{
     AlterStep, CatalogCommand, CreateTable, NewColumn, RelationKind,
 };
-use tidemark::ledger::catalog::{ColumnType, backfill};
-use tidemark::ledger::epoch::Epoch;
+use tidemark_ledger::catalog::{ColumnType, backfill};
+use tidemark_ledger::epoch::Epoch;
 
 use super::engine::{Engine, relation};
 use super::world::{History, Table};

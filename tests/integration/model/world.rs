@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tidemark::ledger::epoch::Epoch;
-use tidemark::ledger::id::SnapshotId;
+use tidemark_ledger::epoch::Epoch;
+use tidemark_ledger::id::SnapshotId;
 
 pub type Row = Vec<Option<i64>>;
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tidemark::ctl::output::{Table, count};
 use tidemark::demo::process::{self, ServerProcess};
-use tidemark::ledger::id::SnapshotId;
+use tidemark_ledger::id::SnapshotId;
 
 use crate::peers::Peer;
 use crate::plain::Plain;

@@ -30,8 +30,8 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use tidemark::demo::process::ServerProcess;
 use tidemark::demo::tpch;
-use tidemark::ledger::id::SnapshotId;
 use tidemark::{cli, config};
+use tidemark_ledger::id::SnapshotId;
 
 use self::plain::Plain;
 use self::report::{Machine, Report};

@@ -12,12 +12,12 @@ use datafusion::datasource::listing::{
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tidemark::config;
-use tidemark::ledger::backup::SnapshotReader;
-use tidemark::ledger::catalog::PUBLIC;
-use tidemark::ledger::id::SnapshotId;
-use tidemark::ledger::layout;
-use tidemark::ledger::state::State;
-use tidemark::ledger::storage::StorageLocation;
+use tidemark_ledger::backup::SnapshotReader;
+use tidemark_ledger::catalog::PUBLIC;
+use tidemark_ledger::id::SnapshotId;
+use tidemark_ledger::layout;
+use tidemark_ledger::state::State;
+use tidemark_ledger::storage::StorageLocation;
 
 use crate::Fallible;
 use crate::report::Machine;

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use tidemark::config;
 use tidemark::demo::process::ServerProcess;
-use tidemark::ledger::checkpoint::Checkpoint;
-use tidemark::ledger::epoch::{Epoch, Lifetime};
-use tidemark::ledger::id::{ObjectId, SstId};
-use tidemark::ledger::meta_store::{MetaStore as _, Operation, Pair, SqliteStore, Txn};
-use tidemark::ledger::sst::{KeyRange, SstColumn, SstInfo, file_columns};
-use tidemark::ledger::state::{NextIds, State, decode_value, json_pair, put};
-use tidemark::ledger::storage::{Checksum, Storage, StorageLocation};
-use tidemark::ledger::version::{FileEntry, Stamp, Stamps, Version, VersionDelta};
-use tidemark::ledger::{checkpoint, keys, layout};
+use tidemark_ledger::checkpoint::Checkpoint;
+use tidemark_ledger::epoch::{Epoch, Lifetime};
+use tidemark_ledger::id::{ObjectId, SstId};
+use tidemark_ledger::meta_store::{MetaStore as _, Operation, Pair, SqliteStore, Txn};
+use tidemark_ledger::sst::{KeyRange, SstColumn, SstInfo, file_columns};
+use tidemark_ledger::state::{NextIds, State, decode_value, json_pair, put};
+use tidemark_ledger::storage::{Checksum, Storage, StorageLocation};
+use tidemark_ledger::version::{FileEntry, Stamp, Stamps, Version, VersionDelta};
+use tidemark_ledger::{checkpoint, keys, layout};
 
 use crate::{Fallible, meta_store};
 

@@ -1,0 +1,157 @@
+//! A meta store with faults, as one on etcd has them: a commit whose answer is lost may happen later, but
+//! not after this client has read the store again, nor after another client leads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Chaos, Fate, INJECTED};
+use tidemark_ledger::meta_store::{MemoryStore, MetaStore, Operation, Pair, StoreError, Txn};
+
+/// What all clients of one meta store share.
+#[derive(Debug)]
+pub struct Shared {
+    pub store: MemoryStore,
+    leader: AtomicU64,
+    /// Whether a client that does not lead any more is told so. Else only preconditions guard the store.
+    fenced: bool,
+}
+
+/// A client of a meta store.
+#[derive(Debug)]
+pub struct FaultyMeta {
+    shared: Arc<Shared>,
+    chaos: Arc<Chaos>,
+    term: u64,
+    unsettled: Arc<Mutex<Option<Deed>>>,
+}
+
+#[derive(Debug)]
+enum Deed {
+    Commit(Txn),
+    Fill(Vec<Pair>),
+}
+
+impl Shared {
+    pub fn new(fenced: bool) -> Arc<Self> {
+        Arc::new(Self { store: MemoryStore::new(), leader: AtomicU64::new(0), fenced })
+    }
+
+    async fn do_it(&self, term: u64, deed: Deed) -> Result<(), StoreError> {
+        if self.fenced && self.leader.load(Ordering::SeqCst) != term {
+            let (store, reason) = (self.store.name().to_owned(), "another leads".to_owned());
+            return Err(StoreError::Deposed { store, reason });
+        }
+        match deed {
+            Deed::Commit(txn) => self.store.commit(txn).await,
+            Deed::Fill(pairs) => self.store.fill(pairs).await,
+        }
+    }
+}
+
+impl FaultyMeta {
+    /// A client that leads from now on.
+    pub fn lead(shared: &Arc<Shared>, chaos: &Arc<Chaos>) -> Arc<Self> {
+        let term = shared.leader.fetch_add(1, Ordering::SeqCst) + 1;
+        let (shared, chaos) = (Arc::clone(shared), Arc::clone(chaos));
+        Arc::new(Self { shared, chaos, term, unsettled: Arc::default() })
+    }
+
+    fn injected(&self, action: &'static str) -> StoreError {
+        StoreError::Io { action, store: self.name().to_owned(), source: INJECTED.into() }
+    }
+
+    fn take_unsettled(&self) -> Option<Deed> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whatever was sent before happens now, or never.
+    async fn settle(&self) {
+        if let Some(deed) = self.take_unsettled()
+            && self.chaos.one_in(2)
+        {
+            drop(self.shared.do_it(self.term, deed).await);
+        }
+    }
+
+    fn send_later(&self, deed: Deed) {
+        *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = Some(deed);
+        let (shared, term) = (Arc::clone(&self.shared), self.term);
+        let unsettled = Arc::clone(&self.unsettled);
+        self.chaos.later(Box::pin(async move {
+            let deed = unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(deed) = deed {
+                drop(shared.do_it(term, deed).await);
+            }
+        }));
+    }
+
+    async fn change(
+        &self,
+        action: &'static str,
+        subject: &str,
+        deed: Deed,
+    ) -> Result<(), StoreError> {
+        let fate = self.chaos.turn(action, subject).await;
+        if fate != Fate::Before {
+            self.settle().await;
+        }
+        match fate {
+            Fate::Pass => self.shared.do_it(self.term, deed).await,
+            Fate::Lie => Ok(()),
+            Fate::Before => Err(self.injected(action)),
+            Fate::After | Fate::Retried => {
+                self.shared.do_it(self.term, deed).await?;
+                Err(self.injected(action))
+            }
+            Fate::Later | Fate::Hang { .. } => {
+                self.send_later(deed);
+                Err(self.injected(action))
+            }
+        }
+    }
+
+    async fn read(&self, action: &'static str, subject: &str) -> Result<(), StoreError> {
+        match self.chaos.turn(action, subject).await {
+            Fate::Pass => {
+                self.settle().await;
+                Ok(())
+            }
+            _ => Err(self.injected(action)),
+        }
+    }
+}
+
+#[async_trait]
+impl MetaStore for FaultyMeta {
+    fn name(&self) -> &str {
+        self.shared.store.name()
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.read("get a key", key).await?;
+        self.shared.store.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Pair>, StoreError> {
+        self.read("list pairs", prefix).await?;
+        self.shared.store.list(prefix).await
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<(), StoreError> {
+        let key_of = |operation: &Operation| match operation {
+            Operation::Put { key, .. } | Operation::Delete { key } => key.clone(),
+        };
+        let keys: Vec<_> = txn.operations.iter().take(8).map(key_of).collect();
+        // The very last one is the seal.
+        let last: Vec<_> = txn.operations.iter().rev().take(2).map(key_of).collect();
+        let subject = format!("{} … {}", keys.join(" "), last.join(" "));
+        self.change("commit", &subject, Deed::Commit(txn)).await
+    }
+
+    async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError> {
+        self.change("fill", "", Deed::Fill(pairs)).await
+    }
+}

@@ -1,0 +1,198 @@
+//! Holding the manifests of backup locations: before the meta role changes one it becomes its holder, and one
+//! that was there once must be there whenever it is asked for.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tracing::{debug, warn};
+
+use super::MetaNode;
+use super::backup_error::backup_error;
+use super::places::open;
+use tidemark_ledger::backup::{BackupError, Claim, Manifest, ManifestEntry, OpenLocation};
+use tidemark_ledger::lease::KnownLocation;
+use tidemark_ledger::meta_error::MetaError;
+use tidemark_ledger::storage::StorageLocation;
+
+impl MetaNode {
+    /// The current place, with this server as the holder of its manifest.
+    pub(super) async fn hold_current(&self) -> Result<OpenLocation, MetaError> {
+        self.hold(&self.manager.state().params.backup_location()).await
+    }
+
+    /// Makes this server the holder of a place's manifest, which is made if there never was one.
+    ///
+    /// # Errors
+    /// What [`Claim::prepare`] finds, `ErrorKind::Deposed`, and what the storage answers.
+    pub(super) fn hold<'a>(
+        &'a self,
+        location: &'a StorageLocation,
+    ) -> BoxFuture<'a, Result<OpenLocation, MetaError>> {
+        async move {
+            let seen = self.seen_in(location).await?;
+            // A root that is missing is made, but never where there were snapshots: it may not be mounted.
+            let how = if seen > 0 { OpenLocation::open_existing } else { OpenLocation::open };
+            let opened = open(location.clone(), how).await?;
+            if !self.places.is_held(location) {
+                self.claim_manifest(location, &opened, seen, |_| true).await?;
+            }
+            Ok(opened)
+        }
+        .boxed()
+    }
+
+    /// The same, though another server may have claimed it since this one did.
+    pub(super) async fn hold_anew(&self, location: &StorageLocation) -> Result<(), MetaError> {
+        self.places.let_go(location);
+        self.hold(location).await.map(|_| ())
+    }
+
+    /// Claims a manifest, unless its holder is not to be followed.
+    async fn claim_manifest(
+        &self,
+        location: &StorageLocation,
+        opened: &OpenLocation,
+        seen: u64,
+        follows: impl Fn(&str) -> bool,
+    ) -> Result<(), MetaError> {
+        let cluster_id = self.manager.state().cluster_id.clone();
+        let manifest_id = loop {
+            let claim = Claim::prepare(opened, &cluster_id, seen).await;
+            let claim = claim.map_err(|e| backup_error(&e))?;
+            if !follows(claim.holder()) {
+                return Ok(());
+            }
+            // After the manifest was read: should another server lead by now, it has not claimed it, or
+            // the manifest is not the same any more.
+            self.manager.standing().await?;
+            let taken = claim.take(&self.places.holder).await.map_err(|e| backup_error(&e))?;
+            if let Some(manifest_id) = taken {
+                break manifest_id;
+            }
+        };
+        self.note(location, manifest_id).await?;
+        let mut known = self.places.known();
+        known.held.insert(location.clone());
+        known.unsure.remove(location);
+        Ok(())
+    }
+
+    /// The newest manifest that was seen in a place, zero where there was none.
+    async fn seen_in(&self, location: &StorageLocation) -> Result<u64, MetaError> {
+        let seen = self.places.known().seen.get(location).copied();
+        if let Some(seen) = seen {
+            return Ok(seen);
+        }
+        let known = self.manager.backup_locations().await?;
+        let same = known.iter().filter(|known| known.location.is_same_place(location));
+        let seen = same.map(|known| known.manifest_id).max().unwrap_or_default();
+        Ok(*self.places.known().seen.entry(location.clone()).or_insert(seen))
+    }
+
+    /// Keeps in the lease that a place has a manifest.
+    async fn note(&self, location: &StorageLocation, manifest_id: u64) -> Result<(), MetaError> {
+        let noted = KnownLocation { location: location.clone(), manifest_id };
+        self.manager.note_location(noted).await?;
+        let mut known = self.places.known();
+        let seen = known.seen.entry(location.clone()).or_default();
+        *seen = manifest_id.max(*seen);
+        Ok(())
+    }
+
+    /// Keeps which manifest a change of this server has made. Where that fails, the next listing does it.
+    pub(super) async fn note_newest(&self, location: &StorageLocation) {
+        if let Err(error) = self.listed_in(location).await {
+            debug!(%error, %location, "not noted");
+        }
+    }
+
+    /// What a change of the current place failed with. Where it may still happen, the place has to be held
+    /// anew, which keeps it out.
+    pub(super) fn change_error(&self, error: &BackupError) -> MetaError {
+        if matches!(error, BackupError::Unsure { .. }) {
+            let location = self.manager.state().params.backup_location();
+            self.places.let_go(&location);
+            self.places.known().unsure.insert(location);
+        }
+        backup_error(error)
+    }
+
+    /// Makes sure that nothing arrives any more in a place that was sent there before by this server, or by
+    /// one that led before it. Where nothing is known to be on its way, a place that can only be read will
+    /// do.
+    pub(super) fn settle<'a>(
+        &'a self,
+        location: &'a StorageLocation,
+    ) -> BoxFuture<'a, Result<(), MetaError>> {
+        async move {
+            if self.places.is_held(location) {
+                return Ok(());
+            }
+            let unsure = self.places.known().unsure.contains(location);
+            if unsure {
+                return self.hold(location).await.map(|_| ());
+            }
+            let seen = self.seen_in(location).await?.max(1);
+            let claimed = async {
+                let opened = open(location.clone(), OpenLocation::open_existing).await?;
+                self.claim_manifest(location, &opened, seen, |holder| self.places.follows(holder))
+                    .await
+            };
+            if let Err(error) = claimed.await {
+                debug!(%error, %location, "not held");
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// Becomes the holder of the current place when this server begins to lead, and reads what the snapshots name.
+    /// What keeps it from that is told, and tried again by whatever changes the place.
+    pub async fn hold_backups(self: Arc<Self>) {
+        if let Err(error) = self.hold_current().await {
+            let hint = error.hint.as_deref().unwrap_or_default();
+            warn!(%error, hint, "cannot change the meta snapshots");
+        }
+        self.read_snapshots().await;
+    }
+
+    /// The snapshots of the current place, in order of creation. Read from there each time.
+    pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, MetaError> {
+        let location = self.manager.state().params.backup_location();
+        Ok(self.listed_in(&location).await?.1)
+    }
+
+    /// The snapshots of a place, and the place. Nothing is made there.
+    ///
+    /// # Errors
+    /// Also when its snapshots are another cluster's, and when the manifest is gone.
+    pub(super) fn listed_in<'a>(
+        &'a self,
+        location: &'a StorageLocation,
+    ) -> BoxFuture<'a, Result<(OpenLocation, Vec<ManifestEntry>), MetaError>> {
+        async move {
+            // Before the manifest is read: it is no older than what was seen until then.
+            let seen = self.seen_in(location).await?;
+            let opened = open(location.clone(), OpenLocation::open_existing).await?;
+            let manifest = match Manifest::find(&opened).await.map_err(|e| backup_error(&e))? {
+                Some(manifest) => manifest,
+                None if seen == 0 => return Ok((opened, vec![])),
+                None => {
+                    let location = opened.to_string();
+                    return Err(backup_error(&BackupError::NoManifest { location }));
+                }
+            };
+            let accepted = manifest.accepts(&opened, &self.manager.state().cluster_id);
+            accepted.map_err(|e| backup_error(&e))?;
+            manifest.check_not_older(&opened, seen).map_err(|e| backup_error(&e))?;
+            if manifest.manifest_id > seen
+                && let Err(error) = self.note(location, manifest.manifest_id).await
+            {
+                debug!(%error, %location, "not noted");
+            }
+            Ok((opened, manifest.snapshot_metadata))
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,31 @@
+//! Snapshots whose files are known.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use roaring::RoaringTreemap;
+
+use super::command::SnapshotKey;
+use tidemark_ledger::id::SstId;
+
+/// Snapshots whose files are known: a snapshot never changes.
+#[derive(Debug, Default)]
+pub(super) struct KnownSnapshots {
+    pub files: HashMap<SnapshotKey, Arc<RoaringTreemap>>,
+    pub sizes: HashMap<SstId, u64>,
+    /// Deleted while a session read them.
+    pub deleted: BTreeSet<SnapshotKey>,
+}
+
+impl KnownSnapshots {
+    /// Forgets the snapshots that are not listed any more, but for those that are read.
+    pub fn keep(&mut self, listed: &BTreeSet<SnapshotKey>) {
+        let before = self.files.len();
+        self.files.retain(|key, _| listed.contains(key) || self.deleted.contains(key));
+        if self.files.len() < before {
+            let named =
+                self.files.values().fold(RoaringTreemap::new(), |all, files| all | &**files);
+            self.sizes.retain(|sst, _| named.contains(sst.0));
+        }
+    }
+}

@@ -1,0 +1,501 @@
+//! What keeps the data directory in shape: forgetting what is past retention, and vacuum.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use object_store::path::Path;
+use roaring::RoaringTreemap;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::MetaNode;
+use super::backup_error::backup_error;
+use super::command::SnapshotKey;
+use super::manager::Standing;
+use super::misdated::{Dated, Now};
+use super::workers::SILENCE_MS_MAX;
+use tidemark_ledger::backup::{self, ManifestEntry, OpenLocation};
+use tidemark_ledger::id::{SnapshotId, SstId, VersionId};
+use tidemark_ledger::meta_error::{ErrorKind, MetaError};
+use tidemark_ledger::sst_ids::Unfinished;
+use tidemark_ledger::state::State;
+use tidemark_ledger::storage::{self, StorageLocation};
+use tidemark_ledger::vacuum::{self, Forgotten, Garbage, Holder, Holders, Plan, SnapshotFiles};
+use tidemark_ledger::{layout, metrics, params};
+
+/// Objects deleted between two looks at whether this server still has the data directory.
+const DELETES_PER_CHECK: usize = 1000;
+/// Snapshots that are read at a time.
+const SNAPSHOTS_AT_ONCE: usize = 16;
+/// A listing of snapshots waits no longer for what has to be read from each.
+const USAGE_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Listings of the data directory, as [`super::misdated`] tells them apart. One of a backup location goes by the
+/// location's name.
+const OBJECTS: &str = "objects";
+const LEFTOVERS: &str = "leftovers";
+
+/// A snapshot, and the ids of the files it names.
+type SnapshotWithFiles = (ManifestEntry, Arc<RoaringTreemap>);
+
+/// Bytes of data that only one snapshot needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotUsage {
+    pub id: SnapshotId,
+    /// Of the files that nothing else names: what deleting it would free.
+    pub exclusive_bytes: u64,
+}
+
+impl MetaNode {
+    /// Forgets and vacuums at intervals. Never returns.
+    pub async fn vacuum_forever(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.settings.vacuum_interval_ms)).await;
+            let node = Arc::clone(&self);
+            match tokio::spawn(async move { node.vacuum(None, false).await }).await {
+                Ok(Ok(plan)) if plan.garbage.is_empty() => {}
+                Ok(Ok(plan)) => {
+                    info!(objects = plan.garbage.len(), bytes = plan.garbage_bytes(), "vacuum");
+                }
+                Ok(Err(error)) => warn!(%error, "could not vacuum"),
+                Err(error) => warn!(%error, "a vacuum failed"),
+            }
+        }
+    }
+
+    /// Forgets what is past retention and deletes what nothing needs, unless it is a dry run.
+    /// `retention_ms` is the least age of what may go, in place of the setting.
+    pub async fn vacuum(
+        &self,
+        retention_ms: Option<u64>,
+        dry_run: bool,
+    ) -> Result<Plan, MetaError> {
+        // No backup runs meanwhile: what it reads is held by nothing else.
+        let _job = self.job.lock().await;
+        let retention_ms = retention_ms.unwrap_or(self.settings.min_sst_retention_ms);
+        if !dry_run {
+            self.manager.forget(self.manager.retained_since()).await?;
+        }
+        let unfinished = self.unfinished();
+        let state = self.manager.state();
+        let directory = layout::directory(state.params.value(params::DATA_DIRECTORY));
+        let objects = self.manager.state_store().list(&directory).await;
+        let mut objects = objects.map_err(|e| MetaError::storage(&e))?;
+        let leftovers = self.manager.state_store().leftovers(&directory).boxed().await;
+        let mut leftovers = leftovers.map_err(|e| MetaError::storage(&e))?;
+        self.date(OBJECTS, &mut objects);
+        self.date(LEFTOVERS, &mut leftovers);
+        let held = self.held(unfinished, retention_ms).await?;
+        let mut plan = vacuum::plan(&objects, &held.holders(), retention_ms);
+        plan.garbage.extend(vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms));
+        let backups = self.leftovers_of_backups(&held, retention_ms).boxed().await;
+        if dry_run {
+            plan.garbage.extend(backups.iter().flat_map(|(place, found)| named(place, found)));
+            return Ok(plan);
+        }
+        let deleted = self.delete(&plan.garbage).await;
+        plan.garbage.extend(self.delete_from_backups(&backups).await);
+        let outcome = if deleted.is_ok() { metrics::OK } else { metrics::FAILED };
+        metrics::VACUUMS.with_label_values(&[outcome]).inc();
+        deleted?;
+        metrics::VACUUM_DELETED_OBJECTS.inc_by(plan.garbage.len() as u64);
+        metrics::VACUUM_DELETED_BYTES.inc_by(plan.garbage_bytes());
+        Ok(plan)
+    }
+
+    /// What a listing dates in the future, as a clock that was ahead has dated it, is taken to be as old as the
+    /// time for which it has been seen.
+    fn date<T: Dated>(&self, listing: &str, things: &mut [T]) {
+        let mut misdated = self.misdated.lock().unwrap_or_else(PoisonError::into_inner);
+        misdated.date(listing, things, self.now());
+    }
+
+    /// One thing, as [`MetaNode::date`] would date it.
+    fn dated<T: Dated>(&self, listing: &str, mut thing: T) -> T {
+        let misdated = self.misdated.lock().unwrap_or_else(PoisonError::into_inner);
+        misdated.date_one(listing, &mut thing, self.now());
+        thing
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            wall_ms: self.manager.timeline().earliest_now_ms(),
+            monotonic_ms: self.manager.clock().monotonic_ms(),
+        }
+    }
+
+    /// Files in backup locations that were not finished and that no process writes any more. A location that
+    /// cannot be read has none, and stops nothing.
+    async fn leftovers_of_backups(
+        &self,
+        held: &Held,
+        retention_ms: u64,
+    ) -> Vec<(OpenLocation, Vec<Garbage>)> {
+        let mut found = vec![];
+        for location in self.locations().await.unwrap_or_default() {
+            let Ok(place) = OpenLocation::open_existing(&location) else { continue };
+            let directory = layout::directory(&place.directory);
+            let mut leftovers = match place.storage.leftovers(&directory).boxed().await {
+                Ok(leftovers) => leftovers,
+                Err(error) => {
+                    warn!(%error, location = %place, "could not look for what a killed backup left");
+                    continue;
+                }
+            };
+            self.date(&place.to_string(), &mut leftovers);
+            let garbage = vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms);
+            found.push((place, garbage));
+        }
+        found
+    }
+
+    /// What was deleted.
+    async fn delete_from_backups(
+        &self,
+        leftovers: &[(OpenLocation, Vec<Garbage>)],
+    ) -> Vec<Garbage> {
+        let mut deleted = vec![];
+        for (place, garbage) in leftovers {
+            match vacuum::delete(&place.storage, garbage).await {
+                Ok(()) => deleted.extend(named(place, garbage)),
+                Err(error) => {
+                    warn!(%error, location = %place, "could not delete what a killed backup left");
+                }
+            }
+        }
+        deleted
+    }
+
+    /// Deletes garbage, as long as this server has the data directory.
+    async fn delete(&self, garbage: &[Garbage]) -> Result<(), MetaError> {
+        for some in garbage.chunks(DELETES_PER_CHECK) {
+            self.manager.standing().await?;
+            let deleted = vacuum::delete(self.manager.state_store(), some).await;
+            deleted.map_err(|e| MetaError::storage(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Who holds an object of the data directory, given by its name there or its whole path.
+    pub async fn explain_object(&self, name: &str) -> Result<Vec<Holder>, MetaError> {
+        let _job = self.job.lock().await;
+        let state = self.manager.state();
+        let directory = state.params.value(params::DATA_DIRECTORY);
+        let name = name.trim_start_matches('/');
+        let inside = name.strip_prefix(directory).map_or(name, |rest| rest.trim_start_matches('/'));
+        let path = layout::directory(&format!("{directory}/{inside}"));
+        let unfinished = self.unfinished();
+        if storage::is_leftover(inside.rsplit('/').next().unwrap_or(inside)) {
+            return self.explain_leftover(inside, unfinished).boxed().await;
+        }
+        let object = self.manager.state_store().head(&path).await;
+        let object = object.map_err(|error| {
+            MetaError { kind: ErrorKind::UndefinedRelation, ..MetaError::storage(&error) }
+                .hint("Give the name of an object in the data directory, like 17.data.")
+        })?;
+        let retention_ms = self.settings.min_sst_retention_ms;
+        let held = self.held(unfinished, retention_ms).await?;
+        vacuum::explain(&self.dated(OBJECTS, object), &held.holders(), retention_ms).ok_or_else(
+            || {
+                let message =
+                    format!("{path} is no data file and no checkpoint: vacuum leaves it alone");
+                MetaError::new(ErrorKind::InvalidParameter, message)
+            },
+        )
+    }
+
+    /// Who holds a file that was being written when its process was killed, or is still being written.
+    async fn explain_leftover(
+        &self,
+        name: &str,
+        unfinished: Vec<Unfinished>,
+    ) -> Result<Vec<Holder>, MetaError> {
+        let directory = self.manager.state().params.value(params::DATA_DIRECTORY).to_owned();
+        let directory = layout::directory(&directory);
+        let listed = self.manager.state_store().leftovers(&directory).boxed().await;
+        let listed = listed.map_err(|e| MetaError::storage(&e))?;
+        let path = format!("{directory}/{name}");
+        let leftover = listed.into_iter().find(|leftover| leftover.path() == path);
+        let leftover = leftover.ok_or_else(|| {
+            MetaError::new(ErrorKind::UndefinedRelation, format!("{path} does not exist"))
+                .hint("It may be finished by now: look for the name without # and what follows.")
+        })?;
+        let retention_ms = self.settings.min_sst_retention_ms;
+        let held = self.held(unfinished, retention_ms).await?;
+        let leftover = self.dated(LEFTOVERS, leftover);
+        Ok(held.holders().of_leftover(&leftover, retention_ms))
+    }
+
+    /// What deleting each of the snapshots would free that are listed in the current backup location. Empty while
+    /// the snapshots are still being read, which takes its time once after a server begins to lead.
+    pub async fn snapshot_usage(self: &Arc<Self>) -> Result<Vec<SnapshotUsage>, MetaError> {
+        let node = Arc::clone(self);
+        let read = tokio::spawn(async move { node.files_of_all().await });
+        let Ok(read) = tokio::time::timeout(USAGE_WAIT_MAX, read).await else { return Ok(vec![]) };
+        let read = read.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))??;
+        let state = self.manager.state();
+        let mut once: RoaringTreemap =
+            state.version.all_files().map(|file| file.sst.id.0).collect();
+        let mut twice = once.clone();
+        for (_, files) in read.iter().flat_map(|(_, snapshots)| snapshots) {
+            twice |= &once & &**files;
+            once |= &**files;
+        }
+        let current = state.params.backup_location();
+        let own = read.iter().filter(|(location, _)| *location == current);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = |files: RoaringTreemap| {
+            files.iter().filter_map(|sst| known.sizes.get(&SstId(sst))).sum()
+        };
+        let usage = own.flat_map(|(_, snapshots)| snapshots).map(|(entry, files)| SnapshotUsage {
+            id: entry.info.id,
+            exclusive_bytes: bytes(&**files - &twice),
+        });
+        Ok(usage.collect())
+    }
+
+    /// The snapshots of every location, with their files. Each is read once, and by one caller at a time.
+    async fn files_of_all(
+        &self,
+    ) -> Result<Vec<(StorageLocation, Vec<SnapshotWithFiles>)>, MetaError> {
+        let _reading = self.reading_snapshots.lock().await;
+        let mut found = vec![];
+        for location in self.locations().await? {
+            let snapshots = self.files_of_location(&location).await?;
+            found.push((location, snapshots));
+        }
+        Ok(found)
+    }
+
+    /// Reads which files the snapshots name, so that nobody has to wait for it later.
+    pub(super) async fn read_snapshots(&self) {
+        if let Err(error) = self.files_of_all().await {
+            warn!(%error, "could not read which files the meta snapshots name");
+        }
+    }
+
+    /// Every place whose snapshots hold files of this cluster, the current one included.
+    pub fn locations(&self) -> BoxFuture<'_, Result<BTreeSet<StorageLocation>, MetaError>> {
+        async move {
+            let known = self.manager.backup_locations().await?;
+            let mut locations: BTreeSet<_> =
+                known.into_iter().map(|known| known.location).collect();
+            locations.insert(self.manager.state().params.backup_location());
+            Ok(locations)
+        }
+        .boxed()
+    }
+
+    /// How many snapshots of a place name data files that are gone: those of a place that was forgotten
+    /// may.
+    pub(super) async fn broken_snapshots(
+        &self,
+        location: &StorageLocation,
+    ) -> Result<usize, MetaError> {
+        let snapshots = self.files_of_location(location).await?;
+        if snapshots.is_empty() {
+            return Ok(0);
+        }
+        let state = self.manager.state();
+        let directory = layout::directory(state.params.value(params::DATA_DIRECTORY));
+        let objects = self.manager.state_store().list(&directory).await;
+        let objects = objects.map_err(|e| MetaError::storage(&e))?;
+        let ids = objects.iter().filter_map(|object| layout::parse_sst(&object.location));
+        let there: RoaringTreemap = ids.map(|id| id.0).collect();
+        Ok(snapshots.iter().filter(|(_, files)| !files.is_subset(&there)).count())
+    }
+
+    /// What this process and the workers may have on its way.
+    fn unfinished(&self) -> Vec<Unfinished> {
+        let next = self.manager.state().next.sst;
+        let now_ms = self.manager.clock().monotonic_ms();
+        let mut unfinished = self.workers.unfinished(now_ms);
+        if self.may_be_unheard_of(now_ms) {
+            unfinished.push(Unfinished::from(SstId(0)));
+        }
+        unfinished.push(self.sst_ids.unfinished(next));
+        unfinished
+    }
+
+    /// Asks everybody who may need a file.
+    fn held(
+        &self,
+        unfinished: Vec<Unfinished>,
+        retention_ms: u64,
+    ) -> BoxFuture<'_, Result<Held, MetaError>> {
+        async move {
+            let standing = self.manager.standing().await?;
+            // From here on no server that led before lists a snapshot there.
+            self.hold_current().await?;
+            let now_ms = self.manager.clock().monotonic_ms();
+            let mut snapshots = vec![];
+            let current = self.manager.state().params.backup_location();
+            let locations = self.locations().await?;
+            let mut listed = BTreeSet::new();
+            for location in &locations {
+                self.settle(location).await?;
+                for (entry, files) in self.files_of_location(location).await? {
+                    let id = entry.info.id;
+                    listed.insert(key_of(&entry));
+                    let name = if *location == current {
+                        id.to_string()
+                    } else {
+                        format!("{id} in {location}")
+                    };
+                    snapshots.push(SnapshotFiles { name, deleted: false, files });
+                }
+            }
+            snapshots.extend(self.deleted_and_read(now_ms));
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&listed);
+            // The state after the snapshots: what one of them lost meanwhile, the version still had.
+            let state = self.manager.state();
+            let reader = match self.may_be_unheard_of(now_ms) {
+                true => Some(("a worker that may not have reported yet".to_owned(), VersionId(0))),
+                false => self.workers.oldest_reader(now_ms),
+            };
+            let oldest = reader.as_ref().map_or(state.version.id, |(_, version)| *version);
+            Ok(Held {
+                forgotten: self.manager.forgotten(oldest),
+                state,
+                standing,
+                snapshots,
+                reader,
+                unfinished,
+                young_from_ms: self
+                    .manager
+                    .timeline()
+                    .earliest_now_ms()
+                    .saturating_sub(retention_ms),
+            })
+        }
+        .boxed()
+    }
+
+    /// Whether there may be workers of the meta role before this one that are still to report here.
+    fn may_be_unheard_of(&self, now_ms: u64) -> bool {
+        self.settings.workers_outside && now_ms < self.started_ms.saturating_add(SILENCE_MS_MAX)
+    }
+
+    /// Snapshots that were deleted while a session reads them, as long as one does.
+    fn deleted_and_read(&self, now_ms: u64) -> Vec<SnapshotFiles> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.deleted.retain(|snapshot| self.workers.reads(snapshot, now_ms));
+        let read = known.deleted.iter().filter_map(|snapshot| {
+            let files = Arc::clone(known.files.get(snapshot)?);
+            let name = snapshot.id.to_string();
+            Some(SnapshotFiles { name, deleted: true, files })
+        });
+        read.collect()
+    }
+
+    /// Before snapshots go: those that a session reads hold their files until it ends.
+    pub(super) async fn keep_for_readers(
+        &self,
+        location: &OpenLocation,
+        entries: &[ManifestEntry],
+    ) -> Result<(), MetaError> {
+        let now_ms = self.manager.clock().monotonic_ms();
+        for entry in entries {
+            let key = key_of(entry);
+            if self.workers.reads(&key, now_ms) {
+                self.files_of(location, entry).await?;
+                self.known.lock().unwrap_or_else(PoisonError::into_inner).deleted.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a session may read this snapshot: it is listed, or was when it began.
+    pub(super) fn is_kept_for_readers(&self, snapshot: &SnapshotKey) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).deleted.contains(snapshot)
+    }
+
+    fn files_of_location<'a>(
+        &'a self,
+        location: &'a StorageLocation,
+    ) -> BoxFuture<'a, Result<Vec<SnapshotWithFiles>, MetaError>> {
+        async move {
+            let unreadable = |error: MetaError| {
+                error.hint(format!(
+                    "Snapshots in {location} hold data files. Make it readable, or give its snapshots up: move \
+                     the backups away from there if it is the current place, then risectl meta \
+                     forget-backup-location."
+                ))
+            };
+            let (opened, listed) = self.listed_in(location).await.map_err(unreadable)?;
+            let opened = &opened;
+            let reads = listed.into_iter().map(|entry| {
+                async move {
+                    let files = self.files_of(opened, &entry).await?;
+                    Ok((entry, files))
+                }
+                .boxed()
+            });
+            let found = stream::iter(reads).buffered(SNAPSHOTS_AT_ONCE).try_collect().await;
+            found.map_err(unreadable)
+        }
+        .boxed()
+    }
+
+    /// The files that a snapshot names.
+    async fn files_of(
+        &self,
+        location: &OpenLocation,
+        entry: &ManifestEntry,
+    ) -> Result<Arc<RoaringTreemap>, MetaError> {
+        let key = key_of(entry);
+        if let Some(known) =
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).files.get(&key)
+        {
+            return Ok(Arc::clone(known));
+        }
+        let named = backup::files_of(location, entry).await.map_err(|e| backup_error(&e))?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = Arc::new(named.iter().map(|(sst, _)| sst.0).collect::<RoaringTreemap>());
+        known.sizes.extend(named);
+        known.files.insert(key, Arc::clone(&files));
+        Ok(files)
+    }
+}
+
+/// Everything that holds files, as it was found.
+struct Held {
+    state: Arc<State>,
+    standing: Standing,
+    snapshots: Vec<SnapshotFiles>,
+    reader: Option<(String, VersionId)>,
+    forgotten: Forgotten,
+    unfinished: Vec<Unfinished>,
+    young_from_ms: u64,
+}
+
+impl Held {
+    fn holders(&self) -> Holders<'_> {
+        Holders {
+            data_directory: self.state.params.value(params::DATA_DIRECTORY),
+            version: &self.state.version,
+            checkpoint: self.standing.checkpointed,
+            snapshots: &self.snapshots,
+            reader: self.reader.clone(),
+            forgotten: &self.forgotten,
+            unfinished: &self.unfinished,
+            young_from_ms: self.young_from_ms,
+        }
+    }
+}
+
+/// Garbage of a backup location by its whole name: a plan lists it next to that of the data directory.
+fn named(place: &OpenLocation, garbage: &[Garbage]) -> impl Iterator<Item = Garbage> {
+    let root = place.storage.name_of(&Path::default());
+    garbage.iter().map(move |found| Garbage {
+        path: format!("{root}{}", found.path),
+        size_bytes: found.size_bytes,
+    })
+}
+
+fn key_of(entry: &ManifestEntry) -> SnapshotKey {
+    SnapshotKey { id: entry.info.id, sha256: entry.sha256.clone() }
+}

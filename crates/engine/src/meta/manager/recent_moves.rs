@@ -1,0 +1,145 @@
+//! Where compactions moved rows lately: a write that decided before one of them finds its rows again. Pure.
+//!
+//! Only the latest moves are kept, of a bounded number of rows. A write whose rows went by one that is not
+//! known any more conflicts, as if somebody had changed them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+
+use crate::compaction::Moved;
+use crate::meta::command::{DeadRows, TableWrite};
+use tidemark_ledger::id::SstId;
+use tidemark_ledger::version::Version;
+
+/// Rows of inputs whose places are kept: four bytes each.
+pub const ROWS_MAX: usize = 16 << 20;
+
+#[derive(Debug, Default)]
+pub struct RecentMoves {
+    by_input: HashMap<SstId, Arc<Moved>>,
+    /// In order of their commits.
+    moves: VecDeque<Arc<Moved>>,
+    rows: usize,
+}
+
+impl RecentMoves {
+    /// Notes what a compaction that was committed moved.
+    pub fn record(&mut self, moved: Arc<Moved>) {
+        self.rows += moved.rows_in();
+        self.by_input.extend(moved.inputs().map(|input| (input, Arc::clone(&moved))));
+        self.moves.push_back(moved);
+        while self.rows > ROWS_MAX {
+            let Some(oldest) = self.moves.pop_front() else { break };
+            self.rows -= oldest.rows_in();
+            // A file is compacted once.
+            for input in oldest.inputs() {
+                self.by_input.remove(&input);
+            }
+        }
+    }
+
+    /// Whether the rows of this file went to another.
+    pub fn knows(&self, sst: SstId) -> bool {
+        self.by_input.contains_key(&sst)
+    }
+
+    /// Makes a write name its dead rows where they are in `version`. Those that are nowhere any more, or
+    /// went by a move that is not known, stay as they are.
+    pub fn follow(&self, write: &mut TableWrite, version: &Version) {
+        let open = |sst: SstId| version.open_file(write.table_id, sst).is_some();
+        let gone = |sst: SstId| self.by_input.contains_key(&sst) && !open(sst);
+        if !write.dead_rows.iter().any(|dead| gone(dead.sst_id)) {
+            return;
+        }
+        let mut left: Vec<_> =
+            write.dead_rows.iter().map(|dead| (dead.sst_id, (*dead.positions).clone())).collect();
+        let mut found: BTreeMap<SstId, RoaringBitmap> = BTreeMap::new();
+        while let Some((sst, positions)) = left.pop() {
+            let moved = self.by_input.get(&sst).filter(|_| !open(sst));
+            match moved.map(|moved| moved.places(sst, &positions)) {
+                // What was dead when it was compacted is in no output.
+                Some(places) if count(places.values()) == positions.len() => left.extend(places),
+                _ => *found.entry(sst).or_default() |= positions,
+            }
+        }
+        let found = found.into_iter();
+        write.dead_rows = found
+            .map(|(sst_id, positions)| DeadRows { sst_id, positions: Arc::new(positions) })
+            .collect();
+    }
+}
+
+fn count<'a>(places: impl Iterator<Item = &'a RoaringBitmap>) -> u64 {
+    places.map(RoaringBitmap::len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::command::WrittenKeys;
+    use tidemark_ledger::epoch::Epoch;
+    use tidemark_ledger::version::VersionDelta;
+    use tidemark_ledger::version::sample::{TABLE, sst};
+
+    fn epoch(n: u64) -> Epoch {
+        Epoch::from_u64(n << 16)
+    }
+
+    /// All rows of `from` but the first are moved to `to`, in order.
+    fn moved(from: u64, rows: u32, to: u64) -> Arc<Moved> {
+        let mut moved = Moved::new([sst(from, rows)].iter());
+        for position in 1..i64::from(rows) {
+            moved.push(SstId(from), position).unwrap();
+        }
+        moved.close(&[sst(to, rows - 1)]);
+        Arc::new(moved)
+    }
+
+    fn version(open: u64, rows: u32) -> Version {
+        let empty = Version::empty(epoch(1));
+        let mut delta = VersionDelta::empty(&empty, epoch(2));
+        delta.born = vec![sst(open, rows)];
+        empty.apply(&delta)
+    }
+
+    fn followed(recent: &RecentMoves, dead: u32, version: &Version) -> (SstId, u32) {
+        let mut write = TableWrite {
+            table_id: TABLE,
+            definition_born: epoch(1),
+            born: vec![],
+            dead_rows: vec![DeadRows {
+                sst_id: SstId(1),
+                positions: Arc::new(RoaringBitmap::from_iter([dead])),
+            }],
+            keys: WrittenKeys::None,
+            truncate: false,
+        };
+        recent.follow(&mut write, version);
+        let [dead] = &write.dead_rows[..] else { panic!("{write:?}") };
+        (dead.sst_id, dead.positions.min().unwrap())
+    }
+
+    #[test]
+    fn rows_are_followed_through_compactions_of_compacted_files() {
+        let mut recent = RecentMoves::default();
+        recent.record(moved(1, 5, 2));
+        recent.record(moved(2, 4, 3));
+        assert_eq!(followed(&recent, 4, &version(3, 3)), (SstId(3), 2));
+        assert_eq!(followed(&recent, 4, &version(2, 4)), (SstId(2), 3));
+        assert_eq!(followed(&recent, 4, &version(1, 5)), (SstId(1), 4));
+        // Dead when it was first compacted; and when it was compacted again.
+        assert_eq!(followed(&recent, 0, &version(3, 3)), (SstId(1), 0));
+        assert_eq!(followed(&recent, 1, &version(3, 3)), (SstId(2), 0));
+    }
+
+    #[test]
+    fn the_oldest_moves_are_forgotten() {
+        let mut recent = RecentMoves::default();
+        recent.record(moved(1, 5, 2));
+        recent.record(moved(3, u32::try_from(ROWS_MAX).unwrap() - 4, 4));
+        assert_eq!(followed(&recent, 4, &version(2, 4)), (SstId(1), 4));
+        assert_eq!(recent.moves.len(), 1);
+    }
+}

@@ -1,0 +1,26 @@
+//! The single writer of the truth.
+//!
+//! A command is validated, becomes a [`tidemark_ledger::state::Change`], is persisted in one transaction of the
+//! [`tidemark_ledger::meta_store::MetaStore`], and only then becomes the new [`tidemark_ledger::state::State`] that everybody reads.
+
+mod backup;
+mod backup_error;
+mod claims;
+pub mod command;
+pub mod compaction;
+#[cfg(test)]
+mod faults;
+mod holding;
+mod known_snapshots;
+pub mod maintenance;
+pub mod manager;
+mod misdated;
+mod node;
+mod places;
+mod repair;
+mod scrub;
+pub mod settings;
+pub mod workers;
+
+pub use node::MetaNode;
+pub use repair::Repaired;

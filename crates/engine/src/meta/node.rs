@@ -1,0 +1,154 @@
+//! The meta role of a server: the manager, the workers it hears of, and the locks of the jobs around it.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tokio::sync::{Mutex, broadcast};
+
+use super::claims::Claims;
+use super::command::{Committed, Pins, SnapshotKey, WorkerInfo, Write};
+use super::known_snapshots::KnownSnapshots;
+use super::manager::Manager;
+use super::misdated::Misdated;
+use super::places::Places;
+use super::settings::MaintenanceSettings;
+use super::workers::{WorkerNode, Workers};
+use crate::compaction::Executor;
+use tidemark_ledger::meta_error::{ErrorKind, MetaError};
+use tidemark_ledger::sst_ids::{SstIdPool, Staging};
+use tidemark_ledger::state::{Change, State};
+
+/// The meta role as RPC sees it: the manager, and the jobs around it.
+#[derive(Debug)]
+pub struct MetaNode {
+    pub manager: Manager,
+    pub info: WorkerInfo,
+    pub workers: Workers,
+    /// When it began, by the monotonic clock.
+    pub(super) started_ms: u64,
+    pub(super) settings: MaintenanceSettings,
+    pub(super) executor: Executor,
+    pub(super) sst_ids: Arc<SstIdPool>,
+    pub(super) claims: Claims,
+    pub(super) known: std::sync::Mutex<KnownSnapshots>,
+    pub(super) misdated: std::sync::Mutex<Misdated>,
+    pub(super) places: Places,
+    /// One job at a time touches a backup location, moves it, or deletes data.
+    pub(super) job: Mutex<()>,
+    /// Snapshots whose files are not known are read by one at a time.
+    pub(super) reading_snapshots: Mutex<()>,
+    /// One compaction runs at a time.
+    pub(super) compacting: Mutex<()>,
+    /// Sessions begin to read snapshots, and snapshots are deleted, one at a time.
+    pub(super) pinning: Mutex<()>,
+}
+
+impl MetaNode {
+    pub async fn start(
+        manager: Manager,
+        settings: MaintenanceSettings,
+        info: WorkerInfo,
+    ) -> Result<Self, MetaError> {
+        let reserving = manager.clone();
+        let sst_ids = SstIdPool::start(move |count| {
+            let manager = reserving.clone();
+            Box::pin(async move { manager.reserve_ssts(count).await })
+        });
+        let sst_ids = sst_ids.await;
+        let executor = Executor::new(manager.state_store(), settings.compaction_memory_bytes);
+        let executor = executor.map_err(|e| MetaError::storage(&e))?;
+        let places = Places::beginning_with(&manager.state());
+        let started_ms = manager.clock().monotonic_ms();
+        Ok(Self {
+            manager,
+            info,
+            workers: Workers::default(),
+            started_ms,
+            settings,
+            executor,
+            sst_ids,
+            claims: Claims::default(),
+            known: std::sync::Mutex::default(),
+            misdated: std::sync::Mutex::default(),
+            places,
+            job: Mutex::new(()),
+            compacting: Mutex::new(()),
+            reading_snapshots: Mutex::new(()),
+            pinning: Mutex::new(()),
+        })
+    }
+
+    /// The newest state and every change after it, for a worker, if it has a name.
+    pub fn follow(&self, worker: &str) -> (Arc<State>, broadcast::Receiver<Arc<Change>>) {
+        let (state, changes) = self.manager.follow();
+        if !worker.is_empty() {
+            let now_ms = self.manager.clock().monotonic_ms();
+            self.workers.register(worker, state.version.id, state.next.sst, now_ms);
+        }
+        (state, changes)
+    }
+
+    /// Commits staged writes of a worker, each for itself; the outcomes come in their order.
+    pub async fn write_all(
+        &self,
+        worker: &str,
+        writes: Vec<Write>,
+    ) -> Vec<Result<Committed, MetaError>> {
+        let commits = writes.into_iter().map(|write| self.write(worker, write, vec![]));
+        // All of them are asked for before the first is waited for: they share a commit.
+        join_all(commits).await
+    }
+
+    /// Commits a staged write of a worker; `staged` as of [`Manager::write`].
+    pub async fn write(
+        &self,
+        worker: &str,
+        write: Write,
+        staged: Vec<Arc<Staging>>,
+    ) -> Result<Committed, MetaError> {
+        let born = write.tables.iter().flat_map(|table| &table.born);
+        let now_ms = self.manager.clock().monotonic_ms();
+        self.workers.check_staged(worker, born.map(|sst| sst.id), now_ms)?;
+        self.manager.write(write, staged).await
+    }
+
+    /// The processes of the cluster, this one first.
+    pub fn worker_nodes(&self) -> Vec<WorkerNode> {
+        let this = WorkerNode { id: 0, info: self.info.clone(), running: true };
+        let others = self.workers.nodes(self.manager.clock().monotonic_ms());
+        std::iter::once(this).chain(others).collect()
+    }
+
+    pub fn settings(&self) -> &MaintenanceSettings {
+        &self.settings
+    }
+
+    /// Takes the word of a worker on what it needs.
+    ///
+    /// Returns whether it had been given up, and begins anew.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UndefinedSnapshot`] when a snapshot it begins to read is not there any more.
+    pub async fn report(&self, pins: Pins) -> Result<bool, MetaError> {
+        let now_ms = self.manager.clock().monotonic_ms();
+        let is_new = |snapshot: &&SnapshotKey| !self.workers.reads(snapshot, now_ms);
+        let new: Vec<SnapshotKey> = pins.snapshots.iter().filter(is_new).cloned().collect();
+        let pinning = self.pinning.lock().await;
+        if !new.is_empty() {
+            let listed = self.list_snapshots().await?;
+            let is_listed = |snapshot: &SnapshotKey| {
+                listed.iter().any(|e| e.info.id == snapshot.id && e.sha256 == snapshot.sha256)
+            };
+            for snapshot in new {
+                if !is_listed(&snapshot) && !self.is_kept_for_readers(&snapshot) {
+                    let message = format!("meta snapshot {} was deleted", snapshot.id);
+                    return Err(MetaError::new(ErrorKind::UndefinedSnapshot, message));
+                }
+            }
+        }
+        let next = self.manager.state().next.sst;
+        let anew = self.workers.report(pins, next, now_ms);
+        drop(pinning);
+        Ok(anew)
+    }
+}

@@ -1,0 +1,339 @@
+//! The scrub: every data file of the newest version is read now and then, and proven to be as it was written,
+//! so that damage is found before the file is needed.
+//!
+//! A pass takes `scrub_interval_ms`. What has been read is kept in memory: a meta role that begins to lead
+//! begins at some file, and goes round.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, warn};
+
+use super::MetaNode;
+use tidemark_ledger::epoch::Epoch;
+use tidemark_ledger::id::{SstId, VersionId};
+use tidemark_ledger::sst::SstInfo;
+use tidemark_ledger::state::State;
+use tidemark_ledger::storage::StorageError;
+use tidemark_ledger::{layout, metrics, params};
+
+/// The longest time between two looks at what is due.
+const PAUSE_MS_MAX: u64 = 5000;
+/// The longest time between two looks through all files, of which there may be a million.
+const MEASURE_MS_MAX: u64 = 60_000;
+/// A longer time between two looks was not spent reading: it earns no more than this.
+const EARNED_MS_MAX: u64 = 60_000;
+
+/// How far the scrub has come.
+#[derive(Debug)]
+struct Progress {
+    begun_ms: u64,
+    looked_ms: u64,
+    /// Bytes that may be read now, times the interval: what is earned in a moment may be less than a byte.
+    earned: u128,
+    /// The files that this pass is still to read.
+    ahead: VecDeque<Arc<SstInfo>>,
+    /// When each file was read last.
+    read_ms: HashMap<SstId, u64>,
+    damaged: BTreeSet<SstId>,
+}
+
+/// The data files of a version.
+#[derive(Debug, Default)]
+struct Files {
+    version: Option<VersionId>,
+    list: Vec<Arc<SstInfo>>,
+    bytes: u64,
+    /// When all were last looked through.
+    measured_ms: Option<u64>,
+}
+
+impl Files {
+    /// Whether to look through all of them now.
+    fn are_due(&mut self, now_ms: u64, interval_ms: u64) -> bool {
+        let pause_ms = (interval_ms / 8).min(MEASURE_MS_MAX);
+        // A clock may go back.
+        let is_over = |since_ms: u64| now_ms < since_ms || now_ms - since_ms >= pause_ms;
+        let are_due = self.measured_ms.is_none_or(is_over);
+        if are_due {
+            self.measured_ms = Some(now_ms);
+        }
+        are_due
+    }
+
+    /// Takes those of `version`. False where it is the one they are of: nothing is collected then.
+    fn take(&mut self, version: VersionId, collect: impl FnOnce() -> Vec<Arc<SstInfo>>) -> bool {
+        if self.version == Some(version) {
+            return false;
+        }
+        self.list = collect();
+        self.bytes = self.list.iter().map(|file| file.size_bytes).sum();
+        self.version = Some(version);
+        true
+    }
+}
+
+/// What a read of a file came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Whole,
+    Damaged,
+    /// It is not in the newest version any more.
+    Gone,
+    /// The store did not answer.
+    Unknown,
+}
+
+impl Progress {
+    fn beginning_at(now_ms: u64) -> Self {
+        Self {
+            begun_ms: now_ms,
+            looked_ms: now_ms,
+            earned: 0,
+            ahead: VecDeque::new(),
+            read_ms: HashMap::new(),
+            damaged: BTreeSet::new(),
+        }
+    }
+
+    /// Lets time pass: it earns bytes that may be read, so that all are read in `interval_ms`.
+    fn earn(&mut self, now_ms: u64, total_bytes: u64, interval_ms: u64) {
+        let passed = now_ms.saturating_sub(self.looked_ms).min(EARNED_MS_MAX);
+        self.looked_ms = now_ms;
+        let earned = self.earned + u128::from(total_bytes) * u128::from(passed);
+        self.earned = earned.min(u128::from(total_bytes) * u128::from(interval_ms));
+    }
+
+    /// The next file, if as many bytes are earned. A new pass begins with `files`, which `first` of are put
+    /// last.
+    fn next(
+        &mut self,
+        files: &[Arc<SstInfo>],
+        first: usize,
+        interval_ms: u64,
+    ) -> Option<Arc<SstInfo>> {
+        if self.ahead.is_empty() {
+            self.ahead = files.iter().cloned().collect();
+            self.ahead.rotate_left(first.min(files.len()));
+        }
+        let size = self.ahead.front()?.size_bytes;
+        self.earned = self.earned.checked_sub(u128::from(size) * u128::from(interval_ms))?;
+        self.ahead.pop_front()
+    }
+
+    fn note(&mut self, sst: SstId, found: Found, now_ms: u64) {
+        match found {
+            Found::Unknown => return,
+            Found::Damaged => self.damaged.insert(sst),
+            Found::Whole | Found::Gone => self.damaged.remove(&sst),
+        };
+        self.read_ms.insert(sst, now_ms);
+    }
+
+    /// The age of the oldest read among `files`, and the share of their bytes that were read within the
+    /// interval. A file that was not read yet is as old as the scrub.
+    fn coverage(&self, files: &[Arc<SstInfo>], now_ms: u64, interval_ms: u64) -> (u64, f64) {
+        let (mut oldest_ms, mut bytes, mut read) = (now_ms, 0, 0);
+        for file in files {
+            let read_ms = self.read_ms.get(&file.id).copied();
+            oldest_ms = oldest_ms.min(read_ms.unwrap_or(self.begun_ms));
+            bytes += file.size_bytes;
+            if read_ms.is_some_and(|ms| now_ms.saturating_sub(ms) <= interval_ms) {
+                read += file.size_bytes;
+            }
+        }
+        let share = if bytes == 0 { 1.0 } else { read as f64 / bytes as f64 };
+        (now_ms.saturating_sub(oldest_ms), share)
+    }
+
+    /// Forgets files that are not there any more.
+    fn keep(&mut self, files: &[Arc<SstInfo>]) {
+        if self.read_ms.len() > files.len() || !self.damaged.is_empty() {
+            let alive: BTreeSet<SstId> = files.iter().map(|file| file.id).collect();
+            self.read_ms.retain(|sst, _| alive.contains(sst));
+            self.damaged.retain(|sst| alive.contains(sst));
+        }
+    }
+}
+
+impl MetaNode {
+    /// Reads data files at the rate that `scrub_interval_ms` asks for. Never returns.
+    pub async fn scrub_forever(self: Arc<Self>) {
+        let mut progress = Progress::beginning_at(self.manager.clock().now_ms());
+        let mut files = Files::default();
+        loop {
+            let interval_ms = self.manager.state().params.scrub_interval_ms();
+            let pause_ms = if interval_ms == 0 { PAUSE_MS_MAX } else { interval_ms / 8 };
+            tokio::time::sleep(Duration::from_millis(pause_ms.clamp(100, PAUSE_MS_MAX))).await;
+            self.scrub(&mut progress, &mut files).await;
+        }
+    }
+
+    /// Reads what is due by now.
+    async fn scrub(&self, progress: &mut Progress, files: &mut Files) {
+        let now_ms = self.manager.clock().now_ms();
+        let state = self.manager.state();
+        let interval_ms = state.params.scrub_interval_ms();
+        if interval_ms == 0 {
+            progress.looked_ms = now_ms;
+            return;
+        }
+        let are_due = files.are_due(now_ms, interval_ms);
+        let is_wanted = are_due || progress.ahead.is_empty();
+        if is_wanted && files.take(state.version.id, || objects_of(&state)) {
+            progress.keep(&files.list);
+        }
+        progress.earn(now_ms, files.bytes, interval_ms);
+        // Where a pass begins does not matter, as long as not each server begins at the same file.
+        let first = usize::try_from(progress.begun_ms).unwrap_or(0) % files.list.len().max(1);
+        while let Some(sst) = progress.next(&files.list, first, interval_ms) {
+            let found = self.read_whole(&state, &sst).await;
+            progress.note(sst.id, found, self.manager.clock().now_ms());
+        }
+        if are_due {
+            let (age_ms, share) = progress.coverage(&files.list, now_ms, interval_ms);
+            metrics::SCRUB_OLDEST_SECONDS.set(age_ms as f64 / 1000.0);
+            metrics::SCRUB_COVERAGE.set(share);
+        }
+        metrics::SCRUB_DAMAGED.set(i64::try_from(progress.damaged.len()).unwrap_or(i64::MAX));
+    }
+
+    async fn read_whole(&self, state: &State, sst: &SstInfo) -> Found {
+        let path = layout::sst(state.params.value(params::DATA_DIRECTORY), sst.id);
+        let storage = self.manager.state_store();
+        let found = match storage.is_whole(&path, sst.expected()).await {
+            Ok(true) => Found::Whole,
+            Ok(false) => Found::Damaged,
+            Err(StorageError::NotFound { .. }) if self.is_named(sst.id) => Found::Damaged,
+            Err(StorageError::NotFound { .. }) => Found::Gone,
+            Err(error) => {
+                warn!(%error, object = %path, "the scrub could not read a data file");
+                Found::Unknown
+            }
+        };
+        let outcome = match found {
+            Found::Whole => metrics::OK,
+            Found::Damaged => "damaged",
+            Found::Gone => return found,
+            Found::Unknown => metrics::FAILED,
+        };
+        metrics::SCRUBBED_OBJECTS.with_label_values(&[outcome]).inc();
+        if found != Found::Unknown {
+            metrics::SCRUBBED_BYTES.inc_by(sst.size_bytes);
+        }
+        if found == Found::Damaged {
+            tell(state, sst, &storage.name_of(&path));
+        }
+        found
+    }
+
+    /// Whether the newest version names the file, alive or for its history.
+    fn is_named(&self, sst: SstId) -> bool {
+        self.manager.state().version.find(sst).is_some()
+    }
+}
+
+/// The data files that the newest version names, those that died among them.
+fn objects_of(state: &State) -> Vec<Arc<SstInfo>> {
+    let files = state.version.all_files().filter(|file| file.sst.is_object());
+    files.map(|file| Arc::clone(&file.sst)).collect()
+}
+
+fn tell(state: &State, sst: &SstInfo, object: &str) {
+    let catalog = state.catalog.at(Epoch::LAST);
+    let name = catalog.relation_by_id(sst.table_id).map(|relation| relation.name.clone());
+    error!(
+        table = name.unwrap_or_else(|| sst.table_id.to_string()), file = %sst.id, %object,
+        "a data file is damaged or gone: risectl hummock repair-object brings back the copy that a backup has"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemark_ledger::id::ObjectId;
+    use tidemark_ledger::storage::Checksum;
+
+    const DAY_MS: u64 = 86_400_000;
+
+    fn files() -> Vec<Arc<SstInfo>> {
+        let sst = |id| {
+            Arc::new(SstInfo {
+                id: SstId(id),
+                table_id: ObjectId(1),
+                rows: 1,
+                size_bytes: 1000 * id,
+                row_group_rows: vec![1],
+                sha256: Checksum::default(),
+                block_sums: None,
+                columns: Arc::default(),
+                keys: None,
+                inline: None,
+            })
+        };
+        (1..=4).map(sst).collect()
+    }
+
+    /// The files that are read in these milliseconds, a look every second.
+    fn read_in(progress: &mut Progress, from_ms: u64, ms: u64, interval_ms: u64) -> Vec<u64> {
+        let mut read = vec![];
+        for now_ms in (from_ms..=from_ms + ms).step_by(1000) {
+            progress.earn(now_ms, 10_000, interval_ms);
+            while let Some(sst) = progress.next(&files(), 2, interval_ms) {
+                progress.note(sst.id, Found::Whole, now_ms);
+                read.push(sst.id.0);
+            }
+        }
+        read
+    }
+
+    #[test]
+    fn a_pass_takes_the_interval_and_reads_every_file_once() {
+        let mut progress = Progress::beginning_at(0);
+        assert_eq!(read_in(&mut progress, 0, 99_000, 100_000), [3, 4, 1]);
+        assert_eq!(read_in(&mut progress, 100_000, 0, 100_000), [2]);
+        assert_eq!(progress.coverage(&files(), 100_000, 100_000).1, 1.0);
+        assert_eq!(read_in(&mut progress, 101_000, 99_000, 100_000), [3, 4, 1, 2]);
+    }
+
+    #[test]
+    fn what_was_not_read_is_as_old_as_the_scrub() {
+        let mut progress = Progress::beginning_at(5000);
+        assert_eq!(progress.coverage(&files(), 9000, DAY_MS), (4000, 0.0));
+        for file in &files()[..3] {
+            progress.note(file.id, Found::Whole, 8000);
+        }
+        assert_eq!(progress.coverage(&files(), 9000, DAY_MS), (4000, 0.6));
+        progress.note(SstId(4), Found::Unknown, 9000);
+        assert_eq!(progress.coverage(&files(), 9000, DAY_MS), (4000, 0.6));
+        progress.note(SstId(4), Found::Damaged, 9000);
+        assert_eq!(progress.coverage(&files(), 9000, DAY_MS), (1000, 1.0));
+        assert_eq!(progress.damaged.len(), 1);
+        progress.keep(&files()[..3]);
+        assert!(progress.damaged.is_empty() && progress.read_ms.len() == 3);
+        assert_eq!(progress.coverage(&[], 9000, DAY_MS), (0, 1.0));
+    }
+
+    #[test]
+    fn files_are_collected_when_the_version_changed_and_looked_through_now_and_then() {
+        let mut known = Files::default();
+        assert!(known.take(VersionId(1), files));
+        assert_eq!((known.list.len(), known.bytes), (4, 10_000));
+        assert!(!known.take(VersionId(1), || unreachable!("the version is the same")));
+        assert!(known.take(VersionId(2), || files()[..1].to_vec()));
+        assert_eq!((known.list.len(), known.bytes), (1, 1000));
+        let due = |known: &mut Files, at_ms| known.are_due(at_ms, DAY_MS);
+        assert!(due(&mut known, 5000) && !due(&mut known, 5000 + MEASURE_MS_MAX - 1));
+        assert!(due(&mut known, 5000 + MEASURE_MS_MAX), "a minute is over");
+        assert!(due(&mut known, 4000), "the clock went back");
+        assert!(known.are_due(4100, 800), "a short interval");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_does_not_make_everything_due() {
+        let mut progress = Progress::beginning_at(0);
+        assert_eq!(read_in(&mut progress, DAY_MS, 0, DAY_MS), Vec::<u64>::new());
+        assert_eq!(progress.earned, u128::from(10_000 * EARNED_MS_MAX));
+    }
+}

@@ -1,0 +1,248 @@
+//! Who follows the meta role, and what each of them still needs.
+//!
+//! A worker tells what it reads and which of its files are on their way, about once a second. One that has been silent for [`SILENCE_MS_MAX`] holds nothing any more, and nothing it
+//! staged until then can be committed: vacuum may have deleted it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Pins, SnapshotKey, WorkerInfo};
+use tidemark_ledger::id::{SstId, VersionId};
+use tidemark_ledger::meta_error::{ErrorKind, MetaError};
+use tidemark_ledger::sst_ids::Unfinished;
+
+/// How long the word of a worker holds.
+pub const SILENCE_MS_MAX: u64 = 60_000;
+
+/// A process that is not heard of for so long is shown as silent.
+const QUIET_MS_MAX: u64 = 5_000;
+
+#[derive(Debug, Default)]
+pub struct Workers(Mutex<BTreeMap<String, Worker>>);
+
+/// A worker, as `SHOW CLUSTER` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerNode {
+    /// Zero is the meta role; the others by the order in which it heard of them.
+    pub id: u32,
+    pub info: WorkerInfo,
+    /// Whether it is heard of.
+    pub running: bool,
+}
+
+impl WorkerNode {
+    /// The state of a process, as the catalog names it.
+    pub fn state(&self) -> &'static str {
+        if self.running { "RUNNING" } else { "SILENT" }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Worker {
+    version: VersionId,
+    snapshots: Vec<SnapshotKey>,
+    unfinished: Unfinished,
+    /// Files below were staged in an earlier life, whose end nobody told of.
+    writes_from: SstId,
+    heard_ms: u64,
+    /// `None` until it has reported.
+    info: Option<WorkerInfo>,
+    id: u32,
+}
+
+/// A worker, as the catalog shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PinnedVersion {
+    pub worker: String,
+    pub version: VersionId,
+    pub snapshots: Vec<SnapshotKey>,
+}
+
+/// Times are those of the monotonic clock of the meta role: no step of a clock makes a worker silent.
+impl Workers {
+    /// A worker begins to follow at `version`; every file from `next` on may become its own.
+    pub fn register(&self, worker: &str, version: VersionId, next: SstId, now_ms: u64) {
+        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lives = workers.get(worker).is_some_and(|known| known.lives(now_ms));
+        if !lives {
+            let id = next_id(&workers);
+            workers.insert(worker.to_owned(), Worker::new(id, version, next, now_ms));
+        }
+    }
+
+    /// Takes the word of a worker. Returns whether one that was given up begins anew: the files it has
+    /// reserved or staged so far are lost to it.
+    pub fn report(&self, pins: Pins, next: SstId, now_ms: u64) -> bool {
+        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = workers.remove(&pins.worker).filter(|known| known.lives(now_ms));
+        let anew = known.is_none();
+        let new = || Worker::new(next_id(&workers), pins.version, next, now_ms);
+        let Worker { writes_from, id, .. } = known.unwrap_or_else(new);
+        let worker = Worker {
+            version: pins.version,
+            snapshots: pins.snapshots,
+            unfinished: pins.unfinished,
+            writes_from,
+            heard_ms: now_ms,
+            info: Some(pins.info),
+            id,
+        };
+        workers.insert(pins.worker, worker);
+        anew
+    }
+
+    /// Those that have said what they are, by their id.
+    pub fn nodes(&self, now_ms: u64) -> Vec<WorkerNode> {
+        let living = self.living(now_ms).into_iter();
+        let node = |(_, worker): (String, Worker)| {
+            let running = now_ms.saturating_sub(worker.heard_ms) <= QUIET_MS_MAX;
+            Some(WorkerNode { id: worker.id, info: worker.info?, running })
+        };
+        let mut nodes: Vec<WorkerNode> = living.filter_map(node).collect();
+        nodes.sort_by_key(|node| node.id);
+        nodes
+    }
+
+    pub fn lives(&self, worker: &str, now_ms: u64) -> bool {
+        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.get(worker).is_some_and(|known| known.lives(now_ms))
+    }
+
+    pub fn leave(&self, worker: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
+    }
+
+    /// Whether files of `worker` are as it staged them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::GivenUp`] when they may have been deleted: the statement must stage them again.
+    pub fn check_staged(
+        &self,
+        worker: &str,
+        files: impl Iterator<Item = SstId>,
+        now_ms: u64,
+    ) -> Result<(), MetaError> {
+        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = workers.get(worker).filter(|known| known.lives(now_ms));
+        let oldest = files.min();
+        match (known, oldest) {
+            (_, None) => Ok(()),
+            (Some(known), Some(oldest)) if oldest >= known.writes_from => Ok(()),
+            _ => Err(MetaError::new(
+                ErrorKind::GivenUp,
+                "the rows this statement wrote were given up: another meta server leads by now, or \
+                 nothing was heard of this server for too long",
+            )
+            .hint("Run the statement again.")),
+        }
+    }
+
+    /// The oldest version that somebody reads, and who.
+    pub fn oldest_reader(&self, now_ms: u64) -> Option<(String, VersionId)> {
+        let workers = self.living(now_ms).into_iter();
+        workers.map(|(name, worker)| (name, worker.version)).min_by_key(|(_, version)| *version)
+    }
+
+    /// What each of them may have on its way.
+    pub fn unfinished(&self, now_ms: u64) -> Vec<Unfinished> {
+        self.living(now_ms).into_iter().map(|(_, worker)| worker.unfinished).collect()
+    }
+
+    pub fn reads(&self, snapshot: &SnapshotKey, now_ms: u64) -> bool {
+        self.living(now_ms).iter().any(|(_, worker)| worker.snapshots.contains(snapshot))
+    }
+
+    pub fn pinned(&self, now_ms: u64) -> Vec<PinnedVersion> {
+        let pinned = |(worker, w): (String, Worker)| PinnedVersion {
+            worker,
+            version: w.version,
+            snapshots: w.snapshots,
+        };
+        self.living(now_ms).into_iter().map(pinned).collect()
+    }
+
+    fn living(&self, now_ms: u64) -> Vec<(String, Worker)> {
+        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.retain(|_, worker| worker.lives(now_ms));
+        workers.iter().map(|(name, worker)| (name.clone(), worker.clone())).collect()
+    }
+}
+
+impl Worker {
+    fn new(id: u32, version: VersionId, next: SstId, now_ms: u64) -> Self {
+        Self {
+            id,
+            info: None,
+            version,
+            snapshots: vec![],
+            unfinished: Unfinished::from(next),
+            writes_from: next,
+            heard_ms: now_ms,
+        }
+    }
+
+    fn lives(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.heard_ms) <= SILENCE_MS_MAX
+    }
+}
+
+fn next_id(workers: &BTreeMap<String, Worker>) -> u32 {
+    workers.values().map(|worker| worker.id).max().map_or(1, |id| id.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::command::Role;
+
+    fn pins(version: u64, unfinished_from: u64) -> Pins {
+        Pins {
+            worker: "f".to_owned(),
+            info: WorkerInfo {
+                role: Role::Frontend,
+                addr: "127.0.0.1:4566".to_owned(),
+                release: "0.1.0".to_owned(),
+                started_ms: 7,
+                parallelism: 2,
+                memory_bytes: 1 << 30,
+            },
+            version: VersionId(version),
+            snapshots: vec![],
+            unfinished: Unfinished::from(SstId(unfinished_from)),
+        }
+    }
+
+    fn staged(workers: &Workers, file: u64, now_ms: u64) -> bool {
+        workers.check_staged("f", [SstId(file)].into_iter(), now_ms).is_ok()
+    }
+
+    #[test]
+    fn a_worker_holds_what_it_said_last() {
+        let workers = Workers::default();
+        workers.register("f", VersionId(3), SstId(100), 0);
+        assert_eq!(workers.oldest_reader(1), Some(("f".to_owned(), VersionId(3))));
+        assert_eq!(workers.nodes(1), []);
+        assert!(!workers.report(pins(5, 120), SstId(200), 1000));
+        assert_eq!(workers.nodes(1000)[0].info, pins(5, 120).info);
+        assert_eq!(workers.nodes(1000)[0].state(), "RUNNING");
+        assert_eq!(workers.nodes(7000)[0].state(), "SILENT");
+        assert_eq!(workers.oldest_reader(1000), Some(("f".to_owned(), VersionId(5))));
+        assert_eq!(workers.unfinished(1000), [Unfinished::from(SstId(120))]);
+        assert!(staged(&workers, 100, 1000));
+    }
+
+    #[test]
+    fn a_silent_worker_holds_nothing_and_cannot_commit_what_it_had() {
+        let workers = Workers::default();
+        workers.register("f", VersionId(3), SstId(100), 0);
+        let later = SILENCE_MS_MAX + 1;
+        assert_eq!(workers.oldest_reader(later), None);
+        assert!(!staged(&workers, 110, later));
+        assert!(workers.report(pins(3, 110), SstId(150), later));
+        assert!(!staged(&workers, 110, later));
+        assert!(staged(&workers, 150, later));
+        assert!(workers.check_staged("g", std::iter::empty(), later).is_ok());
+    }
+}

@@ -1,0 +1,554 @@
+//! The other roles' side of the RPC, and the replica of the metadata it feeds.
+
+use std::io::BufReader;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Response, Status};
+use tracing::warn;
+
+use super::convert::{from_json, from_status, to_json};
+use super::dial::{Dial, LocalMeta, NotConnected, Present};
+use super::limits::LARGE_BYTES_MAX;
+use super::proto::followed::Part;
+use super::proto::meta_client::MetaClient as Grpc;
+use super::proto::{
+    AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest, Empty,
+    ExplainObjectRequest, FlushRequest, Json, ListSnapshotsRequest, ReleaseCompactionRequest,
+    RepairObjectRequest, ReserveObjectRequest, ReserveSstsRequest, VacuumRequest, WorkerRequest,
+};
+use crate::compaction::Task;
+use crate::meta::command::{BackupOptions, CatalogCommand, Committed, Compaction, Pins, Write};
+use crate::meta::compaction::CompactionReport;
+use crate::meta::maintenance::SnapshotUsage;
+use crate::meta::manager::{Published, SharedState};
+use crate::meta::workers::{PinnedVersion, WorkerNode};
+use crate::meta::{MetaNode, Repaired};
+use tidemark_ledger::backup::{ManifestEntry, verify};
+use tidemark_ledger::error::HummockError;
+use tidemark_ledger::id::{ObjectId, SnapshotId, SstId};
+use tidemark_ledger::meta_error::{MetaError, RpcError};
+use tidemark_ledger::meta_store::Pair;
+use tidemark_ledger::state::{Change, State};
+use tidemark_ledger::storage::{ChunkReader, StorageLocation};
+use tidemark_ledger::vacuum::{Holder, Plan};
+use tidemark_ledger::version::{Version, encoding};
+
+/// What requests are addressed to; connections find the meta role by other means.
+const META_URI: &str = "http://meta";
+/// What may be on its way in each direction of a connection without a socket.
+const LOCAL_BUFFER_BYTES: usize = 256 << 10;
+/// How long the meta role may be silent before the first metadata is whole.
+const FIRST_STATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a silent connection is asked whether somebody is there, and how long that may take.
+const PING_PAUSE: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a session waits to see its own commit, which stands anyway.
+const SEE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before following a lost meta role again.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
+
+/// A connection to the meta role. Cheap to clone; reconnects by itself.
+#[derive(Clone, Debug)]
+pub struct MetaClient {
+    addr: String,
+    /// The name under which this client stages files and follows; empty where it does neither.
+    worker: String,
+    /// Where the meta role is in this process at times.
+    local: Option<LocalMeta>,
+    grpc: Grpc<Channel>,
+}
+
+impl MetaClient {
+    /// Connects to `host:port` or `http://host:port`; of several, separated by commas, to the one that
+    /// has the meta role.
+    pub async fn connect(addrs: &str) -> Result<Self, RpcError> {
+        let dial = Dial::parse(addrs);
+        let connector = tower::service_fn(move |_: Uri| {
+            let dial = dial.clone();
+            async move { dial.connect().await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static(META_URI)
+            .http2_keep_alive_interval(PING_PAUSE)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true);
+        Self::over(endpoint.connect_with_connector(connector).await, addrs)
+    }
+
+    /// Connects to the meta role of this process: the same calls, without a socket. `addr` is what to
+    /// call it.
+    pub async fn connect_local(local: &LocalMeta, addr: &str) -> Result<Self, RpcError> {
+        let (local, kept) = (local.clone(), local.clone());
+        let connector = tower::service_fn(move |_: Uri| {
+            let local = local.clone();
+            async move { local.connect(LOCAL_BUFFER_BYTES).await.map(TokioIo::new) }
+        });
+        let connected = Endpoint::from_static(META_URI).connect_with_connector(connector).await;
+        Ok(Self { local: Some(kept), ..Self::over(connected, addr)? })
+    }
+
+    fn over(
+        connected: Result<Channel, tonic::transport::Error>,
+        addr: &str,
+    ) -> Result<Self, RpcError> {
+        let addr = addr.to_owned();
+        match connected {
+            Ok(channel) => {
+                let grpc = Grpc::new(channel)
+                    .max_decoding_message_size(LARGE_BYTES_MAX)
+                    .max_encoding_message_size(LARGE_BYTES_MAX);
+                Ok(Self { addr, worker: String::new(), local: None, grpc })
+            }
+            Err(error) => Err(RpcError::Unreachable { addr, reason: deepest(&error).to_string() }),
+        }
+    }
+
+    /// The same connection, of a worker under a name nobody else has.
+    #[must_use]
+    pub fn as_worker(self) -> Self {
+        Self { worker: uuid::Uuid::new_v4().simple().to_string(), ..self }
+    }
+
+    pub fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// Where the meta role is.
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// The meta role of this process, while it has it.
+    pub(crate) fn present(&self) -> Option<Arc<MetaNode>> {
+        Some(self.local.as_ref()?.present()?.node)
+    }
+
+    /// Commits staged writes, each for itself; the outcomes come in their order.
+    pub async fn write_all(
+        &self,
+        writes: Vec<Write>,
+    ) -> Result<Vec<Result<Committed, MetaError>>, RpcError> {
+        let request = self.signed(to_json(&writes).map_err(|e| self.error(&e))?);
+        let outcomes: Vec<_> = self.json(self.grpc.clone().write(request).await)?;
+        if outcomes.len() == writes.len() {
+            return Ok(outcomes);
+        }
+        let reason = format!("{} outcomes of {} writes", outcomes.len(), writes.len());
+        Err(RpcError::Lost { addr: self.addr.clone(), reason })
+    }
+
+    pub async fn change_catalog(&self, command: &CatalogCommand) -> Result<Committed, RpcError> {
+        let request = self.signed(to_json(command).map_err(|e| self.error(&e))?);
+        self.json(self.grpc.clone().change_catalog(request).await)
+    }
+
+    /// Changes a cluster parameter; `None` is its default.
+    pub async fn alter_system(
+        &self,
+        name: &str,
+        value: Option<String>,
+    ) -> Result<Committed, RpcError> {
+        let request = AlterSystemRequest { name: name.to_owned(), value };
+        self.json(self.grpc.clone().alter_system(request).await)
+    }
+
+    pub async fn flush(&self) -> Result<Committed, RpcError> {
+        self.json(self.grpc.clone().flush(FlushRequest {}).await)
+    }
+
+    /// The first of `count` file ids that are the caller's alone.
+    pub async fn reserve_ssts(&self, count: u32) -> Result<SstId, RpcError> {
+        let answer = self.grpc.clone().reserve_ssts(ReserveSstsRequest { count }).await;
+        answer.map(|r| SstId(r.into_inner().first)).map_err(|e| self.error(&e))
+    }
+
+    pub async fn reserve_object(&self) -> Result<ObjectId, RpcError> {
+        let answer = self.grpc.clone().reserve_object(ReserveObjectRequest {}).await;
+        answer.map(|r| ObjectId(r.into_inner().id)).map_err(|e| self.error(&e))
+    }
+
+    pub async fn backup(&self, options: BackupOptions) -> Result<ManifestEntry, RpcError> {
+        let BackupOptions { remarks, copy_data } = options;
+        self.json(self.grpc.clone().backup(BackupRequest { remarks, copy_data }).await)
+    }
+
+    pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, RpcError> {
+        self.asked(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
+    }
+
+    /// Looks at snapshots, and tells what comes of it as it comes.
+    pub async fn verify_snapshots(
+        &self,
+        request: &verify::Request,
+        report: verify::Report<'_>,
+    ) -> Result<(), RpcError> {
+        let request = to_json(request).map_err(|e| self.error(&e))?;
+        let unreachable = |error: Status| changes_nothing(self.error(&error));
+        let mut events = self.grpc.clone().verify(request).await.map_err(unreachable)?.into_inner();
+        while let Some(event) = events.message().await.map_err(unreachable)? {
+            report(from_json(&event.json).map_err(|e| self.error(&e))?);
+        }
+        Ok(())
+    }
+
+    pub async fn delete_snapshots(&self, ids: Vec<SnapshotId>) -> Result<(), RpcError> {
+        let ids = ids.into_iter().map(|id| id.0).collect();
+        let answer = self.grpc.clone().delete_snapshots(DeleteSnapshotsRequest { ids }).await;
+        answer.map(|_| ()).map_err(|e| self.error(&e))
+    }
+
+    /// What deleting each of the listed snapshots would free; empty while that is not known.
+    pub async fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>, RpcError> {
+        self.asked(self.grpc.clone().snapshot_usage(Empty {}).await)
+    }
+
+    /// Tells what this worker needs. Returns whether it had been given up before.
+    pub async fn report(&self, pins: &Pins) -> Result<bool, RpcError> {
+        let request = to_json(pins).map_err(|e| self.error(&e))?;
+        let answer = self.grpc.clone().report(request).await;
+        answer.map(|r| r.into_inner().anew).map_err(|e| self.error(&e))
+    }
+
+    /// The processes of the cluster.
+    pub async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, RpcError> {
+        self.asked(self.grpc.clone().worker_nodes(Empty {}).await)
+    }
+
+    /// Asks for a table to compact; nobody else gets it until it is released, or this worker is silent.
+    pub async fn claim_compaction(&self) -> Result<Option<Task>, RpcError> {
+        let request = WorkerRequest { worker: self.worker.clone() };
+        self.asked(self.grpc.clone().claim_compaction(request).await)
+    }
+
+    pub async fn commit_compaction(&self, compaction: &Compaction) -> Result<Committed, RpcError> {
+        let request = self.signed(to_json(compaction).map_err(|e| self.error(&e))?);
+        self.json(self.grpc.clone().commit_compaction(request).await)
+    }
+
+    pub async fn release_compaction(
+        &self,
+        table: ObjectId,
+        compacted: bool,
+    ) -> Result<(), RpcError> {
+        let worker = self.worker.clone();
+        let request = ReleaseCompactionRequest { worker, table: table.0, compacted };
+        self.done(self.grpc.clone().release_compaction(request).await)
+    }
+
+    pub async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, RpcError> {
+        self.asked(self.grpc.clone().pinned_versions(Empty {}).await)
+    }
+
+    /// Compacts a table, given by schema and name, or all.
+    pub async fn compact(
+        &self,
+        table: Option<(String, String)>,
+    ) -> Result<CompactionReport, RpcError> {
+        let (schema, table) = table.unzip();
+        self.json(self.grpc.clone().compact(CompactRequest { schema, table }).await)
+    }
+
+    pub async fn vacuum(&self, retention_ms: Option<u64>, dry_run: bool) -> Result<Plan, RpcError> {
+        self.json(self.grpc.clone().vacuum(VacuumRequest { retention_ms, dry_run }).await)
+    }
+
+    /// Who holds an object of the data directory.
+    pub async fn explain_object(&self, name: String) -> Result<Vec<Holder>, RpcError> {
+        self.asked(self.grpc.clone().explain_object(ExplainObjectRequest { name }).await)
+    }
+
+    /// Puts a good copy in the place of a damaged data file.
+    pub async fn repair_object(&self, sst: SstId) -> Result<Repaired, RpcError> {
+        self.json(self.grpc.clone().repair_object(RepairObjectRequest { sst: sst.0 }).await)
+    }
+
+    pub async fn backup_locations(&self) -> Result<Vec<StorageLocation>, RpcError> {
+        self.asked(self.grpc.clone().backup_locations(Empty {}).await)
+    }
+
+    pub async fn forget_backup_location(&self, place: &StorageLocation) -> Result<(), RpcError> {
+        let request = to_json(place).map_err(|e| self.error(&e))?;
+        self.done(self.grpc.clone().forget_backup_location(request).await)
+    }
+
+    fn signed(&self, message: Json) -> Json {
+        Json { worker: self.worker.clone(), ..message }
+    }
+
+    fn done(&self, answer: Result<Response<Empty>, Status>) -> Result<(), RpcError> {
+        answer.map(|_| ()).map_err(|e| self.error(&e))
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        answer: Result<Response<Json>, Status>,
+    ) -> Result<T, RpcError> {
+        let message = answer.map_err(|e| self.error(&e))?.into_inner();
+        from_json(&message.json).map_err(|e| self.error(&e))
+    }
+
+    /// The answer to a question that changes nothing: it need not be looked whether it was done.
+    fn asked<T: serde::de::DeserializeOwned>(
+        &self,
+        answer: Result<Response<Json>, Status>,
+    ) -> Result<T, RpcError> {
+        self.json(answer).map_err(changes_nothing)
+    }
+
+    fn error(&self, status: &Status) -> RpcError {
+        match from_status(status) {
+            Some(error) => RpcError::Refused(error),
+            None => {
+                let (addr, cause) = (self.addr.clone(), deepest(status));
+                match cause.downcast_ref::<NotConnected>() {
+                    Some(cause) => RpcError::Unreachable { addr, reason: cause.to_string() },
+                    None if std::error::Error::source(status).is_some() => {
+                        RpcError::Lost { addr, reason: cause.to_string() }
+                    }
+                    None => RpcError::Lost { addr, reason: status.message().to_owned() },
+                }
+            }
+        }
+    }
+
+    /// Takes over a whole state, then applies each change, until there are no more.
+    async fn follow(
+        &self,
+        replica: &Arc<SharedState>,
+        followed: &(dyn Fn() + Send + Sync),
+        heard: &AtomicU64,
+    ) -> Result<(), String> {
+        match self.local.as_ref().and_then(LocalMeta::present) {
+            Some(present) => self.share(present, replica, followed).await,
+            None => self.receive(replica, followed, heard).await?,
+        }
+        Err("the meta role closed the stream".to_owned())
+    }
+
+    /// The state of this process's meta role is the replica's too: a large one is there once.
+    async fn share(
+        &self,
+        Present { node, leaving, .. }: Present,
+        replica: &Arc<SharedState>,
+        followed: &(dyn Fn() + Send + Sync),
+    ) {
+        drop(node.follow(&self.worker));
+        let shared = Sharing { published: node.manager.published(), replica };
+        drop(node);
+        followed();
+        shared.published.share(replica);
+        leaving.cancelled().await;
+    }
+
+    async fn receive(
+        &self,
+        replica: &SharedState,
+        followed: &(dyn Fn() + Send + Sync),
+        heard: &AtomicU64,
+    ) -> Result<(), String> {
+        let answer = self.grpc.clone().follow(WorkerRequest { worker: self.worker.clone() }).await;
+        let mut stream = answer.map_err(|e| e.message().to_owned())?.into_inner();
+        followed();
+        let (mut pairs, mut version) = (Vec::new(), None);
+        let mut state: Option<Arc<State>> = None;
+        while let Some(message) = stream.message().await.map_err(|e| e.message().to_owned())? {
+            heard.fetch_add(1, Ordering::Relaxed);
+            match message.part {
+                Some(Part::Pairs(part)) => pairs = decode_pairs(&part)?,
+                Some(Part::Version(piece)) => {
+                    version.get_or_insert_with(Arriving::start).add(piece).await;
+                }
+                Some(Part::Complete(_)) => {
+                    let whole = version.take().ok_or("the state came without its version")?;
+                    let version = whole.complete().await?;
+                    let whole = State::decode(&pairs, version).map_err(|e| e.to_string())?;
+                    state = Some(Arc::new(whole));
+                }
+                Some(Part::Change(change)) => {
+                    let change: Change =
+                        serde_json::from_slice(&change).map_err(|e| e.to_string())?;
+                    state = state.map(|state| Arc::new(state.apply(&change)));
+                }
+                None => {}
+            }
+            if state.is_some() {
+                replica.send_replace(state.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An error of a question that changes nothing: it need not be looked whether it was done.
+fn changes_nothing(error: RpcError) -> RpcError {
+    match error {
+        RpcError::Lost { addr, reason } => RpcError::Unreachable { addr, reason },
+        other => other,
+    }
+}
+
+/// Ends what [`Published::share`] begins, also when the follower is dropped.
+struct Sharing<'a> {
+    published: Arc<Published>,
+    replica: &'a Arc<SharedState>,
+}
+
+impl Drop for Sharing<'_> {
+    fn drop(&mut self) {
+        self.published.unshare(self.replica);
+    }
+}
+
+/// A version that comes in pieces, and is decoded meanwhile.
+struct Arriving {
+    pieces: mpsc::Sender<Bytes>,
+    decoded: JoinHandle<Result<Version, HummockError>>,
+}
+
+impl Arriving {
+    fn start() -> Self {
+        let (pieces, reader) = ChunkReader::of_chunks();
+        let decode = move || encoding::decode(BufReader::new(reader));
+        Self { pieces, decoded: tokio::task::spawn_blocking(decode) }
+    }
+
+    async fn add(&mut self, piece: Vec<u8>) {
+        // A decoder that takes no more has failed, and says why when all is there.
+        drop(self.pieces.send(piece.into()).await);
+    }
+
+    async fn complete(self) -> Result<Version, String> {
+        drop(self.pieces);
+        self.decoded.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    }
+}
+
+fn deepest<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    let mut deepest = error;
+    while let Some(cause) = deepest.source() {
+        deepest = cause;
+    }
+    deepest
+}
+
+fn decode_pairs(part: &[u8]) -> Result<Vec<Pair>, String> {
+    let pairs: Vec<(String, Vec<u8>)> = serde_json::from_slice(part).map_err(|e| e.to_string())?;
+    Ok(pairs.into_iter().map(|(key, value)| Pair { key, value: value.into() }).collect())
+}
+
+/// The metadata as a frontend knows it: always some committed state, soon the newest.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    state: watch::Receiver<Option<Arc<State>>>,
+    followed: Arc<AtomicBool>,
+    /// Ends the following task with the last handle.
+    follower: Arc<Follower>,
+}
+
+#[derive(Debug)]
+struct Follower(tokio::task::AbortHandle);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Replica {
+    /// Follows the meta role; returns once the first state is there. `followed` is called each time the
+    /// meta role has taken this worker up.
+    pub async fn start(
+        client: MetaClient,
+        followed: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, RpcError> {
+        let sender = Arc::new(SharedState::new(None));
+        let mut state = sender.subscribe();
+        let addr = client.addr.clone();
+        let is_followed = Arc::new(AtomicBool::new(true));
+        let known = Arc::clone(&is_followed);
+        let heard = Arc::new(AtomicU64::new(0));
+        let hearing = Arc::clone(&heard);
+        let follower = tokio::spawn(async move {
+            let taken_up = || {
+                known.store(true, Ordering::Relaxed);
+                followed();
+            };
+            loop {
+                if let Err(reason) = client.follow(&sender, &taken_up, &hearing).await
+                    && known.swap(false, Ordering::Relaxed)
+                {
+                    warn!(%reason, "lost the meta role; following it again");
+                }
+                tokio::time::sleep(FOLLOW_PAUSE).await;
+            }
+        });
+        let mut heard_before = 0;
+        let is_there = loop {
+            let first = state.wait_for(Option::is_some);
+            if let Ok(first) = tokio::time::timeout(FIRST_STATE_TIMEOUT, first).await {
+                break first.is_ok();
+            }
+            let heard = heard.load(Ordering::Relaxed);
+            if heard == heard_before {
+                break false;
+            }
+            heard_before = heard;
+        };
+        if !is_there {
+            follower.abort();
+            let reason = "it sent no metadata".to_owned();
+            return Err(RpcError::Unreachable { addr, reason });
+        }
+        Ok(Self {
+            state,
+            followed: is_followed,
+            follower: Arc::new(Follower(follower.abort_handle())),
+        })
+    }
+
+    /// The newest state known here.
+    pub fn state(&self) -> Arc<State> {
+        let state = self.state.borrow().clone();
+        state.expect("a replica starts with a state and never loses it")
+    }
+
+    /// What `look` finds, once it finds something; `None` when it does not in time.
+    pub async fn wait_for<T>(
+        &self,
+        timeout: Duration,
+        look: impl Fn(&State) -> Option<T>,
+    ) -> Option<T> {
+        let mut watched = self.state.clone();
+        let found = |s: &Option<Arc<State>>| s.as_ref().is_some_and(|s| look(s).is_some());
+        let waited = tokio::time::timeout(timeout, watched.wait_for(found)).await;
+        let state = waited.ok()?.ok()?.clone()?;
+        look(&state)
+    }
+
+    /// Follows no more: what is known is all there will be.
+    pub fn unfollow(&self) {
+        self.follower.0.abort();
+    }
+
+    /// Whether the meta role is followed at present.
+    pub fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed)
+    }
+
+    /// The state, once it holds `revision`: what a session waits for after its own commit. When the
+    /// meta role was lost meanwhile, what is known.
+    pub async fn at_revision(&self, revision: u64) -> Arc<State> {
+        let mut watched = self.state.clone();
+        let reached = |s: &Option<Arc<State>>| s.as_ref().is_some_and(|s| s.revision >= revision);
+        drop(tokio::time::timeout(SEE_TIMEOUT, watched.wait_for(reached)).await);
+        self.state()
+    }
+}

@@ -1,0 +1,195 @@
+//! What goes on after the call that began it: on tasks of its own.
+//!
+//! These are plain functions, and not part of the service: there the compiler proves anew, for each method,
+//! that what a task holds may move between threads (`docs/hacking.md`, "Futures that are proven once").
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::convert::{to_json, to_status};
+use super::proto::followed::Part;
+use super::proto::{Followed, Json};
+use crate::meta::command::BackupOptions;
+use crate::meta::compaction::CompactionReport;
+use crate::meta::{MetaNode, Repaired};
+use tidemark_ledger::backup::{ManifestEntry, verify};
+use tidemark_ledger::id::{SnapshotId, SstId};
+use tidemark_ledger::meta_error::{ErrorKind, MetaError};
+use tidemark_ledger::state::State;
+use tidemark_ledger::vacuum::Plan;
+use tidemark_ledger::version::encoding;
+
+/// A job that goes on when its caller goes away.
+struct Job<T>(JoinHandle<Result<T, MetaError>>);
+
+impl<T: Send + 'static> Job<T> {
+    fn begin(work: impl Future<Output = Result<T, MetaError>> + Send + 'static) -> Self {
+        Self(tokio::spawn(work))
+    }
+
+    async fn outcome(self) -> Result<T, MetaError> {
+        self.0.await.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string())).flatten()
+    }
+}
+
+pub async fn backup(
+    node: &Arc<MetaNode>,
+    options: BackupOptions,
+) -> Result<ManifestEntry, MetaError> {
+    let node = Arc::clone(node);
+    Job::begin(async move { node.backup(options).await }).outcome().await
+}
+
+pub async fn delete_snapshots(node: &Arc<MetaNode>, ids: Vec<SnapshotId>) -> Result<(), MetaError> {
+    let node = Arc::clone(node);
+    Job::begin(async move { node.delete_snapshots(&ids).await }).outcome().await
+}
+
+/// Compacts a table, given by schema and name, or all.
+pub async fn compact(
+    node: &Arc<MetaNode>,
+    table: Option<(String, String)>,
+) -> Result<CompactionReport, MetaError> {
+    let node = Arc::clone(node);
+    let work = async move {
+        let table = table.as_ref().map(|(schema, name)| (schema.as_str(), name.as_str()));
+        node.compact_all(table).await
+    };
+    Job::begin(work).outcome().await
+}
+
+pub async fn vacuum(
+    node: &Arc<MetaNode>,
+    retention_ms: Option<u64>,
+    dry_run: bool,
+) -> Result<Plan, MetaError> {
+    let node = Arc::clone(node);
+    Job::begin(async move { node.vacuum(retention_ms, dry_run).await }).outcome().await
+}
+
+pub async fn repair_object(node: &Arc<MetaNode>, sst: SstId) -> Result<Repaired, MetaError> {
+    let node = Arc::clone(node);
+    Job::begin(async move { node.repair_object(sst).await }).outcome().await
+}
+
+/// The state, and what changes in it, until the follower is gone or `stop` sends it away.
+pub fn follow(
+    node: &Arc<MetaNode>,
+    stop: &CancellationToken,
+    worker: &str,
+) -> BoxStream<'static, Result<Followed, Status>> {
+    let (to_follower, stream) = mpsc::channel(64);
+    let (state, mut changes) = node.follow(worker);
+    let sending = async move {
+        let to = to_follower.clone();
+        tokio::task::spawn_blocking(move || send_whole(&state, to)).await.ok()??;
+        loop {
+            let change = match changes.recv().await {
+                Ok(change) => change,
+                Err(RecvError::Lagged(_) | RecvError::Closed) => return None::<()>,
+            };
+            let part = Part::Change(serde_json::to_vec(&*change).ok()?);
+            to_follower.send(Ok(Followed { part: Some(part) })).await.ok()?;
+        }
+    };
+    tokio::spawn(stop.clone().run_until_cancelled_owned(sending));
+    ReceiverStream::new(stream).boxed()
+}
+
+/// Goes on as long as the caller listens: what was found until then is written down.
+pub fn verify(
+    node: &Arc<MetaNode>,
+    stop: &CancellationToken,
+    asked: verify::Request,
+) -> BoxStream<'static, Result<Json, Status>> {
+    let (to_caller, stream) = mpsc::unbounded_channel();
+    let node = Arc::clone(node);
+    let verifying = async move {
+        let told = Told::by(to_caller.clone());
+        let report = |event| told.tell(&event);
+        let outcome = tokio::select! {
+            outcome = Box::pin(node.verify_snapshots(&asked, &report)) => outcome,
+            () = to_caller.closed() => return,
+        };
+        if let Err(error) = outcome {
+            drop(to_caller.send(Err(to_status(&error))));
+        }
+    };
+    tokio::spawn(stop.clone().run_until_cancelled_owned(verifying));
+    UnboundedReceiverStream::new(stream).boxed()
+}
+
+/// Between two words of how far the files of a snapshot are.
+const FILES_PAUSE: Duration = Duration::from_millis(200);
+
+/// Passes on what a verification tells. There is an event for each snapshot, and one now and then of files.
+struct Told {
+    to: mpsc::UnboundedSender<Result<Json, Status>>,
+    files_at: Mutex<Instant>,
+}
+
+impl Told {
+    fn by(to: mpsc::UnboundedSender<Result<Json, Status>>) -> Self {
+        Self { to, files_at: Mutex::new(Instant::now()) }
+    }
+
+    fn tell(&self, event: &verify::Event) {
+        if matches!(event, verify::Event::Files { .. }) {
+            let mut last = self.files_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.elapsed() < FILES_PAUSE {
+                return;
+            }
+            *last = Instant::now();
+        }
+        // A caller that has gone away ends the verification.
+        drop(self.to.send(to_json(event)));
+    }
+}
+
+/// Sends the state, its version as it is encoded.
+fn send_whole(state: &State, to: ToFollower) -> Option<()> {
+    let pairs: Vec<(String, Vec<u8>)> = state
+        .encode_without_version()
+        .into_iter()
+        .map(|pair| (pair.key, pair.value.to_vec()))
+        .collect();
+    let mut pieces = Pieces(to);
+    pieces.send(Part::Pairs(serde_json::to_vec(&pairs).ok()?)).ok()?;
+    encoding::encode(&state.version, &mut pieces).ok()?;
+    pieces.send(Part::Complete(true)).ok()
+}
+
+type ToFollower = mpsc::Sender<Result<Followed, Status>>;
+
+/// Sends what is written, a message for each write.
+struct Pieces(ToFollower);
+
+impl Pieces {
+    fn send(&self, part: Part) -> io::Result<()> {
+        let sent = self.0.blocking_send(Ok(Followed { part: Some(part) }));
+        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the follower is gone"))
+    }
+}
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !bytes.is_empty() {
+            self.send(Part::Version(bytes.to_vec()))?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

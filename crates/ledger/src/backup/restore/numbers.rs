@@ -1,0 +1,83 @@
+//! Where the numbers of a restored cluster begin: above everything that may have been used.
+
+use crate::backup::listing::Listing;
+use crate::backup::manifest::Manifest;
+use crate::backup::{BackupError, ManifestEntry, OpenLocation, SnapshotReader};
+use crate::id::VersionId;
+use crate::lease::{self, Incarnation, LeaseError, Reserved};
+use crate::state::{NextIds, decode_value};
+use crate::{keys, layout};
+
+/// What may have been used in a data directory: what its lease says, if it has one, and the names of
+/// the objects in it, as it may have been copied together.
+pub(super) async fn reserved_in(
+    place: &OpenLocation,
+    listed: &Listing,
+    cluster_id: &str,
+) -> Result<Reserved, BackupError> {
+    match lease::read(&place.storage, &place.directory).await? {
+        Some(record) if record.cluster_id != cluster_id => {
+            let cluster_id = record.cluster_id;
+            Err(LeaseError::OtherCluster { cluster_id }.into())
+        }
+        Some(record) => Ok(record.reserved.max(listed.reserved())),
+        None => Ok(listed.reserved()),
+    }
+}
+
+/// The life that the restored cluster begins: after its own and after those that have had these places.
+pub(super) async fn incarnation_after<'a>(
+    own: &Incarnation,
+    places: impl Iterator<Item = &'a OpenLocation>,
+) -> Result<Incarnation, BackupError> {
+    let mut latest = own.clone();
+    for place in places {
+        let record = lease::read(&place.storage, &place.directory).await?;
+        if let Some(held) = record.map(|record| record.incarnation)
+            && held.number > latest.number
+        {
+            latest = held;
+        }
+    }
+    Ok(latest.next())
+}
+
+/// What had been used when the last of the listed snapshots was taken: a data directory elsewhere may
+/// not know of it, but those snapshots name files, and must never find others under their names.
+pub(super) async fn reserved_by_snapshots(
+    backup: &OpenLocation,
+    manifest: &Manifest,
+    restored: &ManifestEntry,
+) -> Result<Reserved, BackupError> {
+    let mut later: Vec<_> = manifest
+        .snapshot_metadata
+        .iter()
+        .filter(|entry| entry.info.id > restored.info.id)
+        .collect();
+    later.sort_by_key(|entry| std::cmp::Reverse(entry.info.id));
+    for entry in later {
+        match next_ids_of(backup, entry).await {
+            Ok(next) => return Ok(reserved_at(entry, restored, next)),
+            // Nobody can read files by way of a snapshot that cannot be read.
+            Err(BackupError::Storage(error)) => return Err(error.into()),
+            Err(error) => tracing::warn!(%error, "a later meta snapshot is not counted"),
+        }
+    }
+    Ok(Reserved::default())
+}
+
+fn reserved_at(entry: &ManifestEntry, restored: &ManifestEntry, next: NextIds) -> Reserved {
+    let (version, own) = (entry.info.hummock_version_id, restored.info.hummock_version_id);
+    let version = if version > own { VersionId(version.0.saturating_add(1)) } else { own };
+    let NextIds { object, sst, snapshot } = next;
+    Reserved { object, sst, version, snapshot, epoch: entry.info.max_committed_epoch }
+}
+
+async fn next_ids_of(backup: &OpenLocation, entry: &ManifestEntry) -> Result<NextIds, BackupError> {
+    let path = layout::snapshot(&backup.directory, entry.info.id);
+    let reader = SnapshotReader::open(&backup.storage, &path, Some(entry)).await?;
+    let pairs = reader.pairs("meta").await?;
+    let pair = pairs.iter().find(|pair| pair.key == keys::NEXT_IDS);
+    let pair = pair.ok_or(crate::state::StateError::Missing(keys::NEXT_IDS))?;
+    Ok(decode_value(pair)?)
+}

@@ -1,0 +1,150 @@
+//! Looking at one snapshot. What several have in common, the listing of the data directory and the
+//! checksums of files, is looked at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use super::files::{Proven, checksums_unless, sizes};
+use super::{Check, DataAt, Level, Progress, Whole, read_whole};
+use crate::backup::listing::Listing;
+use crate::backup::{BackupError, ManifestEntry, OpenLocation};
+use crate::error::HummockError;
+use crate::layout;
+use crate::state::State;
+use crate::storage::{StorageError, StorageLocation};
+
+/// Why a check did not end well.
+#[derive(Debug)]
+pub enum Trouble {
+    Damaged(BackupError),
+    Unable(BackupError),
+}
+
+impl From<BackupError> for Trouble {
+    fn from(error: BackupError) -> Self {
+        match &error {
+            BackupError::Damaged { .. }
+            | BackupError::ObjectsMissing { .. }
+            | BackupError::ObjectsDamaged { .. }
+            | BackupError::State(_)
+            | BackupError::Hummock(HummockError::Corrupt(_))
+            | BackupError::Storage(StorageError::NotFound { .. } | StorageError::Mangled { .. }) => {
+                Self::Damaged(error)
+            }
+            _ => Self::Unable(error),
+        }
+    }
+}
+
+/// Looks at snapshots of one place, which were listed before.
+pub struct Examiner<'a> {
+    location: &'a OpenLocation,
+    check: Check,
+    data: DataAt<'a>,
+    /// Places of data files that were listed since: a snapshot that was listed before names nothing newer.
+    listed: BTreeMap<StorageLocation, Arc<Listing>>,
+    proven: BTreeMap<StorageLocation, Proven>,
+}
+
+impl<'a> Examiner<'a> {
+    pub fn new(location: &'a OpenLocation, check: Check, data: DataAt<'a>) -> Self {
+        Self { location, check, data, listed: BTreeMap::new(), proven: BTreeMap::new() }
+    }
+
+    pub fn examine<'b>(
+        &'b mut self,
+        entry: &'b ManifestEntry,
+        progress: Progress<'b>,
+    ) -> BoxFuture<'b, Result<(), Trouble>> {
+        self.look_at(entry, progress).boxed()
+    }
+
+    async fn look_at(
+        &mut self,
+        entry: &ManifestEntry,
+        progress: Progress<'_>,
+    ) -> Result<(), Trouble> {
+        if self.check.level == Level::List {
+            return Ok(check_size(self.location, entry).await?);
+        }
+        let Whole { state, .. } = read_whole(self.location, entry).await?;
+        if self.check.level == Level::Meta {
+            return Ok(());
+        }
+        let named = state.params.data_location();
+        let copies = entry.info.copy_data.then(|| self.location.copies(&entry.info.life).place());
+        match self.data {
+            DataAt::Named if copies.is_some() => {}
+            DataAt::Named => self.look_in(&named, &state, progress).await?,
+            DataAt::Place(place) => self.look_in(place, &state, progress).await?,
+            DataAt::PlaceOrNamed(place) => match self.look_in(place, &state, progress).await {
+                // Of a cluster that was restored elsewhere, with the files of another snapshot.
+                Err(Trouble::Damaged(_)) if *place != named => {
+                    self.look_in(&named, &state, progress).await?;
+                }
+                looked => looked?,
+            },
+        }
+        match copies {
+            Some(copies) => self.look_in(&copies, &state, progress).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the data files are in a place.
+    fn look_in<'b>(
+        &'b mut self,
+        place: &'b StorageLocation,
+        state: &'b State,
+        progress: Progress<'b>,
+    ) -> BoxFuture<'b, Result<(), Trouble>> {
+        self.look_for_files(place, state, progress).boxed()
+    }
+
+    async fn look_for_files(
+        &mut self,
+        place: &StorageLocation,
+        state: &State,
+        progress: Progress<'_>,
+    ) -> Result<(), Trouble> {
+        // A place that is not there says nothing of the files that should be in it.
+        let opened = OpenLocation::open_existing(place).map_err(Trouble::Unable)?;
+        let listed = self.listing(place, &opened).await?;
+        let subset = self.check.subset;
+        sizes(&state.version, &listed, subset, progress)?;
+        if self.check.level == Level::Checksum {
+            let proven = self.proven.entry(place.clone()).or_default();
+            checksums_unless(proven, &state.version, &opened, subset, progress).await?;
+        }
+        Ok(())
+    }
+
+    async fn listing(
+        &mut self,
+        place: &StorageLocation,
+        opened: &OpenLocation,
+    ) -> Result<Arc<Listing>, BackupError> {
+        if let Some(listed) = self.listed.get(place) {
+            return Ok(Arc::clone(listed));
+        }
+        let listed = Arc::new(Listing::of(opened).await?);
+        self.listed.insert(place.clone(), Arc::clone(&listed));
+        Ok(listed)
+    }
+}
+
+async fn check_size(location: &OpenLocation, entry: &ManifestEntry) -> Result<(), BackupError> {
+    let path = layout::snapshot(&location.directory, entry.info.id);
+    let (found, listed) = (location.storage.size(&path).await?, entry.size_bytes);
+    match listed {
+        0 => Ok(()),
+        listed if listed == found => Ok(()),
+        listed => {
+            let what = format!("it has {found} bytes, the manifest says {listed}");
+            Err(BackupError::damaged(&location.storage.name_of(&path), what))
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Whether the data files that a version names are there and as they were written.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::Subset;
+use crate::backup::listing::Listing;
+use crate::backup::objects_of;
+use crate::backup::{BackupError, OpenLocation};
+use crate::id::SstId;
+use crate::layout;
+use crate::sst::SstInfo;
+use crate::storage::checksum::{Checksum, Summed};
+use crate::version::Version;
+
+/// Told how many of how many files are done.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+
+/// Objects an error names; the others it counts.
+pub const SHOWN_MAX: usize = 5;
+/// Files that are read at a time.
+const FILES_AT_ONCE: usize = 4;
+
+/// Makes sure that every file of `version` in `subset` was listed, with its size.
+pub fn sizes(
+    version: &Version,
+    listed: &Listing,
+    subset: Subset,
+    progress: Progress<'_>,
+) -> Result<(), BackupError> {
+    let files = || objects_of(version).filter(|file| subset.holds(file.sst.id));
+    let total = files().count() as u64;
+    let (mut missing, mut damaged) = (vec![], vec![]);
+    for (done, file) in (1..).zip(files()) {
+        let SstInfo { id, size_bytes, .. } = &*file.sst;
+        match listed.files.get(id) {
+            None => missing.push(id.to_string()),
+            Some(found) if found.size_bytes != *size_bytes => {
+                let found = found.size_bytes;
+                damaged.push(format!("{id} (has {found} bytes, was written with {size_bytes})"));
+            }
+            Some(_) => {}
+        }
+        progress(done, total);
+    }
+    report(missing, damaged)
+}
+
+/// Makes sure that every file of `version` in `subset` holds the bytes that were written. Reads them
+/// all, a few at a time.
+pub async fn checksums(
+    version: &Version,
+    place: &OpenLocation,
+    subset: Subset,
+    progress: Progress<'_>,
+) -> Result<(), BackupError> {
+    checksums_unless(&mut Proven::new(), version, place, subset, progress).await
+}
+
+/// Files of one place that hold the bytes that were written.
+pub type Proven = HashSet<(SstId, Checksum)>;
+
+/// The same, but for files that are proven already; others are added to them.
+pub async fn checksums_unless(
+    proven: &mut Proven,
+    version: &Version,
+    place: &OpenLocation,
+    subset: Subset,
+    progress: Progress<'_>,
+) -> Result<(), BackupError> {
+    let mut files = chosen(version, subset);
+    files.retain(|sst| !proven.contains(&(sst.id, sst.sha256)));
+    let total = files.len() as u64;
+    // Collected, as a lazy iterator over borrowed files could not move between threads.
+    let reads: Vec<_> = files.into_iter().map(|sst| looked_at(place, sst)).collect();
+    let mut results = stream::iter(reads).buffered(FILES_AT_ONCE);
+    let (mut damaged, mut done) = (vec![], 0);
+    while let Some((sst, found)) = results.try_next().await? {
+        match found {
+            Some(what) => damaged.push(what),
+            None => drop(proven.insert((sst.id, sst.sha256))),
+        }
+        done += 1;
+        progress(done, total);
+    }
+    report(vec![], damaged)
+}
+
+async fn looked_at(
+    place: &OpenLocation,
+    sst: Arc<SstInfo>,
+) -> Result<(Arc<SstInfo>, Option<String>), BackupError> {
+    let found = is_as_written(place, Arc::clone(&sst)).await?;
+    Ok((sst, found))
+}
+
+fn chosen(version: &Version, subset: Subset) -> Vec<Arc<SstInfo>> {
+    let files = objects_of(version).filter(|file| subset.holds(file.sst.id));
+    files.map(|file| Arc::clone(&file.sst)).collect()
+}
+
+/// What is wrong with the bytes of a file, if anything is.
+async fn is_as_written(
+    place: &OpenLocation,
+    sst: Arc<SstInfo>,
+) -> Result<Option<String>, BackupError> {
+    let path = layout::sst(&place.directory, sst.id);
+    let read = place.storage.read_with(&path, 0..sst.size_bytes, |from| {
+        let mut summed = Summed::new(from);
+        std::io::copy(&mut summed, &mut std::io::sink())?;
+        Ok::<_, std::io::Error>(summed.finish().2)
+    });
+    let file = place.storage.name_of(&path);
+    let found = read.await?.map_err(|error| BackupError::damaged(&file, error.to_string()))?;
+    Ok((found != sst.sha256.to_string())
+        .then(|| format!("{} (does not match its checksum)", sst.id)))
+}
+
+fn report(missing: Vec<String>, damaged: Vec<String>) -> Result<(), BackupError> {
+    let shown = |objects: &[String]| objects[..objects.len().min(SHOWN_MAX)].join(", ");
+    if !missing.is_empty() {
+        let (count, shown) = (missing.len(), shown(&missing));
+        return Err(BackupError::ObjectsMissing { count, shown });
+    }
+    if !damaged.is_empty() {
+        let (count, shown) = (damaged.len(), shown(&damaged));
+        return Err(BackupError::ObjectsDamaged { count, shown });
+    }
+    Ok(())
+}

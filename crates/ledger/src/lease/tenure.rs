@@ -1,0 +1,129 @@
+//! A data directory as a server begins with it: taken, or yet to be taken where its storage is full.
+//!
+//! Taking it writes the lease, and a full disk takes no write. The server then reads, as what it reads is
+//! never overwritten, and writes nothing until it has taken the directory: so it never writes where another
+//! server does.
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tracing::{info, warn};
+
+use super::{Incarnation, KnownLocation, Lease, LeaseError, LeaseRecord, Promised, Reserved, read};
+use crate::storage::Storage;
+
+#[derive(Debug)]
+pub enum Tenure {
+    Taken(Lease),
+    Wanted(Wanted),
+}
+
+/// A directory that could be taken, were there room for the lease.
+#[derive(Debug)]
+pub struct Wanted {
+    storage: Storage,
+    data_dir: String,
+    cluster_id: String,
+    incarnation: Incarnation,
+    leader: u64,
+    begun_at: Reserved,
+    durable: Promised,
+}
+
+impl Tenure {
+    /// As [`Lease::take`], but where the storage is full the directory is only looked at: it must be this
+    /// life's already, so that its numbers are known.
+    pub async fn begin(
+        storage: &Storage,
+        data_dir: &str,
+        cluster_id: &str,
+        incarnation: &Incarnation,
+        leader: u64,
+        durable: Promised,
+    ) -> Result<Self, LeaseError> {
+        let taken = Lease::take(storage, data_dir, cluster_id, incarnation, leader, durable);
+        let full = match taken.await {
+            Ok(lease) => return Ok(Self::Taken(lease)),
+            Err(LeaseError::Storage(error)) if error.is_full() => error,
+            Err(error) => return Err(error),
+        };
+        let found = read(storage, data_dir).await?;
+        let Some(found) = found.filter(|found| found.incarnation == *incarnation) else {
+            return Err(full.into());
+        };
+        warn!(
+            error = %full,
+            "the storage is full, so the data directory cannot be taken: reads are served, and writes are \
+             refused until there is room"
+        );
+        Ok(Self::Wanted(Wanted {
+            storage: storage.clone(),
+            data_dir: data_dir.to_owned(),
+            cluster_id: cluster_id.to_owned(),
+            incarnation: incarnation.clone(),
+            leader,
+            begun_at: found.begun_at,
+            durable,
+        }))
+    }
+
+    pub fn begun_at(&self) -> Reserved {
+        match self {
+            Self::Taken(lease) => lease.begun_at(),
+            Self::Wanted(wanted) => wanted.begun_at,
+        }
+    }
+
+    /// As [`Lease::note_backup_location`]; a directory that is only wanted knows where its snapshots are.
+    pub async fn note_backup_location(&mut self, noted: KnownLocation) -> Result<(), LeaseError> {
+        match self {
+            Self::Taken(lease) => lease.note_backup_location(noted).await,
+            Self::Wanted(_) => Ok(()),
+        }
+    }
+
+    /// The lease; the directory is taken now if it could not be before.
+    pub(super) async fn lease(&mut self) -> Result<&mut Lease, LeaseError> {
+        if let Self::Wanted(wanted) = self {
+            let lease = wanted.take().await?;
+            info!(
+                generation = lease.generation(),
+                "the data directory is taken: writes are accepted"
+            );
+            *self = Self::Taken(lease);
+        }
+        match self {
+            Self::Taken(lease) => Ok(lease),
+            Self::Wanted(_) => unreachable!("it was taken just now"),
+        }
+    }
+
+    /// What the lease says, without taking the directory.
+    pub(super) async fn look(&self) -> Result<LeaseRecord, LeaseError> {
+        match self {
+            Self::Taken(lease) => lease.watch().look().await,
+            Self::Wanted(wanted) => wanted.look().await,
+        }
+    }
+}
+
+impl Wanted {
+    /// Boxed: hardly a server ever needs it, and every commit could.
+    fn take(&self) -> BoxFuture<'_, Result<Lease, LeaseError>> {
+        let Self { storage, data_dir, cluster_id, incarnation, leader, durable, .. } = self;
+        Lease::take(storage, data_dir, cluster_id, incarnation, *leader, *durable).boxed()
+    }
+
+    async fn look(&self) -> Result<LeaseRecord, LeaseError> {
+        let path = crate::layout::lease(&self.data_dir);
+        match read(&self.storage, &self.data_dir).boxed().await? {
+            None => Err(LeaseError::Gone { path: self.storage.name_of(&path) }),
+            Some(found) if found.cluster_id != self.cluster_id => {
+                Err(LeaseError::OtherCluster { cluster_id: found.cluster_id })
+            }
+            Some(found) if found.incarnation != self.incarnation => {
+                Err(LeaseError::Superseded { number: found.incarnation.number })
+            }
+            Some(found) => Ok(found),
+        }
+    }
+}

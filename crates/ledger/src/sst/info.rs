@@ -1,0 +1,90 @@
+//! What the metadata says of a data file.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{InlineRows, KeyRange};
+use crate::DamagedFile;
+use crate::id::{ColumnId, ObjectId, SstId};
+use crate::storage::{BlockSums, Checksum, Damage, Expected};
+
+/// A Parquet file of one table. Never changes after it is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SstInfo {
+    pub id: SstId,
+    pub table_id: ObjectId,
+    pub rows: u64,
+    pub size_bytes: u64,
+    /// Rows of each row group, in order: an access plan must know them before the file is opened.
+    pub row_group_rows: Vec<u32>,
+    /// SHA-256 of the whole object, or of the inline bytes.
+    pub sha256: Checksum,
+    /// Checksums of its blocks, by which a read of a part is checked; files of before have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_sums: Option<BlockSums>,
+    /// The columns it holds, in file order. Files that were read together share the list.
+    pub columns: Arc<[SstColumn]>,
+    /// The least and the greatest primary key; `None` where they are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyRange>,
+    /// The rows themselves, where they are too few for an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<Box<InlineRows>>,
+}
+
+impl SstInfo {
+    /// The key of all its rows, where it is known that they have but one.
+    pub fn only_key(&self) -> Option<&[u8]> {
+        self.keys.as_ref().filter(|range| range.min() == range.max()).map(KeyRange::min)
+    }
+
+    /// Whether one of `keys`, which are sorted, may be in it.
+    pub fn may_hold_any(&self, keys: &[Bytes]) -> bool {
+        self.keys.as_ref().is_none_or(|range| {
+            let first = keys.partition_point(|key| **key < *range.min());
+            keys.get(first).is_some_and(|key| range.may_hold(key))
+        })
+    }
+
+    /// What its object must be.
+    pub fn expected(&self) -> Expected {
+        Expected { size_bytes: self.size_bytes, sha256: self.sha256 }
+    }
+
+    /// The rows that lie in the metadata, where they do. They are checked before they are decoded.
+    pub fn inline_rows(&self) -> Option<Result<RecordBatch, ArrowError>> {
+        let inline = self.inline.as_ref()?;
+        let is_proven = inline.is_decoded()
+            || !self.sha256.is_known()
+            || Checksum::of(inline.bytes()) == self.sha256;
+        Some(if is_proven { inline.rows() } else { Err(self.damaged_inline()) })
+    }
+
+    fn damaged_inline(&self) -> ArrowError {
+        ArrowError::ExternalError(Box::new(DamagedFile {
+            sst: self.id,
+            table: self.table_id,
+            name: None,
+            object: None,
+            range: 0..self.size_bytes,
+            damage: Damage::Checksum,
+        }))
+    }
+
+    /// Whether there is an object of that name.
+    pub fn is_object(&self) -> bool {
+        self.inline.is_none()
+    }
+}
+
+/// A column of a data file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SstColumn {
+    pub id: ColumnId,
+    /// Its name inside the file: that of the column when the file was written.
+    pub name: String,
+}

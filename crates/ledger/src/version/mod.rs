@@ -1,0 +1,272 @@
+//! The version: which files hold which table at which epoch. Pure data.
+//!
+//! A [`Version`] answers every epoch in `[safe_epoch, max_committed_epoch]`: a table at an epoch is
+//! the files alive then, each without the rows whose stamp is not later than that epoch. A
+//! [`VersionDelta`] turns one version into the next; [`Version::check`] names what must hold.
+
+mod delta;
+pub mod encoding;
+mod invariants;
+mod positions;
+mod replaced;
+mod stamps;
+
+pub use delta::{FileStamp, VersionDelta};
+pub use positions::{Positions, Replaced};
+pub use stamps::{Stamp, Stamps};
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use imbl::{OrdMap, OrdSet};
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use crate::epoch::{Epoch, Lifetime};
+use crate::id::{ObjectId, SstId, VersionId};
+use crate::sst::SstInfo;
+
+/// Everything not yet forgotten. Cloning is cheap.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Version {
+    pub id: VersionId,
+    /// The oldest epoch this version answers exactly.
+    pub safe_epoch: Epoch,
+    /// The newest.
+    pub max_committed_epoch: Epoch,
+    tables: OrdMap<ObjectId, TableFiles>,
+    /// The files that died, in order of their death: what is forgotten next.
+    deaths: OrdSet<(Epoch, ObjectId, SstId)>,
+    /// Bytes of rows that lie in the metadata.
+    pub inline_bytes: u64,
+}
+
+/// The files of one table. What died lies apart, so that reads of now do not meet it.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct TableFiles {
+    open: OrdMap<SstId, Arc<FileEntry>>,
+    /// Those of the open files that hold one key, by that key: what single rows are written as.
+    points: OrdSet<(Bytes, SstId)>,
+    /// The other open files.
+    spans: OrdSet<SstId>,
+    /// In order of their death.
+    ended: OrdMap<(Epoch, SstId), Arc<FileEntry>>,
+}
+
+impl TableFiles {
+    fn insert_open(&mut self, file: Arc<FileEntry>) {
+        match file.sst.only_key() {
+            Some(key) => {
+                drop(self.points.insert((Bytes::copy_from_slice(key), file.sst.id)));
+            }
+            None => drop(self.spans.insert(file.sst.id)),
+        }
+        self.open.insert(file.sst.id, file);
+    }
+
+    fn remove_open(&mut self, sst: SstId) -> Option<Arc<FileEntry>> {
+        let file = self.open.remove(&sst)?;
+        match file.sst.only_key() {
+            Some(key) => drop(self.points.remove(&(Bytes::copy_from_slice(key), sst))),
+            None => drop(self.spans.remove(&sst)),
+        }
+        Some(file)
+    }
+
+    /// The open files that may hold one of `keys`, which are sorted.
+    fn open_with_keys(&self, keys: &[Bytes]) -> impl Iterator<Item = &Arc<FileEntry>> {
+        let points = keys.iter().flat_map(|key| {
+            self.points.range((key.clone(), SstId(0))..=(key.clone(), SstId(u64::MAX)))
+        });
+        let points = points.map(|(_, sst)| sst);
+        let may_hold = |file: &&Arc<FileEntry>| file.sst.may_hold_any(keys);
+        points
+            .filter_map(|sst| self.open.get(sst))
+            .chain(self.spans.iter().filter_map(|sst| self.open.get(sst)).filter(may_hold))
+    }
+
+    /// Those of `files`, and of the files that ended since `epoch`, as it sees them, by id.
+    fn seen_at<'a>(
+        &'a self,
+        epoch: Epoch,
+        files: impl Iterator<Item = &'a Arc<FileEntry>>,
+        wanted: impl Fn(&SstInfo) -> bool,
+    ) -> Vec<LiveFile> {
+        let since = (Bound::Excluded((epoch, SstId(u64::MAX))), Bound::Unbounded);
+        let ended = self.ended.range(since).map(|(_, file)| file);
+        let mut found: Vec<LiveFile> = files
+            .chain(ended.filter(|file| wanted(&file.sst)))
+            .filter(|file| file.lifetime.born <= epoch)
+            .map(|file| file.live_at(epoch))
+            .filter(|file| file.live_rows() > 0)
+            .collect();
+        if !found.is_sorted_by_key(|file| file.sst.id) {
+            found.sort_unstable_by_key(|file| file.sst.id);
+        }
+        found
+    }
+
+    /// All files. The open ones are in order already, and may be many.
+    fn by_id(&self) -> impl Iterator<Item = &Arc<FileEntry>> {
+        let mut ended: Vec<_> = self.ended.values().collect();
+        ended.sort_unstable_by_key(|file| file.sst.id);
+        let (mut open, mut ended) = (self.open.values().peekable(), ended.into_iter().peekable());
+        std::iter::from_fn(move || match (open.peek(), ended.peek()) {
+            (Some(living), Some(dead)) if dead.sst.id < living.sst.id => ended.next(),
+            (Some(_), _) => open.next(),
+            (None, _) => ended.next(),
+        })
+    }
+}
+
+/// A data file with its lifetime and the stamps that killed rows in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileEntry {
+    pub sst: Arc<SstInfo>,
+    pub lifetime: Lifetime,
+    #[serde(default, skip_serializing_if = "Stamps::is_empty")]
+    pub stamps: Stamps,
+}
+
+/// A file as one epoch sees it.
+#[derive(Clone, Debug)]
+pub struct LiveFile {
+    pub sst: Arc<SstInfo>,
+    /// Positions of rows dead by then; `None` when all rows live.
+    pub dead: Option<Arc<RoaringBitmap>>,
+}
+
+impl LiveFile {
+    pub fn live_rows(&self) -> u64 {
+        self.sst.rows - self.dead.as_ref().map_or(0, |dead| dead.len())
+    }
+}
+
+impl FileEntry {
+    /// The file as `epoch` sees it.
+    pub fn live_at(&self, epoch: Epoch) -> LiveFile {
+        LiveFile { sst: Arc::clone(&self.sst), dead: self.stamps.dead_at(epoch) }
+    }
+}
+
+impl Version {
+    /// An empty version whose history begins at `epoch`.
+    pub fn empty(epoch: Epoch) -> Self {
+        Self {
+            id: VersionId(1),
+            safe_epoch: epoch,
+            max_committed_epoch: epoch,
+            tables: OrdMap::new(),
+            deaths: OrdSet::new(),
+            inline_bytes: 0,
+        }
+    }
+
+    /// The files of a table as `epoch` sees them, by id. A file with no live row is left out.
+    ///
+    /// Costs as much as the files that are alive now, and those that died since `epoch`.
+    pub fn files_at(&self, table: ObjectId, epoch: Epoch) -> Vec<LiveFile> {
+        let Some(files) = self.tables.get(&table) else { return vec![] };
+        files.seen_at(epoch, files.open.values(), |_| true)
+    }
+
+    /// Those of them that may hold one of `keys`, which are sorted.
+    ///
+    /// Costs as much as the keys, the files that are open and hold several keys, and the files that
+    /// died since `epoch`.
+    pub fn files_with_keys(&self, table: ObjectId, epoch: Epoch, keys: &[Bytes]) -> Vec<LiveFile> {
+        let Some(files) = self.tables.get(&table) else { return vec![] };
+        files.seen_at(epoch, files.open_with_keys(keys), |sst| sst.may_hold_any(keys))
+    }
+
+    /// Rows of a table alive at `epoch`.
+    pub fn rows_at(&self, table: ObjectId, epoch: Epoch) -> u64 {
+        self.files_at(table, epoch).iter().map(LiveFile::live_rows).sum()
+    }
+
+    /// The files of a table that no commit has ended, by id.
+    pub fn open_files(&self, table: ObjectId) -> impl Iterator<Item = &Arc<FileEntry>> {
+        self.tables.get(&table).into_iter().flat_map(|files| files.open.values())
+    }
+
+    /// Every file of a table, alive or not, by id.
+    pub fn table_files(&self, table: ObjectId) -> impl Iterator<Item = &Arc<FileEntry>> {
+        self.tables.get(&table).into_iter().flat_map(TableFiles::by_id)
+    }
+
+    /// Every file, of every table, alive or not, by table and id.
+    pub fn all_files(&self) -> impl Iterator<Item = &Arc<FileEntry>> {
+        self.tables.values().flat_map(TableFiles::by_id)
+    }
+
+    pub fn file_count(&self) -> usize {
+        self.tables.values().map(|files| files.open.len() + files.ended.len()).sum()
+    }
+
+    /// A file of a table that no commit has ended.
+    pub fn open_file(&self, table: ObjectId, sst: SstId) -> Option<&Arc<FileEntry>> {
+        self.tables.get(&table)?.open.get(&sst)
+    }
+
+    /// A file, alive or not. Costs as much as the files that died.
+    pub fn find(&self, sst: SstId) -> Option<&Arc<FileEntry>> {
+        let open = self.tables.values().find_map(|files| files.open.get(&sst));
+        open.or_else(|| {
+            let mut ended = self.tables.values().flat_map(|files| files.ended.values());
+            ended.find(|file| file.sst.id == sst)
+        })
+    }
+
+    /// Tables that have files, alive or not.
+    pub fn table_ids(&self) -> impl Iterator<Item = ObjectId> {
+        self.tables.keys().copied()
+    }
+
+    /// Adds a file as it was written down; for decoding.
+    pub fn insert(&mut self, file: FileEntry) {
+        if file.sst.inline.is_some() {
+            self.inline_bytes += file.sst.size_bytes;
+        }
+        let (table, sst) = (file.sst.table_id, file.sst.id);
+        let files = self.tables.entry(table).or_default();
+        match file.lifetime.died {
+            None => files.insert_open(Arc::new(file)),
+            Some(died) => {
+                self.deaths.insert((died, table, sst));
+                files.ended.insert((died, sst), Arc::new(file));
+            }
+        }
+    }
+
+    /// The files that no epoch from `safe_epoch` on can see.
+    pub fn over_by(&self, safe_epoch: Epoch) -> impl Iterator<Item = (Epoch, ObjectId, SstId)> {
+        self.deaths.iter().take_while(move |(died, _, _)| *died <= safe_epoch).copied()
+    }
+
+    /// The version without what no epoch from `safe_epoch` on can see.
+    #[must_use]
+    pub fn retain_since(&self, safe_epoch: Epoch) -> Self {
+        let mut kept = self.clone();
+        kept.safe_epoch = kept.safe_epoch.max(safe_epoch);
+        for (died, table, sst) in self.over_by(kept.safe_epoch) {
+            if let Some(files) = kept.tables.get_mut(&table) {
+                let gone = files.ended.remove(&(died, sst));
+                let gone = gone.filter(|file| file.sst.inline.is_some());
+                kept.inline_bytes -= gone.map_or(0, |file| file.sst.size_bytes);
+                if files.open.is_empty() && files.ended.is_empty() {
+                    kept.tables.remove(&table);
+                }
+            }
+        }
+        while let Some(first) = kept.deaths.get_min().filter(|d| d.0 <= kept.safe_epoch).copied() {
+            kept.deaths.remove(&first);
+        }
+        kept
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+pub mod sample;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,206 @@
+//! Arrow batches as PostgreSQL's data rows, in text or binary format, exactly as PostgreSQL prints them.
+//!
+//! The way a column is written is chosen once per batch: its values are brought into the one Arrow type
+//! that `types.rs` names for them, and a closure over that array writes value after value.
+
+mod binary;
+mod decimal;
+mod digits;
+mod float;
+mod text;
+
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, DurationMicrosecondArray, IntervalMonthDayNanoArray, RecordBatch,
+    StringArray, StringBuilder, StringViewArray,
+};
+use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{
+    DataType, DurationMicrosecondType, Field, IntervalMonthDayNano, Schema, TimeUnit,
+};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use pgwire::api::results::{FieldFormat, FieldInfo};
+use pgwire::messages::data::DataRow;
+
+use crate::text_input::TextInputError;
+use crate::text_input::calendar::DAY_MICROS;
+use crate::wire_types::{WireType, is_foreign, type_size};
+
+type Result<T> = std::result::Result<T, TextInputError>;
+
+/// Writes the value of one row, which is not null, at the end of the buffer.
+type Writer = Box<dyn Fn(usize, &mut BytesMut) -> Result<()>>;
+
+/// Turns the batches of one result into rows.
+#[derive(Clone, Debug)]
+pub struct RowEncoder {
+    columns: Vec<(WireType, FieldFormat)>,
+}
+
+impl RowEncoder {
+    /// An encoder for batches of this schema; `formats` tells what the client asked for each column.
+    pub fn new(schema: &Schema, formats: impl Fn(usize) -> FieldFormat) -> Self {
+        let fields = schema.fields().iter().enumerate();
+        Self { columns: fields.map(|(place, f)| (WireType::of(f), formats(place))).collect() }
+    }
+
+    /// The rows of a batch, in order.
+    pub fn encode(&self, batch: &RecordBatch) -> Result<Vec<DataRow>> {
+        if batch.num_columns() != self.columns.len() {
+            return Err(internal("a batch of the result has not the result's columns"));
+        }
+        let columns = self.columns.iter().zip(batch.columns());
+        let columns = columns
+            .map(|((wire, format), array)| Column::new(array, wire, *format))
+            .collect::<Result<Vec<_>>>()?;
+        let field_count = i16::try_from(columns.len()).map_err(|_| {
+            TextInputError::new("54011", "target lists can have at most 32767 entries")
+        })?;
+        let mut buffer = BytesMut::with_capacity(16 * columns.len() * batch.num_rows());
+        let mut rows = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            for column in &columns {
+                column.write_field(row, &mut buffer)?;
+            }
+            rows.push(DataRow::new(buffer.split(), field_count));
+        }
+        Ok(rows)
+    }
+}
+
+/// What a client is told of the columns of a result, which it sees under `names`.
+pub fn field_infos(
+    schema: &Schema,
+    names: &[String],
+    formats: impl Fn(usize) -> FieldFormat,
+) -> Vec<FieldInfo> {
+    let fields = schema.fields().iter().enumerate();
+    fields
+        .map(|(place, field)| {
+            let wire = WireType::of(field);
+            let name = names.get(place).unwrap_or(field.name()).clone();
+            let size = type_size(&wire.pg_type);
+            FieldInfo::new(name, None, None, wire.pg_type, formats(place))
+                .with_type_size(size)
+                .with_type_modifier(wire.modifier)
+        })
+        .collect()
+}
+
+/// A column in PostgreSQL's text form; `parse_column` reads it back.
+pub fn column_text(field: &Field, array: &ArrayRef) -> Result<StringArray> {
+    let column = Column::new(array, &WireType::of(field), FieldFormat::Text)?;
+    let mut text = StringBuilder::with_capacity(array.len(), 0);
+    let mut buffer = BytesMut::new();
+    for row in 0..array.len() {
+        buffer.clear();
+        if column.is_null(row) {
+            text.append_null();
+            continue;
+        }
+        (column.write)(row, &mut buffer)?;
+        text.append_value(
+            std::str::from_utf8(&buffer).map_err(|error| internal(error.to_string()))?,
+        );
+    }
+    Ok(text.finish())
+}
+
+/// A column of a batch, ready to be written.
+struct Column {
+    nulls: Option<NullBuffer>,
+    write: Writer,
+}
+
+impl Column {
+    fn new(array: &ArrayRef, wire: &WireType, format: FieldFormat) -> Result<Self> {
+        let array = brought_into(array, &wire.arrow_type)?;
+        let write = match format {
+            FieldFormat::Text => text::writer(&array, wire)?,
+            FieldFormat::Binary => binary::writer(&array, wire)?,
+        };
+        Ok(Self { nulls: array.logical_nulls(), write })
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+
+    /// Writes the length of the value and the value; -1 for a null.
+    fn write_field(&self, row: usize, out: &mut BytesMut) -> Result<()> {
+        if self.is_null(row) {
+            out.put_i32(-1);
+            return Ok(());
+        }
+        with_length(out, |out| (self.write)(row, out))
+    }
+}
+
+/// Puts before what `write` writes the number of its bytes.
+fn with_length(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> Result<()>) -> Result<()> {
+    let start = out.len();
+    out.put_i32(0);
+    write(out)?;
+    let length = i32::try_from(out.len() - start - 4)
+        .map_err(|_| TextInputError::new("54000", "value is too long to be sent"))?;
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    Ok(())
+}
+
+fn brought_into(array: &ArrayRef, arrow_type: &DataType) -> Result<ArrayRef> {
+    match array.data_type() {
+        same if same == arrow_type => Ok(Arc::clone(array)),
+        foreign if is_foreign(foreign) => displayed(array),
+        DataType::Duration(_) => intervals(array),
+        _ => cast_strictly(array, arrow_type),
+    }
+}
+
+fn cast_strictly(array: &ArrayRef, arrow_type: &DataType) -> Result<ArrayRef> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(array, arrow_type, &options).map_err(|error| match (&error, arrow_type) {
+        (ArrowError::CastError(_), DataType::Int64) => {
+            TextInputError::new("22003", "bigint out of range")
+        }
+        (_, DataType::Timestamp(..)) => TextInputError::new("22008", "timestamp out of range"),
+        _ => internal(error.to_string()),
+    })
+}
+
+/// Values of types that PostgreSQL does not have, as Arrow shows them.
+fn displayed(array: &ArrayRef) -> Result<ArrayRef> {
+    let options = FormatOptions::default();
+    let formatter = ArrayFormatter::try_new(array, &options);
+    let formatter = formatter.map_err(|error| internal(error.to_string()))?;
+    let shown = (0..array.len()).map(|row| match array.is_null(row) {
+        true => Ok(None),
+        false => formatter.value(row).try_to_string().map(Some),
+    });
+    let shown = shown.collect::<std::result::Result<StringViewArray, ArrowError>>();
+    Ok(Arc::new(shown.map_err(|error| internal(error.to_string()))?))
+}
+
+/// Durations as intervals of days and a time, which is what PostgreSQL subtracts timestamps to.
+fn intervals(array: &ArrayRef) -> Result<ArrayRef> {
+    let micros = cast_strictly(array, &DataType::Duration(TimeUnit::Microsecond))?;
+    let micros: &DurationMicrosecondArray = micros.as_primitive::<DurationMicrosecondType>();
+    let split = |micros: i64| {
+        let days = i32::try_from(micros / DAY_MICROS)
+            .map_err(|_| TextInputError::new("22008", "interval out of range"))?;
+        Ok(IntervalMonthDayNano { months: 0, days, nanoseconds: micros % DAY_MICROS * 1000 })
+    };
+    let intervals = micros.iter().map(|micros| micros.map(split).transpose());
+    Ok(Arc::new(intervals.collect::<Result<IntervalMonthDayNanoArray>>()?))
+}
+
+/// What only our own bug can cause.
+fn internal(message: impl Into<String>) -> TextInputError {
+    TextInputError::new("XX000", message)
+}
+
+#[cfg(test)]
+mod tests;

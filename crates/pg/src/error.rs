@@ -1,0 +1,124 @@
+//! What goes wrong with a statement, as PostgreSQL clients see it.
+
+use std::fmt;
+
+use datafusion::error::DataFusionError;
+use pgwire::error::{ErrorInfo, PgWireError};
+use tidemark_ledger::meta_error::{MetaError, RpcError};
+
+use crate::sqlstate::SqlState;
+
+/// An error with the fields of PostgreSQL's error message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqlError {
+    pub sqlstate: SqlState,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    /// Where in the query text, in characters from 1.
+    pub position: Option<usize>,
+}
+
+impl SqlError {
+    pub fn new(sqlstate: SqlState, message: impl Into<String>) -> Self {
+        Self { sqlstate, message: message.into(), detail: None, hint: None, position: None }
+    }
+
+    /// A statement, clause or type that PostgreSQL has and Tidemark has not.
+    pub fn unsupported(what: impl fmt::Display) -> Self {
+        Self::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is not supported"))
+    }
+
+    /// The statement asks for more than is there.
+    pub fn out_of_memory(detail: impl Into<String>) -> Self {
+        Self::new(SqlState::OUT_OF_MEMORY, "out of memory").detail(detail).hint(
+            "Work on fewer or smaller rows at a time, or start the server with more --total-memory-bytes.",
+        )
+    }
+
+    pub fn syntax(message: impl Into<String>) -> Self {
+        Self::new(SqlState::SYNTAX_ERROR, message)
+    }
+
+    /// What only our own bug can cause.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(SqlState::INTERNAL_ERROR, message)
+    }
+
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub fn position(mut self, position: usize) -> Self {
+        self.position = Some(position);
+        self
+    }
+}
+
+impl fmt::Display for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for SqlError {}
+
+/// Carried through DataFusion unchanged, and found again by [`super::engine_errors`].
+impl From<SqlError> for DataFusionError {
+    fn from(error: SqlError) -> Self {
+        Self::External(Box::new(error))
+    }
+}
+
+/// What the meta role refused, as clients see it.
+impl From<MetaError> for SqlError {
+    fn from(error: MetaError) -> Self {
+        let mut sql = Self::new(SqlState::of_meta(error.kind), error.message);
+        sql.detail = error.detail;
+        sql.hint = error.hint;
+        sql
+    }
+}
+
+/// An error of the meta role as clients see it.
+impl From<RpcError> for SqlError {
+    fn from(error: RpcError) -> Self {
+        match error {
+            RpcError::Refused(refused) => refused.into(),
+            unreachable @ RpcError::Unreachable { .. } => {
+                let hint = "Reads of what is known go on; the server reconnects by itself.";
+                Self::new(SqlState::CONNECTION_FAILURE, unreachable.to_string()).hint(hint)
+            }
+            lost @ RpcError::Lost { .. } => {
+                let hint = "It may have been done or not: look, then run the statement again.";
+                Self::new(SqlState::TRANSACTION_RESOLUTION_UNKNOWN, lost.to_string()).hint(hint)
+            }
+        }
+    }
+}
+
+/// An error as the protocol carries it.
+pub fn error_info(error: SqlError, severity: &str) -> ErrorInfo {
+    let mut info =
+        ErrorInfo::new(severity.to_owned(), error.sqlstate.code().to_owned(), error.message);
+    info.severity_nonlocalized = Some(severity.to_owned());
+    info.detail = error.detail;
+    info.hint = error.hint;
+    info.position = error.position.map(|position| position.to_string());
+    info
+}
+
+impl From<SqlError> for PgWireError {
+    fn from(error: SqlError) -> Self {
+        Self::UserError(Box::new(error_info(error, "ERROR")))
+    }
+}

@@ -1,0 +1,222 @@
+//! Casts as PostgreSQL does them: from text by each type's input syntax, to text by its output, from
+//! fractions to integers with rounding. What Arrow's cast does alike is left to it.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
+use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result as EngineResult;
+use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+
+use super::type_of::name_of;
+use crate::encode::column_text;
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
+use crate::text_input;
+use crate::type_names::column_type_named;
+use tidemark_ledger::catalog::ColumnType;
+
+/// `sql_cast(value, 'type')`: what `CAST(value AS type)` is rewritten to.
+pub const CAST: &str = "sql_cast";
+
+pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
+    let to = |name, target| CastFunction {
+        name,
+        target: Some(target),
+        signature: Signature::any(1, Volatility::Immutable),
+    };
+    let any = CastFunction {
+        name: CAST,
+        target: None,
+        signature: Signature::any(2, Volatility::Immutable),
+    };
+    [any, to("jsonb_in", ColumnType::Jsonb), to("bytea_in", ColumnType::Bytea)]
+        .map(|function| Arc::new(ScalarUDF::from(function)))
+        .into()
+}
+
+/// A cast to one type, or to the type its second argument names.
+#[derive(Debug)]
+struct CastFunction {
+    name: &'static str,
+    target: Option<ColumnType>,
+    signature: Signature,
+}
+
+impl CastFunction {
+    fn target(&self, type_name: Option<&ScalarValue>) -> Result<ColumnType, SqlError> {
+        if let Some(target) = &self.target {
+            return Ok(target.clone());
+        }
+        let name = type_name.and_then(|name| name.try_as_str().flatten());
+        column_type_named(
+            name.ok_or_else(|| SqlError::internal("the type of a cast is a literal"))?,
+        )
+    }
+}
+
+impl ScalarUDFImpl for CastFunction {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> EngineResult<DataType> {
+        Err(SqlError::internal("the type of a cast depends on its arguments").into())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> EngineResult<FieldRef> {
+        let target = self.target(args.scalar_arguments.get(1).copied().flatten())?;
+        let nullable = args.arg_fields.first().is_none_or(|field| field.is_nullable());
+        Ok(Arc::new(target.field(self.name, nullable)))
+    }
+
+    /// A cast that Arrow does alike becomes Arrow's, which the optimizer knows more about.
+    fn simplify(
+        &self,
+        args: Vec<Expr>,
+        info: &SimplifyContext,
+    ) -> EngineResult<ExprSimplifyResult> {
+        let type_name = match args.get(1) {
+            Some(Expr::Literal(name, _)) => Some(name),
+            _ => None,
+        };
+        let target = self.target(type_name)?;
+        let Some(value) = args.first() else { return Ok(ExprSimplifyResult::Original(args)) };
+        if way(&info.get_data_type(value)?, &target)? != Way::Arrow {
+            return Ok(ExprSimplifyResult::Original(args));
+        }
+        let field = Arc::new(target.field("", true));
+        let cast = Cast::new_from_field(Box::new(value.clone()), field);
+        Ok(ExprSimplifyResult::Simplified(Expr::Cast(cast)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+        let type_name = match args.args.get(1) {
+            Some(ColumnarValue::Scalar(name)) => Some(name),
+            _ => None,
+        };
+        let target = self.target(type_name)?;
+        let (Some(value), Some(field)) = (args.args.first(), args.arg_fields.first()) else {
+            return Err(SqlError::internal("a cast without a value").into());
+        };
+        let constant = matches!(value, ColumnarValue::Scalar(_));
+        let array = value.to_array(if constant { 1 } else { args.number_rows })?;
+        let array = cast_as(&array, field, &target)?;
+        if constant {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));
+        }
+        Ok(ColumnarValue::Array(array))
+    }
+}
+
+/// How values of one type become values of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Arrow,
+    /// By the input syntax of the target.
+    Parse,
+    /// By the output of the source.
+    Print,
+    /// From one string type to another, cut to its length.
+    Cut,
+    Round,
+}
+
+fn way(from: &DataType, to: &ColumnType) -> Result<Way, SqlError> {
+    let to_text = matches!(to, ColumnType::Text | ColumnType::Varchar(_));
+    match (from, to) {
+        (DataType::Null, _) => Ok(Way::Arrow),
+        (from, ColumnType::Text | ColumnType::Varchar(None)) if from.is_string() => Ok(Way::Arrow),
+        (from, _) if from.is_string() => Ok(if to_text { Way::Cut } else { Way::Parse }),
+        _ if to_text => Ok(Way::Print),
+        (DataType::Binary | DataType::LargeBinary | DataType::BinaryView, ColumnType::Bytea) => {
+            Ok(Way::Arrow)
+        }
+        (_, ColumnType::Jsonb | ColumnType::Bytea) => Err(SqlError::new(
+            SqlState::CANNOT_COERCE,
+            format!("cannot cast type {} to {to}", name_of(from, None)),
+        )),
+        (from, ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt)
+            if from.is_floating() || from.is_decimal() =>
+        {
+            Ok(Way::Round)
+        }
+        _ => Ok(Way::Arrow),
+    }
+}
+
+fn cast_as(array: &ArrayRef, field: &Field, target: &ColumnType) -> EngineResult<ArrayRef> {
+    let arrow = target.arrow_type();
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    match way(array.data_type(), target)? {
+        Way::Arrow => Ok(cast_with_options(array, &arrow, &strict)?),
+        Way::Parse => Ok(text_input::parse_column(array, target).map_err(SqlError::from)?),
+        Way::Print => cut(&print(array, field)?, target),
+        Way::Cut => cut(&cast(array, &DataType::Utf8View)?, target),
+        Way::Round => Ok(cast_with_options(&rounded(array)?, &arrow, &strict)?),
+    }
+}
+
+/// An explicit cast to `varchar(n)` cuts without a word.
+fn cut(array: &ArrayRef, target: &ColumnType) -> EngineResult<ArrayRef> {
+    let ColumnType::Varchar(Some(length)) = target else { return Ok(Arc::clone(array)) };
+    let length = usize::try_from(*length).unwrap_or(usize::MAX);
+    let mut cut = StringViewBuilder::with_capacity(array.len());
+    for text in array.as_string_view() {
+        cut.append_option(text.map(|text| match text.char_indices().nth(length) {
+            Some((end, _)) => &text[..end],
+            None => text,
+        }));
+    }
+    Ok(Arc::new(cut.finish()))
+}
+
+/// Half goes to the even neighbour from floats, and away from zero from decimals.
+pub fn rounded(array: &ArrayRef) -> EngineResult<ArrayRef> {
+    Ok(match array.data_type() {
+        DataType::Decimal32(precision, _) => cast(array, &DataType::Decimal32(*precision, 0))?,
+        DataType::Decimal64(precision, _) => cast(array, &DataType::Decimal64(*precision, 0))?,
+        DataType::Decimal128(precision, _) => cast(array, &DataType::Decimal128(*precision, 0))?,
+        DataType::Decimal256(precision, _) => cast(array, &DataType::Decimal256(*precision, 0))?,
+        _ => {
+            let floats = cast(array, &DataType::Float64)?;
+            let floats = floats.as_primitive::<Float64Type>();
+            Arc::new(floats.unary::<_, Float64Type>(f64::round_ties_even))
+        }
+    })
+}
+
+/// Values as PostgreSQL prints them. Only booleans are cast to longer words than they are sent as.
+pub fn print(array: &ArrayRef, field: &Field) -> EngineResult<ArrayRef> {
+    if array.data_type() == &DataType::Boolean {
+        return Ok(cast(&cast(array, &DataType::Utf8)?, &DataType::Utf8View)?);
+    }
+    let text = column_text(field, array).map_err(SqlError::from)?;
+    Ok(cast(&text, &DataType::Utf8View)?)
+}
+
+impl PartialEq for CastFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for CastFunction {}
+
+impl Hash for CastFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}

@@ -1,0 +1,60 @@
+//! Functions that PostgreSQL's users expect and DataFusion lacks.
+//!
+//! Those that need the catalog are in [`tidemark_sql::system_catalog`]; those that answer for the session are
+//! made anew for each statement by [`session_functions`].
+
+mod answers;
+mod arrays;
+mod bytes;
+mod cast;
+mod format;
+mod identity;
+mod interval_order;
+mod json;
+mod json_build;
+mod only_row;
+mod rowwise;
+mod series;
+mod session;
+mod strings;
+mod timezone;
+mod type_of;
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::ScalarUDF;
+
+pub use arrays::{EXPANDED, SUBSCRIPTS, first_place};
+pub use cast::{CAST, print, rounded};
+pub use identity::{MAYBE, PLAIN};
+pub use interval_order::INTERVAL_ORDER;
+pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
+pub use only_row::ONLY_ROW;
+pub use series::register as register_series;
+pub use session::{SessionInfo, session_functions};
+pub use type_of::name_of;
+
+/// The version of PostgreSQL whose ways we follow; clients choose their questions about the catalog by it.
+pub const POSTGRES_VERSION: &str = "14.10";
+
+/// What `version()` says.
+pub fn version() -> String {
+    format!("PostgreSQL {POSTGRES_VERSION}-Tidemark-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// All functions that are the same for every session.
+pub fn all() -> Vec<Arc<ScalarUDF>> {
+    let mut functions = cast::functions();
+    functions.extend(arrays::functions());
+    functions.extend(bytes::functions());
+    functions.extend(json::functions());
+    functions.extend(json_build::functions());
+    functions.extend(strings::functions());
+    functions.extend(answers::functions());
+    functions.push(format::function());
+    functions.push(Arc::clone(&ONLY_ROW));
+    functions.extend(identity::functions());
+    functions.push(timezone::function());
+    functions.push(type_of::function());
+    functions
+}

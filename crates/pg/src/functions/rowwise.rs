@@ -1,0 +1,332 @@
+//! Functions given as a closure over one row, with the kinds of arguments they take.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanBuilder, Int64Builder, ListBuilder, StringViewBuilder,
+};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result as EngineResult;
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
+use crate::{growth, text_input};
+use tidemark_ledger::catalog::ColumnType;
+
+/// A kind of argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arg {
+    Text,
+    Int,
+    Bool,
+    Bytes,
+    /// `text[]`
+    Texts,
+    /// Anything; the closure learns only whether it is null.
+    Any,
+}
+
+/// What a row comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Null,
+    Text(String),
+    Int(i64),
+    Bool(bool),
+    Texts(Vec<String>),
+}
+
+impl Value {
+    /// Bytes of a text or of several.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Texts(texts) => texts.iter().map(String::len).sum(),
+            Self::Null | Self::Int(_) | Self::Bool(_) => 0,
+        }
+    }
+}
+
+pub(super) type Answer = Result<Value, SqlError>;
+
+type Body = Box<dyn Fn(&Row<'_>) -> Answer + Send + Sync>;
+
+/// A function that looks at one row at a time.
+pub(super) struct Rowwise {
+    name: &'static str,
+    aliases: Vec<String>,
+    /// The lists of arguments it can be called with.
+    overloads: &'static [&'static [Arg]],
+    returns: ColumnType,
+    signature: Signature,
+    /// Whether a null argument makes the result null without a call.
+    strict: bool,
+    body: Body,
+}
+
+impl Rowwise {
+    pub(super) fn new(
+        name: &'static str,
+        overloads: &'static [&'static [Arg]],
+        returns: ColumnType,
+        body: impl Fn(&Row<'_>) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let signature = Signature::user_defined(Volatility::Immutable);
+        let body = Box::new(body);
+        Self { name, aliases: vec![], overloads, returns, signature, strict: true, body }
+    }
+
+    pub(super) fn aliases(mut self, aliases: &[&str]) -> Self {
+        self.aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+        self
+    }
+
+    /// It is called with nulls too.
+    pub(super) fn called_on_null(mut self) -> Self {
+        self.strict = false;
+        self
+    }
+
+    /// Its answer holds for one statement only.
+    pub(super) fn stable(mut self) -> Self {
+        self.signature.volatility = Volatility::Stable;
+        self
+    }
+
+    pub(super) fn udf(self) -> Arc<ScalarUDF> {
+        Arc::new(ScalarUDF::from(self))
+    }
+
+    fn overload_for(&self, types: &[DataType]) -> Option<&'static [Arg]> {
+        let fits = |args: &&'static [Arg]| {
+            args.len() == types.len() && args.iter().zip(types).all(|(arg, found)| arg.takes(found))
+        };
+        self.overloads.iter().copied().find(fits)
+    }
+}
+
+impl Arg {
+    fn takes(self, found: &DataType) -> bool {
+        let is_null = *found == DataType::Null;
+        match self {
+            Self::Text => is_null || found.is_string(),
+            Self::Int => is_null || found.is_integer(),
+            Self::Bool => is_null || *found == DataType::Boolean,
+            Self::Bytes => is_null || found.is_binary() || found.is_string(),
+            Self::Texts => match found {
+                DataType::List(element) => {
+                    element.data_type().is_string() || element.data_type().is_null()
+                }
+                _ => is_null,
+            },
+            Self::Any => true,
+        }
+    }
+
+    fn coerced(self, found: &DataType) -> DataType {
+        match self {
+            Self::Text => DataType::Utf8View,
+            Self::Int => DataType::Int64,
+            Self::Bool => DataType::Boolean,
+            // Text can only be a literal, which is read as the type wanted.
+            Self::Bytes if found.is_string() => DataType::Utf8View,
+            Self::Bytes => DataType::BinaryView,
+            Self::Texts => ColumnType::Array(Box::new(ColumnType::Text)).arrow_type(),
+            Self::Any => found.clone(),
+        }
+    }
+}
+
+/// The arguments in one row.
+pub(super) struct Row<'a> {
+    columns: &'a [ArrayRef],
+    at: usize,
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn is_null(&self, n: usize) -> bool {
+        self.columns[n].data_type() == &DataType::Null || self.columns[n].is_null(self.at)
+    }
+
+    /// How many arguments there are.
+    pub(super) fn count(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The n-th argument, if it is a text and not null.
+    pub(super) fn text(&self, n: usize) -> Option<&'a str> {
+        let column = self.columns[n].as_string_view_opt()?;
+        (!column.is_null(self.at)).then(|| column.value(self.at))
+    }
+
+    pub(super) fn int(&self, n: usize) -> Option<i64> {
+        let column = self.columns[n].as_primitive_opt::<Int64Type>()?;
+        (!column.is_null(self.at)).then(|| column.value(self.at))
+    }
+
+    pub(super) fn bool(&self, n: usize) -> Option<bool> {
+        let column = self.columns[n].as_boolean_opt()?;
+        (!column.is_null(self.at)).then(|| column.value(self.at))
+    }
+
+    pub(super) fn bytes(&self, n: usize) -> Result<Cow<'a, [u8]>, SqlError> {
+        if let Some(literal) = self.text(n) {
+            return Ok(Cow::Owned(text_input::bytea(literal)?));
+        }
+        let column = self.columns[n].as_binary_view_opt();
+        Ok(Cow::Borrowed(column.map_or(&[], |column| column.value(self.at))))
+    }
+
+    pub(super) fn texts(&self, n: usize) -> Option<Vec<Option<String>>> {
+        let column = self.columns[n].as_list_opt::<i32>()?;
+        if column.is_null(self.at) {
+            return None;
+        }
+        let elements = column.value(self.at);
+        let elements = elements.as_string_view_opt()?;
+        Some(elements.iter().map(|element| element.map(str::to_owned)).collect())
+    }
+}
+
+impl ScalarUDFImpl for Rowwise {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> EngineResult<DataType> {
+        Ok(self.returns.arrow_type())
+    }
+
+    fn return_field_from_args(&self, _args: ReturnFieldArgs<'_>) -> EngineResult<FieldRef> {
+        Ok(Arc::new(self.returns.field(self.name, true)))
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> EngineResult<Vec<DataType>> {
+        match self.overload_for(types) {
+            Some(args) => {
+                Ok(args.iter().zip(types).map(|(arg, found)| arg.coerced(found)).collect())
+            }
+            None => Err(no_such_function(self.name, types).into()),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+        let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { args.number_rows };
+        let columns =
+            args.args.iter().map(|arg| arg.to_array(rows)).collect::<EngineResult<Vec<_>>>()?;
+        let mut values = Values::new(&self.returns);
+        let mut made = growth::Made::new(self.name, &args.config_options, rows);
+        for at in 0..rows {
+            let row = Row { columns: &columns, at };
+            let skipped = self.strict && (0..columns.len()).any(|n| row.is_null(n));
+            let value = if skipped { Value::Null } else { (self.body)(&row)? };
+            made.add(value.bytes())?;
+            values.push(value);
+        }
+        let array = values.finish(&self.returns)?;
+        if constant {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));
+        }
+        Ok(ColumnarValue::Array(array))
+    }
+}
+
+/// The error for a call with arguments no overload takes.
+pub(super) fn no_such_function(name: &str, types: &[DataType]) -> SqlError {
+    let types: Vec<String> =
+        types.iter().map(|found| super::type_of::name_of(found, None)).collect();
+    let message = format!("function {name}({}) does not exist", types.join(", "));
+    SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(
+        "No function matches the given name and argument types. You might need to add explicit type casts.",
+    )
+}
+
+/// The results so far.
+enum Values {
+    Text(StringViewBuilder),
+    Int(Int64Builder),
+    Bool(BooleanBuilder),
+    Texts(ListBuilder<StringViewBuilder>),
+}
+
+impl Values {
+    fn new(returns: &ColumnType) -> Self {
+        match returns {
+            ColumnType::Boolean => Self::Bool(BooleanBuilder::new()),
+            ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt => {
+                Self::Int(Int64Builder::new())
+            }
+            ColumnType::Array(_) => {
+                let element = Arc::new(Field::new_list_field(DataType::Utf8View, true));
+                Self::Texts(ListBuilder::new(StringViewBuilder::new()).with_field(element))
+            }
+            _ => Self::Text(StringViewBuilder::new()),
+        }
+    }
+
+    /// A value of another kind than the function returns becomes null.
+    fn push(&mut self, value: Value) {
+        match (self, value) {
+            (Self::Text(builder), Value::Text(text)) => builder.append_value(text),
+            (Self::Text(builder), _) => builder.append_null(),
+            (Self::Int(builder), Value::Int(int)) => builder.append_value(int),
+            (Self::Int(builder), _) => builder.append_null(),
+            (Self::Bool(builder), Value::Bool(bool)) => builder.append_value(bool),
+            (Self::Bool(builder), _) => builder.append_null(),
+            (Self::Texts(builder), Value::Texts(texts)) => {
+                builder.append_value(texts.into_iter().map(Some));
+            }
+            (Self::Texts(builder), _) => builder.append_null(),
+        }
+    }
+
+    fn finish(self, returns: &ColumnType) -> EngineResult<ArrayRef> {
+        let array: ArrayRef = match self {
+            Self::Text(mut builder) => Arc::new(builder.finish()),
+            Self::Int(mut builder) => Arc::new(builder.finish()),
+            Self::Bool(mut builder) => Arc::new(builder.finish()),
+            Self::Texts(mut builder) => Arc::new(builder.finish()),
+        };
+        let wanted = returns.arrow_type();
+        Ok(if array.data_type() == &wanted { array } else { cast(&array, &wanted)? })
+    }
+}
+
+impl fmt::Debug for Rowwise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rowwise").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Two functions of one name are one function: sessions never share a plan.
+impl PartialEq for Rowwise {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Rowwise {}
+
+impl Hash for Rowwise {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}

@@ -1,0 +1,106 @@
+//! Functions that answer for the session that asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::logical_expr::ScalarUDF;
+
+use super::rowwise::{Answer, Arg, Rowwise, Value};
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
+use tidemark_ledger::catalog::ColumnType;
+use tidemark_ledger::params::{ParamSpec, Params};
+
+/// What of a session its functions show.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    pub pid: i32,
+    pub user: String,
+    pub database: String,
+    /// Where unqualified names are looked up and created.
+    pub schema: String,
+    /// Every setting, by its lower-case name.
+    pub settings: Arc<BTreeMap<String, String>>,
+}
+
+/// The functions of one session, as of now. `params` are those of the cluster.
+pub fn session_functions(info: &SessionInfo, params: &Arc<Params>) -> Vec<Arc<ScalarUDF>> {
+    let settings = Arc::clone(&info.settings);
+    let params = Arc::clone(params);
+    let current_setting = Rowwise::new(
+        "current_setting",
+        &[&[Arg::Text], &[Arg::Text, Arg::Bool]],
+        ColumnType::Text,
+        move |row| {
+            let missing_ok = row.count() > 1 && row.bool(1) == Some(true);
+            let name = row.text(0).unwrap_or_default();
+            match ParamSpec::find(name) {
+                Ok(param) => Ok(Value::Text(params.shown(param.name))),
+                Err(_) => setting(&settings, name, missing_ok),
+            }
+        },
+    );
+    let settings = Arc::clone(&info.settings);
+    let set_config = Rowwise::new(
+        "set_config",
+        &[&[Arg::Text, Arg::Text, Arg::Bool]],
+        ColumnType::Text,
+        move |row| {
+            unchanged(&settings, row.text(0).unwrap_or_default(), row.text(1).unwrap_or_default())
+        },
+    );
+    let schema = info.schema.clone();
+    let current_schemas = Rowwise::new(
+        "current_schemas",
+        &[&[Arg::Bool]],
+        ColumnType::Array(Box::new(ColumnType::Text)),
+        move |row| {
+            let implicit = (row.bool(0) == Some(true)).then(|| "pg_catalog".to_owned());
+            let own = Some(schema.clone()).filter(|schema| !schema.is_empty());
+            Ok(Value::Texts(implicit.into_iter().chain(own).collect()))
+        },
+    );
+    let pid = info.pid;
+    let backend_pid = Rowwise::new("pg_backend_pid", &[&[]], ColumnType::Integer, move |_| {
+        Ok(Value::Int(pid.into()))
+    });
+    vec![
+        backend_pid.stable().udf(),
+        constant("current_schema", &[], &info.schema),
+        constant("current_database", &["current_catalog"], &info.database),
+        constant("current_user", &["session_user", "user", "current_role"], &info.user),
+        current_schemas.stable().udf(),
+        current_setting.stable().udf(),
+        set_config.stable().udf(),
+    ]
+}
+
+fn constant(name: &'static str, aliases: &[&str], answer: &str) -> Arc<ScalarUDF> {
+    let answer = answer.to_owned();
+    Rowwise::new(name, &[&[]], ColumnType::Text, move |_| {
+        // Nothing to say is null: there may be no current schema.
+        Ok(if answer.is_empty() { Value::Null } else { Value::Text(answer.clone()) })
+    })
+    .aliases(aliases)
+    .stable()
+    .udf()
+}
+
+fn setting(settings: &BTreeMap<String, String>, name: &str, missing_ok: bool) -> Answer {
+    match settings.get(&name.to_ascii_lowercase()) {
+        Some(value) => Ok(Value::Text(value.clone())),
+        None if missing_ok => Ok(Value::Null),
+        None => Err(SqlError::new(
+            SqlState::UNDEFINED_OBJECT,
+            format!("unrecognized configuration parameter \"{name}\""),
+        )),
+    }
+}
+
+/// A query cannot change its session; asking for what is so already does no harm.
+fn unchanged(settings: &BTreeMap<String, String>, name: &str, value: &str) -> Answer {
+    match setting(settings, name, false)? {
+        Value::Text(current) if current == value => Ok(Value::Text(current)),
+        _ => Err(SqlError::unsupported("set_config() that changes a setting").hint("Use SET.")),
+    }
+}

@@ -1,0 +1,52 @@
+//! A value that is made step by step: what it takes is counted in the statement that runs here, ahead of it.
+
+use super::{Held, ROW_PART, StatementMemory};
+use crate::error::SqlError;
+use crate::running;
+
+/// What is not counted: most values are small.
+const SMALL_BYTES: usize = 64 << 10;
+/// Counted at a time.
+const STEP_BYTES: usize = 1 << 20;
+
+/// Counts what a value takes while it is made, and as long as this is kept.
+#[derive(Debug)]
+pub struct Growing {
+    what: &'static str,
+    bytes: usize,
+    counted: usize,
+    held: Option<Held>,
+}
+
+impl Growing {
+    pub fn new(what: &'static str) -> Self {
+        Self { what, bytes: 0, counted: SMALL_BYTES, held: None }
+    }
+
+    /// Counts bytes that are about to be made. Fails where there is no room for them, and where the statement
+    /// was stopped.
+    pub fn add(&mut self, bytes: usize) -> Result<(), SqlError> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes <= self.counted { Ok(()) } else { self.count() }
+    }
+
+    fn count(&mut self) -> Result<(), SqlError> {
+        running::check()?;
+        let counted = self.bytes.saturating_add(STEP_BYTES);
+        if let Some(memory) = StatementMemory::current() {
+            let bytes_max = memory.budget.bytes / ROW_PART;
+            if self.bytes > bytes_max {
+                return Err(SqlError::out_of_memory(format!(
+                    "{} would take {} bytes or more at once; it may take {bytes_max}.",
+                    self.what, self.bytes
+                )));
+            }
+            match &self.held {
+                Some(held) => held.resize(counted)?,
+                None => self.held = Some(memory.hold(self.what, counted)?),
+            }
+        }
+        self.counted = counted;
+        Ok(())
+    }
+}

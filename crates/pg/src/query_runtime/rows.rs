@@ -1,0 +1,148 @@
+//! The rows of a query on their way from its threads to who reads them, who makes it wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::slices::long_bytes_of;
+use super::{Running, interruptible, slices};
+use crate::error::SqlError;
+use crate::memory::{self, Held, StatementMemory};
+use crate::running;
+
+/// Rows so short are not counted while they wait.
+const SMALL_BYTES: usize = 64 << 10;
+/// Batches that wait for the client before the query does.
+const BATCHES_WAITING: usize = 2;
+
+type Batch = Result<RecordBatch, DataFusionError>;
+
+/// Rows on their way, counted until their reader asks for more.
+type Counted = (Batch, Option<Held>);
+
+/// Begins a query, whose driver `spawn` makes a task of. `unwanted` is set when the rows are dropped.
+pub async fn flow(
+    query: DataFrame,
+    unwanted: Arc<AtomicBool>,
+    spawn: impl FnOnce(BoxFuture<'static, ()>) -> JoinHandle<()>,
+) -> Result<SendableRecordBatchStream, SqlError> {
+    let (started, schema) = oneshot::channel();
+    let (batches, received) = mpsc::channel(BATCHES_WAITING);
+    let task = spawn(drive(query, started, batches).boxed());
+    let running = running::current();
+    let mut source = Source { received, task, unwanted, running, held: None };
+    let schema = match schema.await {
+        Ok(schema) => schema?,
+        // The task is gone: it panicked, and its panic is this statement's.
+        Err(_) => match (&mut source.task).await {
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            _ => return Err(SqlError::internal("the query was stopped")),
+        },
+    };
+    let rows = stream::unfold(Some(source), next_batch);
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+}
+
+/// The reading end of a query. Without it, the query ends.
+struct Source {
+    received: mpsc::Receiver<Counted>,
+    task: JoinHandle<()>,
+    unwanted: Arc<AtomicBool>,
+    running: Option<Arc<Running>>,
+    /// Counts what the reader has.
+    held: Option<Held>,
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.unwanted.store(true, Ordering::Relaxed);
+        self.task.abort();
+    }
+}
+
+async fn drive(
+    query: DataFrame,
+    started: oneshot::Sender<Result<SchemaRef, DataFusionError>>,
+    batches: mpsc::Sender<Counted>,
+) {
+    let mut rows = match begin(query).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            // Nothing waits any more where the statement was cancelled.
+            drop(started.send(Err(error)));
+            return;
+        }
+    };
+    if started.send(Ok(rows.schema())).is_err() {
+        return;
+    }
+    let running = running::current().unwrap_or_default();
+    while let Some(batch) = rows.next().await {
+        for part in slices(batch) {
+            let waits = batches.send(counted(part));
+            // The reader may be long in coming: a statement that was stopped does not wait with all it holds.
+            let sent = tokio::select! {
+                biased;
+                sent = waits => sent.is_ok(),
+                () = running.over() => false,
+            };
+            if !sent {
+                return;
+            }
+        }
+    }
+}
+
+/// What is read later, counted where it is long.
+fn counted(batch: Batch) -> Counted {
+    let bytes = batch.as_ref().map_or(0, long_bytes_of);
+    match StatementMemory::current().filter(|_| bytes > SMALL_BYTES) {
+        None => (batch, None),
+        Some(memory) => match memory.hold("rows to be sent", bytes) {
+            Ok(held) => (batch, Some(held)),
+            Err(error) => (Err(error), None),
+        },
+    }
+}
+
+async fn begin(query: DataFrame) -> Result<SendableRecordBatchStream, DataFusionError> {
+    running::check()?;
+    let context = memory::counted(query.task_ctx());
+    let plan = running::planning(query.create_physical_plan()).await?;
+    execute_stream(interruptible(plan)?, context)
+}
+
+async fn next_batch(source: Option<Source>) -> Option<(Batch, Option<Source>)> {
+    let mut source = source?;
+    source.held = None;
+    match source.received.recv().await {
+        Some((batch, held)) => {
+            source.held = held;
+            Some((batch, Some(source)))
+        }
+        // The end, or a panic, which must not look like the end.
+        None => match (&mut source.task).await {
+            // It went when it was stopped.
+            Ok(()) => match source.running.as_ref().map(|running| running.check()) {
+                Some(Err(stopped)) => Some((Err(stopped.into()), None)),
+                _ => None,
+            },
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {
+                let stopped = DataFusionError::Execution("the query was stopped".to_owned());
+                Some((Err(stopped), None))
+            }
+        },
+    }
+}

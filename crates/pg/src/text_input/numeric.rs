@@ -1,0 +1,243 @@
+//! Text of exact decimal numbers.
+
+use datafusion::arrow::datatypes::{DecimalType, i256};
+
+use super::{Result, TextInputError, is_space};
+
+/// PostgreSQL's limits on digits before and after the decimal point.
+const INTEGER_DIGITS_MAX: i64 = 131_072;
+const FRACTION_DIGITS_MAX: i64 = 16_383;
+
+/// Powers of ten that are added to a value at once.
+const CHUNK_DIGITS: u32 = 18;
+const CHUNK: u64 = 10_u64.pow(CHUNK_DIGITS);
+
+/// A number as it is written: the digits around the point, times a power of ten.
+#[derive(Clone, Copy, Debug)]
+pub struct Literal<'a> {
+    pub negative: bool,
+    integer: &'a [u8],
+    fraction: &'a [u8],
+    exponent: i64,
+}
+
+impl<'a> Literal<'a> {
+    /// Reads `[+-] digits [. digits] [e [+-] digits]`; `None` if `text` is anything else.
+    pub fn scan(text: &'a str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let (negative, bytes) = signed(bytes);
+        let (integer, bytes) = digits(bytes);
+        let (fraction, bytes) = match bytes {
+            [b'.', rest @ ..] => digits(rest),
+            _ => (&bytes[..0], bytes),
+        };
+        if integer.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let exponent = match bytes {
+            [] => 0,
+            [b'e' | b'E', rest @ ..] => exponent(rest)?,
+            _ => return None,
+        };
+        Some(Self { negative, integer, fraction, exponent })
+    }
+
+    /// How many digits stand before the point; negative when zeros follow the point.
+    fn point(&self) -> i64 {
+        length(self.integer) + self.exponent
+    }
+
+    /// How many digits PostgreSQL shows after the point.
+    pub fn scale(&self) -> i64 {
+        (length(self.fraction) - self.exponent).max(0)
+    }
+
+    /// How many digits stand before the point, leading zeros aside.
+    pub fn integer_digits(&self) -> i64 {
+        let zeros = self.digits().take_while(|digit| *digit == 0).count();
+        if zeros == self.integer.len() + self.fraction.len() {
+            return 0;
+        }
+        self.point() - i64::try_from(zeros).unwrap_or(i64::MAX)
+    }
+
+    /// Whether `numeric` could hold the number at all.
+    pub fn fits_numeric(&self) -> bool {
+        self.point() <= INTEGER_DIGITS_MAX && self.scale() <= FRACTION_DIGITS_MAX
+    }
+
+    /// The absolute value times ten to the `scale`, rounded half away from zero; `None` if too large.
+    pub fn scaled<N: Accumulator>(&self, scale: i64) -> Option<N> {
+        let mut digits = self.digits();
+        let mut missing = self.point() + scale;
+        let (mut value, mut chunk, mut factor) = (N::ZERO, 0, 1);
+        if missing < 0 {
+            return Some(value);
+        }
+        while missing > 0
+            && let Some(digit) = digits.next()
+        {
+            (chunk, factor, missing) = (chunk * 10 + u64::from(digit), factor * 10, missing - 1);
+            if factor == CHUNK {
+                value = value.append(factor, chunk)?;
+                (chunk, factor) = (0, 1);
+            }
+        }
+        value = value.append(factor, chunk)?;
+        if missing > 0 {
+            return append_zeros(value, missing);
+        }
+        let round_up = digits.next().is_some_and(|digit| digit >= 5);
+        value.append(1, u64::from(round_up))
+    }
+
+    /// Writes the number as PostgreSQL prints a `numeric`: no exponent, no leading zeros.
+    pub fn write_plain(&self, out: &mut String) {
+        if self.negative && self.digits().any(|digit| digit != 0) {
+            out.push('-');
+        }
+        let (point, scale, shown) = (self.point(), self.scale(), self.integer_digits());
+        if shown <= 0 {
+            out.push('0');
+        }
+        (point - shown.max(0)..point).for_each(|place| out.push(self.digit_at(place)));
+        if scale > 0 {
+            out.push('.');
+            (point..point + scale).for_each(|place| out.push(self.digit_at(place)));
+        }
+    }
+
+    fn digit_at(&self, place: i64) -> char {
+        let Ok(place) = usize::try_from(place) else { return '0' };
+        let digit = match place.checked_sub(self.integer.len()) {
+            None => self.integer.get(place),
+            Some(place) => self.fraction.get(place),
+        };
+        digit.copied().map_or('0', char::from)
+    }
+
+    fn digits(&self) -> impl Iterator<Item = u8> {
+        self.integer.iter().chain(self.fraction).map(|digit| digit - b'0')
+    }
+}
+
+fn length(digits: &[u8]) -> i64 {
+    i64::try_from(digits.len()).unwrap_or(i64::MAX / 4)
+}
+
+fn signed(bytes: &[u8]) -> (bool, &[u8]) {
+    match bytes {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, bytes),
+    }
+}
+
+fn digits(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let end = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
+    bytes.split_at(end)
+}
+
+/// The exponent, kept within a range that no number of ours reaches.
+fn exponent(bytes: &[u8]) -> Option<i64> {
+    let (negative, bytes) = signed(bytes);
+    let (digits, rest) = digits(bytes);
+    if digits.is_empty() || !rest.is_empty() {
+        return None;
+    }
+    let value = digits
+        .iter()
+        .fold(0_i64, |value, digit| (value * 10 + i64::from(digit - b'0')).min(1_000_000_000_000));
+    Some(if negative { -value } else { value })
+}
+
+/// An integer that grows by appended digits.
+pub trait Accumulator: Copy + PartialEq {
+    const ZERO: Self;
+
+    /// `self * factor + chunk`, unless that overflows.
+    fn append(self, factor: u64, chunk: u64) -> Option<Self>;
+
+    fn negate(self) -> Self;
+}
+
+impl Accumulator for i128 {
+    const ZERO: Self = 0;
+
+    fn append(self, factor: u64, chunk: u64) -> Option<Self> {
+        self.checked_mul(Self::from(factor))?.checked_add(Self::from(chunk))
+    }
+
+    fn negate(self) -> Self {
+        self.wrapping_neg()
+    }
+}
+
+impl Accumulator for i256 {
+    const ZERO: Self = Self::ZERO;
+
+    fn append(self, factor: u64, chunk: u64) -> Option<Self> {
+        self.checked_mul(Self::from_i128(i128::from(factor)))?
+            .checked_add(Self::from_i128(i128::from(chunk)))
+    }
+
+    fn negate(self) -> Self {
+        self.wrapping_neg()
+    }
+}
+
+fn append_zeros<N: Accumulator>(mut value: N, mut count: i64) -> Option<N> {
+    if value == N::ZERO {
+        return Some(value);
+    }
+    while count > 0 {
+        let step = u32::try_from(count).map_or(CHUNK_DIGITS, |count| count.min(CHUNK_DIGITS));
+        value = value.append(10_u64.pow(step), 0)?;
+        count -= i64::from(step);
+    }
+    Some(value)
+}
+
+/// Reads a number as `numeric(precision, scale)`.
+pub fn decimal<T: DecimalType>(text: &str, precision: u8, scale: i8) -> Result<T::Native>
+where
+    T::Native: Accumulator,
+{
+    let literal = literal(text)?;
+    let value = literal
+        .scaled::<T::Native>(i64::from(scale))
+        .filter(|value| T::is_valid_decimal_precision(*value, precision))
+        .ok_or_else(|| overflow(precision, scale))?;
+    Ok(if literal.negative { value.negate() } else { value })
+}
+
+/// Reads a number of any size; infinities and NaN have no place in an exact decimal.
+pub fn literal(text: &str) -> Result<Literal<'_>> {
+    let word = text.trim_matches(is_space);
+    if let Some(literal) = Literal::scan(word) {
+        return Ok(literal);
+    }
+    let unsigned = word.trim_start_matches(['+', '-']).to_ascii_lowercase();
+    match unsigned.as_str() {
+        "nan" | "inf" | "infinity" => {
+            let message = format!("{word} is not supported for type numeric");
+            Err(TextInputError::new("0A000", message))
+        }
+        _ => Err(TextInputError::syntax("numeric", text)),
+    }
+}
+
+fn overflow(precision: u8, scale: i8) -> TextInputError {
+    let bound = match i16::from(precision) - i16::from(scale) {
+        0 => "1".to_owned(),
+        power => format!("10^{power}"),
+    };
+    TextInputError::new("22003", "numeric field overflow").with_detail(format!(
+        "A field with precision {precision}, scale {scale} must round to an absolute value less than {bound}."
+    ))
+}
+
+/// The number is beyond what any `numeric` of ours holds.
+pub fn too_large() -> TextInputError {
+    TextInputError::new("22003", "value overflows numeric format")
+}

@@ -1,0 +1,373 @@
+//! SQL type names: which of our types each one means, for columns and for casts.
+
+use datafusion::arrow::datatypes::{Field, FieldRef};
+use datafusion::error::Result as EngineResult;
+use datafusion::logical_expr::planner::TypePlanner;
+use sqlparser::ast::{
+    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Ident, ObjectName, TimezoneInfo,
+};
+use sqlparser::parser::Parser;
+
+use crate::dialect::SqlDialect;
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
+use crate::system_types::SystemType;
+use tidemark_ledger::catalog::{ColumnType, NUMERIC_PRECISION_MAX};
+
+const MICROSECONDS: u64 = 6;
+
+/// The type a column declared with this name has.
+pub fn column_type(data_type: &DataType) -> Result<ColumnType, SqlError> {
+    let known = match data_type {
+        DataType::Bool | DataType::Boolean => ColumnType::Boolean,
+        DataType::SmallInt(None) | DataType::Int2(None) => ColumnType::SmallInt,
+        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => ColumnType::Integer,
+        DataType::BigInt(None) | DataType::Int8(None) => ColumnType::BigInt,
+        DataType::Real | DataType::Float4 => ColumnType::Real,
+        DataType::Float8 | DataType::DoublePrecision | DataType::Double(ExactNumberInfo::None) => {
+            ColumnType::Double
+        }
+        DataType::Float(digits) => float(*digits)?,
+        DataType::Numeric(digits) | DataType::Decimal(digits) | DataType::Dec(digits) => {
+            numeric(*digits)?
+        }
+        DataType::Varchar(length)
+        | DataType::CharacterVarying(length)
+        | DataType::CharVarying(length) => ColumnType::Varchar(characters(length.as_ref())?),
+        DataType::Char(length) | DataType::Character(length) => {
+            ColumnType::Varchar(Some(characters(length.as_ref())?.unwrap_or(1)))
+        }
+        DataType::Text => ColumnType::Text,
+        DataType::Bytea => ColumnType::Bytea,
+        DataType::Date => ColumnType::Date,
+        DataType::Time(
+            None | Some(MICROSECONDS),
+            TimezoneInfo::None | TimezoneInfo::WithoutTimeZone,
+        ) => ColumnType::Time,
+        DataType::Timestamp(None | Some(MICROSECONDS), zone) => match zone {
+            TimezoneInfo::None | TimezoneInfo::WithoutTimeZone => ColumnType::Timestamp,
+            TimezoneInfo::Tz | TimezoneInfo::WithTimeZone => ColumnType::Timestamptz,
+        },
+        DataType::Interval { fields: None, precision: None } => ColumnType::Interval,
+        // PostgreSQL's json keeps the text as written; jsonb answers the same questions.
+        DataType::JSONB | DataType::JSON => ColumnType::Jsonb,
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => array(element)?,
+        DataType::Custom(name, modifiers) => return custom(data_type, name, modifiers),
+        _ => return Err(unsupported(data_type)),
+    };
+    Ok(known)
+}
+
+/// The type a cast to this name yields: also the types that only catalog queries know.
+pub fn cast_type(data_type: &DataType) -> Result<ColumnType, SqlError> {
+    match pseudo_type(data_type) {
+        Some(PseudoType::Oid | PseudoType::Registered(_)) => Ok(ColumnType::BigInt),
+        Some(PseudoType::Name) => Ok(ColumnType::Varchar(None)),
+        None => match data_type {
+            DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => {
+                Ok(ColumnType::Array(Box::new(cast_type(element)?)))
+            }
+            _ => column_type(data_type),
+        },
+    }
+}
+
+/// The type with this SQL name, as [`ColumnType`] prints it.
+pub fn column_type_named(name: &str) -> Result<ColumnType, SqlError> {
+    let dialect = SqlDialect::default();
+    let parsed = Parser::new(&dialect).try_with_sql(name).and_then(|mut p| p.parse_data_type());
+    match parsed {
+        Ok(data_type) => column_type(&data_type),
+        Err(_) => Err(SqlError::new(
+            SqlState::UNDEFINED_OBJECT,
+            format!("type \"{name}\" does not exist"),
+        )),
+    }
+}
+
+/// A type that no column has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PseudoType {
+    Oid,
+    Name,
+    /// `regclass` and its kin: an oid that is written as a name.
+    Registered(Registered),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    Class,
+    Type,
+    Namespace,
+    Function,
+    /// Operators, roles and what else has a `reg` type.
+    Other,
+}
+
+pub fn pseudo_type(data_type: &DataType) -> Option<PseudoType> {
+    let name = match data_type {
+        DataType::Regclass => return Some(PseudoType::Registered(Registered::Class)),
+        DataType::Custom(name, modifiers) if modifiers.is_empty() => system_name(name)?,
+        _ => return None,
+    };
+    match name.as_str() {
+        "oid" | "xid" | "cid" => Some(PseudoType::Oid),
+        "name" | "char" | "cstring" => Some(PseudoType::Name),
+        "regclass" => Some(PseudoType::Registered(Registered::Class)),
+        "regtype" => Some(PseudoType::Registered(Registered::Type)),
+        "regnamespace" => Some(PseudoType::Registered(Registered::Namespace)),
+        "regproc" | "regprocedure" => Some(PseudoType::Registered(Registered::Function)),
+        "regoper" | "regoperator" | "regrole" | "regcollation" | "regconfig" | "regdictionary" => {
+            Some(PseudoType::Registered(Registered::Other))
+        }
+        _ => None,
+    }
+}
+
+/// The type of a cast's result, as the planner and clients see it.
+///
+/// The metadata is set even where Arrow says all: a cast without any keeps its source's.
+pub fn cast_field(data_type: &DataType) -> Result<Field, SqlError> {
+    let is_oid = |data_type: &DataType| {
+        matches!(pseudo_type(data_type), Some(PseudoType::Oid | PseudoType::Registered(_)))
+    };
+    match data_type {
+        oid if is_oid(oid) => Ok(SystemType::Oid.field("")),
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) if is_oid(element) => {
+            Ok(SystemType::OidArray.field(""))
+        }
+        _ => Ok(cast_type(data_type)?.field("", true)),
+    }
+}
+
+/// Types for DataFusion's planner: casts and typed literals come out as our columns have them.
+#[derive(Debug)]
+pub struct SqlTypes;
+
+impl TypePlanner for SqlTypes {
+    fn plan_type_field(&self, sql_type: &DataType) -> EngineResult<Option<FieldRef>> {
+        Ok(Some(cast_field(sql_type)?.into()))
+    }
+}
+
+fn float(digits: ExactNumberInfo) -> Result<ColumnType, SqlError> {
+    match digits {
+        ExactNumberInfo::None | ExactNumberInfo::Precision(25..=53) => Ok(ColumnType::Double),
+        ExactNumberInfo::Precision(1..=24) => Ok(ColumnType::Real),
+        _ => Err(SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            "precision for type float must be between 1 and 53 bits",
+        )),
+    }
+}
+
+fn numeric(digits: ExactNumberInfo) -> Result<ColumnType, SqlError> {
+    let (precision, scale) = match digits {
+        ExactNumberInfo::None => return Ok(ColumnType::Numeric(None)),
+        ExactNumberInfo::Precision(precision) => (precision, 0),
+        ExactNumberInfo::PrecisionAndScale(precision, scale) => (precision, scale),
+    };
+    let out_of_range = |what: String| SqlError::new(SqlState::INVALID_PARAMETER_VALUE, what);
+    let precision = u8::try_from(precision)
+        .ok()
+        .filter(|precision| (1..=NUMERIC_PRECISION_MAX).contains(precision))
+        .ok_or_else(|| {
+            let most = NUMERIC_PRECISION_MAX;
+            out_of_range(format!("NUMERIC precision {precision} must be between 1 and {most}"))
+        })?;
+    let scale = i8::try_from(scale)
+        .ok()
+        .filter(|scale| u8::try_from(*scale).is_ok_and(|scale| scale <= precision))
+        .ok_or_else(|| {
+            out_of_range(format!(
+                "NUMERIC scale {scale} must be between 0 and precision {precision}"
+            ))
+        })?;
+    Ok(ColumnType::Numeric(Some((precision, scale))))
+}
+
+fn characters(length: Option<&CharacterLength>) -> Result<Option<u32>, SqlError> {
+    let invalid = |what: &str| SqlError::new(SqlState::INVALID_PARAMETER_VALUE, what.to_owned());
+    match length {
+        None => Ok(None),
+        Some(CharacterLength::IntegerLength { length: 0, .. }) => {
+            Err(invalid("length for type varchar must be at least 1"))
+        }
+        Some(CharacterLength::IntegerLength { length, .. }) => match u32::try_from(*length) {
+            Ok(length) if length <= 10_485_760 => Ok(Some(length)),
+            _ => Err(invalid("length for type varchar cannot exceed 10485760")),
+        },
+        Some(CharacterLength::Max) => Err(invalid("length for type varchar must be a number")),
+    }
+}
+
+fn array(element: &DataType) -> Result<ColumnType, SqlError> {
+    if matches!(element, DataType::Array(_)) {
+        return Err(SqlError::unsupported("an array of more than one dimension"));
+    }
+    Ok(ColumnType::Array(Box::new(column_type(element)?)))
+}
+
+/// The lower-case name of a type that is written bare or as `pg_catalog.name`.
+fn system_name(name: &ObjectName) -> Option<String> {
+    let fold = |ident: &Ident| ident.value.to_ascii_lowercase();
+    match name.0.as_slice() {
+        [name] => name.as_ident().map(fold),
+        [schema, name] if schema.as_ident().map(fold).as_deref() == Some("pg_catalog") => {
+            name.as_ident().map(fold)
+        }
+        _ => None,
+    }
+}
+
+/// Types whose names `sqlparser` does not know, among them all with a schema.
+fn custom(
+    data_type: &DataType,
+    name: &ObjectName,
+    modifiers: &[String],
+) -> Result<ColumnType, SqlError> {
+    let Some(name) = system_name(name) else { return Err(unknown(data_type)) };
+    if matches!(
+        name.as_str(),
+        "serial" | "bigserial" | "smallserial" | "serial2" | "serial4" | "serial8"
+    ) {
+        return Err(SqlError::unsupported(format!("type {name}"))
+            .hint("There are no sequences: use bigint and give each row its value."));
+    }
+    if matches!(name.as_str(), "varchar" | "bpchar" | "numeric") && !modifiers.is_empty() {
+        return Err(
+            SqlError::unsupported(format!("type {data_type}")).hint("Write it without the schema.")
+        );
+    }
+    if !modifiers.is_empty() {
+        return Err(SqlError::unsupported(format!("type {data_type}")));
+    }
+    let known = match name.as_str() {
+        "bool" | "boolean" => ColumnType::Boolean,
+        "int2" | "smallint" => ColumnType::SmallInt,
+        "int4" | "int" | "integer" => ColumnType::Integer,
+        "int8" | "bigint" => ColumnType::BigInt,
+        "float4" => ColumnType::Real,
+        "float8" => ColumnType::Double,
+        "numeric" => ColumnType::Numeric(None),
+        "varchar" | "bpchar" => ColumnType::Varchar(None),
+        "text" => ColumnType::Text,
+        "bytea" => ColumnType::Bytea,
+        "date" => ColumnType::Date,
+        "time" => ColumnType::Time,
+        "timestamp" => ColumnType::Timestamp,
+        "timestamptz" => ColumnType::Timestamptz,
+        "interval" => ColumnType::Interval,
+        "jsonb" | "json" => ColumnType::Jsonb,
+        _ => return Err(unknown(data_type)),
+    };
+    Ok(known)
+}
+
+fn unknown(data_type: &DataType) -> SqlError {
+    let name = data_type.to_string().to_lowercase().replace('"', "");
+    SqlError::new(SqlState::UNDEFINED_OBJECT, format!("type \"{name}\" does not exist"))
+}
+
+/// A type `sqlparser` knows and we do not.
+fn unsupported(data_type: &DataType) -> SqlError {
+    let name = data_type.to_string().to_lowercase();
+    let error = SqlError::unsupported(format!("type {name}"));
+    match data_type {
+        DataType::Uuid => error.hint("Use varchar."),
+        DataType::Time(_, _) | DataType::Timestamp(_, _) => {
+            error.hint("Times have microseconds; leave the precision out.")
+        }
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data_type(sql: &str) -> DataType {
+        let dialect = SqlDialect::default();
+        Parser::new(&dialect).try_with_sql(sql).unwrap().parse_data_type().unwrap()
+    }
+
+    #[test]
+    fn type_names_mean_the_types_of_postgres() {
+        let cases = [
+            ("bool", "boolean"),
+            ("int2", "smallint"),
+            ("int", "integer"),
+            ("int8", "bigint"),
+            ("float", "double precision"),
+            ("float(24)", "real"),
+            ("decimal(15, 2)", "numeric(15,2)"),
+            ("numeric(5)", "numeric(5,0)"),
+            ("numeric", "numeric"),
+            ("character varying(10)", "character varying(10)"),
+            ("char", "character varying(1)"),
+            ("timestamp", "timestamp without time zone"),
+            ("timestamp with time zone", "timestamp with time zone"),
+            ("timestamptz(6)", "timestamp with time zone"),
+            ("int[]", "integer[]"),
+            ("pg_catalog.int4", "integer"),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(column_type(&data_type(sql)).unwrap().to_string(), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn types_are_found_again_by_their_names() {
+        let types = [
+            ColumnType::Double,
+            ColumnType::Numeric(Some((15, 2))),
+            ColumnType::Numeric(None),
+            ColumnType::Varchar(Some(7)),
+            ColumnType::Varchar(None),
+            ColumnType::Time,
+            ColumnType::Timestamp,
+            ColumnType::Timestamptz,
+            ColumnType::Interval,
+            ColumnType::Jsonb,
+            ColumnType::Bytea,
+            ColumnType::Array(Box::new(ColumnType::Timestamptz)),
+        ];
+        for ty in types {
+            assert_eq!(column_type_named(&ty.to_string()).unwrap(), ty);
+        }
+    }
+
+    #[test]
+    fn other_types_are_refused_with_the_right_code() {
+        let cases = [
+            ("serial", "0A000"),
+            ("uuid", "0A000"),
+            ("timestamp(3)", "0A000"),
+            ("int[][]", "0A000"),
+            ("nonsense", "42704"),
+            ("regclass", "0A000"),
+            ("numeric(100, 2)", "22023"),
+            ("numeric(4, 5)", "22023"),
+            ("varchar(0)", "22023"),
+        ];
+        for (sql, code) in cases {
+            let error = column_type(&data_type(sql)).unwrap_err();
+            assert_eq!(error.sqlstate.code(), code, "{sql}: {error}");
+        }
+    }
+
+    #[test]
+    fn casts_know_the_types_of_catalog_queries() {
+        let cases = [
+            ("regclass", "bigint"),
+            ("pg_catalog.oid", "bigint"),
+            ("name", "character varying"),
+            ("\"char\"", "character varying"),
+            ("pg_catalog.text", "text"),
+            ("json", "jsonb"),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(cast_type(&data_type(sql)).unwrap().to_string(), expected, "{sql}");
+        }
+    }
+}

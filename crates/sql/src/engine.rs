@@ -1,0 +1,203 @@
+//! DataFusion as the frontend uses it: one engine for all sessions, one planning state per statement.
+
+use std::sync::Arc;
+
+use datafusion::config::ConfigOptions;
+use datafusion::execution::context::SessionState;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry as _, TaskContext};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::prelude::SessionConfig;
+
+use super::rewrite::subqueries::Subqueries;
+use super::rewrite::typed_operators::TypedOperators;
+use crate::settings::Resources;
+use tidemark_engine::scan::{KeyFilters, StatisticsCache};
+use tidemark_ledger::storage::{BlockStore, Storage};
+use tidemark_pg::error::SqlError;
+use tidemark_pg::floats::FloatsWin;
+use tidemark_pg::functions;
+use tidemark_pg::growth::{CountedFunctions, InPieces};
+use tidemark_pg::memory::{Budget, StatementMemory};
+use tidemark_pg::overflow::CheckedIntegers;
+use tidemark_pg::query_runtime::{self, QueryRuntime};
+use tidemark_pg::text_of_bytes::{ENGINE_CASTS, TextOfBytes};
+use tidemark_pg::type_names::SqlTypes;
+
+/// Under this name the state store is known to DataFusion.
+const STATE_STORE_URL: &str = "tidemark://state";
+
+/// The memory of queries for each row of a batch, and the bounds of these rows: with fewer, the work of a batch
+/// is more than that of its rows; with more, they do not fit into caches.
+const BATCH_ROW_BYTES: usize = 512 << 10;
+const BATCH_ROWS_MIN: usize = 256;
+const BATCH_ROWS_MAX: usize = 8192;
+/// The memory of queries for each part of one that runs at the same time.
+const PARTITION_BYTES: usize = 32 << 20;
+
+/// What all sessions share.
+pub struct Engine {
+    /// Makes a planning state. A closure, so that not every future that holds an engine makes the
+    /// compiler prove anew, for seconds, that all of a state may move between threads.
+    new_state: Box<dyn Fn() -> SessionState + Send + Sync>,
+    pub queries: QueryRuntime,
+    pub budget: Arc<Budget>,
+    /// What tasks beside queries run in: sorts of rows to be written.
+    pub tasks: Arc<TaskContext>,
+    pub statistics: Arc<StatisticsCache>,
+    pub key_filters: Arc<KeyFilters>,
+    pub store_url: ObjectStoreUrl,
+    pub blocks: Arc<BlockStore>,
+    pub storage: Storage,
+}
+
+impl Engine {
+    /// `blocks` is how queries read what is written to `storage`.
+    pub fn new(
+        storage: Storage,
+        blocks: BlockStore,
+        database: &str,
+        resources: &Resources,
+    ) -> Result<Self, SqlError> {
+        let (parallelism, memory) = (resources.parallelism, resources.memory_bytes);
+        let store_url = ObjectStoreUrl::parse(STATE_STORE_URL)?;
+        let budget = Budget::new(memory);
+        let runtime = runtime(resources, &budget)?;
+        runtime.register_object_store(store_url.as_ref(), storage.object_store());
+        let config = SessionConfig::from(options())
+            .with_target_partitions(parallelism.clamp(1, partitions_max(memory)))
+            .with_batch_size(batch_rows(memory))
+            .with_default_catalog_and_schema(database, tidemark_pg::PATH_SCHEMA)
+            .with_create_default_catalog_and_schema(false);
+        let mut base = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::new(runtime))
+            // Before the default ones, which would take these operators for others.
+            .with_expr_planners(vec![Arc::new(TypedOperators)])
+            .with_default_features()
+            .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
+            .with_optimizer_rules(optimizer_rules())
+            .with_physical_optimizer_rules(physical_rules())
+            .with_type_planner(Arc::new(SqlTypes))
+            .build();
+        for function in functions::all() {
+            register(&mut base, function)?;
+        }
+        for function in ENGINE_CASTS {
+            base.deregister_udf(function)?;
+        }
+        functions::register_series(&mut base);
+        let queries = QueryRuntime::new(parallelism);
+        budget.watch().map_err(|e| SqlError::internal(format!("could not start a thread: {e}")))?;
+        let tasks = base.task_ctx();
+        let new_state = Box::new(move || base.clone());
+        Ok(Self {
+            new_state,
+            queries,
+            budget,
+            tasks,
+            statistics: Arc::default(),
+            key_filters: Arc::new(KeyFilters::new(resources.meta_cache_bytes)),
+            store_url,
+            blocks: Arc::new(blocks),
+            storage,
+        })
+    }
+
+    /// A planning state of a statement; it knows no relation yet.
+    pub fn planning_state(&self, memory: &Arc<StatementMemory>) -> SessionState {
+        let mut state = (self.new_state)();
+        memory.join(state.config_mut().options_mut());
+        state.mark_start_execution();
+        state
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("storage", &self.storage).finish_non_exhaustive()
+    }
+}
+
+/// DataFusion's passes over a new plan, ours before and after them.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(FloatsWin)];
+    rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(Subqueries));
+    rules.push(Arc::new(CheckedIntegers::default()));
+    rules.push(Arc::new(TextOfBytes));
+    rules.push(Arc::new(CountedFunctions));
+    rules
+}
+
+/// DataFusion's passes over an analyzed plan. They make calls of their own, which are counted too.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = query_runtime::optimizer_rules();
+    rules.push(Arc::new(CountedFunctions));
+    rules
+}
+
+/// Makes a scalar function known to `state`, in place of one of the same name.
+pub fn register(
+    state: &mut SessionState,
+    function: Arc<datafusion::logical_expr::ScalarUDF>,
+) -> Result<(), SqlError> {
+    state.register_udf(function)?;
+    Ok(())
+}
+
+/// DataFusion's passes over a plan of operators, and ours before projections move into scans.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = query_runtime::physical_rules();
+    let pushdown = rules.iter().position(|rule| rule.name() == "ProjectionPushdown");
+    rules.insert(pushdown.unwrap_or(0), Arc::new(InPieces));
+    rules
+}
+
+/// Rows of a batch: several operators of each partition collect as many, however long they are, and count
+/// none of them.
+fn batch_rows(memory_bytes: usize) -> usize {
+    (memory_bytes / BATCH_ROW_BYTES).clamp(BATCH_ROWS_MIN, BATCH_ROWS_MAX)
+}
+
+/// Most parts of a query that run at once: each has batches of its own.
+fn partitions_max(memory_bytes: usize) -> usize {
+    (memory_bytes / PARTITION_BYTES).max(1)
+}
+
+fn runtime(resources: &Resources, budget: &Budget) -> Result<RuntimeEnv, SqlError> {
+    Ok(RuntimeEnvBuilder::new()
+        .with_memory_pool(budget.pool())
+        .with_metadata_cache_limit(resources.meta_cache_bytes)
+        .build()?)
+}
+
+fn options() -> ConfigOptions {
+    let mut options = ConfigOptions::new();
+    // Numbers like 1.5 are numeric in PostgreSQL, not double precision.
+    options.sql_parser.parse_float_as_decimal = true;
+    // The filter of one aggregate leaves out files that another one needs.
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    // The parts of a UNION may differ in whether they can be null.
+    options.execution.skip_physical_aggregate_schema_check = true;
+    // The filters of keys are asked before a scan is made, and kept in memory. A scan would read them
+    // anew each time, and files are sorted by key: their page index finds the one page that matters.
+    options.execution.parquet.bloom_filter_on_read = false;
+    // now() has a time zone.
+    options.execution.time_zone = Some("UTC".to_owned());
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_and_parts_of_a_query_are_as_memory_allows() {
+        assert_eq!([64, 256, 1024, 4096].map(|mib| batch_rows(mib << 20)), [256, 512, 2048, 8192]);
+        assert_eq!([1, 256, 4096].map(|mib| partitions_max(mib << 20)), [1, 8, 128]);
+    }
+}

@@ -1,0 +1,356 @@
+//! `INSERT … ON CONFLICT`: new keys are inserted; rows whose key is there change nothing, or change the
+//! row that is there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch,
+};
+use datafusion::arrow::compute::{concat_batches, filter_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::catalog::MemTable;
+use datafusion::common::{Column, ParamValues};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{JoinType, LogicalPlanBuilder};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::ident;
+use futures::TryStreamExt as _;
+use sqlparser::ast::{
+    AssignmentTarget, BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, Insert, OnConflict,
+    OnConflictAction, Query, TableWithJoins, Update, UpdateTableFromKind, VisitMut as _,
+    VisitorMut,
+};
+
+use super::insert;
+use super::keys::{self, FewKeys};
+use super::returning::Returning;
+use super::target::InsertTarget;
+use super::writes::Staged;
+use crate::Frontend;
+use crate::parser::{self, RelationName, Statement, folded};
+use crate::planner::{Locals, Parameters, Planner};
+use crate::session::Session;
+use tidemark_engine::meta::command::TableWrite;
+use tidemark_engine::write::keys_in_one_form;
+use tidemark_ledger::catalog::Table;
+use tidemark_ledger::sst::schema::table_schema;
+use tidemark_pg::error::SqlError;
+use tidemark_pg::sqlstate::SqlState;
+
+/// What `DO UPDATE` calls the row that could not be inserted.
+const EXCLUDED: &str = "excluded";
+const ORDINAL_COLUMN: &str = "\u{1}ordinal";
+/// The keys of so many rows are looked for one by one.
+const FEW_ROWS: usize = 64;
+
+impl Frontend {
+    /// Runs it; the number of rows inserted or updated.
+    pub(super) async fn insert_or(
+        &self,
+        session: &mut Session,
+        insert: &Insert,
+        on: &OnConflict,
+        parameters: &Parameters,
+        returning: Option<&Returning>,
+    ) -> Result<u64, SqlError> {
+        let planner = self.planner(session);
+        let target = insert::insert_target(&planner, insert)?;
+        check_target(&target.table, on)?;
+        let update = match &on.action {
+            OnConflictAction::DoNothing => None,
+            OnConflictAction::DoUpdate(update) => {
+                refuse_key_changes(&target.table, update)?;
+                Some(update_of(insert, &target, update)?)
+            }
+        };
+        let rows = self.held_rows(&planner, insert, &target, parameters).await?;
+        let rows = keys_in_one_form(&target.table, rows)?;
+        let rows = once_per_key(&target.table, rows, update.is_some())?;
+        for attempt in 1.. {
+            let planner = self.planner_now(&planner);
+            if let Some(returning) = returning {
+                returning.clear();
+            }
+            let outcome = self.insert_or_once(
+                &planner,
+                &target,
+                &rows,
+                update.as_ref(),
+                parameters,
+                returning,
+            );
+            if let Some(outcome) = self.settle(attempt, outcome.await).await {
+                return outcome;
+            }
+        }
+        Err(SqlError::internal("attempts never run out"))
+    }
+
+    /// The rows to be inserted, in memory.
+    async fn held_rows(
+        &self,
+        planner: &Planner,
+        insert: &Insert,
+        target: &InsertTarget,
+        parameters: &Parameters,
+    ) -> Result<RecordBatch, SqlError> {
+        let rows = self.source_rows(planner, insert, target, parameters).await?;
+        let schema = rows.schema();
+        let batches: Vec<RecordBatch> = rows.try_collect().await?;
+        Ok(concat_batches(&schema, &batches).map_err(DataFusionError::from)?)
+    }
+
+    async fn insert_or_once(
+        &self,
+        planner: &Planner,
+        target: &InsertTarget,
+        rows: &RecordBatch,
+        update: Option<&Update>,
+        parameters: &Parameters,
+        returning: Option<&Returning>,
+    ) -> Result<u64, SqlError> {
+        let (relation, table) = (&target.relation, &target.table);
+        let taken = taken(planner, target, rows).await?;
+        let is_new = (0..rows.num_rows()).map(|row| Some(!taken.contains(&row)));
+        let new = filter_record_batch(rows, &is_new.collect::<BooleanArray>());
+        let new = new.map_err(DataFusionError::from)?;
+        let mut count = new.num_rows() as u64;
+        let mut write = TableWrite::to(relation);
+        let mut stagings = vec![];
+        if new.num_rows() > 0 {
+            if let Some(returning) = returning {
+                returning.push(new.clone());
+            }
+            let stream = futures::stream::iter([Ok(new)]);
+            let stream = Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream));
+            let staged = self.stage(planner, relation.id, table, stream).await?;
+            let few = FewKeys::of(table, staged.few.as_ref());
+            write.keys = keys::written_keys(table, few.as_ref());
+            write.born.extend(staged.files.iter().cloned());
+            stagings.push(staged);
+        }
+        if let Some(update) = update.filter(|_| !taken.is_empty()) {
+            let planner = with_excluded(planner, rows)?;
+            let updated = self.find_updated(&planner, update, parameters, returning).await?;
+            count += updated.places.len();
+            write.born.extend(updated.staged.files.iter().cloned());
+            write.dead_rows = updated.places.into_dead_rows();
+            stagings.push(updated.staged);
+        }
+        if !write.born.is_empty() {
+            if let Some(returning) = returning {
+                returning.compute(planner, parameters).await?;
+            }
+            let staged = stagings.iter().map(Staged::ids).collect();
+            self.commit(planner, vec![write], staged).await?;
+        }
+        Ok(count)
+    }
+}
+
+/// Refuses a conflict target that is not the primary key.
+fn check_target(table: &Table, on: &OnConflict) -> Result<(), SqlError> {
+    let named: HashSet<String> = match &on.conflict_target {
+        None if matches!(on.action, OnConflictAction::DoNothing) => return Ok(()),
+        Some(ConflictTarget::Columns(columns)) => columns.iter().map(folded).collect(),
+        None => {
+            let message =
+                "ON CONFLICT DO UPDATE requires inference specification or constraint name";
+            return Err(SqlError::syntax(message).hint("For example, ON CONFLICT (column_name)."));
+        }
+        Some(ConflictTarget::OnConstraint(_)) => {
+            return Err(SqlError::unsupported("ON CONFLICT ON CONSTRAINT")
+                .hint("Name the columns of the primary key."));
+        }
+    };
+    let key: HashSet<String> = table.key_columns().map(|column| column.name.clone()).collect();
+    if key.is_empty() || named != key {
+        return Err(SqlError::new(
+            SqlState::INVALID_COLUMN_REFERENCE,
+            "there is no unique or exclusion constraint matching the ON CONFLICT specification",
+        )
+        .hint("The only such constraint of a table is its primary key."));
+    }
+    Ok(())
+}
+
+fn refuse_key_changes(table: &Table, update: &DoUpdate) -> Result<(), SqlError> {
+    let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
+    let mut assigned = vec![];
+    for assignment in &update.assignments {
+        if let AssignmentTarget::ColumnName(name) = &assignment.target {
+            assigned.push(RelationName::try_from(name)?.name);
+        }
+    }
+    match assigned.iter().find(|name| keys.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(_) => Err(SqlError::unsupported("ON CONFLICT DO UPDATE of a primary key column")),
+    }
+}
+
+/// `DO UPDATE` as an `UPDATE … FROM excluded`.
+fn update_of(
+    insert: &Insert,
+    target: &InsertTarget,
+    update: &DoUpdate,
+) -> Result<Update, SqlError> {
+    let parsed = parser::parse("UPDATE t AS t SET a = 1 FROM excluded WHERE true")?;
+    let statement = parsed.into_iter().next().map(|parsed| parsed.statement);
+    let Some(Statement::Update(mut whole)) = statement else {
+        return Err(SqlError::internal("the template is an UPDATE"));
+    };
+    let alias = insert::target_alias(insert, &target.relation.name);
+    point_at(&mut whole.table, insert, &alias)?;
+    whole.assignments.clone_from(&update.assignments);
+    for assignment in &mut whole.assignments {
+        qualify(&mut assignment.value, &target.table, &alias);
+    }
+    let column = |table: &Ident, name: &str| {
+        Expr::CompoundIdentifier(vec![table.clone(), Ident::with_quote('"', name)])
+    };
+    let same = target.table.key_columns().map(|key| Expr::BinaryOp {
+        left: Box::new(column(&alias, &key.name)),
+        op: BinaryOperator::Eq,
+        right: Box::new(column(&Ident::new(EXCLUDED), &key.name)),
+    });
+    let mut selection = update.selection.clone();
+    if let Some(selection) = &mut selection {
+        qualify(selection, &target.table, &alias);
+    }
+    let condition = selection.map(|selection| Expr::Nested(Box::new(selection)));
+    whole.selection = same.chain(condition).reduce(|left, right| Expr::BinaryOp {
+        left: Box::new(left),
+        op: BinaryOperator::And,
+        right: Box::new(right),
+    });
+    debug_assert!(matches!(whole.from, Some(UpdateTableFromKind::AfterSet(_))));
+    Ok(*whole)
+}
+
+fn point_at(table: &mut TableWithJoins, insert: &Insert, alias: &Ident) -> Result<(), SqlError> {
+    let sqlparser::ast::TableObject::TableName(target) = &insert.table else {
+        return Err(SqlError::internal("an INSERT goes to a table"));
+    };
+    if let sqlparser::ast::TableFactor::Table { name, alias: Some(known), .. } = &mut table.relation
+    {
+        name.clone_from(target);
+        known.name = alias.clone();
+    }
+    Ok(())
+}
+
+/// A column without a table is one of the row that is there. Inside a sub-query it is the sub-query's.
+fn qualify(expr: &mut Expr, table: &Table, alias: &Ident) {
+    let flow = expr.visit(&mut Qualify { table, alias, depth: 0 });
+    debug_assert!(flow.is_continue(), "the visitor never breaks off");
+}
+
+struct Qualify<'a> {
+    table: &'a Table,
+    alias: &'a Ident,
+    /// Of sub-queries.
+    depth: usize,
+}
+
+impl VisitorMut for Qualify<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Identifier(name) = expr
+            && self.depth == 0
+            && self.table.column(&folded(name)).is_some()
+        {
+            *expr = Expr::CompoundIdentifier(vec![self.alias.clone(), name.clone()]);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The rows without those whose key came before among them, which `DO UPDATE` does not allow.
+fn once_per_key(table: &Table, rows: RecordBatch, refuse: bool) -> Result<RecordBatch, SqlError> {
+    if table.primary_key.is_empty() {
+        return Ok(rows);
+    }
+    let place = |id| table.columns.iter().position(|column| column.id == id);
+    let columns = table.primary_key.iter().filter_map(|id| place(*id));
+    let columns: Vec<ArrayRef> = columns.map(|at| Arc::clone(rows.column(at))).collect();
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone()));
+    let converter = RowConverter::new(fields.collect()).map_err(DataFusionError::from)?;
+    let keys = converter.convert_columns(&columns).map_err(DataFusionError::from)?;
+    let mut seen = HashSet::new();
+    let first: BooleanArray = keys.iter().map(|key| Some(seen.insert(key))).collect();
+    if refuse && first.false_count() > 0 {
+        return Err(SqlError::new(
+            SqlState::CARDINALITY_VIOLATION,
+            "ON CONFLICT DO UPDATE command cannot affect row a second time",
+        )
+        .hint("Ensure that no rows proposed for insertion have the same key."));
+    }
+    Ok(filter_record_batch(&rows, &first).map_err(DataFusionError::from)?)
+}
+
+fn with_excluded(planner: &Planner, rows: &RecordBatch) -> Result<Planner, SqlError> {
+    let excluded = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]])?;
+    let locals: Locals = BTreeMap::from([(EXCLUDED.to_owned(), Arc::new(excluded) as _)]);
+    Ok(Planner { locals: Arc::new(locals), ..planner.clone() })
+}
+
+/// Which of the rows have a key that is there.
+async fn taken(
+    planner: &Planner,
+    target: &InsertTarget,
+    rows: &RecordBatch,
+) -> Result<HashSet<usize>, SqlError> {
+    let table = &target.table;
+    let id = target.relation.id;
+    let few = FewKeys::of(table, Some(rows)).filter(|_| rows.num_rows() <= FEW_ROWS);
+    let live = match few {
+        Some(few) => keys::files_holding(planner, id, table, &few).await?,
+        None => planner.files_of(id),
+    };
+    if live.is_empty() || table.primary_key.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut fields = table_schema(table).fields().to_vec();
+    fields.push(Arc::new(Field::new(ORDINAL_COLUMN, DataType::Int64, false)));
+    let mut columns = rows.columns().to_vec();
+    let last = i64::try_from(rows.num_rows()).unwrap_or(i64::MAX);
+    columns.push(Arc::new(Int64Array::from_iter_values(0..last)));
+    let schema = Arc::new(Schema::new(fields));
+    let numbered = RecordBatch::try_new(Arc::clone(&schema), columns);
+    let numbered = numbered.map_err(DataFusionError::from)?;
+    let new = provider_as_source(Arc::new(MemTable::try_new(schema, vec![vec![numbered]])?));
+    let old = provider_as_source(Arc::new(planner.scan_files(table, live)));
+    let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
+    let of_keys = || keys.iter().map(|key| ident(*key));
+    let on = |side: &str| -> Vec<Column> {
+        keys.iter().map(|key| Column::new(Some(side), *key)).collect()
+    };
+    let old = LogicalPlanBuilder::scan("old", old, None)?.project(of_keys())?.build()?;
+    let plan = LogicalPlanBuilder::scan("new", new, None)?
+        .project(of_keys().chain([ident(ORDINAL_COLUMN)]))?
+        .join(old, JoinType::LeftSemi, (on("new"), on("old")), None)?
+        .project([ident(ORDINAL_COLUMN)])?
+        .build()?;
+    let mut found = planner.execute(planner.state()?, plan, ParamValues::List(vec![])).await?;
+    let mut taken = HashSet::new();
+    while let Some(batch) = found.try_next().await? {
+        let ordinals = batch.column(0).as_primitive::<Int64Type>().values();
+        taken.extend(ordinals.iter().filter_map(|ordinal| usize::try_from(*ordinal).ok()));
+    }
+    Ok(taken)
+}

@@ -1,0 +1,251 @@
+//! What a prepared statement needs and yields, before it runs.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable as _, LogicalPlan};
+use sqlparser::ast::{
+    self, AssignmentTarget, Expr, Insert, Query, SetExpr, Value, ValueWithSpan, Visit, Visitor,
+};
+
+use super::returning::Returning;
+use super::target::InsertTarget;
+use super::{Outcome, backup, delete, explain, insert, types, update};
+use crate::parser::{RelationName, Statement};
+use crate::planner::{Parameters, Planner};
+use crate::session::Session;
+use crate::{Frontend, rewrite};
+use tidemark_pg::error::SqlError;
+
+/// Types of the parameters, and the rows if there are any.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub parameters: Vec<Field>,
+    pub rows: Option<SchemaRef>,
+}
+
+impl Frontend {
+    /// Describes a statement. `given` are the parameter types the client said, where it did.
+    pub async fn describe(
+        &self,
+        session: &mut Session,
+        statement: &Statement,
+        given: &[Option<DataType>],
+    ) -> Result<Described, SqlError> {
+        let rows = match statement {
+            Statement::Show { .. } => {
+                let reply = self.run(session, statement, &Parameters::none()).await?;
+                match reply.outcome {
+                    Outcome::Rows { rows, .. } => Some(rows.schema),
+                    _ => None,
+                }
+            }
+            Statement::Backup(_) => Some(backup::backup_schema()),
+            Statement::Explain { .. } => Some(explain::explain_schema()),
+            _ => None,
+        };
+        let count = placeholders(statement)?.max(given.len());
+        let planner = self.planner(session);
+        let Some((query, hints)) = planned_part(&planner, statement)? else {
+            let parameters = settled(count, given, &BTreeMap::new());
+            return Ok(Described { parameters, rows });
+        };
+        let state = planner.state()?;
+        let mut known = hints;
+        for (name, data_type) in rewrite::parameter_types(&query) {
+            if let Some(number) = number_of(&name) {
+                known.entry(number).or_insert(data_type);
+            }
+        }
+        if count > 0 {
+            // What stands beside a parameter often tells its type; where planning needs to know
+            // first, it is text.
+            if let Ok(plan) = planner.plan(&state, &query, &[]).await {
+                for (name, data_type) in compared_arrays(&plan)? {
+                    if let Some(number) = number_of(&name) {
+                        known.entry(number).or_insert_with(|| plain(data_type));
+                    }
+                }
+                for (name, data_type) in plan.get_parameter_types()? {
+                    if let (Some(number), Some(data_type)) = (number_of(&name), data_type) {
+                        known.entry(number).or_insert_with(|| plain(data_type));
+                    }
+                }
+            }
+        }
+        let parameters = settled(count, given, &known);
+        let sql_types: Vec<ast::DataType> =
+            parameters.iter().map(|field| types::of_parameter(field.data_type())).collect();
+        let rows = match statement {
+            Statement::Query(query) => {
+                let plan = planner.plan(&state, query, &sql_types).await?;
+                Some(planner.output_schema(query, &plan))
+            }
+            _ => match returning_of(&planner, statement)? {
+                Some(returning) => Some(returning.describe(&planner, &sql_types).await?),
+                None => rows,
+            },
+        };
+        Ok(Described { parameters, rows })
+    }
+}
+
+/// The types of parameters in `x = ANY($n)`, which the planner has as `array_has($n, x)`: arrays of
+/// what `x` is.
+fn compared_arrays(plan: &LogicalPlan) -> datafusion::error::Result<Vec<(String, DataType)>> {
+    let mut found = vec![];
+    plan.apply_with_subqueries(|node| {
+        let mut schema = node.schema().as_ref().clone();
+        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let PlanExpr::ScalarFunction(call) = expr
+                    && call.name() == "array_has"
+                    && let [PlanExpr::Placeholder(array), element] = call.args.as_slice()
+                    && let Ok(element) = element.get_type(&schema)
+                {
+                    let element = Arc::new(Field::new_list_field(element, true));
+                    found.push((array.id.clone(), DataType::List(element)));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+/// What a statement that writes returns.
+fn returning_of(planner: &Planner, statement: &Statement) -> Result<Option<Returning>, SqlError> {
+    match statement {
+        Statement::Insert(insert) => {
+            let target = insert::insert_target(planner, insert)?;
+            Ok(insert::returning_of(insert, &target))
+        }
+        Statement::Update(update) => update::returning_of(planner, update),
+        Statement::Delete(delete) => delete::returning_of(planner, delete),
+        _ => Ok(None),
+    }
+}
+
+/// Types of parameters, by their number.
+type Hints = BTreeMap<usize, Field>;
+
+/// The query inside a statement, and the types its parameters get from the columns they go to.
+fn planned_part(
+    planner: &Planner,
+    statement: &Statement,
+) -> Result<Option<(Query, Hints)>, SqlError> {
+    let none = Hints::new;
+    Ok(match statement {
+        Statement::Query(query) => Some((Query::clone(query), none())),
+        Statement::Explain { statement, .. } => planned_part(planner, statement)?,
+        Statement::Insert(insert) => {
+            let target = insert::insert_target(planner, insert)?;
+            let hints = insert_hints(insert, &target);
+            insert::insert_query(insert, &target).map(|query| (query, hints))
+        }
+        Statement::Update(update) => {
+            let (relation, query) = update::update_query(planner, update)?;
+            let mut hints = none();
+            for assignment in &update.assignments {
+                let AssignmentTarget::ColumnName(name) = &assignment.target else { continue };
+                let column = RelationName::try_from(name)?.name;
+                let column = relation.as_table().and_then(|table| table.column(&column));
+                if let (Some(column), Some(number)) = (column, placeholder(&assignment.value)) {
+                    hints.insert(number, column.column_type.field("", true));
+                }
+            }
+            Some((query, hints))
+        }
+        Statement::Delete(delete) => Some((delete::delete_query(planner, delete)?.1, none())),
+        _ => None,
+    })
+}
+
+fn insert_hints(insert: &Insert, target: &InsertTarget) -> Hints {
+    let mut hints = Hints::new();
+    let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|query| &*query.body) else {
+        return hints;
+    };
+    for row in &values.rows {
+        for (cell, column) in row.content.iter().zip(&target.columns) {
+            if let Some(number) = placeholder(cell) {
+                let column_type = &target.table.columns[*column].column_type;
+                hints.insert(number, column_type.field("", true));
+            }
+        }
+    }
+    hints
+}
+
+/// Types for parameters 1 to `count`: as the client said, else as found, else text.
+fn settled(count: usize, given: &[Option<DataType>], known: &Hints) -> Vec<Field> {
+    let settle = |number: usize| {
+        let given = given.get(number - 1).cloned().flatten().map(plain);
+        given.or_else(|| known.get(&number).cloned()).unwrap_or_else(|| plain(DataType::Utf8))
+    };
+    (1..=count).map(settle).collect()
+}
+
+/// A parameter of which only the Arrow type is known.
+fn plain(data_type: DataType) -> Field {
+    Field::new("", data_type, true)
+}
+
+/// The number of an expression that is just `$n`.
+fn placeholder(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) => number_of(name),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn number_of(name: &str) -> Option<usize> {
+    name.strip_prefix('$')?
+        .parse()
+        .ok()
+        .filter(|number| (1..=usize::from(u16::MAX)).contains(number))
+}
+
+/// The highest parameter number a statement names.
+pub fn placeholders(statement: &Statement) -> Result<usize, SqlError> {
+    let mut highest = Highest(0);
+    let flow = match statement {
+        Statement::Query(query) => query.visit(&mut highest),
+        Statement::Explain { statement, .. } => return placeholders(statement),
+        Statement::Insert(insert) => insert.visit(&mut highest),
+        Statement::Update(update) => update.visit(&mut highest),
+        Statement::Delete(delete) => delete.visit(&mut highest),
+        Statement::CreateTable(create) => create.visit(&mut highest),
+        _ => ControlFlow::Continue(()),
+    };
+    match flow {
+        ControlFlow::Continue(()) => Ok(highest.0),
+        ControlFlow::Break(name) => Err(SqlError::new(
+            tidemark_pg::sqlstate::SqlState::UNDEFINED_PARAMETER,
+            format!("there is no parameter {name}"),
+        )),
+    }
+}
+
+struct Highest(usize);
+
+impl Visitor for Highest {
+    type Break = String;
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<String> {
+        if let Value::Placeholder(name) = &value.value {
+            match number_of(name) {
+                Some(number) => self.0 = self.0.max(number),
+                None => return ControlFlow::Break(name.clone()),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}

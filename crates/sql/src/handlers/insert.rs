@@ -1,0 +1,331 @@
+//! `INSERT`, `TRUNCATE`, and the way all new rows take: source plan, defaults, types, files, commit.
+
+use std::sync::Arc;
+
+use datafusion::common::{DFSchema, ParamValues, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::{Expr, lit};
+use futures::TryStreamExt as _;
+use sqlparser::ast::{self, Insert, OnInsert, Query, SetExpr};
+
+use super::returning::Returning;
+use super::rows::Conform;
+use super::target::{InsertTarget, default_of, is_default, parse_expr};
+use super::{Outcome, Reply, literals};
+use crate::parser::{self, RelationName, balanced};
+use crate::planner::{Parameters, Planner};
+use crate::session::Session;
+use crate::{Frontend, rewrite};
+use tidemark_engine::meta::command::TableWrite;
+use tidemark_ledger::catalog::{ColumnType, Relation, SYSTEM_SCHEMAS};
+use tidemark_pg::error::SqlError;
+use tidemark_pg::memory::doubling;
+use tidemark_pg::sqlstate::SqlState;
+
+impl Frontend {
+    pub(super) async fn insert(
+        &self,
+        session: &mut Session,
+        insert: &Insert,
+        parameters: &Parameters,
+    ) -> Result<Reply, SqlError> {
+        session.check_writable("INSERT")?;
+        let planner = self.planner(session);
+        let target = insert_target(&planner, insert)?;
+        let returning = returning_of(insert, &target);
+        if let Some(returning) = &returning {
+            returning.check(&planner, parameters).await?;
+        }
+        if let Some(OnInsert::OnConflict(on)) = &insert.on {
+            let work = self.insert_or(session, insert, on, parameters, returning.as_ref());
+            let count = Box::pin(work).await?;
+            return inserted(&planner, count, parameters, returning).await;
+        }
+        let rows = self.source_rows(&planner, insert, &target, parameters).await?;
+        let rows = match &returning {
+            Some(returning) => returning.tap(rows),
+            None => rows,
+        };
+        let staged = self.stage(&planner, target.relation.id, &target.table, rows).await?;
+        if let Some(returning) = &returning {
+            returning.compute(&planner, parameters).await?;
+        }
+        self.commit_rows(&planner, &target.relation, &staged).await?;
+        let count = staged.rows;
+        inserted(&planner, count, parameters, returning).await
+    }
+
+    /// The rows an `INSERT` is given, as rows of the table.
+    pub(super) async fn source_rows(
+        &self,
+        planner: &Planner,
+        insert: &Insert,
+        target: &InsertTarget,
+        parameters: &Parameters,
+    ) -> Result<SendableRecordBatchStream, SqlError> {
+        if let Some(rows) = literals::rows(insert, target, parameters)? {
+            let schema = rows.schema();
+            return Ok(Box::pin(MemoryStream::try_new(vec![rows], schema, None)?));
+        }
+        let state = planner.state()?;
+        let plan = match insert_query(insert, target) {
+            Some(query) => planner.plan(&state, &query, &parameters.types).await?,
+            None => LogicalPlanBuilder::empty(true).build()?,
+        };
+        table_rows(planner, &state, target, plan, parameters.values.clone()).await
+    }
+
+    /// Inserts what `plan` yields into the target's columns. Returns the number of rows.
+    pub(super) async fn insert_plan(
+        &self,
+        planner: &Planner,
+        state: SessionState,
+        target: &InsertTarget,
+        plan: LogicalPlan,
+        values: ParamValues,
+    ) -> Result<u64, SqlError> {
+        let rows = table_rows(planner, &state, target, plan, values).await?;
+        let staged = self.stage(planner, target.relation.id, &target.table, rows).await?;
+        self.commit_rows(planner, &target.relation, &staged).await?;
+        Ok(staged.rows)
+    }
+
+    pub(super) async fn truncate(
+        &self,
+        session: &mut Session,
+        tables: &[RelationName],
+    ) -> Result<Reply, SqlError> {
+        session.check_writable("TRUNCATE")?;
+        let planner = self.planner(session);
+        let mut writes = vec![];
+        for name in tables {
+            let relation = table_named(&planner, name)?;
+            let mut write = TableWrite::to(&relation);
+            write.truncate = true;
+            writes.push(write);
+        }
+        self.commit(&planner, writes, vec![]).await?;
+        Ok(Outcome::done("TRUNCATE TABLE").into())
+    }
+}
+
+/// What `plan` yields for the target's columns, as rows of the table.
+async fn table_rows(
+    planner: &Planner,
+    state: &SessionState,
+    target: &InsertTarget,
+    plan: LogicalPlan,
+    values: ParamValues,
+) -> Result<SendableRecordBatchStream, SqlError> {
+    let plan = complete(state, target, plan)?;
+    let rows = planner.execute(state.clone(), plan, values).await?;
+    let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
+    Ok(conformed(conform, rows))
+}
+
+/// The answer of an `INSERT` that is done.
+async fn inserted(
+    planner: &Planner,
+    count: u64,
+    parameters: &Parameters,
+    returning: Option<Returning>,
+) -> Result<Reply, SqlError> {
+    match returning {
+        Some(returning) => returning.reply(planner, parameters, "INSERT 0").await,
+        None => Ok(Outcome::Done(format!("INSERT 0 {count}")).into()),
+    }
+}
+
+/// What an `INSERT` returns.
+pub fn returning_of(insert: &Insert, target: &InsertTarget) -> Option<Returning> {
+    let alias = target_alias(insert, &target.relation.name);
+    Returning::new(insert.returning.as_ref(), &alias, &target.table)
+}
+
+/// What an `INSERT` calls its table.
+pub fn target_alias(insert: &Insert, relation: &str) -> ast::Ident {
+    let alias = insert.table_alias.as_ref();
+    alias.map_or_else(|| ast::Ident::with_quote('"', relation), |alias| alias.alias.clone())
+}
+
+/// Where an `INSERT` goes.
+pub fn insert_target(planner: &Planner, insert: &Insert) -> Result<InsertTarget, SqlError> {
+    let ast::TableObject::TableName(name) = &insert.table else {
+        return Err(SqlError::unsupported("INSERT into anything but a table"));
+    };
+    let relation = table_named(planner, &RelationName::try_from(name)?)?;
+    let names: Vec<String> = insert
+        .columns
+        .iter()
+        .map(|column| RelationName::try_from(column).map(|name| name.name))
+        .collect::<Result<_, _>>()?;
+    InsertTarget::new(relation, &names)
+}
+
+/// The query of an `INSERT`, each bare `DEFAULT` in its rows replaced; `None` for `DEFAULT VALUES`.
+pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
+    let mut query = Query::clone(insert.source.as_ref()?);
+    if let SetExpr::Values(values) = query.body.as_mut() {
+        for row in &mut values.rows {
+            let cells = row.content.iter_mut().zip(&target.columns);
+            for (cell, column) in cells.filter(|(cell, _)| is_default(cell)) {
+                let default = target.table.columns[*column].default.as_deref();
+                *cell = default_of(default);
+            }
+        }
+        agree(values, target);
+        if values.rows.iter().flat_map(|row| &row.content).any(has_query) {
+            *query.body = selects(values);
+        }
+    }
+    Some(query)
+}
+
+fn has_query(cell: &ast::Expr) -> bool {
+    let flow = ast::visit_expressions(cell, |expr| match expr {
+        ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => {
+            std::ops::ControlFlow::Break(())
+        }
+        _ => std::ops::ControlFlow::Continue(()),
+    });
+    flow.is_break()
+}
+
+/// `VALUES` as a `SELECT` for each row: DataFusion computes the cells of `VALUES` before it runs
+/// sub-queries.
+fn selects(values: &ast::Values) -> SetExpr {
+    let select = |row: &ast::Parens<Vec<ast::Expr>>| {
+        let items = row.content.iter().cloned().map(ast::SelectItem::UnnamedExpr);
+        SetExpr::Select(Box::new(rewrite::plain_select(items.collect(), vec![])))
+    };
+    let union = |left: SetExpr, right: SetExpr| SetExpr::SetOperation {
+        op: ast::SetOperator::Union,
+        set_quantifier: ast::SetQuantifier::All,
+        left: Box::new(left),
+        right: Box::new(right),
+    };
+    let rows = balanced(values.rows.iter().map(select).collect(), union);
+    rows.unwrap_or_else(|| SetExpr::Values(values.clone()))
+}
+
+/// Lets quoted literals stand beside other expressions in one column of `VALUES`: a literal is what
+/// the column is.
+fn agree(values: &mut ast::Values, target: &InsertTarget) {
+    for (place, column) in target.columns.iter().enumerate() {
+        let column_type = &target.table.columns[*column].column_type;
+        let cells = || values.rows.iter().filter_map(|row| row.content.get(place));
+        if !(cells().any(is_quoted) && cells().any(|cell| !is_quoted(cell) && !is_null(cell))) {
+            continue;
+        }
+        let is_text = matches!(column_type, ColumnType::Text | ColumnType::Varchar(_));
+        for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(place)) {
+            let cast = if is_text { !is_quoted(cell) } else { is_quoted(cell) || is_number(cell) };
+            if cast && let Some(cast) = parse_expr(&format!("CAST({cell} AS {column_type})")) {
+                *cell = cast;
+            }
+        }
+    }
+}
+
+fn is_quoted(cell: &ast::Expr) -> bool {
+    matches!(cell, ast::Expr::Value(v) if matches!(v.value, ast::Value::SingleQuotedString(_)))
+}
+
+fn is_number(cell: &ast::Expr) -> bool {
+    match cell {
+        ast::Expr::Value(v) => matches!(v.value, ast::Value::Number(..)),
+        ast::Expr::UnaryOp { expr, .. } => is_number(expr),
+        _ => false,
+    }
+}
+
+fn is_null(cell: &ast::Expr) -> bool {
+    matches!(cell, ast::Expr::Value(v) if v.value == ast::Value::Null)
+}
+
+/// The table of this name that the session may write.
+pub fn table_named(planner: &Planner, name: &RelationName) -> Result<Arc<Relation>, SqlError> {
+    if name.schema.as_deref().is_some_and(|schema| SYSTEM_SCHEMAS.contains(&schema)) {
+        return Err(SqlError::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("permission denied: \"{name}\" is a system catalog"),
+        ));
+    }
+    let relation = planner.relation(name).ok_or_else(|| {
+        SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
+    })?;
+    if relation.as_table().is_none() {
+        return Err(SqlError::new(
+            SqlState::WRONG_OBJECT_TYPE,
+            format!("cannot change view \"{name}\""),
+        )
+        .detail("Views are read-only.")
+        .hint("Change the tables it reads."));
+    }
+    Ok(Arc::clone(relation))
+}
+
+/// A plan of all columns of the table: the given ones from `plan`, defaults or null for the others.
+fn complete(
+    state: &SessionState,
+    target: &InsertTarget,
+    plan: LogicalPlan,
+) -> Result<LogicalPlan, SqlError> {
+    // An empty source without columns stands for DEFAULT VALUES: one row, nothing given.
+    let given = plan.schema().columns();
+    let everything_defaults = given.is_empty();
+    if !everything_defaults && given.len() != target.columns.len() {
+        let more = given.len() > target.columns.len();
+        let message = if more {
+            "INSERT has more expressions than target columns"
+        } else {
+            "INSERT has more target columns than expressions"
+        };
+        // As PostgreSQL: without a column list, missing trailing columns take their defaults.
+        let trailing = !more && target.columns.len() == target.table.columns.len();
+        if !trailing {
+            return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
+        }
+    }
+    let mut exprs = vec![];
+    for (place, column) in target.table.columns.iter().enumerate() {
+        let source = target.columns.iter().position(|given| *given == place);
+        let source = source.and_then(|index| given.get(index));
+        let expr = match source {
+            Some(source) => Expr::Column(source.clone()),
+            None => default_expr(state, column.default.as_deref())?,
+        };
+        exprs.push(expr.alias(format!("\u{1}{place}")));
+    }
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+/// The expression of a `DEFAULT`.
+pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr, SqlError> {
+    match default {
+        None => Ok(lit(ScalarValue::Null)),
+        Some(sql) => {
+            let mut expr = parser::parse_expression(sql)?
+                .ok_or_else(|| SqlError::internal("a stored default cannot be parsed"))?;
+            doubling::check(&expr)?;
+            rewrite::expr(&mut expr)?;
+            rewrite::own_names(&mut expr, state);
+            let with_alias = ast::ExprWithAlias { expr, alias: None };
+            Ok(state.create_logical_expr_from_sql_expr(with_alias, &DFSchema::empty())?)
+        }
+    }
+}
+
+/// The rows a source yields, as rows of the table.
+pub fn conformed(conform: Conform, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let schema = Arc::clone(conform.schema());
+    let rows = rows.and_then(move |batch| {
+        let conformed = conform.apply(batch.columns()).map_err(Into::into);
+        async move { conformed }
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}

@@ -1,0 +1,123 @@
+//! From what a query yields to what a table takes: types assigned, lengths and nulls checked.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array as _, ArrayRef, RecordBatch};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::error::DataFusionError;
+
+use tidemark_ledger::catalog::{Column, ColumnType, Table};
+use tidemark_ledger::sst::schema::table_schema;
+use tidemark_pg::error::SqlError;
+use tidemark_pg::sqlstate::SqlState;
+use tidemark_pg::{functions, text_input};
+
+/// Turns batches with the table's columns, in order but of any type, into rows of the table.
+#[derive(Clone, Debug)]
+pub struct Conform {
+    table: Arc<Table>,
+    name: String,
+    schema: SchemaRef,
+}
+
+impl Conform {
+    pub fn new(table: Arc<Table>, name: &str) -> Self {
+        let schema = table_schema(&table);
+        Self { table, name: name.to_owned(), schema }
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub fn apply(&self, columns: &[ArrayRef]) -> Result<RecordBatch, SqlError> {
+        let columns = columns.iter().zip(&self.table.columns);
+        let assigned = columns.map(|(values, column)| self.assign(values, column));
+        let assigned = assigned.collect::<Result<Vec<_>, _>>()?;
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), assigned);
+        batch.map_err(|e| DataFusionError::from(e).into())
+    }
+
+    fn assign(&self, values: &ArrayRef, column: &Column) -> Result<ArrayRef, SqlError> {
+        let assigned = assign(values, &column.name, &column.column_type)?;
+        if column.not_null && assigned.null_count() > 0 {
+            let (column, table) = (&column.name, &self.name);
+            return Err(SqlError::new(
+                SqlState::NOT_NULL_VIOLATION,
+                format!(
+                    "null value in column \"{column}\" of relation \"{table}\" violates not-null constraint"
+                ),
+            ));
+        }
+        Ok(assigned)
+    }
+}
+
+/// Values as the type a column has: text is read as that type's input, the rest is cast where
+/// PostgreSQL casts without being asked.
+pub fn assign(values: &ArrayRef, column: &str, to: &ColumnType) -> Result<ArrayRef, SqlError> {
+    let from = values.data_type();
+    if !is_assignable(from, to) {
+        let from = functions::name_of(from, None);
+        return Err(SqlError::new(
+            SqlState::DATATYPE_MISMATCH,
+            format!("column \"{column}\" is of type {to} but expression is of type {from}"),
+        )
+        .hint("You will need to rewrite or cast the expression."));
+    }
+    let to_text = matches!(to, ColumnType::Text | ColumnType::Varchar(_));
+    let to_integer = matches!(to, ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt);
+    let values = if from.is_string() && !to_text {
+        return Ok(text_input::parse_column(values, to)?);
+    } else if to_text && !from.is_string() && !from.is_null() {
+        functions::print(values, &Field::new(column, from.clone(), true))?
+    } else if to_integer && (from.is_floating() || from.is_decimal()) {
+        functions::rounded(values)?
+    } else {
+        Arc::clone(values)
+    };
+    let target = to.arrow_type();
+    let values = if values.data_type() == &target {
+        values
+    } else {
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        cast_with_options(&values, &target, &options).map_err(DataFusionError::from)?
+    };
+    Ok(text_input::check_length(&values, to)?)
+}
+
+/// Whether values of one type become another by being stored in a column of it.
+fn is_assignable(from: &DataType, to: &ColumnType) -> bool {
+    use DataType::{
+        Date32, Date64, Dictionary, Duration, FixedSizeList, Interval, LargeList, List, Time32,
+        Time64, Timestamp,
+    };
+    let date = matches!(from, Date32 | Date64);
+    let time = matches!(from, Time32(_) | Time64(_));
+    let timestamp = matches!(from, Timestamp(_, _));
+    let interval = matches!(from, Interval(_) | Duration(_));
+    match (from, to) {
+        (DataType::Null, _) | (_, ColumnType::Text | ColumnType::Varchar(_)) => true,
+        (Dictionary(_, value), to) => is_assignable(value, to),
+        (from, _) if from.is_string() => true,
+        (List(from) | LargeList(from) | FixedSizeList(from, _), ColumnType::Array(to)) => {
+            is_assignable(from.data_type(), to)
+        }
+        (from, to) => match to {
+            ColumnType::Boolean => from == &DataType::Boolean,
+            ColumnType::SmallInt
+            | ColumnType::Integer
+            | ColumnType::BigInt
+            | ColumnType::Real
+            | ColumnType::Double
+            | ColumnType::Numeric(_) => from.is_numeric(),
+            ColumnType::Date => date || timestamp,
+            ColumnType::Time => time || timestamp || interval,
+            ColumnType::Timestamp | ColumnType::Timestamptz => date || timestamp,
+            ColumnType::Interval => interval || time,
+            ColumnType::Bytea => from.is_binary(),
+            _ => false,
+        },
+    }
+}

@@ -1,0 +1,123 @@
+//! `SET`, `RESET`: session variables, and travel in time.
+
+use super::{Outcome, Reply};
+use crate::Frontend;
+use crate::parser::{SetScope, SetValue};
+use crate::session::Session;
+use crate::variables::{self, QUERY_EPOCH, SEARCH_PATH, SEARCH_PATH_BYTES_MAX};
+use tidemark_ledger::epoch::Epoch;
+use tidemark_pg::error::SqlError;
+use tidemark_pg::sqlstate::SqlState;
+
+impl Frontend {
+    pub(super) async fn set(
+        &self,
+        session: &mut Session,
+        scope: SetScope,
+        name: &str,
+        value: &SetValue,
+    ) -> Result<Reply, SqlError> {
+        if scope == SetScope::Local {
+            return Err(SqlError::unsupported("SET LOCAL").hint("Use SET, and RESET afterwards."));
+        }
+        let values = match value {
+            SetValue::Default => return self.reset(session, Some(name)).map(set_tag),
+            SetValue::Values(values) => values,
+        };
+        match variables::is_special(name)? {
+            Some(QUERY_EPOCH) => self.set_query_epoch(session, values).await?,
+            Some(SEARCH_PATH) => session.variables.keep(SEARCH_PATH, search_path(values)?),
+            _ => session.variables.set(name, Some(&values.join(", ")))?,
+        }
+        Ok(Outcome::done("SET").into())
+    }
+
+    pub(super) fn reset(
+        &self,
+        session: &mut Session,
+        name: Option<&str>,
+    ) -> Result<Reply, SqlError> {
+        match name {
+            None => {
+                refuse_epoch_in_transaction(session)?;
+                session.past = None;
+                session.variables.reset_all();
+            }
+            Some(name) => {
+                if variables::is_special(name)? == Some(QUERY_EPOCH) {
+                    refuse_epoch_in_transaction(session)?;
+                    session.past = None;
+                    session.variables.keep(QUERY_EPOCH, Epoch::ZERO.to_string());
+                } else if variables::is_special(name)? == Some(SEARCH_PATH) {
+                    session.variables.keep(SEARCH_PATH, "\"$user\", public".to_owned());
+                } else {
+                    session.variables.set(name, None)?;
+                }
+            }
+        }
+        Ok(Outcome::done("RESET").into())
+    }
+
+    /// Moves the session to an epoch, if a snapshot holds it; 0 moves it back to the present.
+    async fn set_query_epoch(
+        &self,
+        session: &mut Session,
+        values: &[String],
+    ) -> Result<(), SqlError> {
+        let [value] = values else {
+            return Err(SqlError::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                "SET QUERY_EPOCH takes only one argument",
+            ));
+        };
+        let epoch = parse_epoch(value)?;
+        refuse_epoch_in_transaction(session)?;
+        session.past = if epoch == Epoch::ZERO { None } else { Some(self.past(epoch).await?) };
+        session.variables.keep(QUERY_EPOCH, epoch.to_string());
+        Ok(())
+    }
+}
+
+/// A transaction keeps the view it began with.
+fn refuse_epoch_in_transaction(session: &Session) -> Result<(), SqlError> {
+    if session.transaction.is_none() {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        SqlState::ACTIVE_SQL_TRANSACTION,
+        "query_epoch cannot be changed inside a transaction block",
+    )
+    .hint("COMMIT first."))
+}
+
+fn parse_epoch(value: &str) -> Result<Epoch, SqlError> {
+    value.trim().parse().map_err(|e: std::num::ParseIntError| {
+        SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("Invalid value `{value}` for `query_epoch`"),
+        )
+        .detail(format!("It must be a whole number: {e}."))
+        .hint("Take one from rw_catalog.rw_meta_snapshot; 0 reads the present.")
+    })
+}
+
+fn search_path(values: &[String]) -> Result<String, SqlError> {
+    let length: usize = values.iter().map(String::len).sum();
+    if length > SEARCH_PATH_BYTES_MAX {
+        let message = format!("search_path has more than {SEARCH_PATH_BYTES_MAX} bytes");
+        return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
+    }
+    Ok(quoted_list(values))
+}
+
+fn quoted_list(values: &[String]) -> String {
+    let quoted = values.iter().map(|value| {
+        let plain = value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if plain && !value.is_empty() { value.clone() } else { format!("\"{value}\"") }
+    });
+    quoted.collect::<Vec<_>>().join(", ")
+}
+
+fn set_tag(reply: Reply) -> Reply {
+    Reply { outcome: Outcome::done("SET"), ..reply }
+}

@@ -1,0 +1,242 @@
+//! `UPDATE`: the old rows die, the new ones are born, in one epoch.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::TryStreamExt as _;
+use sqlparser::ast::{AssignmentTarget, Expr, Query, SelectItem, Update, UpdateTableFromKind};
+
+use super::delete::{Target, quoted};
+use super::keys::{self, FewKeys};
+use super::places::{PLACE_COLUMNS, Places};
+use super::returning::Returning;
+use super::rows::Conform;
+use super::target::{default_of, is_default};
+use super::writes::Staged;
+use super::{Outcome, Reply};
+use crate::Frontend;
+use crate::parser::RelationName;
+use crate::planner::{Parameters, Planner};
+use crate::session::Session;
+use tidemark_engine::meta::command::{DeadRows, TableWrite};
+use tidemark_ledger::catalog::{Relation, Table};
+use tidemark_ledger::sst::SstInfo;
+use tidemark_pg::error::SqlError;
+use tidemark_pg::sqlstate::SqlState;
+
+impl Frontend {
+    pub(super) async fn update(
+        &self,
+        session: &mut Session,
+        update: &Update,
+        parameters: &Parameters,
+    ) -> Result<Reply, SqlError> {
+        session.check_writable("UPDATE")?;
+        let planner = self.planner(session);
+        let returning = returning_of(&planner, update)?;
+        if let Some(returning) = &returning {
+            returning.check(&planner, parameters).await?;
+        }
+        let mut turn = None;
+        for attempt in 1.. {
+            let planner = self.planner(session);
+            if attempt > 1 && turn.is_none() {
+                let target = Target::find(&planner, &update.table)?;
+                turn = Some(self.keyed_writes.turn(target.relation.id).lock_owned().await);
+                continue;
+            }
+            if let Some(returning) = &returning {
+                returning.clear();
+            }
+            let outcome = self.update_once(&planner, update, parameters, returning.as_ref()).await;
+            if let Some(outcome) = self.settle(attempt, outcome).await {
+                if let (Some(returning), Ok(_)) = (&returning, &outcome) {
+                    return returning.reply(&planner, parameters, "UPDATE").await;
+                }
+                return Ok(Outcome::Done(format!("UPDATE {}", outcome?)).into());
+            }
+        }
+        Err(SqlError::internal("attempts never run out"))
+    }
+
+    async fn update_once(
+        &self,
+        planner: &Planner,
+        update: &Update,
+        parameters: &Parameters,
+        returning: Option<&Returning>,
+    ) -> Result<u64, SqlError> {
+        let updated = self.find_updated(planner, update, parameters, returning).await?;
+        let Updated { relation, table, staged, places } = updated;
+        let count = places.len();
+        if count > 0 {
+            let mut write = TableWrite::to(&relation);
+            if changes_key(&table, update)? {
+                let few = FewKeys::of(&table, staged.few.as_ref());
+                let files = &staged.files;
+                let taken = keys::overwritten(planner, &relation, &table, files, few.as_ref());
+                check_unique(&relation, &table, files, &places, &taken.await?)?;
+                write.keys = keys::written_keys(&table, few.as_ref());
+            }
+            write.dead_rows = places.into_dead_rows();
+            write.born = staged.files.clone();
+            if let Some(returning) = returning {
+                returning.compute(planner, parameters).await?;
+            }
+            self.commit(planner, vec![write], vec![staged.ids()]).await?;
+        }
+        Ok(count)
+    }
+
+    /// Finds the rows to be changed, and stages what they become.
+    pub(super) async fn find_updated(
+        &self,
+        planner: &Planner,
+        update: &Update,
+        parameters: &Parameters,
+        returning: Option<&Returning>,
+    ) -> Result<Updated, SqlError> {
+        let (relation, query) = update_query(planner, update)?;
+        let Some(table) = relation.as_table() else {
+            return Err(SqlError::internal("a view has no rows"));
+        };
+        let table = Arc::new(table.clone());
+        let state = planner.state()?;
+        let plan = planner.plan(&state, &query, &parameters.types).await?;
+        let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
+        let conform = Conform::new(Arc::clone(&table), &relation.name);
+        let places = Arc::new(Mutex::new(Places::default()));
+        let rows = new_rows(conform, rows, Arc::clone(&places));
+        let rows = match returning {
+            Some(returning) => returning.tap(rows),
+            None => rows,
+        };
+        let staged = self.stage(planner, relation.id, &table, rows).await?;
+        let places = std::mem::take(&mut *places.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Updated { relation, table, staged, places })
+    }
+}
+
+/// Rows to be changed: where they are, and what they become.
+pub struct Updated {
+    pub relation: Arc<Relation>,
+    pub table: Arc<Table>,
+    pub staged: Staged,
+    pub places: Places,
+}
+
+/// What an `UPDATE` returns.
+pub fn returning_of(planner: &Planner, update: &Update) -> Result<Option<Returning>, SqlError> {
+    let target = Target::find(planner, &update.table)?;
+    let table = target.relation.as_table();
+    Ok(table.and_then(|table| Returning::new(update.returning.as_ref(), &target.alias, table)))
+}
+
+/// The query that yields, for each row to be changed, its place and what it becomes.
+pub fn update_query(
+    planner: &Planner,
+    update: &Update,
+) -> Result<(Arc<Relation>, Query), SqlError> {
+    let target = Target::find(planner, &update.table)?;
+    let Some(table) = target.relation.as_table() else {
+        return Err(SqlError::internal("a view has no rows"));
+    };
+    let mut assigned = assignments(table, &target.relation.name, update)?;
+    let items = table.columns.iter().map(|column| {
+        let expr = match assigned.remove(column.name.as_str()) {
+            None => target.column(&column.name),
+            Some(expr) if is_default(&expr) => default_of(column.default.as_deref()),
+            Some(expr) => expr,
+        };
+        SelectItem::ExprWithAlias { expr, alias: quoted(&column.name) }
+    });
+    let items = items.collect();
+    let from = match &update.from {
+        None => vec![],
+        Some(UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) => {
+            from.clone()
+        }
+    };
+    let query = target.query(items, from, update.selection.clone())?;
+    Ok((target.relation, query))
+}
+
+/// The new expression of each assigned column.
+fn assignments(
+    table: &Table,
+    relation: &str,
+    update: &Update,
+) -> Result<HashMap<String, Expr>, SqlError> {
+    let mut assigned = HashMap::new();
+    for assignment in &update.assignments {
+        let AssignmentTarget::ColumnName(name) = &assignment.target else {
+            return Err(SqlError::unsupported("assigning several columns at once"));
+        };
+        let name = RelationName::try_from(name)?.name;
+        if table.column(&name).is_none() {
+            return Err(SqlError::new(
+                SqlState::UNDEFINED_COLUMN,
+                format!("column \"{name}\" of relation \"{relation}\" does not exist"),
+            ));
+        }
+        if assigned.insert(name.clone(), assignment.value.clone()).is_some() {
+            return Err(SqlError::syntax(format!(
+                "multiple assignments to same column \"{name}\""
+            )));
+        }
+    }
+    Ok(assigned)
+}
+
+/// Whether a column of the primary key is assigned.
+fn changes_key(table: &Table, update: &Update) -> Result<bool, SqlError> {
+    for assignment in &update.assignments {
+        let AssignmentTarget::ColumnName(name) = &assignment.target else { continue };
+        let name = RelationName::try_from(name)?.name;
+        let column = table.column(&name);
+        if column.is_some_and(|column| table.primary_key.contains(&column.id)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Refuses new keys that two of the changed rows share, or that a row which stays has.
+fn check_unique(
+    relation: &Relation,
+    table: &Table,
+    files: &[Arc<SstInfo>],
+    replaced: &Places,
+    taken: &[DeadRows],
+) -> Result<(), SqlError> {
+    let born: u64 = files.iter().map(|sst| sst.rows).sum();
+    if born == replaced.len() && replaced.contain_all(taken) {
+        return Ok(());
+    }
+    let key: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
+    Err(SqlError::new(
+        SqlState::UNIQUE_VIOLATION,
+        format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name),
+    )
+    .detail(format!("Another row has the same ({}).", key.join(", "))))
+}
+
+/// The rows that are born. A row that several rows of `FROM` match is changed once, by the first.
+fn new_rows(
+    conform: Conform,
+    rows: SendableRecordBatchStream,
+    places: Arc<Mutex<Places>>,
+) -> SendableRecordBatchStream {
+    let schema = Arc::clone(conform.schema());
+    let rows = rows.and_then(move |batch| {
+        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = places
+            .insert_fresh(&batch)
+            .and_then(|batch| conform.apply(&batch.columns()[PLACE_COLUMNS..]))
+            .map_err(Into::into);
+        async move { outcome }
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}

@@ -1,0 +1,219 @@
+//! Committing staged rows: old rows of the same keys die, conflicts are retried.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+
+use super::keys::{self, FewKeys};
+use crate::Frontend;
+use crate::planner::Planner;
+use crate::read_view::ReadView;
+use tidemark_engine::meta::command::{TableWrite, Write, WrittenKeys};
+use tidemark_engine::write::{self, Written};
+use tidemark_ledger::catalog::{Relation, Table};
+use tidemark_ledger::epoch::Epoch;
+use tidemark_ledger::error::HummockError;
+use tidemark_ledger::id::ObjectId;
+use tidemark_ledger::meta_error::ErrorKind;
+use tidemark_ledger::meta_error::RpcError;
+use tidemark_ledger::params;
+use tidemark_ledger::sst::{INLINE_BYTES_TOTAL, SstInfo, Target};
+use tidemark_ledger::sst_ids::Staging;
+use tidemark_pg::error::SqlError;
+use tidemark_pg::query_runtime::committing;
+use tidemark_pg::sqlstate::SqlState;
+
+/// How often a statement that lost a race is tried again.
+const ATTEMPTS_MAX: usize = 16;
+
+/// Writers of one table that read before they write take turns here, so that they do not make each
+/// other start over: those that look up keys always, others once they lost a race.
+#[derive(Debug, Default)]
+pub struct KeyedWrites(Mutex<HashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>);
+
+impl KeyedWrites {
+    pub(super) fn turn(&self, table: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A turn nobody holds or waits for is known only here.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(table).or_default())
+    }
+}
+
+/// Rows written and not committed. Vacuum leaves the files alone while this is held.
+#[derive(Debug)]
+pub struct Staged {
+    pub files: Vec<Arc<SstInfo>>,
+    /// How many rows came, those with a key that came again included.
+    pub rows: u64,
+    /// The rows themselves, each key once, where they are few.
+    pub few: Option<RecordBatch>,
+    ids: Arc<Staging>,
+}
+
+impl Staged {
+    /// What is held until the files are committed or given up.
+    pub fn ids(&self) -> Arc<Staging> {
+        Arc::clone(&self.ids)
+    }
+}
+
+impl Frontend {
+    /// Stages rows of the table's schema.
+    pub(super) async fn stage(
+        &self,
+        planner: &Planner,
+        table_id: ObjectId,
+        table: &Arc<Table>,
+        rows: SendableRecordBatchStream,
+    ) -> Result<Staged, SqlError> {
+        let ids = self.sst_ids.staging();
+        let params = &planner.view.params;
+        let target = Target {
+            storage: &self.engine.storage,
+            data_directory: params.value(params::DATA_DIRECTORY),
+            ids: &ids,
+            sst_bytes_target: params.sst_bytes_target(),
+            inline: planner.view.version.inline_bytes < INLINE_BYTES_TOTAL,
+        };
+        let staged = write::write_rows(&target, table_id, table, rows, &self.engine.tasks).await;
+        let Written { files, arrived, few } = staged.map_err(hummock_error)?;
+        Ok(Staged { files, rows: arrived, few, ids: Arc::new(ids) })
+    }
+
+    /// Commits staged rows: rows of the table that have one of their keys die in the same epoch.
+    pub(super) async fn commit_rows(
+        &self,
+        planner: &Planner,
+        relation: &Relation,
+        staged: &Staged,
+    ) -> Result<(), SqlError> {
+        let files = &staged.files;
+        if files.is_empty() {
+            return Ok(());
+        }
+        let Some(table) = relation.as_table() else {
+            return Err(SqlError::internal("a view takes no rows"));
+        };
+        let keyed = !table.primary_key.is_empty();
+        let few = FewKeys::of(table, staged.few.as_ref());
+        let keys = keys::written_keys(table, few.as_ref());
+        let turn = self.keyed_writes.turn(relation.id);
+        // Who writes a few keys meets nobody most of the time, and then shares a commit with others.
+        let alone = keys == WrittenKeys::Any && planner.pending.is_none();
+        let mut held = if alone { Some(turn.lock().await) } else { None };
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let planner = self.planner_now(planner);
+            let mut write = TableWrite::to(relation);
+            write.keys = keys.clone();
+            write.born = files.clone();
+            if keyed {
+                write.dead_rows =
+                    keys::overwritten(&planner, relation, table, files, few.as_ref()).await?;
+            }
+            match self.commit(&planner, vec![write], vec![staged.ids()]).await {
+                Err(RpcError::Refused(refused))
+                    if refused.kind == ErrorKind::Conflict
+                        && attempts < ATTEMPTS_MAX
+                        && self.still_defined(relation) =>
+                {
+                    self.catch_up().await?;
+                    if held.is_none() && keyed {
+                        held = Some(turn.lock().await);
+                    }
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    /// Commits, and waits until this session sees it. In a transaction, its own statements see it, and
+    /// its end commits it.
+    pub(super) async fn commit(
+        &self,
+        planner: &Planner,
+        tables: Vec<TableWrite>,
+        staged: Vec<Arc<Staging>>,
+    ) -> Result<(), RpcError> {
+        if let Some(pending) = &planner.pending {
+            pending.add(tables, staged);
+            return Ok(());
+        }
+        self.commit_at(planner.view.epoch, tables, staged).await
+    }
+
+    /// Commits what was decided as of `base_epoch`.
+    pub(super) async fn commit_at(
+        &self,
+        base_epoch: Epoch,
+        tables: Vec<TableWrite>,
+        staged: Vec<Arc<Staging>>,
+    ) -> Result<(), RpcError> {
+        let write = self.writes.commit(Write { base_epoch, tables }, staged);
+        let committed = committing(write).await?;
+        self.replica.at_revision(committed.revision).await;
+        Ok(())
+    }
+
+    /// The same planner over the newest view; in a transaction, over that of the transaction.
+    pub(super) fn planner_now(&self, planner: &Planner) -> Planner {
+        match planner.pending {
+            Some(_) => planner.clone(),
+            None => Planner { view: self.latest_view(), ..planner.clone() },
+        }
+    }
+
+    /// Decides what comes after an attempt at a statement that lost a race: `None` is another one.
+    pub(super) async fn settle<T>(
+        &self,
+        attempt: usize,
+        outcome: Result<T, SqlError>,
+    ) -> Option<Result<T, SqlError>> {
+        match outcome {
+            Err(error)
+                if error.sqlstate == SqlState::SERIALIZATION_FAILURE && attempt < ATTEMPTS_MAX =>
+            {
+                self.catch_up().await.err().map(Err)
+            }
+            outcome => Some(outcome),
+        }
+    }
+
+    /// Waits until the replica has everything committed so far: what won the race is in it.
+    async fn catch_up(&self) -> Result<(), SqlError> {
+        let committed = self.meta.flush().await?;
+        self.replica.at_revision(committed.revision).await;
+        Ok(())
+    }
+
+    fn still_defined(&self, relation: &Relation) -> bool {
+        let latest = ReadView::latest(&self.replica.state());
+        let now = latest.catalog.relation_by_id(relation.id);
+        now.is_some_and(|now| now.lifetime.born == relation.lifetime.born)
+    }
+}
+
+/// A failure below, as clients see it. What a query or a check raised passes through.
+fn hummock_error(error: HummockError) -> SqlError {
+    match error {
+        HummockError::Rows(source) => match source.downcast::<DataFusionError>() {
+            Ok(error) => (*error).into(),
+            Err(other) => SqlError::internal(other.to_string()),
+        },
+        HummockError::Ids(source) => ids_error(source),
+        other => tidemark_ledger::meta_error::MetaError::storage(&other).into(),
+    }
+}
+
+/// Why no file ids could be had.
+fn ids_error(source: Box<dyn std::error::Error + Send + Sync>) -> SqlError {
+    match source.downcast::<RpcError>() {
+        Ok(rpc) => (*rpc).into(),
+        Err(other) => SqlError::internal(other.to_string()),
+    }
+}

@@ -1,0 +1,110 @@
+//! SQL over the PostgreSQL wire.
+//!
+//! A statement is parsed once, into one enum; one `match` in [`handlers`] finds who runs it. All that
+//! planning sees is a [`read_view::ReadView`]; commits go to the meta role through [`tidemark_engine::rpc`].
+
+mod cancel;
+mod engine;
+pub mod handlers;
+pub mod limits;
+pub mod parser;
+pub mod pending;
+pub mod planner;
+mod query_epoch;
+pub mod read_view;
+pub mod rewrite;
+mod session;
+pub mod sessions;
+pub mod settings;
+pub mod system_catalog;
+mod variables;
+pub mod wire;
+
+use std::sync::Arc;
+
+use crate::settings::Resources;
+use tidemark_engine::rpc::{MetaClient, Replica};
+use tidemark_engine::worker::Worker;
+use tidemark_engine::worker::pins::Pins;
+use tidemark_engine::worker::write_queue::WriteQueue;
+use tidemark_ledger::sst_ids::SstIdPool;
+use tidemark_ledger::storage::{BlockStore, Storage};
+use tidemark_pg::error::SqlError;
+use tidemark_pg::{DATABASE, memory, query_runtime};
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Frontend {
+    pub meta: Arc<MetaClient>,
+    writes: WriteQueue,
+    pub replica: Replica,
+    engine: Arc<engine::Engine>,
+    snapshots: query_epoch::SnapshotCache,
+    sst_ids: Arc<SstIdPool>,
+    pins: Arc<Pins>,
+    keyed_writes: handlers::KeyedWrites,
+    pub sessions: Arc<sessions::Sessions>,
+    worker: Worker,
+}
+
+impl Frontend {
+    pub async fn new(
+        worker: Worker,
+        storage: Storage,
+        resources: &Resources,
+    ) -> Result<Self, SqlError> {
+        let cache = resources.block_cache(storage.url().is_far());
+        let cluster = &worker.replica.state().cluster_id;
+        let blocks = BlockStore::open(storage.object_store(), &cache, cluster).await;
+        let blocks = blocks.map_err(|e| tidemark_ledger::meta_error::MetaError::storage(&e))?;
+        let engine = engine::Engine::new(storage, blocks, DATABASE, resources)?;
+        Ok(Self {
+            meta: Arc::new(worker.client.clone()),
+            replica: worker.replica.clone(),
+            sst_ids: Arc::clone(&worker.sst_ids),
+            pins: Arc::clone(&worker.pins),
+            writes: WriteQueue::start(worker.client.clone()),
+            worker,
+            engine: Arc::new(engine),
+            snapshots: query_epoch::SnapshotCache::default(),
+            keyed_writes: handlers::KeyedWrites::default(),
+            sessions: Arc::default(),
+        })
+    }
+
+    /// Most tokens of a text of statements.
+    pub fn tokens_max(&self) -> usize {
+        parser::tokens_max(self.memory_bytes())
+    }
+
+    /// The memory of a session that begins.
+    pub fn session_memory(&self) -> Arc<memory::SessionMemory> {
+        memory::SessionMemory::new(&self.engine.budget)
+    }
+
+    /// Counts what parsing a text takes, until the value returned is dropped.
+    pub fn hold_for_parsing(&self, text: &str) -> Result<memory::Held, SqlError> {
+        memory::planning::hold_text(&self.engine.budget.begin(), text)
+    }
+
+    /// Where statements run.
+    pub fn queries(&self) -> &query_runtime::QueryRuntime {
+        &self.engine.queries
+    }
+
+    /// What queries may hold together.
+    pub fn memory_bytes(&self) -> usize {
+        self.engine.budget.bytes()
+    }
+
+    /// The newest view, with a pin on what it needs.
+    fn latest_view(&self) -> read_view::ReadView {
+        let (state, pin) = self.pins.latest(&self.replica);
+        read_view::ReadView { pin: Some(pin), ..read_view::ReadView::latest(&state) }
+    }
+
+    /// Tells the meta role now what is pinned.
+    async fn report_pins(&self) -> Result<(), tidemark_ledger::meta_error::RpcError> {
+        self.worker.report().await
+    }
+}

@@ -1,0 +1,356 @@
+//! The statements Tidemark knows. What parses into one of these has no clause left that would be ignored.
+
+use std::fmt;
+
+use sqlparser::ast::{
+    ColumnDef, CreateTable, DataType, Delete, Expr, Ident, Insert, ObjectName, Query, SetExpr,
+    Update,
+};
+
+use tidemark_engine::meta::command::BackupOptions;
+use tidemark_pg::error::SqlError;
+use tidemark_pg::sqlstate::SqlState;
+
+/// A statement and the text it was read from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParsedStatement {
+    pub statement: Statement,
+    /// Just this statement: no semicolon, no comment before or after it.
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Statement {
+    /// Nothing, or only comments.
+    Empty,
+    /// `SELECT`, `VALUES`, `WITH`, `TABLE t`.
+    Query(Box<Query>),
+    Explain {
+        analyze: bool,
+        verbose: bool,
+        statement: Box<Statement>,
+    },
+    /// The target is a plain table name; `ON CONFLICT` and `RETURNING` may be there.
+    Insert(Box<Insert>),
+    /// One target without joins, but `FROM` may be there; assignments name one column each.
+    Update(Box<Update>),
+    /// One target without joins, but `USING` may be there.
+    Delete(Box<Delete>),
+    Truncate {
+        tables: Vec<RelationName>,
+    },
+    Copy(CopyFrom),
+    CreateSchema {
+        name: String,
+        if_not_exists: bool,
+    },
+    DropSchema {
+        names: Vec<String>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    /// Columns have no options but `NULL`, `NOT NULL`, `DEFAULT` and `PRIMARY KEY`; the only table
+    /// constraint is one primary key over plain columns. May have a query (`AS`).
+    CreateTable(Box<CreateTable>),
+    DropTable {
+        names: Vec<RelationName>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    CreateView(CreateView),
+    DropView {
+        names: Vec<RelationName>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    AlterTable(AlterTable),
+    Flush,
+    Backup(BackupOptions),
+    DeleteMetaSnapshots(Vec<u64>),
+    /// `ALTER SYSTEM SET name = value`; no value stands for `DEFAULT`.
+    AlterSystem {
+        name: String,
+        value: Option<String>,
+    },
+    Set {
+        scope: SetScope,
+        name: String,
+        value: SetValue,
+    },
+    /// No name stands for `ALL`.
+    Reset {
+        name: Option<String>,
+    },
+    Show {
+        kind: ShowKind,
+        filter: Option<LikeFilter>,
+    },
+    Begin {
+        read_only: bool,
+        read_write: bool,
+    },
+    Commit,
+    Rollback,
+    Discard(Discard),
+    /// No name stands for `ALL`.
+    Deallocate {
+        name: Option<String>,
+    },
+    /// Ends all of something there is none of; the tag.
+    EndNothing(&'static str),
+}
+
+/// How a statement stands to those before it in one text of several, which are one transaction without a
+/// `BEGIN`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is part of the transaction.
+    Within,
+    /// It takes no part in it, and leaves it as it is.
+    Beside,
+    /// It takes effect by itself, at once: what is before it is committed first.
+    Alone,
+}
+
+/// Rows that an `INSERT` of literals has at most; more of them are work.
+const LITERAL_ROWS_MAX: usize = 64;
+
+/// Whether an `INSERT` is one of a few rows of literals and parameters, and no more than that.
+fn is_of_literals(insert: &Insert) -> bool {
+    let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|query| &*query.body) else {
+        return false;
+    };
+    let is_literal = |cell: &Expr| match cell {
+        Expr::UnaryOp { expr, .. } => matches!(**expr, Expr::Value(_)),
+        cell => matches!(cell, Expr::Value(_)),
+    };
+    insert.on.is_none()
+        && insert.returning.is_none()
+        && values.rows.len() <= LITERAL_ROWS_MAX
+        && values.rows.iter().all(|row| row.content.iter().all(is_literal))
+}
+
+impl Statement {
+    /// Whether running the statement is waiting for others rather than work.
+    pub fn needs_no_threads(&self) -> bool {
+        match self {
+            Self::Insert(insert) => is_of_literals(insert),
+            Self::Query(_)
+            | Self::Explain { .. }
+            | Self::Update(_)
+            | Self::Delete(_)
+            | Self::Show { .. }
+            | Self::CreateTable(_)
+            | Self::CreateView(_) => false,
+            // The rows of a COPY take threads; that it begins does not.
+            Self::Copy(_)
+            | Self::Empty
+            | Self::Truncate { .. }
+            | Self::Begin { .. }
+            | Self::Commit
+            | Self::Rollback
+            | Self::Deallocate { .. }
+            | Self::EndNothing(_)
+            | Self::CreateSchema { .. }
+            | Self::DropSchema { .. }
+            | Self::DropTable { .. }
+            | Self::DropView { .. }
+            | Self::AlterTable(_)
+            | Self::Flush
+            | Self::Backup(_)
+            | Self::DeleteMetaSnapshots(_)
+            | Self::AlterSystem { .. }
+            | Self::Set { .. }
+            | Self::Reset { .. }
+            | Self::Discard(_) => true,
+        }
+    }
+
+    pub fn standing(&self) -> Standing {
+        match self {
+            Self::Query(_)
+            | Self::Explain { .. }
+            | Self::Insert(_)
+            | Self::Update(_)
+            | Self::Delete(_)
+            | Self::Truncate { .. } => Standing::Within,
+            Self::Empty
+            | Self::Show { .. }
+            | Self::Begin { .. }
+            | Self::Commit
+            | Self::Rollback
+            | Self::Deallocate { .. }
+            | Self::EndNothing(_) => Standing::Beside,
+            Self::Copy(_)
+            | Self::CreateSchema { .. }
+            | Self::DropSchema { .. }
+            | Self::CreateTable(_)
+            | Self::DropTable { .. }
+            | Self::CreateView(_)
+            | Self::DropView { .. }
+            | Self::AlterTable(_)
+            | Self::Flush
+            | Self::Backup(_)
+            | Self::DeleteMetaSnapshots(_)
+            | Self::AlterSystem { .. }
+            | Self::Set { .. }
+            | Self::Reset { .. }
+            | Self::Discard(_) => Standing::Alone,
+        }
+    }
+}
+
+/// `name` or `schema.name`, folded to lower case where it was not quoted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RelationName {
+    pub schema: Option<String>,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CopyFrom {
+    pub table: RelationName,
+    /// Empty: all columns, in order.
+    pub columns: Vec<String>,
+    pub options: CopyOptions,
+}
+
+/// How the lines of `COPY ... FROM STDIN` are to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyOptions {
+    pub format: CopyFormat,
+    pub delimiter: char,
+    /// The text that stands for null.
+    pub null: String,
+    /// Whether the first line is to be skipped.
+    pub header: bool,
+    /// CSV only.
+    pub quote: char,
+    /// CSV only.
+    pub escape: char,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFormat {
+    Text,
+    Csv,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateView {
+    pub name: RelationName,
+    pub or_replace: bool,
+    pub if_not_exists: bool,
+    /// Names for the first columns; may be fewer than the query has.
+    pub columns: Vec<String>,
+    pub query: Box<Query>,
+    /// The query as it was written.
+    pub query_text: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlterTable {
+    pub name: RelationName,
+    pub if_exists: bool,
+    pub operations: Vec<AlterOperation>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AlterOperation {
+    AddColumn { if_not_exists: bool, column: ColumnDef },
+    DropColumn { if_exists: bool, name: String, cascade: bool },
+    RenameColumn { from: String, to: String },
+    RenameTable { to: String },
+    SetNotNull { column: String },
+    DropNotNull { column: String },
+    SetDefault { column: String, value: Expr },
+    DropDefault { column: String },
+    SetDataType { column: String, data_type: DataType, using: Option<Expr> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetScope {
+    /// Neither `SESSION` nor `LOCAL` was written.
+    Unspecified,
+    Session,
+    Local,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetValue {
+    Default,
+    /// The values as texts, quotes gone.
+    Values(Vec<String>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShowKind {
+    All,
+    Cluster,
+    Columns { table: RelationName },
+    CreateTable { name: RelationName },
+    CreateView { name: RelationName },
+    Databases,
+    MaterializedViews { schema: Option<String> },
+    Parameters,
+    Schemas,
+    Tables { schema: Option<String> },
+    Variable(String),
+    Views { schema: Option<String> },
+}
+
+/// `LIKE 'pattern'` or `ILIKE 'pattern'` after a `SHOW`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LikeFilter {
+    pub pattern: String,
+    pub case_insensitive: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discard {
+    All,
+    Plans,
+    Sequences,
+    Temp,
+}
+
+/// The name an identifier means: PostgreSQL folds what is not quoted.
+pub fn folded(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_ascii_lowercase(),
+    }
+}
+
+impl RelationName {
+    pub fn bare(name: impl Into<String>) -> Self {
+        Self { schema: None, name: name.into() }
+    }
+}
+
+impl fmt::Display for RelationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+impl TryFrom<&ObjectName> for RelationName {
+    type Error = SqlError;
+
+    fn try_from(name: &ObjectName) -> Result<Self, SqlError> {
+        let parts: Option<Vec<String>> =
+            name.0.iter().map(|part| part.as_ident().map(folded)).collect();
+        match parts.as_deref() {
+            Some([name]) => Ok(Self { schema: None, name: name.clone() }),
+            Some([schema, name]) => Ok(Self { schema: Some(schema.clone()), name: name.clone() }),
+            Some([_, _, _]) => Err(SqlError::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                format!("cross-database references are not implemented: {name}"),
+            )),
+            _ => Err(SqlError::syntax(format!("improper relation name: {name}"))),
+        }
+    }
+}

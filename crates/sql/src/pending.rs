@@ -1,0 +1,77 @@
+//! What an open transaction has written and not committed: its own statements see it, nobody else does.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidemark_engine::meta::command::{DeadRows, TableWrite};
+use tidemark_ledger::id::ObjectId;
+use tidemark_ledger::sst_ids::Staging;
+use tidemark_ledger::version::LiveFile;
+
+/// The writes of one transaction, one for each table.
+#[derive(Debug, Default)]
+pub struct Pending(Mutex<Writes>);
+
+#[derive(Debug, Default)]
+struct Writes {
+    tables: BTreeMap<ObjectId, TableWrite>,
+    /// Vacuum leaves the staged files alone while these are held.
+    staged: Vec<Arc<Staging>>,
+}
+
+impl Pending {
+    /// Takes over what a statement wrote.
+    pub fn add(&self, writes: Vec<TableWrite>, staged: Vec<Arc<Staging>>) {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.staged.extend(staged);
+        for write in writes {
+            match pending.tables.get_mut(&write.table_id) {
+                // What the transaction wrote before goes with all else.
+                Some(before) if !write.truncate => join(before, write),
+                _ => {
+                    pending.tables.insert(write.table_id, write);
+                }
+            }
+        }
+    }
+
+    /// The files of a table as the transaction sees them; `committed` are those of its view.
+    pub fn files(&self, table: ObjectId, committed: Vec<LiveFile>) -> Vec<LiveFile> {
+        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(write) = pending.tables.get(&table) else { return committed };
+        let committed = if write.truncate { vec![] } else { committed };
+        let born = write.born.iter().map(|sst| LiveFile { sst: Arc::clone(sst), dead: None });
+        let files = committed.into_iter().chain(born).map(|file| {
+            let dead = write.dead_rows.iter().find(|dead| dead.sst_id == file.sst.id);
+            without(file, dead)
+        });
+        files.filter(|file| file.live_rows() > 0).collect()
+    }
+
+    /// All that was written, with what keeps its files; nothing is left.
+    pub fn take(&self) -> (Vec<TableWrite>, Vec<Arc<Staging>>) {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Writes { tables, staged } = std::mem::take(&mut *pending);
+        (tables.into_values().collect(), staged)
+    }
+}
+
+fn join(before: &mut TableWrite, write: TableWrite) {
+    before.born.extend(write.born);
+    before.keys = std::mem::take(&mut before.keys).and(write.keys);
+    for dead in write.dead_rows {
+        match before.dead_rows.iter_mut().find(|known| known.sst_id == dead.sst_id) {
+            Some(known) => known.positions = Arc::new(&*known.positions | &*dead.positions),
+            None => before.dead_rows.push(dead),
+        }
+    }
+}
+
+fn without(file: LiveFile, dead: Option<&DeadRows>) -> LiveFile {
+    let Some(dead) = dead else { return file };
+    let dead = match &file.dead {
+        Some(known) => Arc::new(&**known | &*dead.positions),
+        None => Arc::clone(&dead.positions),
+    };
+    LiveFile { dead: Some(dead), ..file }
+}

@@ -1,0 +1,339 @@
+//! From a checked query to rows: everything a statement may see is a [`ReadView`].
+
+pub mod catalog_provider;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::ParamValues;
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, Statement as PlanStatement};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::Expr;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{self, Query};
+use futures::StreamExt as _;
+
+use super::engine::{self, Engine};
+use super::parser::{self, RelationName, Statement};
+use super::pending::Pending;
+use super::read_view::ReadView;
+use super::rewrite;
+use super::system_catalog::{self, SystemContext};
+use crate::planner::catalog_provider::{SharedCatalog, ViewCatalog, ViewCatalogList};
+use tidemark_engine::scan::{Files, SstTable};
+use tidemark_ledger::catalog::{Relation, SYSTEM_SCHEMAS, View};
+use tidemark_ledger::id::ObjectId;
+use tidemark_ledger::version::LiveFile;
+use tidemark_pg::error::SqlError;
+use tidemark_pg::functions::{self, SessionInfo};
+use tidemark_pg::memory::{StatementMemory, doubling, planning};
+use tidemark_pg::query_runtime;
+
+/// Plans statements against one read view.
+#[derive(Clone)]
+pub struct Planner {
+    pub engine: Arc<Engine>,
+    pub view: ReadView,
+    pub system: SystemContext,
+    pub session: SessionInfo,
+    /// Schemas in which names without one are looked up, in order.
+    pub search_path: Vec<String>,
+    /// Tables that only this statement has, by name; found before all others.
+    pub locals: Arc<Locals>,
+    /// What the session's open transaction has written.
+    pub pending: Option<Arc<Pending>>,
+    /// What the statement's plans and queries take.
+    pub memory: Arc<StatementMemory>,
+    /// How many views the query is inside of.
+    pub views: usize,
+}
+
+pub type Locals = BTreeMap<String, Arc<dyn TableProvider>>;
+
+/// Rows on their way, and what their columns are called.
+pub struct Rows {
+    /// Names as PostgreSQL gives them; types as Arrow has them.
+    pub schema: SchemaRef,
+    pub stream: SendableRecordBatchStream,
+}
+
+impl Planner {
+    /// The planner for the query of a view that this one's query refers to.
+    pub fn inside_view(&self) -> Result<Self, SqlError> {
+        self.memory.expand_view()?;
+        if self.views == planning::NESTED_VIEWS_MAX {
+            return Err(planning::nested_views());
+        }
+        Ok(Self { views: self.views + 1, ..self.clone() })
+    }
+
+    /// DataFusion's state for one statement.
+    pub fn state(&self) -> Result<SessionState, SqlError> {
+        self.state_in(&self.search_path)
+    }
+
+    fn state_in(&self, search_path: &[String]) -> Result<SessionState, SqlError> {
+        let mut state = self.engine.planning_state(&self.memory);
+        let own = functions::session_functions(&self.session, &self.view.params);
+        let of_catalog = system_catalog::functions_in(&self.view, search_path);
+        for function in own.into_iter().chain(of_catalog) {
+            engine::register(&mut state, function)?;
+        }
+        let [pg_catalog, _, rw_catalog] = SYSTEM_SCHEMAS;
+        let system = [pg_catalog, rw_catalog].map(str::to_owned);
+        let search_path = search_path.iter().cloned().chain(system).collect();
+        let catalog = ViewCatalog { planner: self.clone(), search_path };
+        state.register_catalog_list(Arc::new(ViewCatalogList {
+            database: self.session.database.clone(),
+            catalog: Arc::new(SharedCatalog(Arc::new(catalog))),
+        }));
+        Ok(state)
+    }
+
+    /// The user's relation that a name means.
+    pub fn relation(&self, name: &RelationName) -> Option<&Arc<Relation>> {
+        let in_schema = |schema: &str| self.view.catalog.relation(schema, &name.name);
+        match &name.schema {
+            Some(schema) => in_schema(schema),
+            None => self.search_path.iter().find_map(|schema| in_schema(schema)),
+        }
+    }
+
+    /// Schema and name of the relation that a name means, or would mean if it were new.
+    pub fn resolve(&self, name: &RelationName) -> (String, String) {
+        let found = self.relation(name).map(|relation| relation.schema_id);
+        let schema = found.and_then(|id| self.view.catalog.schema_by_id(id));
+        let schema = schema.map(|schema| schema.name.clone());
+        (schema.unwrap_or_else(|| self.schema_for_new(name)), name.name.clone())
+    }
+
+    /// The schema in which a new relation of this name goes.
+    pub fn schema_for_new(&self, name: &RelationName) -> String {
+        name.schema.clone().unwrap_or_else(|| self.session.schema.clone())
+    }
+
+    /// The table's rows alive in this view.
+    pub fn scan_of(&self, relation: &Relation) -> datafusion::error::Result<SstTable> {
+        let table = relation.as_table().ok_or_else(|| {
+            datafusion::error::DataFusionError::from(SqlError::internal("a view has no files"))
+        })?;
+        let seen = self.seen(relation.id);
+        let schema = self.view.catalog.schema_by_id(relation.schema_id);
+        let schema = schema.map_or("?", |schema| &schema.name);
+        let scan = self.scan_files(table, seen).named(&format!("{schema}.{}", relation.name));
+        Ok(scan.with_key_filters(&self.engine.key_filters))
+    }
+
+    /// The files of a table, as this statement sees them.
+    pub fn files_of(&self, table: ObjectId) -> Vec<LiveFile> {
+        self.seen(table).all()
+    }
+
+    /// Those of them that may hold one of `keys`, which are sorted.
+    pub fn files_with_keys(&self, table: ObjectId, keys: &[Bytes]) -> Vec<LiveFile> {
+        self.seen(table).with_keys(keys)
+    }
+
+    fn seen(&self, table: ObjectId) -> Seen {
+        Seen { view: self.view.clone(), pending: self.pending.clone(), table }
+    }
+
+    /// The rows of these files of a table.
+    pub fn scan_files(
+        &self,
+        table: &tidemark_ledger::catalog::Table,
+        files: impl Files + 'static,
+    ) -> SstTable {
+        SstTable::new(
+            Arc::new(table.clone()),
+            files,
+            self.engine.store_url.clone(),
+            &self.engine.blocks,
+            self.view.params.value(tidemark_ledger::params::DATA_DIRECTORY),
+            Arc::clone(&self.engine.statistics),
+        )
+    }
+
+    /// Plans a query; `parameters` are the types of `$1`, `$2`, …
+    pub async fn plan(
+        &self,
+        state: &SessionState,
+        query: &Query,
+        parameters: &[ast::DataType],
+    ) -> Result<LogicalPlan, SqlError> {
+        doubling::check(query)?;
+        planning::check_references(query)?;
+        planning::check_joins(query, &self.memory)?;
+        planning::charge_literals(query, &self.memory)?;
+        let mut query = query.clone();
+        rewrite::query(&mut query)?;
+        rewrite::own_names(&mut query, state);
+        query_runtime::check()?;
+        let statement = ast::Statement::Query(Box::new(query));
+        plan_statement(state, statement, parameters).await
+    }
+
+    /// The schema in which users see a plan's rows: PostgreSQL's column names.
+    pub fn output_schema(&self, query: &Query, plan: &LogicalPlan) -> SchemaRef {
+        let fields = plan.schema().fields();
+        let plan_names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+        let names = rewrite::output_names(query, &plan_names);
+        let named = fields.iter().zip(names).map(|(field, name)| renamed(field, name));
+        Arc::new(Schema::new(named.collect::<Vec<_>>()))
+    }
+
+    /// The plan of a view's query, its columns under the view's names.
+    pub async fn plan_view(&self, view: &View) -> Result<LogicalPlan, SqlError> {
+        let state = self.state_in(&view.search_path)?;
+        let query = parse_query(&view.query)?;
+        let plan = self.plan(&state, &query, &[]).await?;
+        rename_columns(plan, view.columns.iter().map(|column| column.name.as_str()))
+    }
+
+    /// Runs a plan.
+    pub async fn execute(
+        &self,
+        state: SessionState,
+        plan: LogicalPlan,
+        values: ParamValues,
+    ) -> Result<SendableRecordBatchStream, SqlError> {
+        planning::charge_values(&values, &self.memory)?;
+        let plan = plan.with_param_values(values)?;
+        let rows = self.engine.queries.run(DataFrame::new(state, plan)).await?;
+        let (schema, pin) = (rows.schema(), self.view.pin.clone());
+        // The files are needed as long as rows flow.
+        let rows = rows.inspect(move |_| {
+            let _needed = &pin;
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    /// Plans and runs a query.
+    pub async fn query(&self, query: &Query, parameters: &Parameters) -> Result<Rows, SqlError> {
+        let state = self.state()?;
+        let plan = self.plan(&state, query, &parameters.types).await?;
+        let schema = self.output_schema(query, &plan);
+        let stream = self.execute(state, plan, parameters.values.clone()).await?;
+        // What runs knows the types best: an optimizer may have narrowed them.
+        let schema = with_types_of(&schema, &stream.schema());
+        Ok(Rows { schema, stream })
+    }
+}
+
+/// The files of a table as a statement sees them.
+#[derive(Debug)]
+struct Seen {
+    view: ReadView,
+    /// What its transaction has written.
+    pending: Option<Arc<Pending>>,
+    table: ObjectId,
+}
+
+impl Seen {
+    fn with_pending(&self, files: Vec<LiveFile>) -> Vec<LiveFile> {
+        match &self.pending {
+            Some(pending) => pending.files(self.table, files),
+            None => files,
+        }
+    }
+}
+
+impl Files for Seen {
+    fn all(&self) -> Vec<LiveFile> {
+        self.with_pending(self.view.version.files_at(self.table, self.view.epoch))
+    }
+
+    fn with_keys(&self, keys: &[Bytes]) -> Vec<LiveFile> {
+        let (version, epoch) = (&self.view.version, self.view.epoch);
+        let mut files = self.with_pending(version.files_with_keys(self.table, epoch, keys));
+        files.retain(|file| file.sst.may_hold_any(keys));
+        files
+    }
+}
+
+/// Values for `$1`, `$2`, … and their types as SQL.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    pub types: Vec<ast::DataType>,
+    pub values: ParamValues,
+}
+
+impl Parameters {
+    pub fn none() -> Self {
+        Self { types: vec![], values: ParamValues::List(vec![]) }
+    }
+}
+
+/// Plans a statement whose parameters have known types.
+async fn plan_statement(
+    state: &SessionState,
+    statement: ast::Statement,
+    parameters: &[ast::DataType],
+) -> Result<LogicalPlan, SqlError> {
+    let statement = if parameters.is_empty() {
+        statement
+    } else {
+        ast::Statement::Prepare {
+            name: ast::Ident::new("p"),
+            data_types: parameters.to_vec(),
+            statement: Box::new(statement),
+        }
+    };
+    let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
+    query_runtime::check()?;
+    planning::check(&plan, state.config_options())?;
+    match plan {
+        LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => {
+            Ok(Arc::unwrap_or_clone(prepare.input))
+        }
+        plan => Ok(plan),
+    }
+}
+
+/// The query a view keeps as text.
+pub fn parse_query(text: &str) -> Result<Query, SqlError> {
+    let statements = parser::parse(text)?;
+    match statements.into_iter().next().map(|parsed| parsed.statement) {
+        Some(Statement::Query(query)) => Ok(*query),
+        _ => Err(SqlError::internal("a view does not hold a query")),
+    }
+}
+
+/// The same rows under other column names.
+pub fn rename_columns<'a>(
+    plan: LogicalPlan,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<LogicalPlan, SqlError> {
+    let columns = plan.schema().columns();
+    let renamed = columns.into_iter().zip(names).map(|(column, name)| {
+        if column.relation.is_none() && column.name == name {
+            Expr::Column(column)
+        } else {
+            Expr::Column(column).alias(name)
+        }
+    });
+    let exprs: Vec<_> = renamed.collect();
+    Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
+}
+
+fn renamed(field: &Field, name: String) -> Field {
+    field.clone().with_name(name)
+}
+
+fn with_types_of(named: &Schema, typed: &Schema) -> SchemaRef {
+    let fields = named
+        .fields()
+        .iter()
+        .zip(typed.fields())
+        .map(|(named, typed)| named.as_ref().clone().with_data_type(typed.data_type().clone()));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+#[cfg(test)]
+mod functions_tests;

@@ -1,0 +1,314 @@
+//! `ARRAY(query)` in forms DataFusion knows: an aggregate of the query's rows or, where these are the
+//! elements of another array, a function of that array.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::LazyLock;
+
+use datafusion::functions_aggregate::all_default_aggregate_functions;
+use sqlparser::ast::helpers::attached_token::AttachedToken;
+use sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
+    GroupByExpr, Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax, OneOrManyWithParens,
+    OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectFlavor, SelectItem, SetExpr,
+    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Visit as _, Visitor,
+    visit_expressions_mut,
+};
+
+use super::calls::{call, call_with};
+use crate::parser::folded;
+use tidemark_pg::functions::SUBSCRIPTS;
+
+/// `ARRAY(query)`; that of no rows is empty.
+pub(super) fn array_of(query: Box<Query>) -> Expr {
+    let array = match over_elements(&query) {
+        Some(array) => array,
+        None => Expr::Subquery(aggregated(query)),
+    };
+    call("coalesce", vec![array, call("make_array", vec![])])
+}
+
+/// `SELECT f(x) FROM unnest(a) AS x` as `array_transform(a, x -> f(x))`: the array may come from a query
+/// around this one, and DataFusion unnests only what it has at hand.
+fn over_elements(query: &Query) -> Option<Expr> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] =
+        select.projection.as_slice()
+    else {
+        return None;
+    };
+    let [TableWithJoins { relation: TableFactor::UNNEST { alias, array_exprs, .. }, joins }] =
+        select.from.as_slice()
+    else {
+        return None;
+    };
+    let [array] = array_exprs.as_slice() else { return None };
+    let alias = alias.as_ref()?;
+    let [element] = alias.columns.as_slice() else { return None };
+    let only_maps = joins.is_empty()
+        && select.selection.is_none()
+        && !has_clauses(query, select)
+        && is_in_order(query, array, &element.name)
+        && !aggregates(value);
+    if !only_maps {
+        return None;
+    }
+    let mut body = value.clone();
+    unqualify_element(&mut body, &alias.name, &element.name)?;
+    if matches!(&body, Expr::Identifier(ident) if folded(ident) == folded(&element.name)) {
+        return Some(array.clone());
+    }
+    let parameter = LambdaFunctionParameter { name: element.name.clone(), data_type: None };
+    let lambda = Expr::Lambda(LambdaFunction {
+        params: OneOrManyWithParens::One(parameter),
+        body: Box::new(body),
+        syntax: LambdaSyntax::Arrow,
+    });
+    Some(call("array_transform", vec![array.clone(), lambda]))
+}
+
+/// Whether the elements come in the order that is wanted. Subscripts are sorted.
+fn is_in_order(query: &Query, array: &Expr, element: &Ident) -> bool {
+    let Some(order_by) = &query.order_by else { return true };
+    let OrderByKind::Expressions(exprs) = &order_by.kind else { return false };
+    let are_subscripts =
+        matches!(array, Expr::Function(function) if function.name.to_string() == SUBSCRIPTS);
+    let plain = OrderByOptions { asc: None, nulls_first: None };
+    let by_element = |by: &OrderByExpr| {
+        by.options == plain
+            && matches!(&by.expr, Expr::Identifier(name) if folded(name) == folded(element))
+    };
+    are_subscripts && exprs.iter().all(by_element)
+}
+
+/// `t.x` as `x`. `None` where a query inside might mean another `x`.
+fn unqualify_element(body: &mut Expr, table: &Ident, element: &Ident) -> Option<()> {
+    let flow = visit_expressions_mut(body, |expr| {
+        match expr {
+            Expr::CompoundIdentifier(parts) => {
+                if let [qualifier, name] = parts.as_slice()
+                    && folded(qualifier) == folded(table)
+                    && folded(name) == folded(element)
+                {
+                    *expr = Expr::Identifier(element.clone());
+                }
+            }
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                return ControlFlow::Break(());
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    flow.is_continue().then_some(())
+}
+
+/// `SELECT x ... ORDER BY y` as `SELECT array_agg(x ORDER BY y) ...`. Where the query is more than
+/// that, its rows are aggregated around it.
+fn aggregated(mut query: Box<Query>) -> Box<Query> {
+    if aggregate_in_place(&mut query).is_some() {
+        return query;
+    }
+    let value = Ident::new("value");
+    let mut columns = vec![value.clone()];
+    let order_by = order_outside(&mut query, &mut columns);
+    let columns = columns.into_iter().map(|name| TableAliasColumnDef { name, data_type: None });
+    let alias = TableAlias {
+        explicit: true,
+        name: Ident::new("elements"),
+        columns: columns.collect(),
+        at: None,
+    };
+    let derived =
+        TableFactor::Derived { lateral: false, subquery: query, alias: Some(alias), sample: None };
+    let item = SelectItem::UnnamedExpr(array_agg(Expr::Identifier(value), order_by));
+    let from = vec![TableWithJoins { relation: derived, joins: vec![] }];
+    let mut outer = empty_query();
+    outer.body = Box::new(SetExpr::Select(Box::new(plain_select(vec![item], from))));
+    outer
+}
+
+/// The order of a query's rows, for the query around it: by its first column or by others that it gets for
+/// that and that `columns` names.
+fn order_outside(query: &mut Query, columns: &mut Vec<Ident>) -> Vec<OrderByExpr> {
+    let Some(OrderByKind::Expressions(exprs)) = query.order_by.as_ref().map(|by| &by.kind) else {
+        return vec![];
+    };
+    let mut order_by = exprs.clone();
+    let (mut select, may_add) = match query.body.as_mut() {
+        SetExpr::Select(select) => {
+            let may_add = select.distinct.is_none();
+            (Some(select), may_add)
+        }
+        _ => (None, false),
+    };
+    let value = select.as_ref().and_then(|select| select.projection.first().cloned());
+    for by in &mut order_by {
+        let by_value = !may_add || value.as_ref().is_some_and(|value| names(&by.expr, value));
+        let column = if by_value {
+            columns[0].clone()
+        } else {
+            let name = Ident::new(format!("order_{}", columns.len()));
+            let expr = by.expr.clone();
+            let item = SelectItem::ExprWithAlias { expr, alias: name.clone() };
+            select.iter_mut().for_each(|select| select.projection.push(item.clone()));
+            columns.push(name.clone());
+            name
+        };
+        by.expr = Expr::Identifier(column);
+    }
+    if query.limit_clause.is_none() {
+        query.order_by = None;
+    }
+    order_by
+}
+
+/// Whether `ORDER BY by` orders by the first and only column: by its number, its alias or what it is.
+fn names(by: &Expr, column: &SelectItem) -> bool {
+    match (by, column) {
+        (Expr::Value(_), _) => true,
+        (Expr::Identifier(name), SelectItem::ExprWithAlias { alias, .. })
+            if folded(name) == folded(alias) =>
+        {
+            true
+        }
+        (by, SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) => by == expr,
+        _ => false,
+    }
+}
+
+fn array_agg(value: Expr, order_by: Vec<OrderByExpr>) -> Expr {
+    let clauses =
+        if order_by.is_empty() { vec![] } else { vec![FunctionArgumentClause::OrderBy(order_by)] };
+    let args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(value))];
+    call_with("array_agg", FunctionArgumentList { duplicate_treatment: None, args, clauses })
+}
+
+/// `None` when the query is left as it is, because its rows are not those of its `FROM`.
+fn aggregate_in_place(query: &mut Query) -> Option<()> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    if has_clauses(query, select) {
+        return None;
+    }
+    let mut order_by = match query.order_by.as_ref().map(|order_by| &order_by.kind) {
+        None => vec![],
+        Some(OrderByKind::Expressions(exprs)) => exprs.clone(),
+        Some(OrderByKind::All(_)) => return None,
+    };
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let [column] = select.projection.as_slice() else { return None };
+    let (SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }) = column
+    else {
+        return None;
+    };
+    if aggregates(value) {
+        return None;
+    }
+    for by in order_by.iter_mut().filter(|by| names(&by.expr, column)) {
+        by.expr = value.clone();
+    }
+    select.projection = vec![SelectItem::UnnamedExpr(array_agg(value.clone(), order_by))];
+    query.order_by = None;
+    Some(())
+}
+
+/// Whether there is anything that makes the rows others than those of `FROM` and `WHERE`.
+fn has_clauses(query: &Query, select: &Select) -> bool {
+    let ungrouped =
+        matches!(&select.group_by, GroupByExpr::Expressions(exprs, _) if exprs.is_empty());
+    !ungrouped
+        || select.having.is_some()
+        || select.distinct.is_some()
+        || select.qualify.is_some()
+        || query.limit_clause.is_some()
+}
+
+/// Whether the expression calls an aggregate or a window function.
+fn aggregates(expr: &Expr) -> bool {
+    static AGGREGATES: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let functions = all_default_aggregate_functions();
+        let names = functions
+            .iter()
+            .flat_map(|f| [f.name().to_owned()].into_iter().chain(f.aliases().iter().cloned()));
+        names.map(|name| name.to_lowercase()).collect()
+    });
+    let mut calls = AggregateCalls { names: &AGGREGATES, queries: 0 };
+    expr.visit(&mut calls).is_break()
+}
+
+/// Stops at the first call that is not in a query inside.
+struct AggregateCalls<'a> {
+    names: &'a HashSet<String>,
+    queries: usize,
+}
+
+impl Visitor for AggregateCalls<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(Function { name, over, .. })
+                if self.queries == 0
+                    && (over.is_some()
+                        || self.names.contains(&name.to_string().to_lowercase())) =>
+            {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+pub(super) fn empty_query() -> Box<Query> {
+    Box::new(Query {
+        with: None,
+        body: Box::new(SetExpr::Select(Box::new(plain_select(vec![], vec![])))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: vec![],
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: vec![],
+    })
+}
+
+pub(crate) fn plain_select(projection: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Select {
+    Select {
+        select_token: AttachedToken::empty(),
+        optimizer_hints: vec![],
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection,
+        exclude: None,
+        into: None,
+        from,
+        lateral_views: vec![],
+        prewhere: None,
+        selection: None,
+        connect_by: vec![],
+        group_by: GroupByExpr::Expressions(vec![], vec![]),
+        cluster_by: vec![],
+        distribute_by: vec![],
+        sort_by: vec![],
+        having: None,
+        named_window: vec![],
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: SelectFlavor::Standard,
+    }
+}

@@ -1,0 +1,162 @@
+//! Casts and typed literals become calls of our own cast; `regclass` and its kin become calls of the
+//! catalog's functions.
+//!
+//! Two casts stay what they are: that of a parameter, whose type the planner takes from it, and that
+//! of `NULL`. For both, [`tidemark_pg::type_names`] tells the planner what our types are.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::arrow::datatypes::Field;
+use sqlparser::ast::{
+    CastKind, DataType, Expr, Function, Query, SelectItem, SetExpr, TypedString, Value,
+    ValueWithSpan, Visit, VisitMut, visit_expressions, visit_expressions_mut,
+};
+
+use super::calls::call;
+use super::operators::{as_string, string, take};
+use tidemark_ledger::catalog::ColumnType;
+use tidemark_pg::error::SqlError;
+use tidemark_pg::functions::CAST;
+use tidemark_pg::type_names::{PseudoType, Registered, cast_field, cast_type, pseudo_type};
+
+/// The cast to `oid`.
+const TO_OID: &str = "to_oid";
+
+/// Rewrites every cast and typed literal in `node`.
+pub fn rewrite_casts<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
+    let flow = visit_expressions_mut(node, |expr| match rewrite_cast(expr) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    });
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+/// The types parameters are cast to, which are theirs, by the parameters' names.
+pub fn parameter_types<N: Visit>(node: &N) -> HashMap<String, Field> {
+    let mut types = HashMap::new();
+    let flow: ControlFlow<()> = visit_expressions(node, |expr| {
+        if let Expr::Cast { expr, data_type, .. } = expr
+            && let Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) = &**expr
+            && !matches!(pseudo_type(data_type), Some(PseudoType::Registered(_)))
+            && let Ok(field) = cast_field(data_type)
+        {
+            types.entry(name.clone()).or_insert(field);
+        }
+        ControlFlow::Continue(())
+    });
+    debug_assert!(flow.is_continue(), "looking for casts never stops");
+    types
+}
+
+/// Shows what a query names by `regclass` and its kin as the name it is: an oid would do for all but
+/// people's eyes.
+pub fn show_names(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    for item in &mut select.projection {
+        let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
+            continue;
+        };
+        if let Expr::Cast { data_type, expr: literal, .. } = expr
+            && matches!(pseudo_type(data_type), Some(PseudoType::Registered(_)))
+            && as_string(literal).is_some()
+        {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(take(expr)),
+                data_type: DataType::Text,
+                array: false,
+                format: None,
+            };
+        }
+    }
+}
+
+fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
+    if let Expr::TypedString(TypedString { data_type, value, .. }) = expr {
+        let literal = Expr::Value(value.clone());
+        *expr = match pseudo_type(data_type) {
+            Some(PseudoType::Registered(registered)) => registered_cast(registered, literal),
+            Some(PseudoType::Oid) => call(TO_OID, vec![literal]),
+            Some(PseudoType::Name) | None => cast_call(literal, &cast_type(data_type)?),
+        };
+        return Ok(());
+    }
+    let Expr::Cast {
+        kind: CastKind::Cast | CastKind::DoubleColon,
+        expr: inner,
+        data_type,
+        array: false,
+        format: None,
+    } = expr
+    else {
+        return Ok(());
+    };
+    if let Some(PseudoType::Registered(registered)) = pseudo_type(data_type) {
+        *expr = registered_cast(registered, take(inner));
+        return Ok(());
+    }
+    let target = cast_type(data_type)?;
+    match inner.as_ref() {
+        Expr::Value(ValueWithSpan { value: Value::Null, .. }) => {}
+        Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => {
+            // Its text is checked and normalised only by our cast.
+            if target == ColumnType::Jsonb {
+                let text = Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(take(inner)),
+                    data_type: DataType::Text,
+                    array: false,
+                    format: None,
+                };
+                *expr = cast_call(text, &target);
+            }
+        }
+        Expr::Function(function) if is_text(&target) && names_oid(function).is_some() => {
+            let name = names_oid(function).unwrap_or_default();
+            *expr = call(&name, vec![take(inner)]);
+        }
+        _ if pseudo_type(data_type) == Some(PseudoType::Oid) => {
+            *expr = call(TO_OID, vec![take(inner)]);
+        }
+        _ => *expr = cast_call(take(inner), &target),
+    }
+    Ok(())
+}
+
+fn cast_call(value: Expr, target: &ColumnType) -> Expr {
+    call(CAST, vec![value, string(target.to_string())])
+}
+
+fn is_text(target: &ColumnType) -> bool {
+    matches!(target, ColumnType::Text | ColumnType::Varchar(_))
+}
+
+/// Of `to_regclass_oid` the function that goes back: `regclass_name`.
+fn names_oid(function: &Function) -> Option<String> {
+    let kind = function.name.to_string();
+    let kind = kind.strip_prefix("to_reg")?.strip_suffix("_oid")?;
+    Some(format!("reg{kind}_name"))
+}
+
+/// A literal or a parameter is the name of an object and becomes its oid; anything else is an oid, and
+/// is shown as the name.
+fn registered_cast(registered: Registered, value: Expr) -> Expr {
+    let kind = match registered {
+        Registered::Class => "regclass",
+        Registered::Type => "regtype",
+        Registered::Namespace => "regnamespace",
+        Registered::Function => "regproc",
+        Registered::Other => return cast_call(value, &ColumnType::BigInt),
+    };
+    let is_parameter =
+        matches!(&value, Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }));
+    if is_parameter || as_string(&value).is_some() {
+        call(&format!("to_{kind}_oid"), vec![value])
+    } else {
+        call(&format!("{kind}_name"), vec![value])
+    }
+}

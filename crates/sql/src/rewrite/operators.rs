@@ -1,0 +1,284 @@
+//! Replaces what DataFusion's planner lacks: PostgreSQL's operators, qualified function names,
+//! collations, `SIMILAR TO`, `AT TIME ZONE`, `FETCH FIRST`.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    AccessExpr, BinaryOperator, Expr, Fetch, FunctionArguments, LimitClause, ObjectName, Query,
+    TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+};
+
+use super::arrays::{array_of, empty_query};
+use super::calls::call;
+use super::similar::similar_to_regex;
+use super::table_functions::{UNNEST, name_as_postgres, unnested_by};
+use crate::parser::folded;
+use tidemark_pg::error::SqlError;
+use tidemark_pg::sqlstate::SqlState;
+
+/// Rewrites every query and expression in `node`.
+pub fn rewrite_operators<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
+    match node.visit(&mut Rewriter) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+/// A string literal.
+pub fn string(text: impl Into<String>) -> Expr {
+    Expr::value(Value::SingleQuotedString(text.into()))
+}
+
+/// The text of a string literal in any of its spellings.
+pub fn as_string(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Nested(inner) => as_string(inner),
+        Expr::Value(ValueWithSpan { value, .. }) => match value {
+            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Some(text),
+            Value::DollarQuotedString(quoted) => Some(&quoted.value),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+struct Rewriter;
+
+type Flow = ControlFlow<Box<SqlError>>;
+
+impl VisitorMut for Rewriter {
+    type Break = Box<SqlError>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        flow(fetch_to_limit(query))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {
+        if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } =
+            factor
+        {
+            unqualify(name);
+        }
+        name_as_postgres(factor);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        flow(rewrite_expr(expr))
+    }
+}
+
+fn flow(result: Result<(), SqlError>) -> Flow {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    }
+}
+
+/// Takes an expression out, to put another one made of it in its place.
+pub fn take(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::value(Value::Null))
+}
+
+fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
+    match expr {
+        Expr::BinaryOp { .. } => rewrite_operation(expr),
+        Expr::Collate { expr: inner, collation } => {
+            check_collation(collation)?;
+            *expr = take(inner);
+            Ok(())
+        }
+        Expr::Function(function) => {
+            unqualify(&mut function.name);
+            if let FunctionArguments::Subquery(query) = &mut function.args {
+                *expr = array_of(std::mem::replace(query, empty_query()));
+            } else if let Some(array) = unnested_by(function) {
+                *expr = call(UNNEST, vec![array]);
+            }
+            Ok(())
+        }
+        // PostgreSQL reserves these words: as columns they must be quoted.
+        Expr::Identifier(ident) if ident.quote_style.is_none() => {
+            match ident.value.to_ascii_lowercase().as_str() {
+                "current_schema" => *expr = call("current_schema", vec![]),
+                "current_role" => *expr = call("current_user", vec![]),
+                _ => {}
+            }
+            Ok(())
+        }
+        Expr::CompoundFieldAccess { root, access_chain } if matches!(**root, Expr::Nested(_)) => {
+            *expr = accessed(take(root), std::mem::take(access_chain));
+            Ok(())
+        }
+        Expr::SimilarTo { .. } => rewrite_similar_to(expr),
+        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            if let Some(escape) = escape_char.take_if(|escape| !is_backslash(escape)) {
+                **pattern = call("like_escape", vec![take(pattern), Expr::Value(escape)]);
+            }
+            Ok(())
+        }
+        Expr::AtTimeZone { timestamp, time_zone } => {
+            *expr = call("timezone", vec![take(time_zone), take(timestamp)]);
+            Ok(())
+        }
+        Expr::Value(value) => {
+            if let Value::NationalStringLiteral(text) | Value::UnicodeStringLiteral(text) =
+                &mut value.value
+            {
+                value.value = Value::SingleQuotedString(std::mem::take(text));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn rewrite_operation(expr: &mut Expr) -> Result<(), SqlError> {
+    let Expr::BinaryOp { left, op, right } = expr else { return Ok(()) };
+    if let BinaryOperator::PGCustomBinaryOperator(parts) = op {
+        *op = named_operator(parts)?;
+    }
+    let function = match op {
+        BinaryOperator::Arrow => "json_get",
+        BinaryOperator::LongArrow => "json_get_text",
+        BinaryOperator::HashArrow => "json_get_path",
+        BinaryOperator::HashLongArrow => "json_get_path_text",
+        BinaryOperator::Question => "json_exists",
+        BinaryOperator::PGStartsWith => "starts_with",
+        BinaryOperator::PGOverlap => "array_has_any",
+        _ => return Ok(()),
+    };
+    *expr = call(function, vec![take(left), take(right)]);
+    Ok(())
+}
+
+/// The operator written as `OPERATOR(pg_catalog.~)`.
+fn named_operator(parts: &[String]) -> Result<BinaryOperator, SqlError> {
+    let symbol = match parts {
+        [symbol] => symbol,
+        [schema, symbol] if schema.eq_ignore_ascii_case("pg_catalog") => symbol,
+        _ => return Err(SqlError::unsupported(format!("operator {}", parts.join(".")))),
+    };
+    let operator = match symbol.as_str() {
+        "=" => BinaryOperator::Eq,
+        "<>" | "!=" => BinaryOperator::NotEq,
+        "<" => BinaryOperator::Lt,
+        "<=" => BinaryOperator::LtEq,
+        ">" => BinaryOperator::Gt,
+        ">=" => BinaryOperator::GtEq,
+        "+" => BinaryOperator::Plus,
+        "-" => BinaryOperator::Minus,
+        "*" => BinaryOperator::Multiply,
+        "/" => BinaryOperator::Divide,
+        "%" => BinaryOperator::Modulo,
+        "||" => BinaryOperator::StringConcat,
+        "~" => BinaryOperator::PGRegexMatch,
+        "~*" => BinaryOperator::PGRegexIMatch,
+        "!~" => BinaryOperator::PGRegexNotMatch,
+        "!~*" => BinaryOperator::PGRegexNotIMatch,
+        "~~" => BinaryOperator::PGLikeMatch,
+        "~~*" => BinaryOperator::PGILikeMatch,
+        "!~~" => BinaryOperator::PGNotLikeMatch,
+        "!~~*" => BinaryOperator::PGNotILikeMatch,
+        "@>" => BinaryOperator::AtArrow,
+        "<@" => BinaryOperator::ArrowAt,
+        "&&" => BinaryOperator::PGOverlap,
+        "->" => BinaryOperator::Arrow,
+        "->>" => BinaryOperator::LongArrow,
+        "#>" => BinaryOperator::HashArrow,
+        "#>>" => BinaryOperator::HashLongArrow,
+        _ => return Err(SqlError::unsupported(format!("operator {symbol}"))),
+    };
+    Ok(operator)
+}
+
+/// `(x).f` as `get_field(x, 'f')`: the planner sees a column's name in every dot.
+fn accessed(root: Expr, chain: Vec<AccessExpr>) -> Expr {
+    chain.into_iter().fold(root, |value, access| match access {
+        AccessExpr::Dot(Expr::Identifier(field)) => {
+            call("get_field", vec![value, string(folded(&field))])
+        }
+        access => Expr::CompoundFieldAccess { root: Box::new(value), access_chain: vec![access] },
+    })
+}
+
+/// The escape character that patterns have anyway.
+fn is_backslash(escape: &ValueWithSpan) -> bool {
+    escape.value.clone().into_string().as_deref() == Some("\\")
+}
+
+/// Strings compare by their bytes: a collation is taken if it says the same.
+fn check_collation(collation: &ObjectName) -> Result<(), SqlError> {
+    let last =
+        collation.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.to_lowercase());
+    match last.as_deref() {
+        Some("default" | "c" | "posix" | "ucs_basic" | "c.utf8" | "c.utf-8") => Ok(()),
+        _ => Err(SqlError::unsupported(format!("collation {collation}"))
+            .hint("Strings compare by their bytes, as with COLLATE \"C\".")),
+    }
+}
+
+/// `pg_catalog.f` and `public.f` are `f`.
+fn unqualify(name: &mut ObjectName) {
+    if let [schema, _] = name.0.as_slice()
+        && let Some(schema) = schema.as_ident().map(folded)
+        && matches!(schema.as_str(), "pg_catalog" | "public" | "information_schema" | "rw_catalog")
+    {
+        name.0.remove(0);
+    }
+}
+
+/// `x SIMILAR TO 'p'` as `x ~ 'regex'`.
+fn rewrite_similar_to(expr: &mut Expr) -> Result<(), SqlError> {
+    let Expr::SimilarTo { negated, expr: text, pattern, escape_char } = expr else { return Ok(()) };
+    let Some(literal) = as_string(pattern) else {
+        return Err(SqlError::unsupported("SIMILAR TO with a pattern that is not a literal"));
+    };
+    let escape = match escape_char.as_ref().map(|escape| escape.value.clone().into_string()) {
+        None => Some('\\'),
+        Some(escape) => escape.and_then(|text| {
+            let mut chars = text.chars();
+            chars.next().filter(|_| chars.next().is_none())
+        }),
+    };
+    let escape = escape.ok_or_else(|| {
+        SqlError::new(SqlState::INVALID_ESCAPE_SEQUENCE, "invalid escape string")
+            .hint("Escape string must be one character.")
+    })?;
+    let regex = similar_to_regex(literal, escape).ok_or_else(|| {
+        SqlError::new(
+            SqlState::INVALID_REGULAR_EXPRESSION,
+            format!("invalid SIMILAR TO pattern: \"{literal}\""),
+        )
+    })?;
+    let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+    let left = Box::new(take(text));
+    // The operator binds tighter or weaker than what it replaces: keep it together.
+    let operation = Expr::BinaryOp { left, op, right: Box::new(string(regex)) };
+    *expr = Expr::Nested(Box::new(operation));
+    Ok(())
+}
+
+/// `FETCH FIRST n ROWS ONLY` as `LIMIT n`.
+fn fetch_to_limit(query: &mut Query) -> Result<(), SqlError> {
+    let Some(Fetch { with_ties, percent, quantity }) = query.fetch.take() else { return Ok(()) };
+    if with_ties {
+        return Err(SqlError::unsupported("FETCH ... WITH TIES"));
+    }
+    if percent {
+        return Err(SqlError::unsupported("FETCH ... PERCENT"));
+    }
+    let rows = quantity.unwrap_or_else(|| Expr::value(Value::Number("1".to_owned(), false)));
+    match &mut query.limit_clause {
+        None => {
+            query.limit_clause = Some(LimitClause::LimitOffset {
+                limit: Some(rows),
+                offset: None,
+                limit_by: vec![],
+            });
+        }
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(rows),
+        Some(_) => return Err(SqlError::syntax("multiple LIMIT clauses not allowed")),
+    }
+    Ok(())
+}

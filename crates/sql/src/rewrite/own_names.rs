@@ -1,0 +1,79 @@
+//! Calls of functions under the names they were defined with.
+//!
+//! Of a call under another name, `row(a)` for `struct(a)`, DataFusion keeps the text of the call as an alias,
+//! inside of which is the text of its arguments and their aliases: twice as much for each level of
+//! `row(row(row(…)))`. What columns are called is for [`super::output_names()`].
+
+use std::ops::ControlFlow;
+
+use datafusion::execution::context::SessionState;
+use sqlparser::ast::{Expr, Ident, ObjectNamePart, Query, VisitMut, VisitorMut};
+
+use crate::parser::folded;
+
+/// Gives every call in `node` that is an argument of another one the own name of what it calls. The outermost
+/// keep theirs: by these the planner tells columns apart, as `now()` and `current_timestamp`.
+pub fn own_names<N: VisitMut>(node: &mut N, state: &SessionState) {
+    let flow = node.visit(&mut OwnNames { state, calls: vec![0] });
+    debug_assert!(flow.is_continue(), "the visitor never breaks off");
+}
+
+struct OwnNames<'a> {
+    state: &'a SessionState,
+    /// Calls around, within each of the queries around.
+    calls: Vec<usize>,
+}
+
+impl VisitorMut for OwnNames<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.calls.push(0);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.calls.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let (Expr::Function(function), Some(calls)) = (expr, self.calls.last_mut()) else {
+            return ControlFlow::Continue(());
+        };
+        *calls += 1;
+        if *calls > 1
+            && let [ObjectNamePart::Identifier(name)] = function.name.0.as_mut_slice()
+            && let Some(own) = own_name(&folded(name), function.over.is_some(), self.state)
+        {
+            *name = Ident::with_quote('"', own);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let (Expr::Function(_), Some(calls)) = (expr, self.calls.last_mut()) {
+            *calls -= 1;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The name of the function that is found under another one, in the order in which the planner looks.
+fn own_name(name: &str, is_window: bool, state: &SessionState) -> Option<String> {
+    let scalars = state.scalar_functions();
+    if let Some(function) = scalars.get(name) {
+        return other(name, function.name(), |own| scalars.get(own) == Some(function));
+    }
+    let aggregates = state.aggregate_functions();
+    if let Some(function) = aggregates.get(name) {
+        return other(name, function.name(), |own| aggregates.get(own) == Some(function));
+    }
+    let windows = state.window_functions();
+    let function = windows.get(name).filter(|_| is_window)?;
+    other(name, function.name(), |own| windows.get(own) == Some(function))
+}
+
+fn other(name: &str, own: &str, is_same: impl Fn(&str) -> bool) -> Option<String> {
+    (own != name && is_same(own)).then(|| own.to_owned())
+}

@@ -1,0 +1,173 @@
+//! Expressions that the parser or the optimizer would take for something else.
+//!
+//! - `x IS DISTINCT FROM a AND b`: the parser reads everything to the right as what `x` differs from.
+//! - Several `IN` lists over one expression: the optimizer joins them as if nothing were null.
+//! - `(SELECT a FROM t)`: the planner believes that it is never null where the column is not.
+//! - `1e300`: too large to be a decimal, as literals with a point or an exponent are read.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    BinaryOperator, CastKind, DataType, Expr, Query, Select, SelectItem, SetExpr, Value, VisitMut,
+    VisitorMut,
+};
+
+use super::calls::call;
+use super::operators::{string, take};
+use tidemark_pg::functions::{MAYBE, PLAIN};
+
+/// Says what was meant, wherever one of these stands in `node`.
+pub fn avoid<N: VisitMut>(node: &mut N) {
+    let flow = node.visit(&mut Avoid);
+    debug_assert!(flow.is_continue(), "the visitor never breaks off");
+}
+
+struct Avoid;
+
+impl VisitorMut for Avoid {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => bind_tighter(expr),
+            Expr::Subquery(query) => may_be_null(query),
+            Expr::Value(value) => {
+                if let Value::Number(text, _) = &value.value
+                    && text.contains(['e', 'E'])
+                {
+                    *expr = double(text);
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for part in [&mut select.selection, &mut select.having].into_iter().flatten() {
+            part_lists(part);
+        }
+        for item in &mut select.projection {
+            part_lists(item);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What a scalar sub-query yields is null where it finds no row. Aggregates know that by themselves.
+fn may_be_null(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] =
+        select.projection.as_mut_slice()
+    else {
+        return;
+    };
+    if matches!(value, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_)) {
+        *value = call(MAYBE, vec![take(value)]);
+    }
+}
+
+/// `x IS DISTINCT FROM (a AND b)`, where nobody wrote the parentheses, is
+/// `(x IS DISTINCT FROM a) AND b`: `IS` binds tighter than `AND` and `OR`.
+fn bind_tighter(expr: &mut Expr) {
+    let (Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right)) = expr else {
+        return;
+    };
+    let is_logical = |expr: &Expr| {
+        matches!(expr, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. })
+    };
+    if !is_logical(right) {
+        return;
+    }
+    let (left, mut whole) = (take(left), take(right));
+    let mut first = &mut whole;
+    while is_logical(first) {
+        let Expr::BinaryOp { left, .. } = first else { break };
+        first = left;
+    }
+    let operand = Box::new(take(first));
+    *first = match expr {
+        Expr::IsDistinctFrom(..) => Expr::IsDistinctFrom(Box::new(left), operand),
+        _ => Expr::IsNotDistinctFrom(Box::new(left), operand),
+    };
+    *expr = whole;
+}
+
+/// Makes each `IN` list after the first over one expression look like one over another.
+fn part_lists<N: VisitMut>(node: &mut N) {
+    let flow = node.visit(&mut PartLists(HashSet::new()));
+    debug_assert!(flow.is_continue(), "the visitor never breaks off");
+}
+
+struct PartLists(HashSet<String>);
+
+impl VisitorMut for PartLists {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::InList { expr: tested, .. } = expr
+            && !self.0.insert(tested.to_string())
+        {
+            let mut wrapped = take(tested);
+            // One layer more than any list before it.
+            while !self.0.insert(wrapped.to_string()) {
+                wrapped = call(PLAIN, vec![wrapped]);
+            }
+            **tested = wrapped;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn double(text: &str) -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(string(text)),
+        data_type: DataType::DoublePrecision,
+        array: false,
+        format: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planner::parse_query;
+
+    fn avoided(sql: &str) -> String {
+        let mut query = parse_query(sql).unwrap();
+        avoid(&mut query);
+        query.to_string()
+    }
+
+    #[test]
+    fn is_distinct_binds_tighter_than_and() {
+        let sql = "SELECT 1 FROM t WHERE x IS DISTINCT FROM 1 AND a = 2 OR b";
+        let mut query = parse_query(sql).unwrap();
+        avoid(&mut query);
+        let body = query.body.as_select().unwrap();
+        let Some(Expr::BinaryOp { op: BinaryOperator::Or, left, .. }) = &body.selection else {
+            panic!("{query}");
+        };
+        let Expr::BinaryOp { op: BinaryOperator::And, left, .. } = &**left else {
+            panic!("{query}");
+        };
+        assert_eq!(left.to_string(), "x IS DISTINCT FROM 1");
+        let nested = "SELECT 1 FROM t WHERE x IS DISTINCT FROM (a AND b)";
+        assert_eq!(avoided(nested), nested);
+    }
+
+    #[test]
+    fn two_lists_over_one_column_stay_two() {
+        let one = "SELECT 1 FROM t WHERE a IN (1, 2) AND b IN (3)";
+        assert_eq!(avoided(one), one);
+        let two = avoided("SELECT 1 FROM t WHERE a NOT IN (1) OR a NOT IN (2) OR a IN (3)");
+        assert_eq!(two.matches(PLAIN).count(), 3, "{two}");
+    }
+
+    #[test]
+    fn literals_with_an_exponent_are_doubles() {
+        assert_eq!(avoided("SELECT 1e300"), "SELECT CAST('1e300' AS DOUBLE PRECISION)");
+    }
+}

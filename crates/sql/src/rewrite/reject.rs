@@ -1,0 +1,319 @@
+//! Refuses the clauses that DataFusion's planner drops without a word.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Expr, Function, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, LimitClause,
+    OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SetExpr, SetOperator, SetQuantifier,
+    TableAlias, TableFactor, TableWithJoins, Visit, Visitor, WindowType, visit_expressions,
+};
+
+use tidemark_pg::error::SqlError;
+
+/// Finds the first clause in `node` that would be ignored.
+pub fn reject_ignored<N: Visit>(node: &N) -> Result<(), SqlError> {
+    match node.visit(&mut Rejector) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Rejector;
+
+type Flow = ControlFlow<Box<SqlError>>;
+
+impl Visitor for Rejector {
+    type Break = Box<SqlError>;
+
+    fn pre_visit_query(&mut self, query: &Query) -> Flow {
+        flow(check_query(query))
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> Flow {
+        flow(check_select(select))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
+        flow(check_table_factor(factor))
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
+        flow(check_expr(expr))
+    }
+}
+
+fn flow(result: Result<(), SqlError>) -> Flow {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    }
+}
+
+/// Refuses the first clause that is there.
+fn refuse<const N: usize>(clauses: [(bool, &str); N]) -> Result<(), SqlError> {
+    match clauses.iter().find(|(present, _)| *present) {
+        Some((_, clause)) => Err(SqlError::unsupported(clause)),
+        None => Ok(()),
+    }
+}
+
+fn check_query(query: &Query) -> Result<(), SqlError> {
+    let Query {
+        with,
+        body,
+        order_by,
+        limit_clause,
+        fetch: _,
+        locks,
+        for_clause,
+        settings,
+        format_clause,
+        pipe_operators,
+    } = query;
+    if let Some(lock) = locks.first() {
+        return Err(SqlError::unsupported(format!("FOR {}", lock.lock_type))
+            .hint("Nothing is locked: of two writers of one row the later one gets 40001."));
+    }
+    refuse([
+        (for_clause.is_some(), "FOR XML or JSON"),
+        (settings.is_some(), "SETTINGS"),
+        (format_clause.is_some(), "FORMAT"),
+        (!pipe_operators.is_empty(), "|>"),
+        (matches!(limit_clause, Some(LimitClause::OffsetCommaLimit { .. })), "LIMIT #,#"),
+    ])?;
+    if let Some(with) = with {
+        refuse([(
+            with.cte_tables.iter().any(|cte| cte.from.is_some()),
+            "FROM after a WITH query",
+        )])?;
+        with.cte_tables.iter().try_for_each(|cte| check_alias(&cte.alias))?;
+    }
+    if let Some(order_by) = order_by {
+        refuse([(order_by.interpolate.is_some(), "INTERPOLATE")])?;
+        match &order_by.kind {
+            OrderByKind::All(_) => return Err(SqlError::unsupported("ORDER BY ALL")),
+            OrderByKind::Expressions(exprs) => check_order_by(exprs)?,
+        }
+    }
+    check_body(body)
+}
+
+fn check_order_by(exprs: &[OrderByExpr]) -> Result<(), SqlError> {
+    for OrderByExpr { expr, options: _, with_fill } in exprs {
+        refuse([(with_fill.is_some(), "WITH FILL")])?;
+        // The planner resolves a window's name only in the select list.
+        let named = visit_expressions(expr, |inner| match inner {
+            Expr::Function(Function { over: Some(WindowType::NamedWindow(_)), .. }) => {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        });
+        refuse([(named.is_break(), "a named window in ORDER BY")])?;
+    }
+    Ok(())
+}
+
+/// Queries and selects inside are visited by themselves; this is about the set operations.
+fn check_body(body: &SetExpr) -> Result<(), SqlError> {
+    let mut open = vec![body];
+    while let Some(body) = open.pop() {
+        match body {
+            SetExpr::Select(_) | SetExpr::Query(_) => {}
+            SetExpr::SetOperation { left, op, set_quantifier, right } => {
+                // The planner takes them for semi joins, which do not count.
+                let counted = *set_quantifier == SetQuantifier::All && *op != SetOperator::Union;
+                refuse([(counted, "INTERSECT ALL or EXCEPT ALL")])?;
+                let by_name = matches!(
+                    set_quantifier,
+                    SetQuantifier::ByName
+                        | SetQuantifier::AllByName
+                        | SetQuantifier::DistinctByName
+                );
+                refuse([(by_name, "a set operation BY NAME")])?;
+                open.extend([left.as_ref(), right.as_ref()]);
+            }
+            SetExpr::Values(values) => refuse([(values.explicit_row, "ROW in VALUES")])?,
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                return Err(SqlError::unsupported("a data-modifying statement in WITH"));
+            }
+            SetExpr::Table(_) => {
+                return Err(SqlError::unsupported("TABLE inside another statement")
+                    .hint("Write SELECT * FROM."));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_select(select: &Select) -> Result<(), SqlError> {
+    let Select {
+        select_token: _,
+        optimizer_hints: _,
+        distinct: _,
+        select_modifiers,
+        top,
+        top_before_distinct: _,
+        projection: _,
+        exclude,
+        into,
+        from,
+        lateral_views,
+        prewhere,
+        selection: _,
+        connect_by,
+        group_by,
+        cluster_by,
+        distribute_by,
+        sort_by,
+        having: _,
+        named_window: _,
+        qualify: _,
+        window_before_qualify: _,
+        value_table_mode,
+        flavor,
+    } = select;
+    if into.is_some() {
+        return Err(SqlError::unsupported("SELECT INTO").hint("Use CREATE TABLE ... AS."));
+    }
+    let modifiers = match group_by {
+        GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers) => modifiers,
+    };
+    refuse([
+        (select_modifiers.is_some(), "a modifier after SELECT"),
+        (top.is_some(), "TOP"),
+        (exclude.is_some(), "EXCLUDE"),
+        (!lateral_views.is_empty(), "LATERAL VIEW"),
+        (prewhere.is_some(), "PREWHERE"),
+        (!connect_by.is_empty(), "CONNECT BY"),
+        (!modifiers.is_empty(), "a modifier after GROUP BY"),
+        (!cluster_by.is_empty(), "CLUSTER BY"),
+        (!distribute_by.is_empty(), "DISTRIBUTE BY"),
+        (!sort_by.is_empty(), "SORT BY"),
+        (value_table_mode.is_some(), "AS VALUE"),
+        (*flavor != SelectFlavor::Standard, "FROM before SELECT"),
+    ])?;
+    from.iter().try_for_each(check_joins)
+}
+
+fn check_joins(table: &TableWithJoins) -> Result<(), SqlError> {
+    for join in &table.joins {
+        refuse([(join.global, "GLOBAL JOIN")])?;
+        let constraint = match &join.join_operator {
+            JoinOperator::Join(constraint)
+            | JoinOperator::Inner(constraint)
+            | JoinOperator::Left(constraint)
+            | JoinOperator::LeftOuter(constraint)
+            | JoinOperator::Right(constraint)
+            | JoinOperator::RightOuter(constraint)
+            | JoinOperator::FullOuter(constraint) => constraint,
+            JoinOperator::CrossJoin(JoinConstraint::None) => continue,
+            _ => return Err(SqlError::unsupported("this kind of join")),
+        };
+        if matches!(constraint, JoinConstraint::None) {
+            return Err(SqlError::syntax("a join needs ON, USING or NATURAL")
+                .hint("Write CROSS JOIN for all pairs."));
+        }
+    }
+    Ok(())
+}
+
+fn check_alias(alias: &TableAlias) -> Result<(), SqlError> {
+    let TableAlias { explicit: _, name: _, columns, at } = alias;
+    refuse([
+        (columns.iter().any(|column| column.data_type.is_some()), "a column definition list"),
+        (at.is_some(), "AT"),
+    ])
+}
+
+fn check_table_factor(factor: &TableFactor) -> Result<(), SqlError> {
+    let alias = match factor {
+        TableFactor::Table {
+            name: _,
+            alias,
+            args,
+            with_hints,
+            version,
+            with_ordinality,
+            partitions,
+            json_path,
+            sample,
+            index_hints,
+        } => {
+            if version.is_some() {
+                return Err(SqlError::unsupported("a table's version")
+                    .hint("Use SET QUERY_EPOCH to read the past."));
+            }
+            let settings = args.as_ref().is_some_and(|args| args.settings.is_some());
+            refuse([
+                (sample.is_some(), "TABLESAMPLE"),
+                (*with_ordinality, "WITH ORDINALITY"),
+                (!with_hints.is_empty() || !index_hints.is_empty(), "a hint for a table"),
+                (!partitions.is_empty(), "PARTITION after a table"),
+                (json_path.is_some(), "a path after a table"),
+                (settings, "SETTINGS"),
+            ])?;
+            alias
+        }
+        TableFactor::Derived { lateral: _, subquery: _, alias, sample } => {
+            refuse([(sample.is_some(), "TABLESAMPLE")])?;
+            alias
+        }
+        TableFactor::Function { lateral: _, name: _, args: _, with_ordinality, alias } => {
+            refuse([(*with_ordinality, "WITH ORDINALITY")])?;
+            alias
+        }
+        TableFactor::UNNEST {
+            alias,
+            array_exprs: _,
+            with_offset,
+            with_offset_alias: _,
+            with_ordinality,
+        } => {
+            refuse([(*with_ordinality, "WITH ORDINALITY"), (*with_offset, "WITH OFFSET")])?;
+            alias
+        }
+        TableFactor::NestedJoin { table_with_joins, alias } => {
+            check_joins(table_with_joins)?;
+            alias
+        }
+        // The planner refuses the rest.
+        _ => return Ok(()),
+    };
+    alias.as_ref().map_or(Ok(()), check_alias)
+}
+
+fn check_expr(expr: &Expr) -> Result<(), SqlError> {
+    match expr {
+        Expr::Function(function) => check_function(function),
+        Expr::Trim { trim_characters: Some(characters), .. } => {
+            refuse([(characters.len() > 1, "TRIM with more than two arguments")])
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_function(function: &Function) -> Result<(), SqlError> {
+    let Function {
+        name,
+        uses_odbc_syntax: _,
+        parameters,
+        args,
+        filter: _,
+        null_treatment: _,
+        over,
+        within_group: _,
+    } = function;
+    let last = name.0.last().and_then(|part| part.as_ident());
+    if last.is_some_and(|name| name.value.eq_ignore_ascii_case("generate_series")) {
+        return Err(SqlError::unsupported("generate_series outside FROM")
+            .hint("Write SELECT g FROM generate_series(1, 3) AS g(g)."));
+    }
+    let is_array = name.to_string().eq_ignore_ascii_case("array");
+    let subquery = matches!(args, FunctionArguments::Subquery(_)) && !is_array;
+    let refined = matches!(over, Some(WindowType::WindowSpec(spec)) if spec.window_name.is_some());
+    refuse([
+        (*parameters != FunctionArguments::None, "a function with parameters"),
+        (subquery, "a query without parentheses as an argument"),
+        (refined, "OVER with a named window and more"),
+    ])
+}

@@ -1,0 +1,34 @@
+//! How many bytes objects have in the state store.
+
+use super::Lookup;
+use super::call::{Argument, Evaluated, FunctionSpec};
+use super::names::relation_argument;
+use crate::read_view::ReadView;
+use crate::system_catalog::cell::Cell;
+use crate::system_catalog::listing::Listed;
+use tidemark_pg::system_types::SystemType;
+
+pub(super) const FUNCTIONS: &[FunctionSpec] = &[
+    FunctionSpec::strict("pg_relation_size", (1, 2), SystemType::Int8, live),
+    FunctionSpec::strict("pg_table_size", (1, 1), SystemType::Int8, live),
+    // With the files only the past needs, as PostgreSQL counts in what only indexes need.
+    FunctionSpec::strict("pg_total_relation_size", (1, 1), SystemType::Int8, kept),
+    FunctionSpec::strict("pg_indexes_size", (1, 1), SystemType::Int8, |_, _| Ok(Cell::from(0))),
+    FunctionSpec::strict("pg_database_size", (1, 1), SystemType::Int8, |lookup, _| {
+        Ok(Cell::from(lookup.view.version.all_files().map(|file| file.sst.size_bytes).sum::<u64>()))
+    }),
+    FunctionSpec::null("pg_tablespace_size", (1, 1), SystemType::Int8),
+];
+
+fn live(lookup: &Lookup, arguments: &[Argument]) -> Evaluated {
+    size(lookup, &arguments[0], Listed::live_bytes)
+}
+
+fn kept(lookup: &Lookup, arguments: &[Argument]) -> Evaluated {
+    size(lookup, &arguments[0], Listed::kept_bytes)
+}
+
+fn size(lookup: &Lookup, of: &Argument, bytes: fn(&Listed, &ReadView) -> u64) -> Evaluated {
+    let relation = relation_argument(lookup, of)?;
+    Ok(Cell::from(relation.map(|relation| bytes(&relation, &lookup.view))))
+}

@@ -1,0 +1,274 @@
+//! Relations, indexes and schemas as the catalogs list them: the users' and the system's alike.
+//!
+//! In `pg_catalog` a user's object has the oid `16384 + id`, so that it never meets a built-in one;
+//! `rw_catalog` shows the bare id.
+
+use std::sync::Arc;
+
+use super::relation::SystemRelation;
+use super::{SYSTEM_SCHEMAS, SystemSchema};
+use crate::read_view::ReadView;
+use tidemark_ledger::catalog::{Relation, RelationBody};
+use tidemark_ledger::id::ObjectId;
+use tidemark_pg::system_types::TypeRef;
+
+/// The first oid of users' objects, in `pg_catalog`.
+pub const USER_OID_BASE: u32 = 16384;
+/// The index behind a table's primary key is no object of its own: its oid is this and the table's id.
+pub const INDEX_OID_BASE: u32 = 1 << 29;
+/// The same of the constraint.
+const CONSTRAINT_OID_BASE: u32 = 1 << 30;
+
+/// What follows the table's name in the name of its primary key.
+const KEY_SUFFIX: &str = "_pkey";
+
+/// The role everything belongs to.
+pub const OWNER_OID: u32 = 10;
+pub const OWNER: &str = tidemark_pg::USER;
+/// The one database, and where PostgreSQL would keep it.
+pub const DATABASE_OID: u32 = 5;
+pub const TABLESPACE_OID: u32 = 1663;
+/// PostgreSQL's number of UTF8, the one encoding.
+pub const ENCODING: i32 = 6;
+/// Access methods of tables and of primary keys.
+pub const TABLE_ACCESS_METHOD: u32 = 2;
+pub const INDEX_ACCESS_METHOD: u32 = 403;
+
+/// A row of `pg_class`.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub oid: u32,
+    pub schema_oid: u32,
+    pub schema: String,
+    pub name: String,
+    /// `pg_class.relkind`: `r`, `v` or `i`.
+    pub kind: char,
+    pub columns: Vec<ListedColumn>,
+    /// The user's relation it is, or the index belongs to.
+    pub relation: Option<Arc<Relation>>,
+}
+
+/// A row of `pg_attribute`.
+#[derive(Clone, Debug)]
+pub struct ListedColumn {
+    pub name: String,
+    pub type_ref: TypeRef,
+    pub not_null: bool,
+    pub default: Option<String>,
+}
+
+/// The primary key of a table.
+#[derive(Clone, Debug)]
+pub struct ListedKey {
+    pub index_oid: u32,
+    pub constraint_oid: u32,
+    /// Of the index and of the constraint.
+    pub name: String,
+    pub table: Listed,
+    /// Numbers of its columns in the table, from 1, in key order.
+    pub positions: Vec<i64>,
+}
+
+/// The oid of a user's schema or relation.
+pub const fn oid_of(id: ObjectId) -> u32 {
+    USER_OID_BASE.saturating_add(id.0)
+}
+
+/// The user's schema or relation that has this oid.
+fn id_of(oid: u32) -> Option<ObjectId> {
+    if oid < INDEX_OID_BASE { oid.checked_sub(USER_OID_BASE).map(ObjectId) } else { None }
+}
+
+/// Every schema, with its oid.
+pub fn schemas(view: &ReadView) -> Vec<(u32, String)> {
+    let system = SYSTEM_SCHEMAS.iter().map(|s| (s.oid, s.name.to_owned()));
+    let users = view.catalog.schemas().map(|s| (oid_of(s.id), s.name.clone()));
+    system.chain(users).collect()
+}
+
+/// Every relation: those of the system, then the users' by id.
+pub fn relations(view: &ReadView) -> Vec<Listed> {
+    let system = SYSTEM_SCHEMAS.iter().flat_map(SystemSchema::listed);
+    let users = view.catalog.relations().filter_map(|r| user_relation(view, r));
+    system.chain(users).collect()
+}
+
+/// Users' relations only, by id.
+pub fn user_relations(view: &ReadView) -> Vec<Listed> {
+    view.catalog.relations().filter_map(|r| user_relation(view, r)).collect()
+}
+
+/// The primary keys of users' tables.
+pub fn keys(view: &ReadView) -> Vec<ListedKey> {
+    user_relations(view).into_iter().filter_map(Listed::key).collect()
+}
+
+/// Every relation and every index: what `pg_class` holds.
+pub fn classes(view: &ReadView) -> Vec<Listed> {
+    let indexes = keys(view).into_iter().map(|key| key.index());
+    let mut classes = relations(view);
+    classes.extend(indexes);
+    classes
+}
+
+/// The relation or index that has this oid.
+pub fn by_oid(view: &ReadView, oid: u32) -> Option<Listed> {
+    if oid >= INDEX_OID_BASE {
+        let id = ObjectId(oid - INDEX_OID_BASE);
+        let table = user_relation(view, view.catalog.relation_by_id(id)?)?;
+        return table.key().map(|key| key.index());
+    }
+    match id_of(oid) {
+        Some(id) => user_relation(view, view.catalog.relation_by_id(id)?),
+        None => {
+            let mut schemas = SYSTEM_SCHEMAS.iter();
+            schemas.find_map(|schema| schema.listed_where(|found, _| found == oid))
+        }
+    }
+}
+
+/// The relation or index of this name.
+pub fn by_name(view: &ReadView, schema: &str, name: &str) -> Option<Listed> {
+    if let Some(system) = SYSTEM_SCHEMAS.iter().find(|s| s.name == schema) {
+        return system.listed_where(|_, relation| relation.name == name);
+    }
+    if let Some(relation) = view.catalog.relation(schema, name) {
+        return user_relation(view, relation);
+    }
+    let table = view.catalog.relation(schema, name.strip_suffix(KEY_SUFFIX)?)?;
+    user_relation(view, table)?.key().map(|key| key.index())
+}
+
+/// Name of the schema with this oid.
+pub fn schema_name(view: &ReadView, oid: u32) -> Option<String> {
+    schemas(view).into_iter().find(|(schema_oid, _)| *schema_oid == oid).map(|(_, name)| name)
+}
+
+fn user_relation(view: &ReadView, relation: &Arc<Relation>) -> Option<Listed> {
+    let schema = view.catalog.schema_by_id(relation.schema_id)?;
+    Some(Listed {
+        oid: oid_of(relation.id),
+        schema_oid: oid_of(schema.id),
+        schema: schema.name.clone(),
+        name: relation.name.clone(),
+        kind: if relation.as_table().is_some() { 'r' } else { 'v' },
+        columns: user_columns(&relation.body),
+        relation: Some(Arc::clone(relation)),
+    })
+}
+
+fn user_columns(body: &RelationBody) -> Vec<ListedColumn> {
+    match body {
+        RelationBody::Table(table) => {
+            let columns = table.columns.iter().map(|column| ListedColumn {
+                name: column.name.clone(),
+                type_ref: TypeRef::from(&column.column_type),
+                not_null: column.not_null || table.primary_key.contains(&column.id),
+                default: column.default.clone(),
+            });
+            columns.collect()
+        }
+        RelationBody::View(view) => {
+            let columns = view.columns.iter().map(|column| ListedColumn {
+                name: column.name.clone(),
+                type_ref: TypeRef::from(&column.column_type),
+                not_null: false,
+                default: None,
+            });
+            columns.collect()
+        }
+    }
+}
+
+/// A relation of the system, with the oid its place gives it.
+pub(super) fn system_relation(
+    schema: &SystemSchema,
+    oid: u32,
+    relation: &'static SystemRelation,
+) -> Listed {
+    let columns = relation.columns.iter().map(|(name, column_type)| ListedColumn {
+        name: (*name).to_owned(),
+        type_ref: TypeRef::of_oid(column_type.oid()),
+        not_null: false,
+        default: None,
+    });
+    Listed {
+        oid,
+        schema_oid: schema.oid,
+        schema: schema.name.to_owned(),
+        name: relation.name.to_owned(),
+        kind: relation.kind.code(),
+        columns: columns.collect(),
+        relation: None,
+    }
+}
+
+impl Listed {
+    /// Whether it is a table with a primary key.
+    pub fn has_key(&self) -> bool {
+        let table = self.relation.as_ref().and_then(|r| r.as_table());
+        self.kind == 'r' && table.is_some_and(|t| !t.primary_key.is_empty())
+    }
+
+    pub fn key(self) -> Option<ListedKey> {
+        if !self.has_key() {
+            return None;
+        }
+        let relation = self.relation.as_ref()?;
+        let table = relation.as_table()?;
+        let places = table
+            .primary_key
+            .iter()
+            .filter_map(|id| table.columns.iter().position(|c| c.id == *id));
+        Some(ListedKey {
+            index_oid: INDEX_OID_BASE | relation.id.0,
+            constraint_oid: CONSTRAINT_OID_BASE | relation.id.0,
+            name: format!("{}{KEY_SUFFIX}", self.name),
+            positions: places.filter_map(|place| i64::try_from(place + 1).ok()).collect(),
+            table: self,
+        })
+    }
+
+    /// Rows of a user's table at the view's epoch.
+    pub fn rows(&self, view: &ReadView) -> Option<u64> {
+        let table = self.user_table()?;
+        Some(view.version.rows_at(table, view.epoch))
+    }
+
+    /// Bytes of the files that hold a user's table at the view's epoch.
+    pub fn live_bytes(&self, view: &ReadView) -> u64 {
+        let Some(table) = self.user_table() else { return 0 };
+        view.version.files_at(table, view.epoch).iter().map(|file| file.sst.size_bytes).sum()
+    }
+
+    /// Bytes of all files of a user's table that are not yet forgotten.
+    pub fn kept_bytes(&self, view: &ReadView) -> u64 {
+        let Some(table) = self.user_table() else { return 0 };
+        view.version.table_files(table).map(|file| file.sst.size_bytes).sum()
+    }
+
+    fn user_table(&self) -> Option<ObjectId> {
+        self.relation.as_ref().filter(|_| self.kind == 'r').map(|r| r.id)
+    }
+}
+
+impl ListedKey {
+    /// The index as `pg_class` lists it.
+    pub fn index(&self) -> Listed {
+        Listed {
+            oid: self.index_oid,
+            schema_oid: self.table.schema_oid,
+            schema: self.table.schema.clone(),
+            name: self.name.clone(),
+            kind: 'i',
+            columns: self.columns().cloned().collect(),
+            relation: self.table.relation.clone(),
+        }
+    }
+
+    /// Its columns, in key order.
+    pub fn columns(&self) -> impl Iterator<Item = &ListedColumn> {
+        let places = self.positions.iter().filter_map(|p| usize::try_from(p - 1).ok());
+        places.filter_map(|place| self.table.columns.get(place))
+    }
+}

@@ -1,0 +1,158 @@
+//! The system catalogs: `pg_catalog`, `information_schema` and `rw_catalog` as tables over the
+//! read view.
+//!
+//! Each relation is its columns and a function from the view to its rows; DataFusion does the rest.
+//! As the rows come from the view, a dropped table is in `pg_class` again when one looks at its
+//! time. `listing` says how objects are listed and by which oids, `types` holds `pg_type`,
+//! `functions` what clients call beside the tables, `ddl` the definitions as SQL.
+
+pub mod ddl;
+pub mod functions;
+pub mod listing;
+
+mod cell;
+mod information_schema;
+mod pg_catalog;
+mod provider;
+mod relation;
+mod rw_catalog;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use futures::future::BoxFuture;
+
+pub use self::ddl::{create_table_sql, create_view_sql};
+pub use self::functions::functions_in;
+use self::listing::Listed;
+use self::provider::SystemTable;
+use self::relation::SystemRelation;
+use super::read_view::ReadView;
+use crate::sessions::Sessions;
+use tidemark_engine::meta::maintenance::SnapshotUsage;
+use tidemark_engine::meta::workers::{PinnedVersion, WorkerNode};
+use tidemark_ledger::backup::ManifestEntry;
+use tidemark_ledger::params::Params;
+use tidemark_pg::error::SqlError;
+
+/// Oid of the schema `pg_catalog`.
+const PG_CATALOG_OID: u32 = 11;
+
+/// What the rows of the system relations are computed from.
+#[derive(Clone)]
+pub struct SystemContext {
+    pub view: ReadView,
+    pub meta: Arc<dyn MetaAnswers>,
+    pub database: String,
+    pub user: String,
+    /// The session's settings, by name.
+    pub settings: Arc<BTreeMap<String, String>>,
+    /// The cluster's parameters of now, also where the view is of the past.
+    pub params: Arc<Params>,
+    /// The sessions of this server.
+    pub sessions: Arc<Sessions>,
+}
+
+/// What only the meta role knows.
+pub trait MetaAnswers: Send + Sync {
+    fn snapshots(&self) -> BoxFuture<'_, Result<Vec<ManifestEntry>, SqlError>>;
+    /// What deleting each of them would free; empty while that is not known.
+    fn usage(&self) -> BoxFuture<'_, Result<Vec<SnapshotUsage>, SqlError>>;
+    fn worker_nodes(&self) -> BoxFuture<'_, Result<Vec<WorkerNode>, SqlError>>;
+    fn pinned_versions(&self) -> BoxFuture<'_, Result<Vec<PinnedVersion>, SqlError>>;
+}
+
+impl fmt::Debug for SystemContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SystemContext").field("epoch", &self.view.epoch).finish_non_exhaustive()
+    }
+}
+
+/// A schema whose relations are views over the catalog itself.
+struct SystemSchema {
+    name: &'static str,
+    oid: u32,
+    /// The oid before that of the first relation; all are below those of users' objects.
+    relation_oid_base: u32,
+    relations: &'static [&'static [SystemRelation]],
+}
+
+static SYSTEM_SCHEMAS: [SystemSchema; 3] = [
+    SystemSchema {
+        name: "pg_catalog",
+        oid: PG_CATALOG_OID,
+        relation_oid_base: 12000,
+        relations: pg_catalog::RELATIONS,
+    },
+    SystemSchema {
+        name: "information_schema",
+        oid: 13000,
+        relation_oid_base: 13000,
+        relations: information_schema::RELATIONS,
+    },
+    SystemSchema {
+        name: "rw_catalog",
+        oid: 14000,
+        relation_oid_base: 14000,
+        relations: rw_catalog::RELATIONS,
+    },
+];
+
+impl SystemSchema {
+    fn find(name: &str) -> Option<&'static Self> {
+        SYSTEM_SCHEMAS.iter().find(|schema| schema.name == name)
+    }
+
+    fn relations(&self) -> impl Iterator<Item = &'static SystemRelation> + use<> {
+        self.relations.iter().copied().flatten()
+    }
+
+    fn relation(&self, name: &str) -> Option<&'static SystemRelation> {
+        self.relations().find(|relation| relation.name == name)
+    }
+
+    /// The relations as `pg_class` lists them.
+    fn listed(&self) -> impl Iterator<Item = Listed> + '_ {
+        let oids = self.relation_oid_base + 1..;
+        oids.zip(self.relations()).map(move |(oid, r)| listing::system_relation(self, oid, r))
+    }
+
+    /// The relation that is wanted, as `pg_class` lists it.
+    fn listed_where(&self, wanted: impl Fn(u32, &SystemRelation) -> bool) -> Option<Listed> {
+        let mut numbered = (self.relation_oid_base + 1..).zip(self.relations());
+        let found = numbered.find(|(oid, relation)| wanted(*oid, relation));
+        found.map(|(oid, relation)| listing::system_relation(self, oid, relation))
+    }
+}
+
+/// Names of the relations of a system schema.
+pub fn relation_names(schema: &str) -> Vec<&'static str> {
+    let schema = SystemSchema::find(schema);
+    schema.into_iter().flat_map(SystemSchema::relations).map(|relation| relation.name).collect()
+}
+
+/// Columns of a system relation.
+pub fn arrow_schema(schema: &str, name: &str) -> Option<SchemaRef> {
+    Some(SystemSchema::find(schema)?.relation(name)?.arrow_schema())
+}
+
+/// A system relation over `context`. Its rows are computed when it is scanned.
+pub fn provider(
+    schema: &str,
+    name: &str,
+    context: &SystemContext,
+) -> Option<Arc<dyn TableProvider>> {
+    let relation = SystemSchema::find(schema)?.relation(name)?;
+    Some(Arc::new(SystemTable::new(relation, context)))
+}
+
+/// Whether a table is one of the system relations.
+pub fn is_system_table(table: &dyn TableProvider) -> bool {
+    table.is::<SystemTable>()
+}
+
+#[cfg(test)]
+mod tests;

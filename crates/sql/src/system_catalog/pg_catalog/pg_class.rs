@@ -1,0 +1,73 @@
+//! `pg_class`: tables, views and the indexes behind primary keys.
+
+use crate::system_catalog::SystemContext;
+use crate::system_catalog::cell::NULL;
+use crate::system_catalog::listing::{
+    self, INDEX_ACCESS_METHOD, Listed, OWNER_OID, TABLE_ACCESS_METHOD,
+};
+use crate::system_catalog::relation::{SystemRelation, relation};
+
+/// What PostgreSQL counts sizes in.
+const PAGE_BYTES: u64 = 8192;
+
+pub(super) const RELATION: SystemRelation = relation!(
+    Table "pg_class", |context, class: Listed| from classes,
+    {
+        oid: Oid = class.oid,
+        relname: Name = &class.name,
+        relnamespace: Oid = class.schema_oid,
+        reltype: Oid = 0,
+        reloftype: Oid = 0,
+        relowner: Oid = OWNER_OID,
+        relam: Oid = access_method(class),
+        relfilenode: Oid = 0,
+        reltablespace: Oid = 0,
+        relpages: Int4 = class.live_bytes(&context.view).div_ceil(PAGE_BYTES),
+        reltuples: Float4 = tuples(context, class),
+        relallvisible: Int4 = 0,
+        reltoastrelid: Oid = 0,
+        relhasindex: Bool = class.has_key(),
+        relisshared: Bool = false,
+        relpersistence: Char = 'p',
+        relkind: Char = class.kind,
+        relnatts: Int2 = i64::try_from(class.columns.len()).ok(),
+        relchecks: Int2 = 0,
+        // Not even for views: pg_rewrite is empty.
+        relhasrules: Bool = false,
+        relhastriggers: Bool = false,
+        relhassubclass: Bool = false,
+        relrowsecurity: Bool = false,
+        relforcerowsecurity: Bool = false,
+        relispopulated: Bool = true,
+        relreplident: Char = replica_identity(class),
+        relispartition: Bool = false,
+        relrewrite: Oid = 0,
+        relfrozenxid: Xid = 0,
+        relminmxid: Xid = 0,
+        relacl: AclArray = NULL,
+        reloptions: TextArray = NULL,
+        relpartbound: NodeTree = NULL,
+    }
+);
+
+fn classes(context: &SystemContext) -> Vec<Listed> {
+    listing::classes(&context.view)
+}
+
+fn access_method(class: &Listed) -> u32 {
+    match class.kind {
+        'r' => TABLE_ACCESS_METHOD,
+        'i' => INDEX_ACCESS_METHOD,
+        _ => 0,
+    }
+}
+
+/// By the primary key, or nothing: the second for what no one could replicate.
+fn replica_identity(class: &Listed) -> char {
+    if class.kind == 'r' && class.schema != "pg_catalog" { 'd' } else { 'n' }
+}
+
+/// Rows of a user's table; -1, that is unknown, of anything else.
+fn tuples(context: &SystemContext, class: &Listed) -> f64 {
+    class.rows(&context.view).map_or(-1.0, |rows| rows as f64)
+}

@@ -1,0 +1,20 @@
+//! `pg_user`: who may log in, under its older name.
+
+use super::pg_roles::{Role, roles};
+use crate::system_catalog::cell::NULL;
+use crate::system_catalog::relation::{SystemRelation, relation};
+
+pub(super) const RELATION: SystemRelation = relation!(
+    View "pg_user", |_context, role: Role| from roles,
+    {
+        usename: Name = &role.name,
+        usesysid: Oid = role.oid,
+        usecreatedb: Bool = true,
+        usesuper: Bool = true,
+        userepl: Bool = false,
+        usebypassrls: Bool = true,
+        passwd: Text = "********",
+        valuntil: Timestamptz = NULL,
+        useconfig: TextArray = NULL,
+    }
+);

@@ -1,0 +1,162 @@
+//! What a system relation is: its columns, and the function that computes its rows.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::Result;
+use datafusion::physical_expr::utils::{Guarantee, LiteralGuarantee};
+use datafusion::prelude::Expr;
+use futures::future::BoxFuture;
+
+use super::SystemContext;
+use super::cell::{Row, array_of};
+use tidemark_pg::error::SqlError;
+use tidemark_pg::system_types::SystemType;
+
+/// A name with its type.
+pub type SystemColumn = (&'static str, SystemType);
+
+/// A table or view over the read view.
+#[derive(Debug)]
+pub struct SystemRelation {
+    pub name: &'static str,
+    pub kind: RelationKind,
+    pub columns: &'static [SystemColumn],
+    pub rows: Rows,
+}
+
+/// What PostgreSQL takes the relation for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelationKind {
+    Table,
+    View,
+}
+
+/// Where the rows come from.
+#[derive(Debug)]
+pub enum Rows {
+    /// The relation describes what Tidemark has not; clients ask all the same.
+    None,
+    Of(fn(&SystemContext) -> Vec<Row>),
+    /// The rows are elsewhere, and asked for at each scan.
+    Fetched(for<'a> fn(&'a SystemContext, Wanted) -> BoxFuture<'a, FetchedRows>),
+}
+
+/// What a scan wants of a relation: the columns, and what its filters say of them. What only other columns or
+/// rows need is not asked for: it may cost much.
+#[derive(Debug)]
+pub struct Wanted {
+    columns: &'static [SystemColumn],
+    projection: Option<Vec<usize>>,
+    filters: Vec<LiteralGuarantee>,
+}
+
+impl Wanted {
+    /// Of a scan with these filters. What has no physical form yet, such as a sub-query, says nothing.
+    pub fn new(
+        relation: &SystemRelation,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        session: &dyn Session,
+    ) -> Result<Self> {
+        let schema = DFSchema::try_from(relation.arrow_schema())?;
+        let filters = filters
+            .iter()
+            .filter_map(|filter| session.create_physical_expr(filter.clone(), &schema).ok());
+        let filters = filters.flat_map(|filter| LiteralGuarantee::analyze(&filter)).collect();
+        Ok(Self { columns: relation.columns, projection: projection.cloned(), filters })
+    }
+
+    /// Whether the filters leave rows with this value of an int8 column.
+    pub fn may_be(&self, name: &str, value: i64) -> bool {
+        let of_column = self.filters.iter().filter(|filter| filter.column.name == name);
+        of_column.into_iter().all(|filter| {
+            let named = filter.literals.contains(&ScalarValue::Int64(Some(value)));
+            named == (filter.guarantee == Guarantee::In)
+        })
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        let is_it = |at: &usize| self.columns.get(*at).is_some_and(|(column, _)| *column == name);
+        self.projection.as_ref().is_none_or(|wanted| wanted.iter().any(is_it))
+    }
+}
+
+type FetchedRows = Result<Vec<Row>, SqlError>;
+
+impl RelationKind {
+    /// `pg_class.relkind`.
+    pub const fn code(self) -> char {
+        match self {
+            Self::Table => 'r',
+            Self::View => 'v',
+        }
+    }
+}
+
+impl SystemRelation {
+    pub fn arrow_schema(&self) -> SchemaRef {
+        let fields = self.columns.iter().map(|(name, column_type)| column_type.field(name));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// All rows that are wanted, as they are now, and perhaps others. Of columns that are not wanted the values
+    /// may be missing.
+    pub async fn batch(&self, context: &SystemContext, wanted: Wanted) -> Result<RecordBatch> {
+        let rows = match self.rows {
+            Rows::None => vec![],
+            Rows::Of(rows) => rows(context),
+            Rows::Fetched(rows) => rows(context, wanted).await?,
+        };
+        let columns = self.columns.iter().enumerate();
+        let arrays = columns.map(|(place, (_, column_type))| {
+            array_of(*column_type, rows.iter().map(|r| &r[place]))
+        });
+        Ok(RecordBatch::try_new(self.arrow_schema(), arrays.collect())?)
+    }
+}
+
+/// A relation whose rows are made of items: `relation!(Table "name", |context, item: Item| from
+/// source, { column: Type = value, ... })`. The source is a function of the context.
+macro_rules! relation {
+    (
+        $kind:ident $name:literal, |$context:ident, $item:ident: $item_type:ty| from $source:expr,
+        { $($column:ident: $column_type:ident = $value:expr,)* }
+    ) => {
+        $crate::system_catalog::relation::SystemRelation {
+            name: $name,
+            kind: $crate::system_catalog::relation::RelationKind::$kind,
+            columns: &[$((
+                stringify!($column),
+                tidemark_pg::system_types::SystemType::$column_type,
+            )),*],
+            rows: $crate::system_catalog::relation::Rows::Of(|$context| {
+                let items: Vec<$item_type> = $source($context);
+                let row = |$item: &$item_type| {
+                    vec![$($crate::system_catalog::cell::Cell::from($value)),*]
+                };
+                items.iter().map(row).collect()
+            }),
+        }
+    };
+}
+
+/// A relation without rows: `empty!(Table "name" { column: Type, ... })`.
+macro_rules! empty {
+    ($kind:ident $name:literal { $($column:ident: $column_type:ident),* $(,)? }) => {
+        $crate::system_catalog::relation::SystemRelation {
+            name: $name,
+            kind: $crate::system_catalog::relation::RelationKind::$kind,
+            columns: &[$((
+                stringify!($column),
+                tidemark_pg::system_types::SystemType::$column_type,
+            )),*],
+            rows: $crate::system_catalog::relation::Rows::None,
+        }
+    };
+}
+
+pub(super) use {empty, relation};

@@ -1,0 +1,369 @@
+//! Session variables as one table: what `SET`, `SHOW` and `SHOW ALL` know.
+//!
+//! A value that would have no effect is refused, not kept: whoever sets a time zone wants to see it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemark_pg::error::SqlError;
+use tidemark_pg::functions::POSTGRES_VERSION;
+use tidemark_pg::sqlstate::SqlState;
+
+pub const QUERY_EPOCH: &str = "query_epoch";
+pub const SEARCH_PATH: &str = "search_path";
+pub const APPLICATION_NAME: &str = "application_name";
+/// Longest search path that is kept.
+pub const SEARCH_PATH_BYTES_MAX: usize = 16 << 10;
+/// Longest name.
+const NAME_BYTES_MAX: usize = 63;
+const STATEMENT_TIMEOUT: &str = "statement_timeout";
+const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
+const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: &str = "idle_in_transaction_session_timeout";
+
+struct VariableSpec {
+    name: &'static str,
+    default: &'static str,
+    accepts: Accepts,
+    description: &'static str,
+}
+
+/// Which values a variable takes.
+#[derive(Clone, Copy)]
+enum Accepts {
+    /// Any, of which the first [`NAME_BYTES_MAX`] are kept, as in PostgreSQL.
+    Name,
+    /// These, in any letter case; the first is how it is kept.
+    Only(&'static [&'static str]),
+    Integer(i64, i64),
+    Bool,
+    /// Milliseconds, or a number with a unit.
+    Duration,
+    /// Fixed when the server was built.
+    Nothing,
+    /// Checked by the handler of `SET`.
+    Special,
+}
+
+const VARIABLES: &[VariableSpec] = &[
+    variable(APPLICATION_NAME, "", Accepts::Name, "name of the client application"),
+    variable("bytea_output", "hex", Accepts::Only(&["hex"]), "text form of bytea"),
+    variable(
+        "client_encoding",
+        "UTF8",
+        Accepts::Only(&["UTF8", "UTF-8", "unicode"]),
+        "encoding of the client",
+    ),
+    variable(
+        "client_min_messages",
+        "notice",
+        Accepts::Only(&["notice"]),
+        "least severe message sent",
+    ),
+    variable(
+        "datestyle",
+        "ISO, MDY",
+        Accepts::Only(&["ISO, MDY", "ISO", "ISO, YMD"]),
+        "text form of dates",
+    ),
+    variable(
+        "default_table_access_method",
+        "hummock",
+        Accepts::Only(&["hummock"]),
+        "what keeps the rows of new tables",
+    ),
+    variable(
+        "default_transaction_isolation",
+        "repeatable read",
+        Accepts::Only(&["repeatable read", "read committed", "snapshot"]),
+        "isolation of new transactions; a statement always sees one epoch",
+    ),
+    variable(
+        "extra_float_digits",
+        "1",
+        Accepts::Integer(1, 3),
+        "floats are always shown so that they read back exactly",
+    ),
+    variable(
+        IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        "0",
+        Accepts::Duration,
+        "longest wait for a client inside a transaction in ms; 0 is for ever",
+    ),
+    variable(
+        IDLE_SESSION_TIMEOUT,
+        "0",
+        Accepts::Duration,
+        "longest wait for a client outside of transactions in ms; 0 is for ever",
+    ),
+    variable(
+        "implicit_flush",
+        "on",
+        Accepts::Only(&["on", "true", "1"]),
+        "a write is durable and visible when it is acknowledged",
+    ),
+    variable("integer_datetimes", "on", Accepts::Nothing, "times are whole microseconds"),
+    variable("intervalstyle", "postgres", Accepts::Only(&["postgres"]), "text form of intervals"),
+    variable("is_superuser", "on", Accepts::Nothing, "whether the user may do everything"),
+    variable("jit", "off", Accepts::Only(&["off"]), "accepted for drivers; nothing is compiled"),
+    variable(QUERY_EPOCH, "0", Accepts::Special, "epoch the session reads at; 0 reads the present"),
+    variable(SEARCH_PATH, "\"$user\", public", Accepts::Special, "schemas of names that have none"),
+    variable("server_encoding", "UTF8", Accepts::Nothing, "encoding of the server"),
+    variable(
+        "server_version",
+        POSTGRES_VERSION,
+        Accepts::Nothing,
+        "version of PostgreSQL whose dialect is spoken",
+    ),
+    variable("server_version_num", "140010", Accepts::Nothing, "the same as a number"),
+    variable(
+        "standard_conforming_strings",
+        "on",
+        Accepts::Only(&["on", "true"]),
+        "backslashes are plain in strings",
+    ),
+    variable(
+        STATEMENT_TIMEOUT,
+        "0",
+        Accepts::Duration,
+        "longest time of a statement in ms; 0 is for ever",
+    ),
+    variable(
+        "synchronize_seqscans",
+        "on",
+        Accepts::Bool,
+        "accepted for pg_dump; scans are always consistent",
+    ),
+    variable(
+        "timezone",
+        "UTC",
+        Accepts::Only(&["UTC", "Etc/UTC", "GMT"]),
+        "time zone of the session",
+    ),
+    variable(
+        "transaction_isolation",
+        "repeatable read",
+        Accepts::Only(&["repeatable read", "read committed"]),
+        "isolation of the transaction; a statement always sees one epoch",
+    ),
+    variable("transaction_read_only", "off", Accepts::Nothing, "whether writes are refused now"),
+];
+
+const fn variable(
+    name: &'static str,
+    default: &'static str,
+    accepts: Accepts,
+    description: &'static str,
+) -> VariableSpec {
+    VariableSpec { name, default, accepts, description }
+}
+
+/// The variables of one session.
+#[derive(Clone, Debug)]
+pub struct Variables {
+    values: Arc<BTreeMap<String, String>>,
+}
+
+impl Default for Variables {
+    fn default() -> Self {
+        let values = VARIABLES.iter().map(|v| (v.name.to_owned(), v.default.to_owned()));
+        Self { values: Arc::new(values.collect()) }
+    }
+}
+
+impl Variables {
+    /// The value, by the name in any letter case and with the old `rw_` prefix too.
+    pub fn value(&self, name: &str) -> Result<&str, SqlError> {
+        let spec = find(name)?;
+        Ok(self.values.get(spec.name).map_or(spec.default, String::as_str))
+    }
+
+    /// Name, value and description of all, by name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &str, &'static str)> {
+        VARIABLES.iter().map(|spec| {
+            let value = self.values.get(spec.name).map_or(spec.default, String::as_str);
+            (spec.name, value, spec.description)
+        })
+    }
+
+    /// All values, for functions like `current_setting`.
+    pub fn values(&self) -> Arc<BTreeMap<String, String>> {
+        Arc::clone(&self.values)
+    }
+
+    /// Sets a variable that is not [`is_special`]; `None` is the default.
+    pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), SqlError> {
+        let spec = find(name)?;
+        let value = match value {
+            Some(value) => spec.parse(value)?,
+            None => spec.default.to_owned(),
+        };
+        self.keep(spec.name, value);
+        Ok(())
+    }
+
+    /// Keeps a value that was checked elsewhere.
+    pub fn keep(&mut self, name: &str, value: String) {
+        Arc::make_mut(&mut self.values).insert(name.to_owned(), value);
+    }
+
+    /// Everything back to its default.
+    pub fn reset_all(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Longest time a statement may take.
+    pub fn statement_timeout(&self) -> Option<Duration> {
+        self.duration(STATEMENT_TIMEOUT)
+    }
+
+    /// Longest time that a session may wait for its client inside a transaction.
+    pub fn idle_in_transaction_session_timeout(&self) -> Option<Duration> {
+        self.duration(IDLE_IN_TRANSACTION_SESSION_TIMEOUT)
+    }
+
+    /// Longest time that a session may wait for its client outside of transactions.
+    pub fn idle_session_timeout(&self) -> Option<Duration> {
+        self.duration(IDLE_SESSION_TIMEOUT)
+    }
+
+    fn duration(&self, name: &str) -> Option<Duration> {
+        let ms = self.values.get(name)?.parse::<u64>().ok()?;
+        (ms > 0).then(|| Duration::from_millis(ms))
+    }
+
+    /// The schemas in which names without one are looked up, in order; there may be none of a name.
+    pub fn search_path(&self, user: &str) -> Vec<String> {
+        let path = self.values.get(SEARCH_PATH).map_or("", String::as_str);
+        let schemas = path.split(',').map(|s| s.trim().trim_matches('"'));
+        let schemas = schemas.map(|s| if s == "$user" { user } else { s });
+        schemas.filter(|s| !s.is_empty()).map(str::to_owned).collect()
+    }
+}
+
+/// As much of a name as is kept: whole characters of it.
+pub fn cut_name(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
+}
+
+/// What a variable is when nobody has set it.
+pub fn default_of(name: &str) -> Option<&'static str> {
+    find(name).ok().map(|spec| spec.default)
+}
+
+/// Whether `SET` has a handler of its own for it, and under which name.
+pub fn is_special(name: &str) -> Result<Option<&'static str>, SqlError> {
+    let spec = find(name)?;
+    Ok(matches!(spec.accepts, Accepts::Special).then_some(spec.name))
+}
+
+fn find(name: &str) -> Result<&'static VariableSpec, SqlError> {
+    let lower = name.to_ascii_lowercase();
+    let lower = match lower.as_str() {
+        "time zone" => "timezone",
+        "rw_implicit_flush" => "implicit_flush",
+        "transaction isolation level" => "transaction_isolation",
+        other => other,
+    };
+    VARIABLES.iter().find(|v| v.name == lower).ok_or_else(|| {
+        SqlError::new(
+            SqlState::UNDEFINED_OBJECT,
+            format!("unrecognized configuration parameter \"{lower}\""),
+        )
+        .hint("SHOW ALL lists the session variables, SHOW PARAMETERS those of the cluster.")
+    })
+}
+
+impl VariableSpec {
+    fn parse(&self, value: &str) -> Result<String, SqlError> {
+        let value = value.trim();
+        match self.accepts {
+            Accepts::Name => Ok(cut_name(value).to_owned()),
+            Accepts::Only(allowed) => {
+                match allowed.iter().find(|a| a.eq_ignore_ascii_case(value)) {
+                    Some(_) => Ok(allowed[0].to_owned()),
+                    None => {
+                        Err(self.invalid(value).hint(format!("It can be: {}.", allowed.join("; "))))
+                    }
+                }
+            }
+            Accepts::Integer(min, max) => match value.parse::<i64>() {
+                Ok(number) if (min..=max).contains(&number) => Ok(number.to_string()),
+                _ => Err(self.invalid(value).hint(format!("It can be from {min} to {max}."))),
+            },
+            Accepts::Bool => match value.to_ascii_lowercase().as_str() {
+                "on" | "true" | "yes" | "1" => Ok("on".to_owned()),
+                "off" | "false" | "no" | "0" => Ok("off".to_owned()),
+                _ => Err(self.invalid(value)),
+            },
+            Accepts::Duration => duration_ms(value)
+                .map(|ms| ms.to_string())
+                .ok_or_else(|| self.invalid(value).hint("Use milliseconds, or a unit: '5s'.")),
+            Accepts::Nothing => Err(SqlError::new(
+                SqlState::CANT_CHANGE_RUNTIME_PARAM,
+                format!("parameter \"{}\" cannot be changed", self.name),
+            )),
+            Accepts::Special => Err(SqlError::internal("this variable has a handler of its own")),
+        }
+    }
+
+    fn invalid(&self, value: &str) -> SqlError {
+        SqlError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("invalid value for parameter \"{}\": \"{value}\"", self.name),
+        )
+    }
+}
+
+fn duration_ms(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.trim().parse().ok()?;
+    let factor = match text.get(digits.len()..)?.trim() {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(factor).filter(|ms| *ms <= u64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_without_effect_is_refused() {
+        let mut variables = Variables::default();
+        assert!(variables.set("TimeZone", Some("Europe/Paris")).is_err());
+        variables.set("TIME ZONE", Some("utc")).unwrap();
+        assert_eq!(variables.value("timezone").unwrap(), "UTC");
+        assert!(variables.set("nope", Some("1")).is_err());
+    }
+
+    #[test]
+    fn a_name_is_cut_at_a_whole_character() {
+        let mut variables = Variables::default();
+        variables.set(APPLICATION_NAME, Some(&"ü".repeat(1 << 20))).unwrap();
+        assert_eq!(variables.value(APPLICATION_NAME).unwrap(), "ü".repeat(31));
+        assert_eq!((cut_name(""), cut_name("psql")), ("", "psql"));
+    }
+
+    #[test]
+    fn timeouts_take_units() {
+        let mut variables = Variables::default();
+        variables.set("statement_timeout", Some("5s")).unwrap();
+        assert_eq!(variables.statement_timeout(), Some(Duration::from_secs(5)));
+        variables.set("statement_timeout", None).unwrap();
+        assert_eq!(variables.statement_timeout(), None);
+        assert!(variables.set("statement_timeout", Some("-1")).is_err());
+    }
+
+    #[test]
+    fn the_search_path_names_the_user_where_it_says_so() {
+        let mut variables = Variables::default();
+        assert_eq!(variables.search_path("root"), ["root", "public"]);
+        variables.keep(SEARCH_PATH, "app, public".to_owned());
+        assert_eq!(variables.search_path("root"), ["app", "public"]);
+    }
+}

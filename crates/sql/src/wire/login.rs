@@ -1,0 +1,270 @@
+//! From an accepted socket to a session: encryption refused, cancellation done, the login answered.
+
+use std::io;
+use std::sync::Arc;
+
+use futures::SinkExt as _;
+use pgwire::api::auth::{DefaultServerParameterProvider, finish_authentication};
+use pgwire::api::{
+    ClientInfo as _, METADATA_USER, PidSecretKeyGenerator as _, RandomPidSecretKeyGenerator,
+};
+use pgwire::error::{ErrorInfo, PgWireError};
+use pgwire::messages::response::{GssEncResponse, SslResponse};
+use pgwire::messages::startup::NegotiateProtocolVersion;
+use pgwire::messages::{PgWireBackendMessage, ProtocolVersion};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::connection::{Connection, error_fields};
+use super::message::violation;
+use super::socket::{Client, Incoming};
+use super::startup::{Asked, Encryption, NoPacket, Packet, Startup, next_packet};
+use crate::Frontend;
+use crate::cancel::Slot;
+use crate::session::Session;
+use crate::variables::{APPLICATION_NAME, cut_name};
+use tidemark_pg::error::{SqlError, error_info};
+use tidemark_pg::functions::POSTGRES_VERSION;
+use tidemark_pg::sqlstate::SqlState;
+use tidemark_pg::{DATABASE, USER};
+
+const TIDEMARK_VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The newest minor version of protocol 3 that is spoken.
+const NEWEST_MINOR: u16 = 2;
+
+/// What a login needs of the server.
+pub struct Gate {
+    pub frontend: Arc<Frontend>,
+    /// One permit for each session there may be.
+    pub seats: Arc<Semaphore>,
+    pub seats_max: usize,
+    pub secrets: RandomPidSecretKeyGenerator,
+}
+
+/// Why a connection ends that its client did not end.
+#[derive(Debug)]
+pub enum Ended {
+    /// The client is gone, or cannot be reached.
+    Lost(io::Error),
+    /// What came is not of the protocol, and gets no answer.
+    NoPacket(NoPacket),
+    /// The client is told why.
+    Fatal(Box<ErrorInfo>),
+}
+
+impl From<SqlError> for Ended {
+    fn from(error: SqlError) -> Self {
+        Self::Fatal(Box::new(error_info(error, "FATAL")))
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl From<PgWireError> for Ended {
+    fn from(error: PgWireError) -> Self {
+        match error {
+            PgWireError::IoError(error) => Self::Lost(error),
+            other => Self::Fatal(Box::new(error_fields(other))),
+        }
+    }
+}
+
+/// A client that has logged in. It gives its seat back when it is dropped.
+pub struct Seated {
+    pub connection: Arc<Connection>,
+    _seat: OwnedSemaphorePermit,
+}
+
+/// Lets a client in; `None` where it wanted something else, and has it.
+pub async fn log_in(
+    gate: &Gate,
+    incoming: &mut Incoming,
+    client: &mut Client,
+) -> Result<Option<Seated>, Ended> {
+    match first_packet(incoming, client).await? {
+        None => Ok(None),
+        Some(Packet::Startup(startup)) => seat(gate, client, startup).await.map(Some),
+        Some(Packet::Cancel { pid, secret }) => {
+            gate.frontend.sessions.cancel(pid, &secret);
+            Ok(None)
+        }
+        Some(Packet::EncryptionRequest(_)) => Ok(None),
+    }
+}
+
+/// Hears out a client for whom there is no room: one that asked for encryption takes nothing but the answer to
+/// that. A request to cancel needs no room.
+pub async fn turn_away(
+    gate: &Gate,
+    incoming: &mut Incoming,
+    client: &mut Client,
+) -> Result<(), Ended> {
+    match first_packet(incoming, client).await? {
+        Some(Packet::Startup(_)) => Err(too_many_clients(gate.seats_max).into()),
+        Some(Packet::Cancel { pid, secret }) => {
+            gate.frontend.sessions.cancel(pid, &secret);
+            Ok(())
+        }
+        None | Some(Packet::EncryptionRequest(_)) => Ok(()),
+    }
+}
+
+/// The first packet that is no request for encryption. Each of those is answered with a no.
+async fn first_packet(
+    incoming: &mut Incoming,
+    client: &mut Client,
+) -> Result<Option<Packet>, Ended> {
+    let mut asked = Asked::default();
+    loop {
+        let encryption = match next_packet(incoming.buffer(), asked).map_err(Ended::NoPacket)? {
+            None if incoming.read().await? == 0 => return Ok(None),
+            None => continue,
+            Some(packet) => match packet? {
+                Packet::EncryptionRequest(encryption) => encryption,
+                packet => return Ok(Some(packet)),
+            },
+        };
+        // Taken for encrypted, it would be believed, though anyone on the way may have sent it.
+        if !incoming.buffer().is_empty() {
+            return Err(unencrypted(encryption).into());
+        }
+        client.send(refusal(encryption)).await?;
+        match encryption {
+            Encryption::Ssl => asked.ssl = true,
+            Encryption::Gss => asked.gss = true,
+        }
+    }
+}
+
+fn unencrypted(asked: Encryption) -> SqlError {
+    let what = match asked {
+        Encryption::Ssl => "SSL",
+        Encryption::Gss => "GSSAPI encryption",
+    };
+    violation(format!("received unencrypted data after {what} request")).detail(
+        "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+    )
+}
+
+fn refusal(asked: Encryption) -> PgWireBackendMessage {
+    match asked {
+        Encryption::Ssl => PgWireBackendMessage::SslResponse(SslResponse::Refuse),
+        Encryption::Gss => PgWireBackendMessage::GssEncResponse(GssEncResponse::Refuse),
+    }
+}
+
+async fn seat(gate: &Gate, client: &mut Client, startup: Startup) -> Result<Seated, Ended> {
+    negotiate(client, &startup).await?;
+    let user = startup.parameters.get("user").filter(|user| !user.is_empty());
+    let user = user.ok_or_else(nameless)?;
+    let database = startup.parameters.get("database").filter(|name| !name.is_empty());
+    check_login(user, database.unwrap_or(user))?;
+    check_replication(&startup)?;
+    let seat = Arc::clone(&gate.seats).try_acquire_owned();
+    let seat = seat.map_err(|_| too_many_clients(gate.seats_max))?;
+    let connection = open_session(gate, client, &startup);
+    client.metadata_mut().insert(METADATA_USER.to_owned(), user.clone());
+    finish_authentication(client, &parameters(&startup)).await?;
+    Ok(Seated { connection, _seat: seat })
+}
+
+/// Agrees on a version of the protocol: the client's, if we speak it.
+async fn negotiate(client: &mut Client, startup: &Startup) -> Result<(), Ended> {
+    let unknown = startup.unknown_options();
+    let version = match startup.minor {
+        0 | 1 => ProtocolVersion::PROTOCOL3_0,
+        _ => ProtocolVersion::PROTOCOL3_2,
+    };
+    if startup.minor > NEWEST_MINOR || !unknown.is_empty() {
+        let answer = NegotiateProtocolVersion::new(version.into(), unknown);
+        client.feed(PgWireBackendMessage::NegotiateProtocolVersion(answer)).await?;
+    }
+    client.set_protocol_version(version);
+    Ok(())
+}
+
+fn nameless() -> SqlError {
+    let message = "no PostgreSQL user name specified in startup packet";
+    SqlError::new(SqlState::INVALID_AUTHORIZATION_SPECIFICATION, message)
+        .hint(format!("Connect as {USER}: {}", psql_line()))
+}
+
+fn psql_line() -> String {
+    format!("psql -d {DATABASE} -U {USER}")
+}
+
+/// There is one user and one database, and no password yet: the server listens on loopback.
+fn check_login(user: &str, database: &str) -> Result<(), SqlError> {
+    let line = psql_line();
+    if user != USER {
+        return Err(SqlError::new(
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            format!("role \"{user}\" does not exist"),
+        )
+        .hint(format!("Connect as {USER}: {line}")));
+    }
+    if database != DATABASE {
+        return Err(SqlError::new(
+            SqlState::INVALID_CATALOG_NAME,
+            format!("database \"{database}\" does not exist"),
+        )
+        .hint(format!("The database is {DATABASE}: {line}")));
+    }
+    Ok(())
+}
+
+/// A client of replication speaks another language after its login.
+fn check_replication(startup: &Startup) -> Result<(), SqlError> {
+    match startup.parameters.get("replication").map(String::as_str) {
+        None | Some("" | "0" | "f" | "n" | "no" | "off" | "false") => Ok(()),
+        Some(_) => Err(SqlError::unsupported("a replication connection")
+            .hint("BACKUP takes snapshots; connect without \"replication\".")),
+    }
+}
+
+/// There is no seat for another session.
+pub fn too_many_clients(seats_max: usize) -> SqlError {
+    SqlError::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+        .detail(format!("This server takes {seats_max} sessions at a time."))
+        .hint("End sessions that pg_stat_activity shows idle, or start it with a larger --max-connections.")
+}
+
+fn open_session(gate: &Gate, client: &mut Client, startup: &Startup) -> Arc<Connection> {
+    let sessions = &gate.frontend.sessions;
+    let pid = sessions.free_pid();
+    let (_, secret) = gate.secrets.generate(&*client);
+    client.set_pid_and_secret_key(pid, secret.clone());
+    let application = application_name(startup).unwrap_or_default();
+    let peer = client.socket_addr();
+    let slot = Arc::new(Slot::default());
+    let secret = secret.to_bytes().to_vec();
+    let registration = sessions.register(pid, secret, peer, application, Arc::clone(&slot));
+    let mut session = Session::new(USER.to_owned(), DATABASE.to_owned());
+    session.pid = pid;
+    session.variables.keep(APPLICATION_NAME, application.to_owned());
+    Arc::new(Connection::new(Arc::clone(&gate.frontend), session, slot, registration))
+}
+
+/// What a client is told of the server.
+fn parameters(startup: &Startup) -> DefaultServerParameterProvider {
+    let mut parameters = DefaultServerParameterProvider::default();
+    parameters.server_version = format!("{POSTGRES_VERSION} (Tidemark {TIDEMARK_VERSION})");
+    parameters.search_path = "\"$user\", public".to_owned();
+    parameters.time_zone = "UTC".to_owned();
+    parameters.application_name = application_name(startup).map(str::to_owned);
+    parameters
+}
+
+/// As much of it as is kept.
+fn application_name(startup: &Startup) -> Option<&str> {
+    startup.parameters.get(APPLICATION_NAME).map(|name| cut_name(name))
+}
+
+/// The last words to a client: nothing of it is read any more.
+pub async fn say_farewell(client: &mut Client, error: ErrorInfo) -> io::Result<()> {
+    client.feed(PgWireBackendMessage::ErrorResponse(error.into())).await?;
+    futures::SinkExt::<PgWireBackendMessage>::close(client).await
+}

@@ -1,0 +1,44 @@
+//! The PostgreSQL wire protocol: connections, queries, values in and out.
+//!
+//! What a client sends is cut into frames (`framing`), read strictly (`message`) and answered in order
+//! (`conversation`) by code of our own; pgwire has the types of the messages, encodes the answers, and keeps
+//! the prepared statements.
+
+mod connection;
+mod conversation;
+mod descriptors;
+mod extended;
+mod framing;
+mod intake;
+mod login;
+mod message;
+pub mod params;
+mod prepared;
+mod quiet;
+mod respond;
+mod server;
+mod shared;
+mod simple;
+mod socket;
+mod startup;
+
+pub use server::{SqlServer, serve};
+
+/// Reads what a client may send: startup packets, then messages.
+#[cfg(any(test, fuzzing, feature = "testing"))]
+pub fn read_untrusted(bytes: &[u8]) {
+    let mut framer = framing::Framer::new(intake::Intake::new(1 << 20));
+    framer.buffer.extend_from_slice(bytes);
+    while let Ok(Some(packet)) = startup::next_packet(&mut framer.buffer, startup::Asked::default())
+    {
+        if let Ok(startup::Packet::Startup(_)) = packet {
+            break;
+        }
+    }
+    while let Ok(Some(received)) = framer.next_frame() {
+        if let framing::Received::Frame(frame) = received {
+            assert!(frame.body.len() <= bytes.len(), "more than was sent");
+            drop(message::Message::read(frame));
+        }
+    }
+}

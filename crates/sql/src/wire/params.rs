@@ -1,0 +1,313 @@
+//! Bound parameters, in text or binary format, as values for the planner.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::array::{ArrayRef, StringArray};
+use datafusion::arrow::datatypes::{Decimal128Type, IntervalMonthDayNano, i256};
+use datafusion::common::ScalarValue;
+use pgwire::api::Type;
+use pgwire::api::results::FieldFormat;
+
+use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT, NUMERIC_PRECISION_MAX};
+use tidemark_pg::text_input::calendar::DAY_MICROS;
+use tidemark_pg::text_input::numeric::{self, Accumulator, Literal};
+use tidemark_pg::text_input::{TextInputError, parse_column};
+use tidemark_pg::wire_types::{
+    EPOCH_DAYS, EPOCH_MICROS, array_element, column_type, is_string, pg_to_arrow,
+};
+
+type Result<T> = std::result::Result<T, TextInputError>;
+
+/// Largest precision of a 128-bit decimal.
+const PRECISION_128: i64 = 38;
+
+/// The value a client bound to parameter `number` (from 1) as `pg_type`; `None` is a null.
+///
+/// Text becomes `Utf8`, a numeric a decimal with the scale it was written with.
+pub fn decode_parameter(
+    number: usize,
+    value: Option<&Bytes>,
+    pg_type: &Type,
+    format: FieldFormat,
+) -> Result<ScalarValue> {
+    let Some(value) = value else { return null(pg_type) };
+    match format {
+        FieldFormat::Text => from_text(utf8(value)?, pg_type),
+        FieldFormat::Binary => {
+            let mut reader = Reader { bytes: value };
+            let scalar = from_binary(&mut reader, pg_type)?;
+            if !reader.bytes.is_empty() {
+                let message = format!("incorrect binary data format in bind parameter {number}");
+                return Err(TextInputError::new("22P03", message));
+            }
+            Ok(scalar)
+        }
+    }
+}
+
+fn null(pg_type: &Type) -> Result<ScalarValue> {
+    let arrow_type = pg_to_arrow(pg_type).ok_or_else(|| unsupported(pg_type))?;
+    ScalarValue::try_new_null(&arrow_type).map_err(internal)
+}
+
+fn from_text(text: &str, pg_type: &Type) -> Result<ScalarValue> {
+    match *pg_type {
+        Type::NUMERIC => decimal(&numeric::literal(text)?),
+        Type::JSON | Type::JSONB => Ok(ScalarValue::Utf8(Some(json(text)?))),
+        _ if is_string(pg_type) => Ok(ScalarValue::Utf8(Some(text.to_owned()))),
+        _ => match column_type(pg_type) {
+            Some(ty) => as_bound(parsed(text, &ty)?, pg_type),
+            // A type we do not know, such as an enum of the client: its text may still be of use.
+            None => Ok(ScalarValue::Utf8(Some(text.to_owned()))),
+        },
+    }
+}
+
+fn parsed(text: &str, ty: &ColumnType) -> Result<ScalarValue> {
+    let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    ScalarValue::try_from_array(&parse_column(&text, ty)?, 0).map_err(internal)
+}
+
+/// Arrays of text have the same type in both formats.
+fn as_bound(scalar: ScalarValue, pg_type: &Type) -> Result<ScalarValue> {
+    match pg_to_arrow(pg_type) {
+        Some(arrow_type) if arrow_type != scalar.data_type() => {
+            scalar.cast_to(&arrow_type).map_err(internal)
+        }
+        _ => Ok(scalar),
+    }
+}
+
+fn json(text: &str) -> Result<String> {
+    match parsed(text, &ColumnType::Jsonb)? {
+        ScalarValue::Utf8View(Some(normal)) => Ok(normal),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// The number as the smallest decimal that shows it as it was written; digits that even the largest
+/// decimal has no room for are rounded.
+fn decimal(literal: &Literal<'_>) -> Result<ScalarValue> {
+    let precision_max = i64::from(NUMERIC_PRECISION_MAX);
+    let integer_digits = literal.integer_digits().max(0);
+    let scale = literal.scale().min(precision_max - integer_digits);
+    // Rounding may add a digit.
+    let precision = integer_digits + scale + i64::from(scale < literal.scale());
+    if integer_digits > precision_max || precision > precision_max + 1 {
+        return Err(numeric::too_large());
+    }
+    let digits = |count: i64| u8::try_from(count.clamp(1, precision_max)).unwrap_or(1);
+    let shown_scale = i8::try_from(scale).map_err(|_| numeric::too_large())?;
+    if precision <= PRECISION_128 {
+        let value = signed(literal, literal.scaled::<i128>(scale))?;
+        return Ok(ScalarValue::Decimal128(Some(value), digits(precision), shown_scale));
+    }
+    let value = signed(literal, literal.scaled::<i256>(scale))?;
+    Ok(ScalarValue::Decimal256(Some(value), digits(precision), shown_scale))
+}
+
+fn signed<N: Accumulator>(literal: &Literal<'_>, value: Option<N>) -> Result<N> {
+    let value = value.ok_or_else(numeric::too_large)?;
+    Ok(if literal.negative { value.negate() } else { value })
+}
+
+fn from_binary(reader: &mut Reader<'_>, pg_type: &Type) -> Result<ScalarValue> {
+    Ok(match *pg_type {
+        Type::BOOL => ScalarValue::Boolean(Some(reader.take::<1>()? != [0])),
+        Type::INT2 => ScalarValue::Int16(Some(i16::from_be_bytes(reader.take()?))),
+        Type::INT4 => ScalarValue::Int32(Some(i32::from_be_bytes(reader.take()?))),
+        Type::INT8 => ScalarValue::Int64(Some(i64::from_be_bytes(reader.take()?))),
+        Type::OID => ScalarValue::Int64(Some(u32::from_be_bytes(reader.take()?).into())),
+        Type::FLOAT4 => ScalarValue::Float32(Some(f32::from_be_bytes(reader.take()?))),
+        Type::FLOAT8 => ScalarValue::Float64(Some(f64::from_be_bytes(reader.take()?))),
+        Type::NUMERIC => decimal(&numeric::literal(&numeric_text(reader)?)?)?,
+        Type::BYTEA => ScalarValue::BinaryView(Some(reader.rest().to_vec())),
+        Type::DATE => {
+            let days = i32::from_be_bytes(reader.take()?).checked_add(EPOCH_DAYS);
+            ScalarValue::Date32(Some(days.ok_or_else(|| out_of_range("date"))?))
+        }
+        Type::TIME => {
+            let micros = i64::from_be_bytes(reader.take()?);
+            let within = Some(micros).filter(|micros| (0..=DAY_MICROS).contains(micros));
+            ScalarValue::Time64Microsecond(Some(within.ok_or_else(|| out_of_range("time"))?))
+        }
+        Type::TIMESTAMP => ScalarValue::TimestampMicrosecond(Some(timestamp(reader)?), None),
+        Type::TIMESTAMPTZ => {
+            ScalarValue::TimestampMicrosecond(Some(timestamp(reader)?), Some("UTC".into()))
+        }
+        Type::INTERVAL => ScalarValue::IntervalMonthDayNano(Some(interval(reader)?)),
+        Type::JSONB => {
+            let [version] = reader.take()?;
+            if version != 1 {
+                let message = format!("unsupported jsonb version number {version}");
+                return Err(TextInputError::new("XX000", message));
+            }
+            ScalarValue::Utf8(Some(json(utf8(reader.rest())?)?))
+        }
+        Type::JSON => ScalarValue::Utf8(Some(json(utf8(reader.rest())?)?)),
+        _ if is_string(pg_type) => ScalarValue::Utf8(Some(utf8(reader.rest())?.to_owned())),
+        _ => match array_element(pg_type) {
+            Some(element) => array(reader, &element)?,
+            None => return Err(unsupported(pg_type)),
+        },
+    })
+}
+
+fn timestamp(reader: &mut Reader<'_>) -> Result<i64> {
+    i64::from_be_bytes(reader.take()?)
+        .checked_add(EPOCH_MICROS)
+        .ok_or_else(|| out_of_range("timestamp"))
+}
+
+fn interval(reader: &mut Reader<'_>) -> Result<IntervalMonthDayNano> {
+    let micros = i64::from_be_bytes(reader.take()?);
+    let days = i32::from_be_bytes(reader.take()?);
+    let months = i32::from_be_bytes(reader.take()?);
+    let nanoseconds = micros.checked_mul(1000).ok_or_else(|| out_of_range("interval"))?;
+    Ok(IntervalMonthDayNano { months, days, nanoseconds })
+}
+
+/// The text of a binary numeric: base-10000 digits, of which the first has the weight 10000^`weight`.
+fn numeric_text(reader: &mut Reader<'_>) -> Result<String> {
+    let count = u16::from_be_bytes(reader.take()?);
+    let weight = i32::from(i16::from_be_bytes(reader.take()?));
+    let sign = u16::from_be_bytes(reader.take()?);
+    let scale = usize::from(u16::from_be_bytes(reader.take()?));
+    let mut groups = Vec::with_capacity(reader.bytes.len().min(usize::from(count) * 2) / 2);
+    for _ in 0..count {
+        groups.push(u16::from_be_bytes(reader.take()?));
+    }
+    if groups.iter().any(|group| *group > 9999) {
+        return Err(malformed_numeric("digit"));
+    }
+    if scale > 0x3fff {
+        return Err(malformed_numeric("scale"));
+    }
+    let mut text = match sign {
+        0 => String::new(),
+        0x4000 => "-".to_owned(),
+        0xc000 => return Ok("NaN".to_owned()),
+        0xd000 => return Ok("Infinity".to_owned()),
+        0xf000 => return Ok("-Infinity".to_owned()),
+        _ => return Err(malformed_numeric("sign")),
+    };
+    // No decimal of ours has more groups before the point.
+    if weight > 20 && !groups.is_empty() {
+        return Err(numeric::too_large());
+    }
+    let group = |power: i32| {
+        let place = usize::try_from(weight - power).ok();
+        place.and_then(|place| groups.get(place)).copied().unwrap_or(0)
+    };
+    text.push('0');
+    (0..=weight.min(20)).rev().for_each(|power| text.push_str(&format!("{:04}", group(power))));
+    text.push('.');
+    let end = text.len() + scale;
+    (i32::MIN..0).rev().take(scale.div_ceil(4)).for_each(|power| {
+        text.push_str(&format!("{:04}", group(power)));
+    });
+    text.truncate(end);
+    Ok(text)
+}
+
+fn malformed_numeric(part: &str) -> TextInputError {
+    TextInputError::new("22P03", format!("invalid {part} in external \"numeric\" value"))
+}
+
+/// Number of dimensions, whether there are nulls, element type, dimensions, elements.
+fn array(reader: &mut Reader<'_>, element: &Type) -> Result<ScalarValue> {
+    let dimensions = i32::from_be_bytes(reader.take()?);
+    let _has_nulls: [u8; 4] = reader.take()?;
+    let sent = u32::from_be_bytes(reader.take()?);
+    let same_family = |sent: Type| is_string(&sent) && is_string(element);
+    if sent != element.oid() && !Type::from_oid(sent).is_some_and(same_family) {
+        let message = format!(
+            "binary data has array element type {sent} instead of expected {} ({})",
+            element.oid(),
+            element.name()
+        );
+        return Err(TextInputError::new("42804", message));
+    }
+    let length = match dimensions {
+        0 => 0,
+        1 => {
+            let length = i32::from_be_bytes(reader.take()?);
+            let _lower_bound: [u8; 4] = reader.take()?;
+            length
+        }
+        _ => return Err(TextInputError::new("0A000", "multidimensional arrays are not supported")),
+    };
+    let mut values = Vec::new();
+    for _ in 0..length {
+        values.push(array_value(reader, element)?);
+    }
+    let element_type = pg_to_arrow(element).ok_or_else(|| unsupported(element))?;
+    Ok(ScalarValue::List(ScalarValue::new_list(&values, &element_type, true)))
+}
+
+fn array_value(reader: &mut Reader<'_>, element: &Type) -> Result<ScalarValue> {
+    let length = i32::from_be_bytes(reader.take()?);
+    let Ok(length) = usize::try_from(length) else { return null(element) };
+    let mut value = Reader { bytes: reader.slice(length)? };
+    // The elements of an array share one scale.
+    let scalar = if *element == Type::NUMERIC {
+        let (precision, scale) = NUMERIC_DEFAULT;
+        let text = numeric_text(&mut value)?;
+        let number = numeric::decimal::<Decimal128Type>(&text, precision, scale)?;
+        ScalarValue::Decimal128(Some(number), precision, scale)
+    } else {
+        from_binary(&mut value, element)?
+    };
+    if value.bytes.is_empty() {
+        return Ok(scalar);
+    }
+    Err(TextInputError::new("22P03", "improper binary format in array element"))
+}
+
+/// What of a message is not read yet.
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let (taken, rest) = self.bytes.split_first_chunk::<N>().ok_or_else(too_short)?;
+        self.bytes = rest;
+        Ok(*taken)
+    }
+
+    fn slice(&mut self, length: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.bytes.split_at_checked(length).ok_or_else(too_short)?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+fn too_short() -> TextInputError {
+    TextInputError::new("08P01", "insufficient data left in message")
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str> {
+    tidemark_pg::copy_text::utf8(bytes)
+}
+
+fn out_of_range(what: &str) -> TextInputError {
+    TextInputError::new("22008", format!("{what} out of range"))
+}
+
+fn unsupported(pg_type: &Type) -> TextInputError {
+    let message = format!("parameters of type {} are not supported", pg_type.name());
+    TextInputError::new("0A000", message)
+}
+
+fn internal(error: impl ToString) -> TextInputError {
+    TextInputError::new("XX000", error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

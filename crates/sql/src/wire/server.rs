@@ -1,0 +1,310 @@
+//! Accepts connections, as many as there is room for, and runs each in a task of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use pgwire::api::store::PortalStore as _;
+use pgwire::api::{ClientPortalStore as _, RandomPidSecretKeyGenerator};
+use pgwire::error::ErrorInfo;
+use pgwire::messages::Message as _;
+use pgwire::messages::response::ErrorResponse;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::conversation::Conversation;
+use super::descriptors;
+use super::intake::Intake;
+use super::login::{self, Ended, Gate, log_in, say_farewell, too_many_clients};
+use super::quiet::Quiet;
+use super::socket::{self, Client, Incoming};
+use crate::Frontend;
+use crate::settings::ConnectionSettings;
+use tidemark_ledger::metrics;
+use tidemark_pg::error::error_info;
+
+/// How long to wait before accepting again when that failed, for example for want of descriptors: twice as
+/// long each time, up to the second.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Sockets for each session there may be: clients that log in, and requests to cancel, need one too.
+const SOCKETS_PER_SEAT: usize = 2;
+/// The part of the sockets that is for clients who are told that there is no room, how many those may be, and how
+/// long each has to say what it wants.
+const TURNED_AWAY_PART: usize = 16;
+const TURNED_AWAY_MAX: usize = 64;
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the last words to a client may take.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The part of the memory for queries that messages on their way in may take together.
+const INTAKE_PART: usize = 8;
+const INTAKE_BYTES_MIN: usize = 64 << 20;
+
+/// A running SQL server.
+#[derive(Debug)]
+pub struct SqlServer {
+    pub addr: SocketAddr,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl SqlServer {
+    /// Stops accepting and ends every connection.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        drop(self.task.await);
+    }
+
+    /// Resolves when the server ends by itself, which it never should.
+    pub async fn ended(&mut self) -> String {
+        match (&mut self.task).await {
+            Ok(()) => "the SQL server ended".to_owned(),
+            Err(error) => format!("the SQL server failed: {error}"),
+        }
+    }
+}
+
+/// Serves SQL on a bound listener.
+pub fn serve(
+    listener: TcpListener,
+    frontend: Arc<Frontend>,
+    settings: &ConnectionSettings,
+) -> io::Result<SqlServer> {
+    let addr = listener.local_addr()?;
+    let stop = CancellationToken::new();
+    let house = Arc::new(House::new(frontend, settings));
+    let task = tokio::spawn(accept(listener, house, stop.clone()));
+    Ok(SqlServer { addr, stop, task })
+}
+
+/// Counts a connection as long as it is there.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metrics::CONNECTIONS.inc();
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::CONNECTIONS.dec();
+    }
+}
+
+/// What all connections share.
+struct House {
+    gate: Gate,
+    sockets: Arc<Semaphore>,
+    /// More sockets, of clients who are turned away.
+    turned_away: Arc<Semaphore>,
+    intake: Intake,
+    login_timeout: Duration,
+    quiet: Quiet,
+}
+
+impl House {
+    fn new(frontend: Arc<Frontend>, settings: &ConnectionSettings) -> Self {
+        let Room { seats, sockets, turned_away } =
+            room(settings.connections_max, descriptors::free());
+        if seats < settings.connections_max {
+            let wanted = settings.connections_max;
+            warn!(seats, wanted, "too few file descriptors for --max-connections: see ulimit -n");
+        }
+        let memory = frontend.memory_bytes();
+        let gate = Gate {
+            frontend,
+            seats: Arc::new(Semaphore::new(seats)),
+            seats_max: seats,
+            secrets: RandomPidSecretKeyGenerator::default(),
+        };
+        Self {
+            gate,
+            sockets: Arc::new(Semaphore::new(sockets)),
+            turned_away: Arc::new(Semaphore::new(turned_away)),
+            intake: Intake::new((memory / INTAKE_PART).max(INTAKE_BYTES_MIN)),
+            login_timeout: settings.authentication_timeout,
+            quiet: Quiet::default(),
+        }
+    }
+
+    fn tell_refusal(&self, peer: SocketAddr) {
+        self.quiet.say(|unsaid| {
+            warn!(%peer, unsaid, "a connection was refused: too many clients");
+        });
+    }
+}
+
+/// How many sessions there may be, how many sockets for those who have one or may get one, and how many for those
+/// who are turned away.
+#[derive(Debug, PartialEq, Eq)]
+struct Room {
+    seats: usize,
+    sockets: usize,
+    turned_away: usize,
+}
+
+/// The room there is, given the descriptors that are free.
+fn room(seats_max: usize, free: usize) -> Room {
+    // Queries open files, and one socket is there to refuse who cannot even be turned away.
+    let for_sockets = free.saturating_sub(descriptors::KEPT);
+    let turned_away = (for_sockets / TURNED_AWAY_PART).min(TURNED_AWAY_MAX);
+    let for_sockets = (for_sockets - turned_away).max(SOCKETS_PER_SEAT);
+    let sockets = for_sockets.min(seats_max.saturating_mul(SOCKETS_PER_SEAT));
+    Room { seats: seats_max.min(sockets - sockets / 4).max(1), sockets, turned_away }
+}
+
+async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToken) {
+    let mut connections = JoinSet::new();
+    let mut pause = ACCEPT_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            // Ended connections are forgotten as they end.
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                pause = ACCEPT_PAUSE;
+                let room = Arc::clone(&house.sockets).try_acquire_owned();
+                let room_to_refuse = || Arc::clone(&house.turned_away).try_acquire_owned();
+                if let Ok(permit) = room {
+                    drop(connections.spawn(host(Arc::clone(&house), socket, peer, permit)));
+                } else if let Ok(permit) = room_to_refuse() {
+                    drop(connections.spawn(turn_away(Arc::clone(&house), socket, peer, permit)));
+                } else {
+                    refuse_at_once(&house, socket, peer);
+                }
+            }
+            Err(error) => {
+                house.quiet.say(|unsaid| {
+                    warn!(%error, unsaid, "could not accept a connection; trying again");
+                });
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
+            }
+        }
+    }
+    connections.shutdown().await;
+}
+
+/// Tells a client that there is no room when it has said what it wants, or has taken too long to.
+async fn turn_away(
+    house: Arc<House>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    _permit: OwnedSemaphorePermit,
+) {
+    let Ok((mut incoming, mut client)) = socket::split(socket, house.intake.clone()) else {
+        return;
+    };
+    let heard = Box::pin(login::turn_away(&house.gate, &mut incoming, &mut client));
+    let heard = tokio::time::timeout(TURN_AWAY_TIMEOUT, heard).await;
+    let heard = heard.unwrap_or_else(|_| Err(too_many_clients(house.gate.seats_max).into()));
+    if let Err(Ended::Fatal(error)) = heard {
+        house.tell_refusal(peer);
+        end(&mut incoming, &mut client, *error).await;
+    }
+}
+
+/// Tells a client that there is no room, as far as its socket takes it at once.
+fn refuse_at_once(house: &House, socket: TcpStream, peer: SocketAddr) {
+    let refused = too_many_clients(house.gate.seats_max);
+    let info = error_info(refused, "FATAL");
+    let mut bytes = bytes::BytesMut::new();
+    // By the system's own call: tokio writes nothing before it has heard that the socket is ready.
+    if ErrorResponse::from(info).encode(&mut bytes).is_ok()
+        && let Ok(mut socket) = socket.into_std()
+    {
+        drop(io::Write::write_all(&mut socket, &bytes));
+    }
+    house.tell_refusal(peer);
+}
+
+/// Serves a connection from its first byte to its last.
+async fn host(
+    house: Arc<House>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    _place: OwnedSemaphorePermit,
+) {
+    let _counted = Counted::new();
+    let (mut incoming, mut client) = match socket::split(socket, house.intake.clone()) {
+        Ok(halves) => halves,
+        Err(error) => {
+            debug!(%peer, %error, "a connection ended before it began");
+            return;
+        }
+    };
+    let served = Box::pin(serve_one(&house, &mut incoming, &mut client));
+    match AssertUnwindSafe(served).catch_unwind().await {
+        Ok(Ok(())) => {}
+        Ok(Err(Ended::Lost(error))) => debug!(%peer, %error, "a connection was lost"),
+        Ok(Err(Ended::NoPacket(error))) => {
+            house.quiet.say(|unsaid| warn!(%peer, %error, unsaid, "a connection was closed"));
+        }
+        Ok(Err(Ended::Fatal(error))) => {
+            let reason = error.message.clone();
+            house.quiet.say(|unsaid| warn!(%peer, %reason, unsaid, "a connection was ended"));
+            end(&mut incoming, &mut client, *error).await;
+        }
+        Err(_) => warn!(%peer, "a connection failed inside the server: this is a bug"),
+    }
+}
+
+async fn serve_one(
+    house: &House,
+    incoming: &mut Incoming,
+    client: &mut Client,
+) -> Result<(), Ended> {
+    let login = log_in(&house.gate, incoming, client);
+    // A client that is still at the door then is left there, as in PostgreSQL: without a word.
+    let Ok(login) = tokio::time::timeout(house.login_timeout, login).await else { return Ok(()) };
+    let Some(seated) = login? else { return Ok(()) };
+    let connection = Arc::clone(&seated.connection);
+    let talk = async { Conversation::new(incoming, client, Arc::clone(&connection)).run().await };
+    let ended = AssertUnwindSafe(talk).catch_unwind().await;
+    client.portal_store().clear_portals();
+    connection.close().await;
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Tells a client why its connection ends, and ends it.
+async fn end(incoming: &mut Incoming, client: &mut Client, error: ErrorInfo) {
+    let farewell = async {
+        if say_farewell(client, error).await.is_ok() {
+            incoming.drain().await;
+        }
+    };
+    // A client that does not read is not waited for.
+    drop(tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_sessions_where_there_are_few_descriptors() {
+        let room = |seats_max, free| {
+            let Room { seats, sockets, turned_away } = room(seats_max, free);
+            (seats, sockets, turned_away)
+        };
+        assert_eq!(room(1000, 1 << 20), (1000, 2000, 64));
+        assert_eq!(room(1000, 1000), (687, 915, 61));
+        assert_eq!(room(1000, 30), (5, 6, 0));
+        assert_eq!(room(1000, 0), (2, 2, 0));
+        assert_eq!(room(1, 1 << 20), (1, 2, 64));
+    }
+}
