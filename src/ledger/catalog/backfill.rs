@@ -1,7 +1,7 @@
-//! The value rows have in a column that was added after they were written.
+//! Backfills: the value that a column has in rows written before it was added.
 //!
-//! Written as base64 of an Arrow IPC stream that holds one row of one column, so that every type
-//! comes back exactly.
+//! Stored as base64 of an Arrow IPC stream that holds one row of one column, so that every type round-trips
+//! exactly.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
 
-/// The text form of a one-row array.
+/// Encodes a one-row array.
 pub fn encode(value: &ArrayRef) -> Result<String> {
     let schema = Schema::new(vec![Field::new("value", value.data_type().clone(), true)]);
     let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::clone(value)])?;
@@ -22,7 +22,7 @@ pub fn encode(value: &ArrayRef) -> Result<String> {
     Ok(STANDARD_NO_PAD.encode(writer.into_inner()?))
 }
 
-/// The value that [`encode`] wrote down.
+/// Decodes the value that [`encode`] encoded.
 pub fn decode(text: &str) -> Result<ScalarValue> {
     let wrong = || exec_datafusion_err!("the stored default of an added column cannot be read");
     let bytes = STANDARD_NO_PAD.decode(text).map_err(|_| wrong())?;
