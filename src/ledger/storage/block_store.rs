@@ -293,7 +293,7 @@ impl BlockStore {
         }
     }
 
-    /// The reason why a range could not be read: the object may be too short for it.
+    /// Explains a failed read of a range: the object may be too short for it.
     async fn explained(&self, object: DataObject<'_>, error: object_store::Error) -> ReadError {
         let size = object.expected.size_bytes;
         match (&error, self.store.head(object.path).await) {

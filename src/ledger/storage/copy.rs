@@ -80,7 +80,7 @@ impl Storage {
         }
     }
 
-    /// The reason why a piece of an object could not be read: the object may be too short.
+    /// Explains a failed read of a piece of an object: the object may be too short.
     async fn explained(
         &self,
         path: &Path,
