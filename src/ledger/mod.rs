@@ -30,8 +30,9 @@ pub mod storage_url;
 pub mod storage;
 // Cluster parameters, as one table.
 pub mod params;
-// Every object path we write.
+// The error of the versioned store.
 pub mod error;
+// Every object path we write.
 pub mod layout;
 // The error for a damaged or missing data file.
 pub mod damage;

@@ -12,8 +12,8 @@
 //! | `sha256` | the checksum of everything before it, closed with a brace; always last |
 //!
 //! A [`Claim`] sets the holder, and creates the manifest if there is none; nothing else ever creates one. So
-//! if a cluster had a manifest and there is none now, its snapshots cannot be seen, but are not gone. And a
-//! deposed server cannot change anything here once another has claimed the manifest.
+//! if a cluster had a manifest and there is none now, its snapshots cannot be seen, which does not mean that
+//! they are deleted. And a deposed server cannot change anything here once another has claimed the manifest.
 //!
 //! Every change rewrites the whole manifest, so an entry is small however large the snapshot is: its tables
 //! are in the footer of the snapshot ([`super::SnapshotDetail`]). The manifests of the first builds also have
@@ -36,7 +36,7 @@ use crate::ledger::layout;
 use crate::ledger::storage::checksum::{Unsealed, sealed};
 use crate::ledger::storage::{StorageError, Tag};
 
-/// Maximum attempts of a swap: each one that is lost is the success of another writer.
+/// Maximum attempts of a swap. Each one that is lost means that another writer has succeeded.
 const SWAPS_MAX: usize = 100;
 
 /// The snapshots of one backup directory.
@@ -106,7 +106,7 @@ impl Manifest {
     /// Checks that the snapshots here are those of this cluster.
     ///
     /// # Errors
-    /// [`BackupError::OtherCluster`], with the id of the cluster whose they are.
+    /// [`BackupError::OtherCluster`], with the id of the cluster they belong to.
     pub fn accepts(&self, location: &OpenLocation, cluster_id: &str) -> Result<(), BackupError> {
         let entries = self.snapshot_metadata.iter().map(|entry| &entry.info.cluster_id);
         let mut ids = std::iter::once(&self.cluster_id).chain(entries);

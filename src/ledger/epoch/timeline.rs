@@ -12,8 +12,7 @@
 //! | behind the timeline | runs at half the speed of the monotonic clock until the wall clock has caught up |
 //!
 //! So the timeline never stops and never goes back. A step ahead that is undone within [`BELIEVED_MS`] has no
-//! effect. After a step that was followed and then undone, the timeline gets closer to the wall clock all the
-//! time.
+//! effect. After a step that was followed and then undone, the timeline steadily approaches the wall clock.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

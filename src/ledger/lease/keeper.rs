@@ -49,7 +49,7 @@ impl LeaseKeeper {
         watch.look().boxed().await
     }
 
-    /// The same, also if the directory could not be taken yet. For callers that only read.
+    /// The same, but does not need the directory to be taken. For callers that only read.
     pub async fn look_only(&self) -> Result<LeaseRecord, LeaseError> {
         match self.watch.get() {
             Some(watch) => watch.look().boxed().await,

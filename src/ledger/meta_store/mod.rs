@@ -11,7 +11,7 @@ mod sqlite;
 #[cfg(test)]
 mod conformance;
 
-/// Decodes bytes that need not be valid as a journal of etcd.
+/// Decodes untrusted bytes as a journal of etcd, for tests and fuzzing.
 #[cfg(any(test, fuzzing))]
 pub fn read_untrusted_journal(bytes: &[u8]) {
     etcd::read_untrusted(bytes);

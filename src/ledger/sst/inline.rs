@@ -32,7 +32,7 @@ pub const INLINE_BYTES_PER_TABLE: u64 = 1 << 20;
 
 const ZSTD_LEVEL: i32 = 1;
 /// Rows of fewer bytes than this are compressed without entropy coding: building its tables takes longer than
-/// all the rest, and saves a few dozen bytes.
+/// all the rest, and saves only a few dozen bytes.
 const FEW_BYTES: usize = 1 << 10;
 const ZSTD_LEVEL_FEW: i32 = -1;
 /// Maximum bytes of the rows before compression: every reader of the version keeps them in memory in that

@@ -35,8 +35,8 @@ const PAGE_BYTES: usize = 128 << 10;
 /// Maximum bytes of a dictionary; beyond it, values are written plainly. Reading one row reads the dictionary
 /// too.
 const DICTIONARY_BYTES: usize = 64 << 10;
-/// False positive rate of a row group's Bloom filter. A false positive costs a read of the file, some hundred
-/// times the cost of asking the filter.
+/// False positive rate of a row group's Bloom filter. A false positive costs a read of the file, about a
+/// hundred times the cost of asking the filter.
 const FALSE_HITS: f64 = 0.001;
 
 /// Where data files are written, and how.

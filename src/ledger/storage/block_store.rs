@@ -52,7 +52,7 @@ const SUM_BYTES: usize = 4;
 pub struct CacheSettings {
     pub memory_bytes: usize,
     pub disk: Option<DiskCache>,
-    /// Whether only the blocks of small reads are cached. With a near store, caching everything that a scan
+    /// Whether only the blocks of small reads are cached. With a nearby store, caching everything that a scan
     /// reads costs more than reading it again.
     pub small_reads_only: bool,
 }

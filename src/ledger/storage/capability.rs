@@ -1,4 +1,4 @@
-//! The capabilities of a store that the guarantees of this module need.
+//! The capabilities of a store that the guarantees of this module depend on.
 
 use std::fmt;
 

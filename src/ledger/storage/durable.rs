@@ -1,5 +1,5 @@
-//! Files that survive a power cut: synced under a temporary name, then given their name, then the directory
-//! synced. Blocking; callers go through [`blocking`].
+//! Files that survive a power cut: a file is synced under a temporary name, then gets its name, then the
+//! directory is synced. Blocking; callers go through [`blocking`].
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};

@@ -28,7 +28,7 @@ const QUICK_BYTES_MAX: u64 = 16 << 20;
 pub struct Loss {
     /// The newest commit that is known; `None` if none after the snapshot is.
     pub newest: Option<NewestCommit>,
-    /// The tables that had another number of rows then, or that were created since.
+    /// The tables whose row count is different at that commit, or that were created since.
     pub tables: Vec<TableLoss>,
     pub unnamed_files: UnnamedFiles,
     /// Checkpoints and snapshots that could not be read, and why.
@@ -60,7 +60,7 @@ pub struct UnnamedFiles {
     pub last_written_at: Option<String>,
 }
 
-/// A commit after the snapshot: its epoch, and the number of rows of each table then.
+/// A commit after the snapshot: its epoch, and the row count of each table then.
 struct Later {
     newest: NewestCommit,
     /// `None` if they cannot be read.
@@ -165,7 +165,7 @@ fn reason(error: BackupError) -> String {
     crate::ledger::meta_error::chain(&error)
 }
 
-/// The tables whose numbers of rows differ. A table without files has no rows.
+/// The tables whose row counts differ. A table without files has no rows.
 fn tables(state: &State, rows: &BTreeMap<ObjectId, u64>, names: &Tables) -> Vec<TableLoss> {
     let epoch = state.version.max_committed_epoch;
     let catalog = state.catalog.at(epoch);

@@ -315,7 +315,7 @@ async fn check_empty(target: &dyn MetaStore) -> Result<(), BackupError> {
 }
 
 /// The pairs that the restored cluster starts with: those of the snapshot, with these values replaced. All
-/// others stay as they are, whatever they are.
+/// others stay as they are, also those unknown to this build.
 fn continued(
     mut pairs: Vec<Pair>,
     revision: u64,

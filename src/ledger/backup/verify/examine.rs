@@ -44,7 +44,7 @@ pub struct Examiner<'a> {
     location: &'a OpenLocation,
     check: Check,
     data: DataAt<'a>,
-    /// Data directories that were listed since: a snapshot in a manifest read before names no newer file.
+    /// Listings of data directories, made after the manifest was read: no snapshot in it names a newer file.
     listed: BTreeMap<StorageLocation, Arc<Listing>>,
     proven: BTreeMap<StorageLocation, Proven>,
 }
@@ -81,8 +81,8 @@ impl<'a> Examiner<'a> {
             DataAt::Named => self.look_in(&named, &state, progress).await?,
             DataAt::Place(place) => self.look_in(place, &state, progress).await?,
             DataAt::PlaceOrNamed(place) => match self.look_in(place, &state, progress).await {
-                // The location may have only the files of another snapshot, from which the cluster was
-                // restored there.
+                // The cluster may have been restored to this location from another snapshot, whose files
+                // alone are there.
                 Err(Trouble::Damaged(_)) if *place != named => {
                     self.look_in(&named, &state, progress).await?;
                 }

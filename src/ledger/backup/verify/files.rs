@@ -54,7 +54,7 @@ pub fn sizes(
 /// Checks that every file of `version` in `subset` has its checksum. Reads all of them, a few at a time.
 ///
 /// # Errors
-/// [`BackupError::ObjectsDamaged`] if one has not.
+/// [`BackupError::ObjectsDamaged`] if one does not match.
 pub async fn checksums(
     version: &Version,
     place: &OpenLocation,

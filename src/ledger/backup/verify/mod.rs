@@ -44,7 +44,7 @@ pub struct Request {
 pub enum Event {
     Begun {
         snapshots: u64,
-        /// When the run began that is continued, RFC 3339, UTC; `None` if no result of an earlier run is
+        /// The start of the run that is continued, RFC 3339, UTC; `None` if no result of an earlier run is
         /// reused.
         resumed: Option<String>,
     },

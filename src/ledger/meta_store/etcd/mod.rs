@@ -25,7 +25,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-/// Decodes bytes that need not be valid as a journal, a stored value and a `pending` entry.
+/// Decodes untrusted bytes as a journal, as a stored value and as a `pending` entry.
 #[cfg(any(test, fuzzing))]
 pub(super) fn read_untrusted(bytes: &[u8]) {
     drop(journal::decode(bytes));
@@ -256,7 +256,7 @@ impl EtcdStore {
         }
     }
 
-    /// The value that a stored value holds or whose parts it names.
+    /// The value behind a stored value, which holds it or names its parts.
     async fn value_of(&self, stored: &[u8]) -> Result<Bytes, StoreError> {
         match journal::read_stored(stored) {
             Some(Ok(value)) => Ok(value),

@@ -24,7 +24,8 @@ impl EtcdStore {
     /// happen any more. As long as this process leads, nobody else writes `last`.
     ///
     /// # Errors
-    /// [`StoreError::Deposed`] when another has led since: its transactions hide whether this one happened.
+    /// [`StoreError::Deposed`] when another process has led since: its transactions hide whether this one
+    /// happened.
     pub(super) async fn has_happened(
         &self,
         name: &str,
