@@ -1,7 +1,7 @@
 //! An object store opened from a URL: durable puts, compare-and-swap.
 //!
 //! A write that has returned survives a power cut, if the store itself does: on a file system the bytes are
-//! synced before the name appears, and the directory after. Objects are written whole or not at all.
+//! synced before the name appears, and the directory after. Objects are written atomically.
 //! [`Storage::replace`] is the only way to overwrite one, except for a damaged data file, see
 //! [`Storage::copy_over`].
 

@@ -1,4 +1,4 @@
-//! Tests that a snapshot reads back as it was written, or not at all.
+//! Tests that a snapshot reads back as it was written or is refused.
 
 mod damage;
 
