@@ -1,7 +1,7 @@
-//! A version written down as an object, so that recovery need not replay every delta ever made.
+//! Checkpoints: a version stored as an object, so that recovery need not replay every delta ever made.
 //!
-//! The object is one zstd frame of the lines of [`crate::version::encoding`]. The meta
-//! store holds the [`Checkpoint`], which names the object and its checksum.
+//! The object is one zstd frame of the lines of [`crate::version::encoding`]. The meta store holds
+//! the [`Checkpoint`], with the name and the checksum of the object.
 
 use std::io::BufReader;
 
@@ -17,7 +17,7 @@ use crate::storage::checksum::Summed;
 
 const ZSTD_LEVEL: i32 = 3;
 
-/// Where a version is written down.
+/// A pointer to a checkpoint object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// The object, in the state store.
@@ -27,7 +27,7 @@ pub struct Checkpoint {
     pub size_bytes: u64,
 }
 
-/// Writes `version` under a name never used before.
+/// Writes `version` to a new object with a unique name.
 pub async fn write(
     storage: &Storage,
     data_dir: &str,
@@ -48,7 +48,7 @@ pub async fn write(
     Ok(Checkpoint { path: path.to_string(), version_id: version.id, sha256, size_bytes })
 }
 
-/// Reads the version that `checkpoint` names, and proves that it is the one.
+/// Reads the version of `checkpoint` and verifies the size and checksum of its object and its version id.
 pub async fn read(storage: &Storage, checkpoint: &Checkpoint) -> Result<Version, HummockError> {
     let path = object_path(checkpoint)?;
     let size_bytes = storage.size(&path).await?;
@@ -68,8 +68,7 @@ pub async fn read(storage: &Storage, checkpoint: &Checkpoint) -> Result<Version,
     }
 }
 
-/// Reads a version of which nobody knows the checksum any more: good to tell what there was, and for
-/// nothing else.
+/// Reads a checkpoint whose checksum is not known any more. Good enough for a report, and for nothing else.
 pub async fn read_unproven(storage: &Storage, path: &Path) -> Result<Version, HummockError> {
     let size_bytes = storage.size(path).await?;
     let (decoded, _) = storage.read_with(path, 0..size_bytes, decode_summed).await??;
@@ -78,7 +77,7 @@ pub async fn read_unproven(storage: &Storage, path: &Path) -> Result<Version, Hu
     Ok(version)
 }
 
-/// The object of a checkpoint.
+/// The path of a checkpoint's object.
 pub fn object_path(checkpoint: &Checkpoint) -> Result<Path, HummockError> {
     Path::parse(&checkpoint.path)
         .map_err(|e| HummockError::Corrupt(format!("the name of a checkpoint object: {e}")))
@@ -86,7 +85,7 @@ pub fn object_path(checkpoint: &Checkpoint) -> Result<Path, HummockError> {
 
 type Decoded = (Result<Version, HummockError>, String);
 
-/// The version and the checksum of all that was stored: the checksum decides first.
+/// The decoded version, and the checksum of the stored bytes, which the caller compares first.
 fn decode_summed(from: crate::storage::ChunkReader) -> Result<Decoded, HummockError> {
     let failed = |source| HummockError::Stream { action: "read the version", source };
     let mut stored = BufReader::new(Summed::new(from));

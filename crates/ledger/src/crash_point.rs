@@ -1,9 +1,9 @@
-//! Where a test may end this process: before and after every write to a store.
+//! Crash points: before and after every write to a store, where a test can kill this process.
 //!
-//! Release builds know nothing of it. In others, `TIDEMARK_CRASH_AT=5` ends the process, as abruptly as
-//! `kill -9`, at the fifth point it comes to. With `TIDEMARK_CRASH_ARMED_BY=PATH` points count from the
-//! moment that file is there, so that a test passes over start-up. `tests/integration/crash.rs` goes
-//! through all points of an operation that way.
+//! They do nothing in release builds. In debug builds, `TIDEMARK_CRASH_AT=5` aborts the process, as abruptly
+//! as `kill -9`, at the fifth point it reaches. With `TIDEMARK_CRASH_ARMED_BY=PATH` points are counted only
+//! once that file exists, so that a test can skip start-up. `tests/integration/crash.rs` tries every point of
+//! an operation this way.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ const ARMED_BY: &str = "TIDEMARK_CRASH_ARMED_BY";
 
 static PLAN: LazyLock<Option<Plan>> = LazyLock::new(Plan::from_env);
 
-/// Where to end.
+/// The point at which to abort, from the environment.
 #[derive(Debug)]
 struct Plan {
     at: u64,
@@ -24,21 +24,21 @@ struct Plan {
     passed: AtomicU64,
 }
 
-/// A write that has begun.
+/// A write in progress.
 #[must_use = "the point after the write is one too"]
 pub struct Begun<'a> {
     action: &'static str,
     target: &'a (dyn Display + Sync),
 }
 
-/// The point before a write.
+/// Marks the point before a write.
 pub fn begin<'a>(action: &'static str, target: &'a (dyn Display + Sync)) -> Begun<'a> {
     pass("before", action, target);
     Begun { action, target }
 }
 
 impl Begun<'_> {
-    /// The point where the write has happened and nobody knows of it yet.
+    /// Marks the point after the write, when its caller does not know of it yet.
     pub fn end(self) {
         pass("after", self.action, self.target);
     }
@@ -51,7 +51,7 @@ fn pass(when: &str, action: &str, target: &dyn Display) {
     let Some(plan) = PLAN.as_ref().filter(|plan| plan.is_armed()) else { return };
     if plan.passed.fetch_add(1, Ordering::SeqCst) + 1 == plan.at {
         let line = format!("crash point {}: {when} {action} {target}\n", plan.at);
-        // The process ends either way.
+        // An error does not matter: the process aborts either way.
         std::io::stderr().write_all(line.as_bytes()).ok();
         std::process::abort();
     }

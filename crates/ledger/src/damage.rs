@@ -1,4 +1,4 @@
-//! What is said of a data file whose bytes are not those that were written, or that is gone.
+//! The error for a data file that is missing or whose bytes are not those that were written.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,16 +6,17 @@ use std::sync::Arc;
 use crate::id::{ObjectId, SstId};
 use crate::storage::Damage;
 
-/// A damaged data file. No row of the damaged bytes was handed on.
+/// A damaged or missing data file. No row was returned from the damaged bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("data file {sst} of table {} is {}", self.table_name(), self.state())]
 pub struct DamagedFile {
     pub sst: SstId,
     pub table: ObjectId,
-    /// The table's name, where it is known.
+    /// The table's name, if known.
     pub name: Option<Arc<str>>,
-    /// The object; none where the rows lie in the metadata.
+    /// Name of the object; `None` if the rows are inline.
     pub object: Option<String>,
+    /// The damaged bytes.
     pub range: Range<u64>,
     pub damage: Damage,
 }
@@ -50,7 +51,7 @@ impl DamagedFile {
         }
     }
 
-    /// The way out.
+    /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self.object {
             Some(_) => format!(

@@ -1,9 +1,8 @@
-//! Time as the database keeps it: [`Epoch`], [`Lifetime`] (the law) and [`Clock`], the only reader of wall time.
+//! Database time: [`Epoch`], [`Lifetime`] (the law), and [`Clock`], the only reader of the wall clock.
 //!
-//! An epoch is a 64-bit number whose upper 48 bits are milliseconds since 2021-04-01T00:00:00Z. Its lower
-//! 16 bits tell the commits of one millisecond apart, and are zero in the first. Every commit takes a new,
-//! strictly greater epoch, also after a restart, a restore or a step of the clock; the time of it comes
-//! from a [`Timeline`].
+//! An epoch is a 64-bit number whose upper 48 bits are milliseconds since 2021-04-01T00:00:00Z. The lower 16
+//! bits number the commits within one millisecond, starting at 0. Every commit takes a strictly greater epoch
+//! than the one before, also after a restart, a restore or a clock step; its time comes from a [`Timeline`].
 
 mod timeline;
 
@@ -30,9 +29,9 @@ const PHYSICAL_SHIFT: u32 = 16;
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Before everything; also the value of `query_epoch` that means "now".
+    /// Before every commit; also the value of `query_epoch` that means "now".
     pub const ZERO: Self = Self(0);
-    /// After everything; no commit takes it.
+    /// After every commit; never assigned to one.
     pub const LAST: Self = Self(u64::MAX);
 
     /// The epoch with this raw value, as users write it in `SET QUERY_EPOCH`.
@@ -45,8 +44,8 @@ impl Epoch {
         self.0
     }
 
-    /// The epoch of a Unix time in milliseconds; times before the origin saturate to zero, those after the
-    /// year 10,000 to the last there is.
+    /// The epoch of a Unix time in milliseconds. Saturates to zero before the origin, and to the last epoch
+    /// where the milliseconds exceed 48 bits (after the year 10,000).
     pub const fn from_unix_ms(unix_ms: u64) -> Self {
         match unix_ms.saturating_sub(ORIGIN_UNIX_MS) {
             ms if ms > u64::MAX >> PHYSICAL_SHIFT => Self::LAST,
@@ -65,13 +64,13 @@ impl Epoch {
         Self(physical << PHYSICAL_SHIFT)
     }
 
-    /// The epoch of the next commit: the time `now_ms`, or the number after `self` when that is not before
-    /// `now_ms`. So 65,536 commits fit into a millisecond, and no number of them gets ahead of time.
+    /// The epoch of the next commit: the one at `now_ms`, or `self` plus one if that is greater. A
+    /// millisecond has room for 65,536 commits, so commits do not push epochs ahead of time.
     pub fn next(self, now_ms: u64) -> Self {
         Self::from_unix_ms(now_ms).max(Self(self.0.saturating_add(1)))
     }
 
-    /// Time of this epoch in UTC; `None` for epoch zero and for times no calendar holds.
+    /// Time of this epoch in UTC; `None` for epoch zero and for times out of the calendar's range.
     pub fn timestamp(self) -> Option<NaiveDateTime> {
         if self == Self::ZERO {
             return None;
@@ -101,7 +100,8 @@ impl FromStr for Epoch {
     }
 }
 
-/// When a thing exists: from `born` (included) to `died` (excluded; `None` while it lives).
+/// The epochs at which something exists: from `born` (inclusive) to `died` (exclusive; `None` while it is
+/// alive).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifetime {
     pub born: Epoch,
@@ -114,7 +114,7 @@ impl Lifetime {
         Self { born, died: None }
     }
 
-    /// The law: a thing is part of the database at `epoch` if it is alive then.
+    /// The law: what is alive at `epoch` is part of the database at `epoch`.
     pub fn alive_at(&self, epoch: Epoch) -> bool {
         self.born <= epoch && self.died.is_none_or(|died| epoch < died)
     }
@@ -123,7 +123,7 @@ impl Lifetime {
         self.died.is_none()
     }
 
-    /// Whether no epoch at or after `epoch` can see it.
+    /// Whether it died at or before `epoch`, so that no epoch from there on can see it.
     pub fn over_by(&self, epoch: Epoch) -> bool {
         self.died.is_some_and(|died| died <= epoch)
     }
@@ -134,16 +134,17 @@ impl Lifetime {
     }
 }
 
-/// Where time comes from. Tests move a [`ManualClock`] by hand.
+/// A source of time. Tests use a [`ManualClock`].
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// Unix time in milliseconds, as the machine's clock shows it: it may step ahead and back.
+    /// Wall-clock time in Unix milliseconds; may step forwards and backwards.
     fn now_ms(&self) -> u64;
 
-    /// Milliseconds since some moment of this process. Never steps, so durations are measured with it.
+    /// Monotonic milliseconds since an arbitrary moment of this process. Never steps; for measuring
+    /// durations.
     fn monotonic_ms(&self) -> u64;
 }
 
-/// The moment from which the monotonic time of this process counts.
+/// The zero point of monotonic time.
 static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The machine's wall clock.
@@ -163,7 +164,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to.
+/// A clock that tests move by hand.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     now_ms: AtomicU64,
@@ -175,12 +176,12 @@ impl ManualClock {
         Arc::new(Self { now_ms: AtomicU64::new(unix_ms), monotonic_ms: AtomicU64::new(0) })
     }
 
-    /// Steps the clock: no time passes.
+    /// Steps the wall clock; monotonic time does not change.
     pub fn set_ms(&self, unix_ms: u64) {
         self.now_ms.store(unix_ms, Ordering::SeqCst);
     }
 
-    /// Lets time pass.
+    /// Advances both the wall clock and monotonic time.
     pub fn advance_ms(&self, ms: u64) {
         self.now_ms.fetch_add(ms, Ordering::SeqCst);
         self.monotonic_ms.fetch_add(ms, Ordering::SeqCst);

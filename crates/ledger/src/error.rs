@@ -7,7 +7,7 @@ use crate::storage::StorageError;
 /// Why the store could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum HummockError {
-    /// What was read breaks a rule of the format or of the version.
+    /// The data read violates a rule of its format or an invariant of the version.
     #[error("the data is corrupt: {0}")]
     Corrupt(String),
     #[error("the {what} is of format {found}, this build reads format {read}")]
@@ -33,7 +33,7 @@ pub enum HummockError {
 }
 
 impl From<ParquetError> for HummockError {
-    /// What the storage said to the writer passes through.
+    /// Unwraps a storage error that came through the Parquet writer.
     fn from(error: ParquetError) -> Self {
         match error {
             ParquetError::External(source) => match source.downcast::<StorageError>() {

@@ -1,4 +1,4 @@
-//! Identifiers as types of their own, so that a table's number is never taken for a file's.
+//! Identifiers as distinct types, so that a table's number is never mistaken for a file's.
 
 use std::fmt;
 use std::num::ParseIntError;

@@ -1,6 +1,6 @@
-//! The keys of the meta store, in one place.
+//! The keys of the meta store.
 //!
-//! The first path component is the name of the snapshot section a pair goes to.
+//! The first component of a key names the snapshot section that its pair is written to.
 
 use crate::epoch::Epoch;
 use crate::id::{ObjectId, VersionId};
@@ -9,21 +9,21 @@ pub const FORMAT: &str = "meta/format";
 pub const CLUSTER_ID: &str = "meta/cluster_id";
 pub const REVISION: &str = "meta/revision";
 pub const NEXT_IDS: &str = "meta/next_ids";
-/// Which life of the cluster this is, where it is not the first.
+/// The life of the cluster; absent in the first one.
 pub const INCARNATION: &str = "meta/incarnation";
-/// The epoch below which none may be used again; put there by a restore.
+/// No epoch at or below this one may be used again; set by a restore.
 pub const EPOCH_FLOOR: &str = "meta/epoch_floor";
 pub const SCHEMA_PREFIX: &str = "catalog/schema/";
 pub const RELATION_PREFIX: &str = "catalog/relation/";
 pub const PARAM_PREFIX: &str = "param/";
-/// Losses of acknowledged commits that were accepted, by the number of the life that began with each.
+/// Accepted losses of acknowledged commits, by the number of the life that began with each.
 pub const LOSS_PREFIX: &str = "loss/";
-/// Points to the newest checkpoint object of the version.
+/// Points to the newest checkpoint of the version.
 pub const VERSION_CHECKPOINT: &str = "version/checkpoint";
 pub const VERSION_DELTA_PREFIX: &str = "version/delta/";
 /// The checksum over all other pairs.
 pub const SEAL: &str = "version/seal";
-/// Everything about the version: written down in another form in a snapshot.
+/// All pairs of the version; a snapshot stores them in another form.
 pub const VERSION_PREFIX: &str = "version/";
 
 pub fn schema(id: ObjectId, born: Epoch) -> String {

@@ -1,4 +1,4 @@
-//! Every object path we write, and its parser, in one place.
+//! Every object path we write, with its parser.
 //!
 //! | object | in |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | `manifest.json` | a backup directory |
 //! | `data/<id>.data`, `data/<life>/<id>.data` | a backup directory: copies of data files |
 //!
-//! Names that begin with a dot are locks and probes of [`crate::storage`]; no listing shows them.
+//! Names that begin with a dot are locks and probes of [`crate::storage`]; listings leave them out.
 
 use object_store::path::Path;
 
@@ -20,34 +20,34 @@ pub fn sst(data_dir: &str, id: SstId) -> Path {
     directory(data_dir).join(format!("{id}.data"))
 }
 
-/// The data file whose object this is.
+/// The id of the data file at this path; `None` for other objects.
 pub fn parse_sst(path: &Path) -> Option<SstId> {
     parse_number(path, ".data").map(SstId)
 }
 
-/// The data file of this directory whose object this is.
+/// The same, but only for a path directly in `data_dir`.
 pub fn parse_sst_in(data_dir: &str, path: &Path) -> Option<SstId> {
     parse_sst(path).filter(|id| sst(data_dir, *id) == *path)
 }
 
-/// Where the checkpoints of the version are.
+/// The directory of checkpoints.
 pub fn checkpoints(data_dir: &str) -> Path {
     directory(data_dir).join("checkpoint")
 }
 
-/// A checkpoint of the version. The nonce makes the name new even where a version id is not.
+/// A checkpoint of the version. The nonce keeps names unique even if a version id repeats.
 pub fn checkpoint(data_dir: &str, id: VersionId, nonce: &str) -> Path {
     checkpoints(data_dir).join(format!("{id}-{nonce}.version"))
 }
 
-/// The version whose checkpoint this object is.
+/// The version id of the checkpoint at this path; `None` for other objects.
 pub fn parse_checkpoint(data_dir: &str, path: &Path) -> Option<VersionId> {
     let (version, nonce) = path.filename()?.strip_suffix(".version")?.split_once('-')?;
     let version = VersionId(version.parse().ok()?);
     (checkpoint(data_dir, version, nonce) == *path).then_some(version)
 }
 
-/// Who owns the data directory.
+/// The lease of the data directory.
 pub fn lease(data_dir: &str) -> Path {
     directory(data_dir).join("lease.json")
 }
@@ -57,30 +57,30 @@ pub fn snapshot(backup_dir: &str, id: SnapshotId) -> Path {
     directory(backup_dir).join(format!("{id}.snapshot"))
 }
 
-/// The meta snapshot whose object this is.
+/// The id of the meta snapshot at this path; `None` for other objects.
 pub fn parse_snapshot(path: &Path) -> Option<SnapshotId> {
     parse_number(path, ".snapshot").map(SnapshotId)
 }
 
-/// Which meta snapshots exist.
+/// The manifest of a backup directory.
 pub fn manifest(backup_dir: &str) -> Path {
     directory(backup_dir).join("manifest.json")
 }
 
-/// Where the copies of data files are that snapshots with copies name: a data directory like any other.
-/// Lives of a cluster may give different files one number, so each has a directory of its own; the first
-/// life has no name.
+/// The directory of data file copies inside a backup directory, laid out like a data directory. Different
+/// lives of a cluster may give one id to different files, so each life has a subdirectory; the first life,
+/// whose name is empty, uses the directory itself.
 pub fn copies(backup_dir: &str, life: &str) -> String {
     let all = directory(backup_dir).join("data");
     if life.is_empty() { all.to_string() } else { all.join(life).to_string() }
 }
 
-/// A directory as configured, as a path of objects.
+/// Converts a configured directory to an object path.
 pub fn directory(text: &str) -> Path {
     Path::parse(text).unwrap_or_else(|_| Path::from(text))
 }
 
-/// The number that `path` is named by, if it is written as we write it.
+/// The number in the file name, if it is written in the form we use (no sign, no leading zeros).
 fn parse_number(path: &Path, suffix: &str) -> Option<u64> {
     let digits = path.filename()?.strip_suffix(suffix)?;
     let number: u64 = digits.parse().ok()?;

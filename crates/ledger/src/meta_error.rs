@@ -1,4 +1,4 @@
-//! What the meta role answers when it does not do as asked; travels over RPC as it is.
+//! The error of the meta role, which is sent over RPC as it is.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub struct MetaError {
     pub hint: Option<String>,
 }
 
-/// What a caller can tell apart. The frontend gives each its SQLSTATE.
+/// The kinds of errors that callers distinguish. The frontend maps each to a SQLSTATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
@@ -33,21 +33,21 @@ pub enum ErrorKind {
     ReservedName,
     InvalidDefinition,
     NotSupported,
-    /// Other objects need the one that should go.
+    /// Other objects depend on the one to drop.
     DependentObjects,
     InvalidParameter,
     ImmutableParameter,
-    /// Somebody else changed the same rows, keys or definition first; a retry may succeed.
+    /// Another writer changed the same rows, keys or definition first; a retry may succeed.
     Conflict,
-    /// Files staged for it may be deleted: it must begin anew.
+    /// The files staged for this write may have been deleted: it must start over.
     GivenUp,
     DiskFull,
     Storage,
-    /// What is stored is not what was written.
+    /// The stored data does not match what was written.
     Damaged,
-    /// This server may not write any more.
+    /// This server has been deposed and may no longer write.
     Deposed,
-    /// It may have been done.
+    /// The command may or may not have been executed.
     Unknown,
     Internal,
 }
@@ -97,14 +97,15 @@ impl MetaError {
         self
     }
 
-    /// What failed so may have been done.
+    /// The error of a command that failed but may have been executed.
     pub fn unknown(failure: &(dyn std::error::Error + 'static)) -> Self {
         let message = format!("it is not known whether this was done: {}", chain(failure));
         Self::new(ErrorKind::Unknown, message).hint("Look whether it was, before you do it again.")
     }
 
-    /// A failure of the storage below, with its whole chain of causes, and the way out that one of them
-    /// knows.
+    /// The error of a failed storage operation, with its whole chain of causes and the hint that one of them
+    /// has. It is [`ErrorKind::Damaged`] for a [`DamagedFile`], [`ErrorKind::DiskFull`] for a full disk, and
+    /// [`ErrorKind::Storage`] otherwise.
     pub fn storage(error: &(dyn std::error::Error + 'static)) -> Self {
         if let Some(damaged) = causes(error).find_map(|c| c.downcast_ref::<DamagedFile>()) {
             let error = Self::new(ErrorKind::Damaged, damaged.to_string());
@@ -116,7 +117,7 @@ impl MetaError {
     }
 }
 
-/// An error and its causes on one line, without saying anything twice.
+/// An error and its causes on one line. A cause whose text is there already is left out.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in causes(error).skip(1) {
@@ -128,7 +129,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// The error itself, then what caused it, and so on.
+/// The error itself, then each of its causes.
 fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {

@@ -1,4 +1,4 @@
-//! What a process counts about itself, for Prometheus. One registry, that of the process.
+//! Prometheus metrics of the process, in its one registry.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use prometheus::{
     IntGauge, Opts, TextEncoder,
 };
 
-/// Outcomes, as the label `outcome` names them.
+/// Values of the label `outcome`.
 pub const OK: &str = "ok";
 pub const FAILED: &str = "failed";
 
@@ -83,16 +83,16 @@ metrics! {
     DATA_BYTES: IntGauge = gauge("tidemark_data_bytes", "Bytes of the data files that the version names");
 }
 
-/// Everything counted so far, as Prometheus reads it.
+/// All metrics in the Prometheus text format.
 pub fn text() -> String {
     let mut text = vec![];
-    // Writing to memory does not fail, and what was registered can be encoded.
+    // Writing to memory cannot fail, and every registered metric can be encoded.
     drop(TextEncoder::new().encode(&prometheus::gather(), &mut text));
     String::from_utf8(text).unwrap_or_default()
 }
 
 fn registered<C: prometheus::core::Collector + Clone + 'static>(collector: C) -> C {
-    // Each is made once, under a name of its own.
+    // Each metric is created once, under a unique name.
     prometheus::register(Box::new(collector.clone())).expect("a metric is registered once");
     collector
 }

@@ -14,15 +14,15 @@ pub const SSTABLE_SIZE_MB: &str = "sstable_size_mb";
 pub const TIME_TRAVEL_RETENTION_MS: &str = "time_travel_retention_ms";
 pub const SCRUB_INTERVAL_MS: &str = "scrub_interval_ms";
 
-/// The least history a cluster can be told to keep, unless it keeps none (0).
+/// Minimum retention in milliseconds, unless it is 0 (no history is kept).
 const RETENTION_MS_MIN: u64 = 600_000;
 
-/// One row of the table.
+/// One parameter.
 #[derive(Clone, Copy, Debug)]
 pub struct ParamSpec {
     pub name: &'static str,
     kind: Kind,
-    /// What a new cluster starts with; `None` where the settings of the process decide.
+    /// The value in a new cluster; `None` if the settings of the process decide.
     pub default: Option<&'static str>,
     pub mutable: bool,
     pub description: &'static str,
@@ -93,7 +93,7 @@ pub const PARAMS: [ParamSpec; 7] = [
     },
 ];
 
-/// Why a value was not taken. The texts are those users of RisingWave know.
+/// Why a value was rejected. The messages are those of RisingWave.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParamError {
     #[error("unrecognized system parameter \"{0}\"")]
@@ -118,7 +118,7 @@ impl ParamSpec {
         PARAMS.iter().find(|p| p.name == name).ok_or(ParamError::Unknown(name))
     }
 
-    /// The value in the form it is kept, or why it is none.
+    /// Parses a value into its stored form, or says why it is invalid.
     pub fn parse(&self, value: &str) -> Result<String, ParamError> {
         let value = value.trim();
         if value.is_empty() {
@@ -169,7 +169,7 @@ impl ParamSpec {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Params(BTreeMap<String, String>);
 
-/// Shows no credentials.
+/// Masks credentials.
 impl fmt::Debug for Params {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.0.keys().map(|name| (name, self.shown(name)))).finish()
@@ -177,12 +177,12 @@ impl fmt::Debug for Params {
 }
 
 impl Params {
-    /// Takes a value as it was kept; names this build does not know are kept too.
+    /// Sets a stored value without checking it. Names unknown to this build are kept too.
     pub fn set(&mut self, name: &str, value: &str) {
         self.0.insert(name.to_owned(), value.to_owned());
     }
 
-    /// The value of a parameter of [`PARAMS`].
+    /// The value of a parameter of [`PARAMS`], or its default.
     pub fn value(&self, name: &str) -> &str {
         self.0.get(name).map_or_else(|| default_of(name), String::as_str)
     }
@@ -196,23 +196,24 @@ impl Params {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Where snapshots go.
+    /// The backup location of new snapshots.
     pub fn backup_location(&self) -> StorageLocation {
         let value = |name| self.value(name).to_owned();
         StorageLocation::new(value(BACKUP_STORAGE_URL), value(BACKUP_STORAGE_DIRECTORY))
     }
 
-    /// Where the data is.
+    /// The state store and the data directory.
     pub fn data_location(&self) -> StorageLocation {
         let url = storage_url::without_hummock(self.value(STATE_STORE));
         StorageLocation::new(url, self.value(DATA_DIRECTORY))
     }
 
+    /// The time travel retention in milliseconds.
     pub fn retention_ms(&self) -> u64 {
         self.value(TIME_TRAVEL_RETENTION_MS).parse().unwrap_or(RETENTION_MS_MIN)
     }
 
-    /// In which time every data file is to be read once; zero for never.
+    /// Milliseconds in which the scrub reads every data file once; 0 for never.
     pub fn scrub_interval_ms(&self) -> u64 {
         self.value(SCRUB_INTERVAL_MS).parse().unwrap_or_default()
     }

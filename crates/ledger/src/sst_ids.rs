@@ -1,4 +1,5 @@
-//! File ids: reserved by the block, handed out one by one, and known until their write is settled.
+//! File ids: reserved in blocks, handed out one by one, and tracked until their write has committed or was
+//! given up.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -13,26 +14,27 @@ use tracing::debug;
 
 use crate::id::SstId;
 
-/// Ids asked for at a time: a commit of its own pays for each block.
+/// Ids per reservation. Each reservation costs a commit.
 const BLOCK: u32 = 1024;
 
 type BoxError = Box<dyn Error + Send + Sync>;
-/// Reserves so many ids and returns the first.
+/// Reserves this number of ids and returns the first.
 type Reserve = dyn Fn(u32) -> BoxFuture<'static, Result<SstId, BoxError>> + Send + Sync;
 
-/// Hands out file ids, each of them once.
+/// Hands out file ids, each one once.
 #[async_trait]
 pub trait SstIds: Send + Sync {
     async fn next(&self) -> Result<SstId, Box<dyn std::error::Error + Send + Sync>>;
 }
 
-/// Ids nobody else gets. Vacuum asks it which files may be on their way to a commit.
+/// A pool of ids that are reserved for this process. Tells vacuum which files may be on their way to a
+/// commit.
 pub struct SstIdPool {
     reserve: Box<Reserve>,
     ids: Mutex<Ids>,
 }
 
-/// Files that may be on their way to a commit: these, and all from `reserved_from` on.
+/// Files that may be on their way to a commit: a set of ids, and all ids from `reserved_from` on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unfinished {
     files: RoaringTreemap,
@@ -54,7 +56,7 @@ impl Unfinished {
 struct Ids {
     next: u64,
     end: u64,
-    /// Handed out, and their write is neither committed nor given up.
+    /// Ids that are handed out to a write which has neither committed nor been given up.
     unfinished: BTreeSet<SstId>,
 }
 
@@ -65,8 +67,8 @@ impl fmt::Debug for SstIdPool {
 }
 
 impl SstIdPool {
-    /// A pool with its first block. Where that cannot be had, as on a full disk, it begins with none: who
-    /// needs ids asks again, and what it cannot say until then is below none that is reserved.
+    /// Creates a pool and reserves its first block. If that fails, as on a full disk, the pool starts empty
+    /// and reserves again when ids are needed. Until then it holds no ids below `reserved_from`.
     pub async fn start<F, E>(reserve: F) -> Arc<Self>
     where
         F: Fn(u32) -> BoxFuture<'static, Result<SstId, E>> + Send + Sync + 'static,
@@ -87,8 +89,8 @@ impl SstIdPool {
         Arc::new(Self { reserve: Box::new(reserve), ids: Mutex::new(ids) })
     }
 
-    /// Ids whose file may be on its way, or may be begun at any time. `reserved_from` is an id that
-    /// was not reserved by anybody yet when it was looked up, before this call.
+    /// Ids whose file may be on its way to a commit, or may be started at any time. `reserved_from` must be
+    /// an id that nobody had reserved yet when it was looked up, before this call.
     pub fn unfinished(&self, reserved_from: SstId) -> Unfinished {
         let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files: RoaringTreemap = ids.unfinished.iter().map(|id| id.0).collect();
@@ -96,13 +98,14 @@ impl SstIdPool {
         Unfinished { files, reserved_from }
     }
 
-    /// Gives up the ids that are reserved and not handed out: nobody takes a file of theirs any more.
+    /// Discards the ids that are reserved but not handed out: files with these ids would not be accepted any
+    /// more.
     pub fn renew(&self) {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         ids.next = ids.end;
     }
 
-    /// Begins a write. Its ids count as unfinished until it is dropped.
+    /// Begins a write. Its ids count as unfinished until the returned value is dropped.
     pub fn staging(self: &Arc<Self>) -> Staging {
         Staging { pool: Arc::clone(self), taken: Mutex::default() }
     }
@@ -121,7 +124,7 @@ impl SstIdPool {
     async fn refill(&self) -> Result<(), BoxError> {
         let first = (self.reserve)(BLOCK).await?.0;
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        // Two may have asked at once: the ids of the first are then never used.
+        // Two callers may have reserved at the same time: the ids of one block are then never used.
         if ids.next == ids.end || first > ids.next {
             ids.next = first;
             ids.end = first + u64::from(BLOCK);

@@ -1,7 +1,7 @@
-//! All metadata as one immutable value, and the changes that lead from one to the next. Pure.
+//! All metadata as one immutable value, and the changes that lead from one value to the next. No I/O.
 //!
-//! A [`State`] has one encoding: the key-value pairs the meta store holds (`docs/formats.md`). A
-//! [`Change`] is what one commit did; [`State::apply`] is how every holder of a replica follows.
+//! A [`State`] has one encoding: the key-value pairs of the meta store (`docs/formats.md`). A [`Change`] is
+//! what one commit did; the manager and every replica get to the next state by [`State::apply`].
 
 pub mod seal;
 
@@ -22,10 +22,10 @@ use crate::meta_store::{Operation, Pair};
 use crate::params::Params;
 use crate::version::{Version, VersionDelta};
 
-/// Version of the encoding. A store that says another number is not opened.
+/// Version of the encoding. A store with another number is not opened.
 pub const FORMAT: u32 = 1;
 
-/// Everything the cluster knows about itself.
+/// All metadata of a cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     pub cluster_id: String,
@@ -35,11 +35,11 @@ pub struct State {
     pub params: Arc<Params>,
     pub version: Arc<Version>,
     pub next: NextIds,
-    /// No epoch at or below this one may be used: another life of this cluster may have had it.
+    /// No epoch at or below this one may be used: another life of this cluster may have used it.
     pub epoch_floor: Epoch,
     /// Each restore begins a new life.
     pub incarnation: Incarnation,
-    /// Pairs this build has no name for, kept as they are: nothing may get lost in a snapshot.
+    /// Pairs unknown to this build, kept as they are, so that a snapshot loses nothing.
     pub other: Arc<BTreeMap<String, Bytes>>,
 }
 
@@ -51,25 +51,25 @@ pub struct NextIds {
     pub snapshot: SnapshotId,
 }
 
-/// A loss of acknowledged commits that whoever runs the cluster has accepted: the pair `loss/<life>`.
+/// A loss of acknowledged commits that the operator has accepted: the pair `loss/<life>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptedLoss {
     /// Unix time in milliseconds.
     pub accepted_ms: u64,
-    /// Where the metadata ended; its epoch is the last that is there.
+    /// Where the metadata ended; its epoch is the last one that is present.
     pub found: Promised,
-    /// How far it is known to have been.
+    /// How far the metadata is known to have been durable.
     pub promised: Promised,
-    /// Who knew it.
+    /// The source of that knowledge.
     pub by: String,
 }
 
-/// What one commit did. Serialized for the frontends that follow.
+/// What one commit did. Serialized for the frontends that follow the state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     pub revision: u64,
     pub next: NextIds,
-    /// Every change takes an epoch, so that the history of catalog and data is one.
+    /// Every change takes an epoch, so catalog and data share one history.
     pub delta: VersionDelta,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub catalog: Vec<CatalogChange>,
@@ -77,7 +77,7 @@ pub struct Change {
     pub params: Vec<(String, String)>,
 }
 
-/// What was read from a meta store or a snapshot is not a state.
+/// Why the pairs of a meta store or a snapshot could not be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     #[error("the metadata has no \"{0}\"")]
@@ -95,12 +95,12 @@ pub enum StateError {
 }
 
 impl State {
-    /// No epoch up to this one may be used again.
+    /// The newest epoch that may have been used; it and all before it must not be used again.
     pub fn newest_epoch(&self) -> Epoch {
         self.version.max_committed_epoch.max(self.epoch_floor)
     }
 
-    /// The state of a cluster that was just made.
+    /// The state of a new cluster, whose history begins at `epoch`.
     pub fn new(cluster_id: String, params: Params, epoch: Epoch) -> Self {
         Self {
             cluster_id,
@@ -115,7 +115,7 @@ impl State {
         }
     }
 
-    /// A change that does nothing but take `epoch`; the manager fills in the rest.
+    /// A change that only takes `epoch`; the manager fills in the rest.
     pub fn change_at(&self, epoch: Epoch) -> Change {
         Change {
             revision: self.revision + 1,
@@ -154,26 +154,26 @@ impl State {
         }
     }
 
-    /// Where the metadata ends.
+    /// Where the metadata ends: its revision and its newest committed epoch.
     pub fn end(&self) -> Promised {
         Promised { revision: self.revision, epoch: self.version.max_committed_epoch }
     }
 
-    /// This life of this cluster, as the head of a store names it.
+    /// Identifies this life of this cluster, in the head of a meta store: the first 16 bytes of a SHA-256.
     pub fn life(&self) -> [u8; 16] {
         let Incarnation { number, id } = &self.incarnation;
         let digest = Sha256::digest(format!("{}/{number}/{id}", self.cluster_id));
         digest.first_chunk().copied().expect("a SHA-256 has 32 bytes")
     }
 
-    /// The losses that were accepted, the oldest first.
+    /// The accepted losses, oldest first.
     pub fn accepted_losses(&self) -> Vec<AcceptedLoss> {
         let under = self.other.range(keys::LOSS_PREFIX.to_owned()..);
         let losses = under.take_while(|(key, _)| key.starts_with(keys::LOSS_PREFIX));
         losses.filter_map(|(_, value)| serde_json::from_slice(value).ok()).collect()
     }
 
-    /// The pairs that stand for everything but the version.
+    /// Encodes everything but the version, as pairs in order of key.
     pub fn encode_without_version(&self) -> Vec<Pair> {
         let mut pairs = vec![
             json_pair(keys::FORMAT.to_owned(), &FORMAT),
@@ -195,7 +195,7 @@ impl State {
         pairs
     }
 
-    /// The state that `pairs` and `version` stand for.
+    /// Decodes a state from `pairs` and `version`.
     pub fn decode(pairs: &[Pair], version: Version) -> Result<Self, StateError> {
         let format: serde_json::Value = required(pairs, keys::FORMAT)?;
         if format != serde_json::json!(FORMAT) {
@@ -214,14 +214,14 @@ impl State {
         })
     }
 
-    /// The catalog that `pairs` hold.
+    /// Decodes the catalog in `pairs`.
     pub fn decode_catalog(pairs: &[Pair]) -> Result<Catalog, StateError> {
         decode_catalog(pairs)
     }
 }
 
 impl Change {
-    /// What this change does to the stored pairs: `before` becomes `after`.
+    /// The operations of this change on the stored pairs, which turn `before` into `after`.
     pub fn operations(&self, before: &State, after: &State) -> Vec<Operation> {
         let mut operations = vec![
             put(json_pair(keys::REVISION.to_owned(), &after.revision)),

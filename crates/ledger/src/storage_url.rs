@@ -1,31 +1,32 @@
-//! `fs://`, `s3://`, `memory`: what a storage URL says, and how it is shown without its secrets.
+//! Storage URLs (`fs://`, `s3://`, `memory` and others): parsing them, and printing them without credentials.
 
 use std::fmt;
 use std::path::{Component, PathBuf};
 
-/// What a user may write; named by every error.
+/// The accepted forms; part of every error message.
 const EXPECTED: &str = "expected fs:///path, s3://bucket, minio://ID:KEY@host:port/bucket, \
                         gcs://bucket, azblob://container, memory or memory://name";
 const HUMMOCK_PREFIX: &str = "hummock+";
 
-/// Where objects are kept.
+/// The location of an object store.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum StorageUrl {
-    /// A directory of this machine.
+    /// A directory on this machine.
     Fs { root: PathBuf },
-    /// Amazon's S3, or another at the endpoint the environment names; credentials from there too.
+    /// A bucket on Amazon S3, or on the server whose endpoint the environment names; credentials come from
+    /// the environment too.
     S3 { bucket: String },
-    /// An S3-compatible server without TLS; key and secret as they were written.
+    /// A bucket on an S3-compatible server without TLS; key and secret as they are written in the URL.
     Minio { key: String, secret: String, host: String, bucket: String },
-    /// Google's; credentials from the environment.
+    /// A bucket on Google Cloud Storage; credentials come from the environment.
     Gcs { bucket: String },
-    /// Microsoft's; account and credentials from the environment.
+    /// A container in Azure Blob Storage; account and credentials come from the environment.
     Azblob { container: String },
-    /// This process; gone when it ends. One name is one store.
+    /// In the memory of this process, lost when it ends. Equal names mean the same store.
     Memory { name: String },
 }
 
-/// Why a text is not a storage URL. Holds nothing of the text that could be a credential.
+/// Why a text is not a storage URL. Contains nothing of the text that could be a credential.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageUrlError {
     #[error("this is not a storage url, {EXPECTED}")]
@@ -39,7 +40,7 @@ pub enum StorageUrlError {
 }
 
 impl StorageUrl {
-    /// Reads a URL as users write it. The prefix `hummock+` is not part of it.
+    /// Parses a URL. The prefix `hummock+` must have been removed.
     pub fn parse(text: &str) -> Result<Self, StorageUrlError> {
         let text = text.trim();
         if text == "memory" {
@@ -60,12 +61,12 @@ impl StorageUrl {
 }
 
 impl StorageUrl {
-    /// Whether it is on the other side of a network, where answers get lost.
+    /// Whether the store is across a network, where replies can get lost.
     pub fn is_far(&self) -> bool {
         !matches!(self, Self::Fs { .. } | Self::Memory { .. })
     }
 
-    /// Whether both name the same place, whatever their credentials.
+    /// Whether both name the same store, ignoring credentials.
     pub fn is_same_place(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Minio { host, bucket, .. }, Self::Minio { host: h, bucket: b, .. }) => {
@@ -92,14 +93,15 @@ impl fmt::Display for StorageUrl {
     }
 }
 
-/// Shows no secrets: what is debugged goes to logs.
+/// Masks credentials, since debug output ends up in logs.
 impl fmt::Debug for StorageUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&mask(&self.to_string()))
     }
 }
 
-/// The one name after a scheme: no credentials, no path in it, which is the directory's part.
+/// Parses the bucket name after a scheme. Credentials and a path are refused; the path belongs to the
+/// directory.
 fn bucket(scheme: &'static str, rest: &str) -> Result<String, StorageUrlError> {
     let name = rest.trim_end_matches('/');
     let odd = |c: char| !(c.is_ascii_alphanumeric() || "-._".contains(c));
@@ -110,7 +112,7 @@ fn bucket(scheme: &'static str, rest: &str) -> Result<String, StorageUrlError> {
     Ok(name.to_owned())
 }
 
-/// Reads what follows `minio://`: `key:secret@host:port/bucket`.
+/// Parses what follows `minio://`: `key:secret@host:port/bucket`.
 fn parse_minio(rest: &str) -> Result<StorageUrl, StorageUrlError> {
     let missing = |missing| StorageUrlError::Missing { scheme: "minio", missing };
     let (credentials, place) =
@@ -127,7 +129,7 @@ fn parse_minio(rest: &str) -> Result<StorageUrl, StorageUrlError> {
     Ok(StorageUrl::Minio { key, secret, host, bucket })
 }
 
-/// Reads what follows `fs://`: `/path`, or `@/path` as older clusters write it.
+/// Parses what follows `fs://`: `/path`, or `@/path` as older clusters write it.
 fn parse_root(rest: &str) -> Result<StorageUrl, StorageUrlError> {
     let path = PathBuf::from(rest.strip_prefix('@').unwrap_or(rest));
     let climbs = path.components().any(|part| part == Component::ParentDir);
@@ -144,12 +146,12 @@ fn is_scheme(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-/// The URL of a state store without the prefix that says it is one.
+/// Strips the prefix `hummock+`, which marks the URL of a state store.
 pub fn without_hummock(url: &str) -> &str {
     url.strip_prefix(HUMMOCK_PREFIX).unwrap_or(url)
 }
 
-/// Whether two URLs, each perhaps that of a state store, name the same place.
+/// Whether two URLs name the same store, ignoring credentials and the prefix `hummock+`.
 pub fn is_same_place(a: &str, b: &str) -> bool {
     let [a, b] = [a, b].map(|url| without_hummock(url.trim()));
     match (StorageUrl::parse(a), StorageUrl::parse(b)) {
@@ -158,13 +160,13 @@ pub fn is_same_place(a: &str, b: &str) -> bool {
     }
 }
 
-/// The text with the user and password of a URL starred out; other text as it is.
+/// Replaces the user and password in a URL by asterisks; leaves other text as it is.
 pub fn mask(text: &str) -> String {
     let Some(scheme_end) = text.find("://").map(|at| at + "://".len()) else {
         return text.to_owned();
     };
     let (scheme, rest) = text.split_at(scheme_end);
-    // Secrets of object stores may hold a slash; a path or a query of others may hold an @.
+    // A secret of an object store may contain a slash; a path or a query in these schemes may contain an @.
     let bare = ["fs://", "memory://", "sqlite://", "http://", "https://"];
     let authority = match bare.contains(&without_hummock(scheme)) {
         true => &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())],

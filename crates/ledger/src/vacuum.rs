@@ -1,7 +1,7 @@
-//! Vacuum: which objects of the data directory nothing needs any more, and deleting those.
+//! Vacuum: finds and deletes the objects of the data directory that nothing needs any more.
 //!
-//! The only code that deletes data. [`Holders`] has a field for everything that may name a file, none
-//! of them optional, so that whoever plans a deletion cannot forget one.
+//! This is the only code that deletes data. [`Holders`] has a field for everything that may name a file, and
+//! all of them must be given, so that no caller can forget one.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,47 +19,47 @@ use crate::layout;
 use crate::sst_ids::Unfinished;
 use crate::storage::{Leftover, Storage, StorageError, is_leftover};
 
-/// How long another process may take to replace an object, to probe a store, to write a file.
+/// How long another process may take to replace an object, to probe a store or to write a file.
 const LEFTOVER_MS_MIN: u64 = 3_600_000;
-/// Deletions on their way at a time.
+/// Deletions in flight.
 const DELETES_AT_ONCE: usize = 16;
 
 /// Everything that may need a data file.
 #[derive(Debug)]
 pub struct Holders<'a> {
-    /// Data directory the files are in.
+    /// The data directory of the files.
     pub data_directory: &'a str,
-    /// What is committed: also files that died and can still be seen in the past.
+    /// The committed version, which includes files that died but can still be seen in the past.
     pub version: &'a Version,
-    /// Version of the checkpoint that recovery begins with.
+    /// The version of the checkpoint that recovery starts from.
     pub checkpoint: VersionId,
-    /// Of every backup location ever used and not given up, and those that were deleted while a
-    /// session reads them.
+    /// The snapshots of every backup location that was ever used and not forgotten, and deleted ones that a
+    /// session still reads.
     pub snapshots: &'a [SnapshotFiles],
-    /// The oldest version that somebody reads, and who does.
+    /// The oldest version that is being read, and the name of its reader.
     pub reader: Option<(String, VersionId)>,
-    /// What readers of older versions may still see.
+    /// Files that readers of older versions may still need.
     pub forgotten: &'a Forgotten,
-    /// What may be on its way to a commit, of every worker. Taken before the objects were listed.
+    /// File ids of unfinished writes, of every worker. Collected before the objects were listed.
     pub unfinished: &'a [Unfinished],
-    /// Objects written after this time are left alone.
+    /// Objects written after this Unix time in milliseconds are kept.
     pub young_from_ms: u64,
 }
 
 /// The files a snapshot names.
 #[derive(Clone, Debug)]
 pub struct SnapshotFiles {
-    /// What to call the snapshot.
+    /// The name of the snapshot in messages.
     pub name: String,
-    /// It is not listed any more, but a session reads it.
+    /// Whether it is no longer listed, but a session still reads it.
     pub deleted: bool,
     pub files: std::sync::Arc<RoaringTreemap>,
 }
 
-/// Files that the version named until some version, for readers that are behind.
+/// Files that newer versions no longer name, kept for readers of older versions.
 #[derive(Clone, Debug, Default)]
 pub struct Forgotten {
-    /// What was forgotten before this version is not known here.
+    /// Files forgotten before this version are not known here.
     pub known_from: VersionId,
     files: VecDeque<(VersionId, RoaringTreemap)>,
 }
@@ -69,14 +69,14 @@ impl Forgotten {
         Self { known_from, files: VecDeque::new() }
     }
 
-    /// `version` is the first that does not name `files`.
+    /// Records that `version` is the first one that does not name `files`.
     pub fn record(&mut self, version: VersionId, files: RoaringTreemap) {
         if !files.is_empty() {
             self.files.push_back((version, files));
         }
     }
 
-    /// Lets go of what no reader of `oldest` or a later version sees.
+    /// Drops the files that no reader of `oldest` or a later version sees.
     pub fn prune(&mut self, oldest: VersionId) {
         while self.files.front().is_some_and(|(version, _)| *version <= oldest) {
             self.files.pop_front();
@@ -131,7 +131,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// An object nothing needs.
+/// An object that nothing needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Garbage {
     pub path: String,
@@ -152,14 +152,14 @@ impl Plan {
     }
 }
 
-/// Which of `objects`, all of one data directory, nothing needs. `retention_ms` is the least age of
-/// what may go.
+/// Decides which of `objects`, all of one data directory, nothing needs. `retention_ms` is the minimum age of
+/// an object to delete.
 pub fn plan(objects: &[ObjectMeta], holders: &Holders<'_>, retention_ms: u64) -> Plan {
     let named = holders.named_files();
     let mut plan = Plan::default();
     for object in objects {
         let Some(kind) = Kind::of(&object.location, holders.data_directory) else { continue };
-        // Cheap questions first; who exactly holds it is for `explain` to say.
+        // The cheap check first; `explain` reports who exactly holds the object.
         let held = matches!(kind, Kind::Sst(sst) if named.contains(sst.0))
             || !holders.of(kind, object, retention_ms).is_empty();
         if held {
@@ -174,8 +174,8 @@ pub fn plan(objects: &[ObjectMeta], holders: &Holders<'_>, retention_ms: u64) ->
     plan
 }
 
-/// Which of these files, which were not finished when they were listed, no process writes any more. Those in a
-/// directory of backups have no holder but their age: no backup runs meanwhile.
+/// Decides which of these files, which were unfinished when they were listed, no process writes any more.
+/// Those in a backup directory are held by their age only, since no backup runs meanwhile.
 pub fn plan_leftovers(
     leftovers: &[Leftover],
     holders: &Holders<'_>,
@@ -186,7 +186,7 @@ pub fn plan_leftovers(
     garbage.map(|l| Garbage { path: l.path(), size_bytes: l.size_bytes }).collect()
 }
 
-/// Who holds an object; nobody holds garbage. `None` where it is no object of ours.
+/// The holders of an object; empty for garbage. `None` for an object that vacuum never deletes.
 pub fn explain(
     object: &ObjectMeta,
     holders: &Holders<'_>,
@@ -196,7 +196,7 @@ pub fn explain(
     Some(holders.of(kind, object, retention_ms))
 }
 
-/// Deletes what a plan found.
+/// Deletes the garbage of a plan.
 pub async fn delete(storage: &Storage, garbage: &[Garbage]) -> Result<(), StorageError> {
     let deletions = garbage.iter().map(|object| {
         let (storage, path) = (storage.clone(), object.path.clone());
@@ -207,7 +207,7 @@ pub async fn delete(storage: &Storage, garbage: &[Garbage]) -> Result<(), Storag
             }
         }
     });
-    // Collected, as a lazy iterator over borrowed objects could not move between threads.
+    // Collected, because a lazy iterator over borrowed objects could not move between threads.
     let deletions: Vec<_> = deletions.collect();
     let mut deletions = futures::stream::iter(deletions).buffer_unordered(DELETES_AT_ONCE);
     while let Some(deleted) = deletions.next().await {
@@ -223,7 +223,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What an object is, if vacuum may ever touch it.
+    /// The kind of an object; `None` if vacuum never deletes it.
     fn of(path: &Path, data_directory: &str) -> Option<Self> {
         let sst = layout::parse_sst_in(data_directory, path);
         let checkpoint = || layout::parse_checkpoint(data_directory, path);
@@ -232,7 +232,7 @@ impl Kind {
 }
 
 impl Holders<'_> {
-    /// All that the version and the snapshots name.
+    /// All files that the version and the snapshots name.
     fn named_files(&self) -> RoaringTreemap {
         let mut named: RoaringTreemap =
             self.version.all_files().map(|file| file.sst.id.0).collect();
@@ -245,7 +245,7 @@ impl Holders<'_> {
     fn of(&self, kind: Kind, object: &ObjectMeta, retention_ms: u64) -> Vec<Holder> {
         let mut holders = match kind {
             Kind::Sst(sst) => self.of_sst(sst),
-            // A newer one than recovery knows may be about to be adopted.
+            // A checkpoint newer than the one recovery starts from may be about to be adopted.
             Kind::Checkpoint(version) if version >= self.checkpoint => vec![Holder::Checkpoint],
             Kind::Checkpoint(_) => vec![],
         };
@@ -256,7 +256,7 @@ impl Holders<'_> {
         holders
     }
 
-    /// Who may still be writing a file. One that others may write is held longer by its age.
+    /// The holders of an unfinished file. One that another process may be writing is held longer by its age.
     pub fn of_leftover(&self, leftover: &Leftover, retention_ms: u64) -> Vec<Holder> {
         let kind = leftover.object().and_then(|object| Kind::of(&object, self.data_directory));
         let (mut holders, least_ms) = match kind {
@@ -319,8 +319,8 @@ mod tests {
         }
     }
 
-    /// The files 1 and 2 are of the version, 3 of a snapshot, 4 was forgotten by version 9, 7 may be
-    /// on its way; the checkpoint is of version 4.
+    /// Files 1 and 2 are in the version, 3 is in a snapshot, 4 was forgotten by version 9, 7 is unfinished;
+    /// the checkpoint is of version 4.
     fn planned(edit: impl FnOnce(&mut Holders<'_>)) -> Vec<String> {
         let version = churned();
         let files = Arc::new(RoaringTreemap::from_iter([3]));
@@ -361,7 +361,7 @@ mod tests {
         let reader = |version| Some(("f".to_owned(), VersionId(version)));
         assert!(!planned(|h| h.reader = reader(8)).contains(&"4.data".to_owned()));
         assert!(planned(|h| h.reader = reader(9)).contains(&"4.data".to_owned()));
-        // What was forgotten before this process began to note it, it cannot know.
+        // Files forgotten before version 5 are not known, so all data files are kept.
         assert_eq!(planned(|h| h.reader = reader(4)), ["checkpoint/3-ab.version"]);
     }
 
@@ -396,7 +396,7 @@ mod tests {
             garbage.into_iter().map(|g| g.path).collect::<Vec<_>>()
         };
         assert_eq!(left(999), [""; 0]);
-        // Also where a file of that name was finished since.
+        // Also if a file of that name was finished since.
         assert_eq!(left(1_000), ["data/3.data#12"]);
         let hour_later = 1_000 + LEFTOVER_MS_MIN;
         assert_eq!(left(hour_later), ["data/3.data#12", "data/lease.json#3", "data/.probe-ab"]);

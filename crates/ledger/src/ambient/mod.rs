@@ -1,8 +1,8 @@
-//! What a process takes from its surroundings: tasks, threads, time that passes, unique names.
+//! The runtime services that a process uses: tasks, threads, sleeping, unique names.
 //!
-//! In a simulation (`src/sim/`, tests only) all of it comes from a seed: time is virtual, what would run on
-//! a thread of its own runs in its task, and a task ends with the process that began it. All that the meta
-//! role, the versioned store and backups need of the runtime goes through here, so that a run can be repeated.
+//! In a simulation (`src/sim/`, tests only) all of them are determined by a seed: time is virtual, blocking
+//! work runs in the task that awaits it, and a task ends with the process that spawned it. The meta role, the
+//! versioned store and backups use the runtime only through this module, so that a run can be repeated.
 
 #[cfg(any(test, feature = "testing"))]
 pub mod simulated;
@@ -26,7 +26,7 @@ where
     tokio::spawn(task)
 }
 
-/// Waits.
+/// Sleeps for `time`.
 pub async fn sleep(time: Duration) {
     #[cfg(any(test, feature = "testing"))]
     if simulated::is_on() {
@@ -35,7 +35,7 @@ pub async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// A unique name.
+/// A unique name: a random UUID.
 pub fn uuid() -> Uuid {
     #[cfg(any(test, feature = "testing"))]
     if let Some(uuid) = simulated::uuid() {
@@ -44,7 +44,7 @@ pub fn uuid() -> Uuid {
     Uuid::new_v4()
 }
 
-/// Runs work that may block on a thread of its own. The result must be awaited.
+/// Runs work that may block on a thread for blocking work. The result must be awaited.
 pub fn blocking<T, W>(work: W) -> Blocking<T>
 where
     T: Send + 'static,
@@ -57,10 +57,10 @@ where
     Blocking::Thread(tokio::task::spawn_blocking(work))
 }
 
-/// Work on a thread of its own.
+/// Work that may block; see [`blocking`].
 pub enum Blocking<T> {
     Thread(JoinHandle<T>),
-    /// In a simulation: done when it is awaited.
+    /// In a simulation: runs when it is awaited.
     #[cfg(any(test, feature = "testing"))]
     Here(Option<Box<dyn FnOnce() -> T + Send>>),
 }

@@ -1,7 +1,7 @@
-//! The surroundings of a simulation: virtual time, and processes that end at any moment, on one thread.
+//! The runtime of a simulation: virtual time, and processes that can be killed at any moment, on one thread.
 //!
-//! Time stands still while any task has something to do, and then jumps to the next moment somebody waits
-//! for. Who goes first of those that wait for the same moment is up to the seed.
+//! Time stands still while any task is runnable, then jumps to the next deadline. The seed decides the order
+//! of tasks that wait for the same moment.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,10 +21,10 @@ thread_local! {
     static PROCESS: RefCell<Option<Arc<Process>>> = const { RefCell::new(None) };
 }
 
-/// When, who of those that wait for then, and a number nobody else has.
+/// A deadline: the time, a random tie-breaker, and a unique number.
 type Moment = (u64, u64, u64);
 
-/// Virtual time, and chance.
+/// Virtual time, and the random number generator.
 #[derive(Debug)]
 pub struct Times(Mutex<Inner>);
 
@@ -55,12 +55,12 @@ impl Times {
         self.lock().now_ms
     }
 
-    /// A number below `bound`.
+    /// A random number below `bound`.
     pub fn below(&self, bound: u64) -> u64 {
         self.lock().chance() % bound
     }
 
-    /// Nobody has anything to do: the next moment comes that somebody waits for.
+    /// Advances time to the next deadline. Called when no task is runnable.
     fn advance(&self) {
         let first = {
             let mut inner = self.lock();
@@ -72,14 +72,14 @@ impl Times {
         };
         if let Some((_, waker)) = first {
             waker.wake();
-            // Who was woken may be gone. The thread would park then, whatever else is waited for; with a task
-            // to run it comes back here.
+            // The woken task may be gone already. The thread would then park although other deadlines remain;
+            // an empty task brings it back here.
             drop(tokio::spawn(async {}));
         }
     }
 }
 
-/// A runtime on this thread whose time is virtual, until it is dropped.
+/// A runtime with virtual time on this thread, until it is dropped.
 #[derive(Debug)]
 pub struct Simulation {
     pub runtime: Runtime,
@@ -119,7 +119,7 @@ pub fn uuid() -> Option<Uuid> {
     Some(Uuid::from_u64_pair(inner.chance(), inner.chance()))
 }
 
-/// What can end at any moment: nothing of it goes on then, and nothing of it is dropped.
+/// A simulated process that can be killed at any moment: its tasks then stop, and are not dropped.
 #[derive(Debug)]
 pub struct Process {
     pub name: String,
@@ -132,7 +132,7 @@ impl Process {
         Arc::new(Self { name: name.into(), dead: AtomicBool::new(false), died: Notify::new() })
     }
 
-    /// The one whose task this is.
+    /// The process of the current task.
     pub fn current() -> Option<Arc<Self>> {
         PROCESS.with_borrow(Clone::clone)
     }
@@ -155,13 +155,13 @@ impl Process {
         }
     }
 
-    /// Runs something in this process.
+    /// Runs `work` as part of this process.
     pub fn run<F: Future>(self: &Arc<Self>, work: F) -> InProcess<F> {
         InProcess { process: Some(Arc::clone(self)), work: Box::pin(work) }
     }
 }
 
-/// Something that a process does.
+/// Work of a process. Never completes once the process is dead.
 #[derive(Debug)]
 pub struct InProcess<F> {
     process: Option<Arc<Process>>,
@@ -181,7 +181,7 @@ impl<F: Future> Future for InProcess<F> {
     }
 }
 
-/// Also where the work panics.
+/// Restores the current process when dropped, also after a panic.
 struct Restore(Option<Arc<Process>>);
 
 impl Drop for Restore {
@@ -190,7 +190,7 @@ impl Drop for Restore {
     }
 }
 
-/// Begins a task of the process whose task this is.
+/// Spawns a task in the current process.
 pub fn spawn<F>(task: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
@@ -205,7 +205,7 @@ pub fn sleep(time: Duration) -> Sleep {
     Sleep { times, due_ms, moment: None }
 }
 
-/// Until a moment of virtual time.
+/// A sleep in virtual time.
 #[derive(Debug)]
 pub struct Sleep {
     times: Arc<Times>,
@@ -240,7 +240,7 @@ impl Drop for Sleep {
     }
 }
 
-/// What `work` comes to, or nothing when it takes longer than `limit`.
+/// Runs `work` with a timeout; `None` once `limit` has passed.
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
@@ -294,7 +294,7 @@ mod tests {
         let noted = Arc::clone(&done);
         simulation.runtime.block_on(async {
             let begun = process.run(async move {
-                // Also what it has begun.
+                // Tasks that it has spawned stop too.
                 drop(spawn(async move {
                     sleep(Duration::from_millis(10)).await;
                     noted.store(true, Ordering::SeqCst);

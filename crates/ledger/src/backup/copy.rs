@@ -1,5 +1,5 @@
-//! Copying the data files that a version names to another place. What is there already with the right
-//! size stays, so a copy that was interrupted goes on where it was.
+//! Copies the data files that a version names to another directory. Files that are there already with the
+//! right size stay, so an interrupted copy can be continued.
 
 use std::sync::Arc;
 
@@ -13,22 +13,22 @@ use crate::sst::SstInfo;
 use crate::storage::{Expected, StorageError};
 use crate::version::Version;
 
-/// Files on their way at a time.
+/// Number of files that are copied at the same time.
 const FILES_AT_ONCE: usize = 4;
 
-/// Which files a place lacks, and how much it has.
+/// The files that a directory lacks, and how much it has.
 #[derive(Clone, Debug, Default)]
 pub struct CopyPlan {
     pub missing: Vec<Arc<SstInfo>>,
     pub missing_bytes: u64,
-    /// Files whose name is taken by one of another size.
+    /// Files whose name is taken by a file of another size.
     pub in_the_way: Vec<Arc<SstInfo>>,
     pub there: u64,
     pub there_bytes: u64,
 }
 
 impl CopyPlan {
-    /// What must be copied so that every file of `version` is in the place where `listed` is.
+    /// Plans what to copy so that every file of `version` is in the directory of `listed`.
     pub fn new(version: &Version, listed: &Listing) -> Self {
         let mut plan = Self::default();
         for file in objects_of(version) {
@@ -48,10 +48,10 @@ impl CopyPlan {
         plan
     }
 
-    /// Refuses a place that others may have used.
+    /// Refuses a directory that others may have used.
     ///
     /// # Errors
-    /// [`BackupError::ObjectsInTheWay`] when the name of a file is taken.
+    /// [`BackupError::ObjectsInTheWay`] when the name of a file is taken by another one.
     pub fn check_free(&self, place: &str) -> Result<(), BackupError> {
         if self.in_the_way.is_empty() {
             return Ok(());
@@ -63,8 +63,8 @@ impl CopyPlan {
     }
 }
 
-/// Copies the missing files, a few at a time; each is proven whole before it has its name, and takes the place
-/// of what is in its way.
+/// Copies the missing files, a few at a time, and replaces the files that are in the way. Each copy is
+/// verified; one that is not whole does not stay.
 pub async fn copy_files(
     plan: &CopyPlan,
     from: &OpenLocation,
@@ -75,7 +75,7 @@ pub async fn copy_files(
     let files = plan.missing.iter().map(|sst| (sst, false));
     let files = files.chain(plan.in_the_way.iter().map(|sst| (sst, true)));
     let copies = files.map(|(sst, over)| copy_file(Arc::clone(sst), from, to, over));
-    // Collected, as a lazy iterator over borrowed files could not move between threads.
+    // Collected, because a lazy iterator over borrowed files could not move between threads.
     let copies: Vec<_> = copies.collect();
     let copied = stream::iter(copies).buffer_unordered(FILES_AT_ONCE);
     let count = |done: u64, ()| async move {
@@ -99,7 +99,7 @@ async fn copy_file(
         return Ok(from.storage.copy_over(&source, &to.storage, &target, expected).await?);
     }
     match from.storage.copy_to(&source, &to.storage, &target, expected).await {
-        // Somebody who copies the same was faster.
+        // Another process has copied the same file.
         Err(StorageError::AlreadyExists { .. })
             if to.storage.size(&target).await? == sst.size_bytes =>
         {

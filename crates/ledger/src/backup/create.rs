@@ -1,5 +1,6 @@
-//! Taking and deleting snapshots. A listed snapshot is always whole: the manifest comes last when one
-//! is taken, first when one is deleted. Copies of data files come before both, and go after both.
+//! Takes and deletes snapshots. A listed snapshot is always whole: the manifest is written last when one is
+//! taken, and first when one is deleted. Copies of data files are written before both, and deleted after
+//! both.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,22 +15,22 @@ use crate::layout;
 use crate::sst::SstInfo;
 use crate::state::State;
 
-/// Copies deleted between two looks at whether the manifest is still held.
+/// Number of copies deleted between two checks that the manifest still has this holder.
 const DELETES_PER_CHECK: usize = 100;
 
-/// What a snapshot that is taken is to be known by.
+/// The identity of a new snapshot.
 #[derive(Clone, Debug)]
 pub struct NewSnapshot {
     pub id: SnapshotId,
     pub remarks: Option<String>,
     /// RFC 3339, UTC.
     pub created_at: String,
-    /// Who takes it: the holder of the manifest.
+    /// The server that takes it: the holder of the manifest.
     pub holder: String,
 }
 
 impl NewSnapshot {
-    /// Looks at every file, where nobody waits for it.
+    /// Visits every file, on a thread for blocking work.
     async fn describe(&self, state: &State) -> SnapshotDetail {
         let (new, state) = (self.clone(), state.clone());
         let describe = move || SnapshotDetail::of(&state, new.id, new.remarks, new.created_at);
@@ -42,8 +43,8 @@ impl NewSnapshot {
     }
 }
 
-/// Writes a snapshot of `state` as it is, and lists it. What epochs before its safe epoch saw is
-/// forgotten by the caller, if at all.
+/// Writes a snapshot of `state` as it is, and adds it to the manifest. Forgetting what only epochs before the
+/// safe epoch saw is up to the caller.
 pub async fn create_snapshot(
     location: &OpenLocation,
     state: &State,
@@ -54,8 +55,8 @@ pub async fn create_snapshot(
     write_and_list(location, state, detail, &new.holder).await
 }
 
-/// The same, with a copy of every data file it names beside it: those of `data` that are not there
-/// yet. The snapshot is listed when all of them are.
+/// The same, with a copy of every data file that the snapshot names: those that are not there yet are copied
+/// from `data`. The snapshot is listed once all copies are there.
 pub async fn create_snapshot_with_copies(
     location: &OpenLocation,
     state: &State,
@@ -69,14 +70,18 @@ pub async fn create_snapshot_with_copies(
     let plan = CopyPlan::new(&state.version, &Listing::of(&copies).await?);
     check_broken(location, &detail.info.life, &plan).await?;
     copy_files(&plan, data, &copies, &|_, _| {}).await?;
-    // Once more: what another server deletes here meanwhile must not be missed only at a restore.
+    // Listed once more: copies that another server has deleted meanwhile must not be missed only at a
+    // restore.
     let listed = Listing::of(&copies).await?;
     verify::sizes(&state.version, &listed, Subset::ALL, &|_, _| {})?;
     write_and_list(location, state, detail, &new.holder).await
 }
 
-/// What is in the way of a copy is half of one that broke off, and will be replaced, unless a listed snapshot
-/// knows it as it is.
+/// A file in the way of a copy is an incomplete copy, and will be replaced, unless a listed snapshot names a
+/// file of this id with another size.
+///
+/// # Errors
+/// [`BackupError::ObjectsInTheWay`] if there is such a file.
 pub(super) async fn check_broken(
     location: &OpenLocation,
     life: &str,
@@ -136,8 +141,9 @@ async fn write_and_list(
     }
 }
 
-/// The manifest did not take the entry, or did and could not say so, or will yet. The object, which is
-/// ours since writing it succeeded, goes only if it is certain that nothing ever lists it.
+/// Resolves a failed change of the manifest, which may have added the entry all the same, or may do so yet.
+/// The object, which is ours since writing it succeeded, is deleted only if it is certain that it will never
+/// be listed.
 async fn settle_unlisted(
     location: &OpenLocation,
     entry: ManifestEntry,
@@ -157,8 +163,8 @@ async fn settle_unlisted(
     Err(error)
 }
 
-/// The manifest did not drop these snapshots, all of which it listed, or did and could not say so.
-/// Returns it if it did.
+/// Resolves a failed change of the manifest, which listed all of these snapshots and may have dropped them
+/// all the same. Returns the manifest if it has.
 async fn settle_listed(
     location: &OpenLocation,
     ids: &[SnapshotId],
@@ -181,8 +187,8 @@ pub async fn files_of(
     reader.objects().await
 }
 
-/// Deletes these snapshots: all of them or, if one is not there, none. They are gone when nothing lists
-/// them; an object that cannot be deleted then stays behind.
+/// Deletes these snapshots: all of them or, if one is not there, none. They are deleted once nothing lists
+/// them; an object that cannot be removed then stays behind.
 pub async fn delete_snapshots(
     location: &OpenLocation,
     ids: &[SnapshotId],
@@ -213,8 +219,8 @@ pub async fn delete_snapshots(
     Ok(())
 }
 
-/// Deletes the copies of a life that no listed snapshot with copies names: those of deleted snapshots, and
-/// what a backup that failed had copied.
+/// Deletes the copies of a life that no listed snapshot with copies names: those of deleted snapshots and
+/// those of failed backups.
 async fn delete_unnamed_copies(
     location: &OpenLocation,
     manifest: &Manifest,
@@ -225,7 +231,7 @@ async fn delete_unnamed_copies(
     let listed = Listing::of(&copies).await?.files;
     let unnamed: Vec<SstId> = listed.into_keys().filter(|sst| !named.contains_key(sst)).collect();
     for some in unnamed.chunks(DELETES_PER_CHECK) {
-        // Another server that leads by now may count on what is there.
+        // A new leader may rely on the copies that are there.
         Manifest::read(location).await?.check_holder(location, &manifest.holder)?;
         for sst in some {
             copies.storage.delete(&layout::sst(&copies.directory, *sst)).await?;
@@ -234,7 +240,7 @@ async fn delete_unnamed_copies(
     Ok(())
 }
 
-/// An id no snapshot of this place ever had: `counter` is what the cluster would take.
+/// An id that no snapshot of this location ever had: `counter`, the next id of the cluster, or a greater one.
 pub async fn next_snapshot_id(
     location: &OpenLocation,
     counter: SnapshotId,

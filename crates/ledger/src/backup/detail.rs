@@ -1,4 +1,4 @@
-//! What snapshots say of themselves beyond their entries in the manifest: their tables.
+//! The tables of snapshots, which are in their footers and not in the manifest.
 
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
@@ -8,11 +8,11 @@ use super::{BackupError, OpenLocation, SnapshotReader};
 use crate::layout;
 use crate::storage::StorageLocation;
 
-/// Footers that are read at a time.
+/// Number of footers that are read at the same time.
 const FOOTERS_AT_ONCE: usize = 16;
 
-/// The tables of each of these snapshots of one location, in their order; none of one that cannot be read.
-/// At most [`FOOTERS_AT_ONCE`] are read ahead of what is taken from the stream.
+/// The tables of each of these snapshots of one location, in their order; `None` for one that cannot be read.
+/// Empty if the location cannot be opened. At most [`FOOTERS_AT_ONCE`] are read ahead of the consumer.
 pub fn tables_of_each(
     location: &StorageLocation,
     entries: Vec<ManifestEntry>,

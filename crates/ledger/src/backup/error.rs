@@ -1,4 +1,4 @@
-//! Why a snapshot could not be taken, read, deleted or restored, and the way out.
+//! Why a snapshot could not be taken, read, deleted or restored, and what to do about it.
 
 use crate::error::HummockError;
 use crate::id::SnapshotId;
@@ -8,7 +8,7 @@ use crate::params::ParamError;
 use crate::state::StateError;
 use crate::storage::StorageError;
 
-/// Some texts are those that users of RisingWave know and scripts look for.
+/// The error of a backup operation. Some messages are those of RisingWave, which scripts look for.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     #[error("snapshot id {id} not found")]
@@ -37,7 +37,7 @@ pub enum BackupError {
     },
     #[error("{file} is changed by others again and again")]
     Contended { file: String },
-    /// It may have been done.
+    /// The operation may or may not have been executed.
     #[error("it is not known whether this was done in {place}")]
     Unsure {
         place: String,
@@ -71,7 +71,7 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    /// The way out, where there is one.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotFound { location, known, .. }
@@ -125,7 +125,7 @@ impl BackupError {
         Some(hint.to_owned())
     }
 
-    /// What was done in `place` failed with `error`, and may have been done all the same.
+    /// An operation in `place` that failed with `error`, but may have been executed.
     pub(super) fn unsure(place: impl Into<String>, error: Self) -> Self {
         Self::Unsure { place: place.into(), source: Box::new(error) }
     }

@@ -1,4 +1,4 @@
-//! What is said of a snapshot: by itself, in its footer, and by the manifest that lists it.
+//! The descriptions of a snapshot: in its footer, and in the manifest that lists it.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -19,18 +19,18 @@ pub const FORMAT: u32 = 1;
 pub struct ManifestEntry {
     #[serde(flatten)]
     pub info: SnapshotInfo,
-    /// Of the `.snapshot` object.
+    /// Size of the `.snapshot` object in bytes.
     #[serde(default)]
     pub size_bytes: u64,
-    /// Of the whole `.snapshot` object, in hex.
+    /// SHA-256 of the whole `.snapshot` object, in hex.
     #[serde(default)]
     pub sha256: String,
-    /// What the last look at it found.
+    /// The recorded result of verifying it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
 }
 
-/// What a snapshot says of itself.
+/// The description of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotInfo {
     pub id: SnapshotId,
@@ -53,7 +53,7 @@ pub struct SnapshotInfo {
     pub sst_count: u64,
     #[serde(default)]
     pub data_bytes: u64,
-    /// The backup directory has copies of the data files.
+    /// Whether the backup directory has copies of the data files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub copy_data: bool,
     /// Id of the life of the cluster that took it; empty for the first.
@@ -61,7 +61,7 @@ pub struct SnapshotInfo {
     pub life: String,
 }
 
-/// All that a snapshot says of itself: what its footer holds.
+/// The full description of a snapshot, which its footer holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotDetail {
     #[serde(flatten)]
@@ -71,22 +71,22 @@ pub struct SnapshotDetail {
     pub state_table_info: Tables,
 }
 
-/// What there is to say of each table, by its id as text.
+/// The tables of a snapshot, by table id as text.
 pub type Tables = BTreeMap<String, TableInfo>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableInfo {
-    /// A text, since JSON numbers lose the low digits of an epoch.
+    /// Serialized as text, since JSON numbers lose the low digits of an epoch.
     #[serde(rename = "committedEpoch", with = "epoch_text")]
     pub committed_epoch: Epoch,
-    /// Schema and table.
+    /// The name of the table, qualified by that of its schema.
     #[serde(default)]
     pub name: String,
     #[serde(default)]
     pub rows: u64,
 }
 
-/// An entry is what the snapshot says of itself, and how to know the object again.
+/// An entry gives access to the description of its snapshot.
 impl Deref for ManifestEntry {
     type Target = SnapshotInfo;
 
@@ -96,7 +96,7 @@ impl Deref for ManifestEntry {
 }
 
 impl SnapshotDetail {
-    /// What a snapshot of `state` will say of itself.
+    /// The description of a snapshot of `state`.
     pub fn of(state: &State, id: SnapshotId, remarks: Option<String>, created_at: String) -> Self {
         let info = SnapshotInfo::of(state, id, remarks, created_at);
         Self { info, state_table_info: tables_of(state) }
@@ -104,7 +104,7 @@ impl SnapshotDetail {
 }
 
 impl SnapshotInfo {
-    /// What a snapshot of `state` will say of itself.
+    /// The description of a snapshot of `state`.
     pub(super) fn of(
         state: &State,
         id: SnapshotId,
@@ -147,7 +147,7 @@ pub fn tables_of(state: &State) -> Tables {
 }
 
 impl ManifestEntry {
-    /// Keeps what was found, unless damage is known that it did not look for.
+    /// Records a result, unless the damage that is recorded outweighs it.
     pub(super) fn note(&mut self, verification: &Verification) {
         let outweighs = |found: &Verification| found.outweighs(verification);
         if !self.verification.as_ref().is_some_and(outweighs) {

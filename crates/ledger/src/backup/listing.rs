@@ -1,4 +1,4 @@
-//! What lies in a data directory. One listing answers every question about it.
+//! The content of a data directory: one listing answers every question about it.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::lease::Reserved;
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     pub files: BTreeMap<SstId, ListedFile>,
-    /// The newest version first.
+    /// Newest version first.
     pub checkpoints: Vec<ListedCheckpoint>,
 }
 
@@ -53,7 +53,7 @@ impl Listing {
         }
     }
 
-    /// The numbers that the names of the objects use up.
+    /// The numbers that are used up by the names of the objects.
     pub fn reserved(&self) -> Reserved {
         let sst = self.files.last_key_value().map(|(id, _)| SstId(id.0.saturating_add(1)));
         let version = self.checkpoints.first().map(|checkpoint| checkpoint.version_id);

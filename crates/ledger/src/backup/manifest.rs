@@ -1,27 +1,27 @@
-//! Which snapshots exist: `manifest.json` in the backup directory, changed by compare-and-swap only.
+//! The manifest: the list of the snapshots in a backup directory, `manifest.json`, changed by
+//! compare-and-swap only.
 //!
 //! | field | meaning |
 //! |---|---|
 //! | `manifest_id` | rises by one with every change |
-//! | `cluster_id` | the cluster whose snapshots are here; no other's may be |
-//! | `holder` | the meta server that may list or delete snapshots: another id whenever one begins to lead |
+//! | `cluster_id` | the cluster whose snapshots are here; those of another are refused |
+//! | `holder` | the meta server that may list or delete snapshots; a new id whenever one becomes leader |
 //! | `next_snapshot_id` | no id below it is ever used again, deleted or not |
 //! | `snapshot_metadata` | a [`ManifestEntry`] per snapshot, in the order they were taken |
-//! | `verification_run` | the verification of all snapshots that has not come to its end, if there is one |
-//! | `sha256` | of all before it, closed with a brace; always last |
+//! | `verification_run` | the unfinished verification of all snapshots, if there is one |
+//! | `sha256` | the checksum of everything before it, closed with a brace; always last |
 //!
-//! A [`Claim`] makes the manifest, and gives it its holder; nothing else ever makes one. So where a
-//! cluster had a manifest and there is none, its snapshots are out of sight, and not gone. And a server
-//! that was deposed changes nothing here from when another has claimed the manifest.
+//! A [`Claim`] sets the holder, and creates the manifest if there is none; nothing else ever creates one. So
+//! if a cluster had a manifest and there is none now, its snapshots cannot be seen, which does not mean that
+//! they are deleted. And a deposed server cannot change anything here once another has claimed the manifest.
 //!
-//! Every change writes the whole manifest, so an entry is small whatever the snapshot holds: what there is
-//! to say of each table is in the footer of the snapshot ([`super::SnapshotDetail`]). The manifests of the first
-//! builds have it in `state_table_info` too; it is not read there, and gone with the next change.
+//! Every change rewrites the whole manifest, so an entry is small however large the snapshot is: its tables
+//! are in the footer of the snapshot ([`super::SnapshotDetail`]). The manifests of the first builds also have
+//! the tables, in `state_table_info`; they are ignored, and dropped by the next change.
 //!
-//! Fields this build does not know are ignored, those that are missing have a default. Only a manifest
-//! without a holder, as the first builds wrote it, may lack `sha256`. The tests read
-//! `tests/fixtures/manifest-v1.json`, `manifest-v1-sealed.json` and `manifest-v1-small.json`;
-//! `UPDATE_FIXTURES=1` writes the last anew.
+//! Unknown fields are ignored, and missing ones have a default. Only a manifest without a holder, as the
+//! first builds wrote it, may lack `sha256`. The tests read `tests/fixtures/manifest-v1.json`,
+//! `manifest-v1-sealed.json` and `manifest-v1-small.json`; `UPDATE_FIXTURES=1` rewrites the last one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +36,7 @@ use crate::layout;
 use crate::storage::checksum::{Unsealed, sealed};
 use crate::storage::{StorageError, Tag};
 
-/// Tries of a swap before giving up: each lost one is another's success.
+/// Maximum attempts of a swap. Each one that is lost means that another writer has succeeded.
 const SWAPS_MAX: usize = 100;
 
 /// The snapshots of one backup directory.
@@ -54,7 +54,7 @@ pub struct Manifest {
     pub verification_run: Option<VerificationRun>,
 }
 
-/// A verification of all snapshots that was begun. What it has looked at is verified since.
+/// An unfinished verification of all snapshots. The snapshots it has checked were verified since it began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerificationRun {
     /// RFC 3339, UTC.
@@ -68,14 +68,14 @@ impl VerificationRun {
         Self { begun_at, level: check.level, coverage: check.subset }
     }
 
-    /// Whether it looks at snapshots as `check` does.
+    /// Whether it does the same check of snapshots as `check`.
     pub fn is_of(&self, check: Check) -> bool {
         (self.level, self.coverage) == (check.level, check.subset)
     }
 }
 
 impl Manifest {
-    /// The manifest of a backup directory.
+    /// Reads the manifest of a backup directory.
     ///
     /// # Errors
     /// [`BackupError::NoManifest`] where there is none.
@@ -84,7 +84,7 @@ impl Manifest {
         found.ok_or_else(|| BackupError::NoManifest { location: location.to_string() })
     }
 
-    /// The manifest of a backup directory, if it has one.
+    /// Reads the manifest of a backup directory; `None` if it has none.
     pub async fn find(location: &OpenLocation) -> Result<Option<Self>, BackupError> {
         Ok(read_tagged(location).await?.map(|(manifest, _)| manifest))
     }
@@ -103,7 +103,10 @@ impl Manifest {
         self.snapshot_metadata.iter().max_by_key(|entry| entry.info.id)
     }
 
-    /// Whether the snapshots here are those of this cluster, or whose they are.
+    /// Checks that the snapshots here are those of this cluster.
+    ///
+    /// # Errors
+    /// [`BackupError::OtherCluster`], with the id of the cluster they belong to.
     pub fn accepts(&self, location: &OpenLocation, cluster_id: &str) -> Result<(), BackupError> {
         let entries = self.snapshot_metadata.iter().map(|entry| &entry.info.cluster_id);
         let mut ids = std::iter::once(&self.cluster_id).chain(entries);
@@ -116,7 +119,8 @@ impl Manifest {
         }
     }
 
-    /// Refuses a manifest that has forgotten snapshots: one with the id `seen` was there.
+    /// Refuses a manifest that lacks snapshots because it is older than one with the id `seen`, which was
+    /// here before.
     pub fn check_not_older(&self, location: &OpenLocation, seen: u64) -> Result<(), BackupError> {
         match self.manifest_id >= seen {
             true => Ok(()),
@@ -127,7 +131,7 @@ impl Manifest {
         }
     }
 
-    /// Whether the snapshots are this server's to change.
+    /// Checks that the snapshots are this server's to change.
     pub(super) fn check_holder(
         &self,
         location: &OpenLocation,
@@ -139,7 +143,7 @@ impl Manifest {
         }
     }
 
-    /// Lists one more snapshot.
+    /// Adds a snapshot to the list.
     pub async fn add(
         location: &OpenLocation,
         entry: &ManifestEntry,
@@ -160,14 +164,13 @@ impl Manifest {
         .await
     }
 
-    /// Writes the manifest anew as it is. From then on, no change can land that was sent before.
+    /// Rewrites the manifest as it is. From then on, no change that was sent before can take effect.
     pub async fn settle(location: &OpenLocation) -> Result<Self, BackupError> {
         update(location, |_| Ok(())).await
     }
 
-    /// Writes down what looks at snapshots found, of those that are still listed, and the run of which they
-    /// are a part, if that is to go on. Damage that was found is forgotten only when a look that would find
-    /// it again does not.
+    /// Records the results of checks, for the snapshots that are still listed, and the run they are part of
+    /// if it is to be continued. Recorded damage is cleared only by a check that would have found it again.
     pub(super) async fn remember(
         location: &OpenLocation,
         found: &[(ManifestEntry, Verified)],
@@ -192,7 +195,7 @@ impl Manifest {
         .await
     }
 
-    /// Lists these snapshots no more: all of them or, if one is not there, none.
+    /// Removes these snapshots from the list: all of them or, if one is not there, none.
     pub async fn remove(
         location: &OpenLocation,
         ids: &[SnapshotId],
@@ -217,16 +220,16 @@ impl Manifest {
     }
 }
 
-/// What becomes of the run that the manifest knows.
+/// What to do with the verification run in the manifest.
 #[derive(Clone, Debug)]
 pub(super) enum RunNote {
-    /// What was looked at is no part of one.
+    /// The checks are not part of a run.
     None,
     GoesOn(VerificationRun),
     Ended,
 }
 
-/// A manifest, or the want of one, as it was when a server set out to become its holder.
+/// A manifest that a server is about to claim, or the lack of one, as it was read.
 #[derive(Debug)]
 pub struct Claim {
     location: OpenLocation,
@@ -235,11 +238,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Looks whether this cluster may claim the manifest. Writes nothing.
+    /// Checks whether this cluster may claim the manifest. Writes nothing.
     ///
     /// # Errors
-    /// [`BackupError::OtherCluster`] when it is another's; [`BackupError::NoManifest`] when there is none
-    /// and [`BackupError::OldManifest`] when it is older, where one of id `seen` was seen.
+    /// [`BackupError::OtherCluster`] when it is another cluster's. If a manifest with the id `seen` was seen
+    /// here: [`BackupError::NoManifest`] when there is none, and [`BackupError::OldManifest`] when it is
+    /// older.
     pub async fn prepare(
         location: &OpenLocation,
         cluster_id: &str,
@@ -258,13 +262,13 @@ impl Claim {
         Ok(Self { location: location.clone(), manifest, tag })
     }
 
-    /// Who is the holder.
+    /// The current holder.
     pub fn holder(&self) -> &str {
         &self.manifest.holder
     }
 
-    /// Makes `holder` the holder, and returns the id of the manifest by then. `None` when the manifest was
-    /// changed since: prepare another claim.
+    /// Makes `holder` the holder, and returns the new id of the manifest. `None` if the manifest has changed
+    /// since it was read: prepare another claim.
     pub async fn take(mut self, holder: &str) -> Result<Option<u64>, BackupError> {
         holder.clone_into(&mut self.manifest.holder);
         match swap(&self.location, self.manifest, self.tag.as_ref()).await {
@@ -275,7 +279,7 @@ impl Claim {
     }
 }
 
-/// Changes the manifest as it is by the time of the swap.
+/// Applies `change` to the current manifest; starts over if another writer wins the swap.
 async fn update(
     location: &OpenLocation,
     change: impl Fn(&mut Manifest) -> Result<(), BackupError>,

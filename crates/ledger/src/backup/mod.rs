@@ -1,12 +1,12 @@
-//! Snapshots of the truth, and restoring them; needs no running server.
+//! Meta snapshots: taking, listing, deleting, verifying and restoring them; needs no running server.
 //!
-//! A meta snapshot is one object with all metadata and the version it belongs to ([`snapshot`]); the
-//! manifest beside it says which snapshots exist ([`manifest`]). On create the object comes first and
-//! the manifest last, on delete the other way round, so a listed snapshot is always whole.
-//! A restore is planned, shown, verified and applied ([`restore`], [`verify`]).
+//! A meta snapshot is one object with all metadata and the version it belongs to ([`snapshot`]); the manifest
+//! in the same directory lists the snapshots ([`manifest`]). A create writes the object first and the
+//! manifest last, a delete does it the other way round, so a listed snapshot is always whole. A restore is
+//! planned, shown, verified and applied ([`restore`], [`verify`]).
 //!
-//! A snapshot may also have copies of the data files it names, beside it in the backup directory
-//! ([`copy`]); then it outlives the data directory.
+//! A snapshot may also have copies of the data files it names, in the backup directory ([`copy`]); then it
+//! survives the loss of the data directory.
 
 pub mod copy;
 mod create;
@@ -42,7 +42,7 @@ pub fn objects_of(version: &Version) -> impl Iterator<Item = &Arc<FileEntry>> {
     version.all_files().filter(|file| file.sst.is_object())
 }
 
-/// A place for snapshots, open.
+/// An open backup location or data directory.
 #[derive(Clone, Debug)]
 pub struct OpenLocation {
     pub storage: Storage,
@@ -50,31 +50,31 @@ pub struct OpenLocation {
 }
 
 impl OpenLocation {
-    /// Opens the place; a root directory that is missing is made.
+    /// Opens the location; creates its root directory if it is missing.
     pub fn open(location: &StorageLocation) -> Result<Self, BackupError> {
         let storage = location.open()?;
         Ok(Self { storage, directory: location.directory.clone() })
     }
 
-    /// A directory in a memory store that nobody else has.
+    /// A directory in a new memory store.
     pub fn in_memory(directory: &str) -> Self {
         Self { storage: Storage::in_memory(), directory: directory.to_owned() }
     }
 
-    /// Opens the place without making anything.
+    /// Opens the location without creating anything.
     pub fn open_existing(location: &StorageLocation) -> Result<Self, BackupError> {
         let storage = location.open_existing()?;
         Ok(Self { storage, directory: location.directory.clone() })
     }
 
-    /// Where the copies of data files are that snapshots name that a life of the cluster takes here.
+    /// The directory of the data file copies that belong to the snapshots of this life of the cluster.
     #[must_use]
     pub fn copies(&self, life: &str) -> Self {
         let (storage, directory) = (self.storage.clone(), layout::copies(&self.directory, life));
         Self { storage, directory }
     }
 
-    /// The place, as a URL and a directory; holds its credentials.
+    /// The location as a URL and a directory, with its credentials.
     pub fn place(&self) -> StorageLocation {
         StorageLocation::new(self.storage.url().to_string(), self.directory.clone())
     }

@@ -1,4 +1,4 @@
-//! A small cluster made by hand, for tests.
+//! A small sample cluster, for tests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::version::FileStamp;
 pub const CLUSTER_ID: &str = "5ac8f7e2-0000-4000-8000-000000000001";
 pub const DATA_DIR: &str = "hummock_001";
 pub const CREATED_AT: &str = "2026-11-22T16:53:37.121Z";
-/// Who holds the manifests.
+/// The holder of the manifests.
 pub const HOLDER: &str = "a server";
 const TABLE: ObjectId = ObjectId(7);
 const START_MS: u64 = 1_795_366_400_000;
@@ -36,7 +36,7 @@ fn epoch(n: u64) -> Epoch {
     Epoch::from_unix_ms(START_MS + n * 1000)
 }
 
-/// A table `public.t` with two data files and 9 rows, and a pair of a kind this build does not know.
+/// A table `public.t` with two data files and 9 rows, and pairs unknown to this build.
 pub fn state() -> State {
     state_in("memory")
 }
@@ -62,7 +62,7 @@ pub fn state_in(state_store: &str) -> State {
     state.apply(&change)
 }
 
-/// The state of a cluster in `storage`, whose data files are there.
+/// The state of a cluster in `storage`; writes its data files there.
 pub async fn stored(storage: &Storage) -> State {
     for (id, _, content) in FILES {
         storage.put_new(&layout::sst(DATA_DIR, SstId(id)), content.into()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Taking and deleting snapshots.
+//! Tests of taking and deleting snapshots.
 
 use super::*;
 use crate::id::{SnapshotId, SstId};
@@ -73,7 +73,7 @@ async fn half_a_copy_is_replaced_unless_a_snapshot_knows_it_so() {
     assert_eq!(copies.storage.get(&path).await.unwrap(), "the first file");
     assert_eq!(copies.directory, location.copies(&entry.info.life).directory);
 
-    // As when ids were given out twice.
+    // As if an id had been assigned twice.
     let other = SstInfo { size_bytes: 3, ..sample::sst_of(3) };
     let plan = copy::CopyPlan { in_the_way: vec![other.into()], ..Default::default() };
     let error = create::check_broken(&location, &entry.info.life, &plan).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! What a verification is to look at, and what came of it.
+//! The options and the results of a verification.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{SnapshotId, SstId};
 
-/// How thoroughly to look.
+/// How thoroughly a snapshot is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
@@ -25,14 +25,14 @@ pub struct Subset {
     parts: u64,
 }
 
-/// What to do to each snapshot.
+/// The check of each snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     pub level: Level,
     pub subset: Subset,
 }
 
-/// A snapshot that was looked at.
+/// A snapshot that was checked, and the result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
     pub snapshot_id: SnapshotId,
@@ -40,16 +40,16 @@ pub struct Verified {
     pub verification: Verification,
 }
 
-/// What came of it; kept in the manifest.
+/// The result of a check; stored in the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     /// RFC 3339, UTC.
     pub verified_at: String,
     pub level: Level,
-    /// The part of the data files that was looked at.
+    /// The part of the data files that was checked.
     pub coverage: Subset,
     pub result: Verdict,
-    /// What is wrong, or why it cannot be said.
+    /// The damage, or why the snapshot could not be verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -62,7 +62,7 @@ pub enum Verdict {
     CouldNotVerify,
 }
 
-/// A text that is no level or no subset.
+/// Why a text is not a level or a subset.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
     #[error("there is no level \"{0}\": expected list, meta, objects or checksum")]
@@ -141,7 +141,7 @@ impl From<Subset> for String {
 }
 
 impl Verification {
-    /// Whether this is damage that the check which `later` came of would not see.
+    /// Whether this is damage that the check behind `later` would not have found.
     pub fn outweighs(&self, later: &Self) -> bool {
         let sees_as_much = later.result == Verdict::Ok
             && later.level >= self.level

@@ -1,7 +1,7 @@
-//! The value rows have in a column that was added after they were written.
+//! Backfills: the value that a column has in rows written before it was added.
 //!
-//! Written as base64 of an Arrow IPC stream that holds one row of one column, so that every type
-//! comes back exactly.
+//! Stored as base64 of an Arrow IPC stream that holds one row of one column, so that every type round-trips
+//! exactly.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use arrow::ipc::writer::StreamWriter;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-/// The text form of a one-row array.
+/// Encodes a one-row array.
 pub fn encode(value: &ArrayRef) -> Result<String, ArrowError> {
     let schema = Schema::new(vec![Field::new("value", value.data_type().clone(), true)]);
     let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::clone(value)])?;
@@ -22,10 +22,7 @@ pub fn encode(value: &ArrayRef) -> Result<String, ArrowError> {
     Ok(STANDARD_NO_PAD.encode(writer.into_inner()?))
 }
 
-/// The one-row array that [`encode`] wrote down.
-///
-/// # Errors
-/// Of a text that [`encode`] did not write.
+/// Decodes the value that [`encode`] encoded.
 pub fn decode(text: &str) -> Result<ArrayRef, ArrowError> {
     let wrong = || {
         let message = "the stored default of an added column cannot be read";

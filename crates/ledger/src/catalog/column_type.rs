@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-/// Field metadata key that carries the SQL type where Arrow alone does not tell it:
-/// jsonb and varchar are both strings, and an unconstrained numeric has no fixed scale.
+/// Field metadata key that carries the SQL type where the Arrow type does not determine it: jsonb and varchar
+/// are both strings, and an unconstrained numeric has no fixed scale.
 pub const SQL_TYPE_KEY: &str = "tidemark.type";
 
-/// Precision and scale by which an unconstrained `numeric` is stored.
+/// Precision and scale with which an unconstrained `numeric` is stored.
 pub const NUMERIC_DEFAULT: (u8, i8) = (38, 10);
 
 /// Largest precision of `numeric(p, s)`: that of a 256-bit decimal.
@@ -28,7 +28,7 @@ pub enum ColumnType {
     Double,
     /// `numeric` or `numeric(precision, scale)`.
     Numeric(Option<(u8, i8)>),
-    /// `varchar` or `varchar(n)`; `char(n)` is taken as `varchar(n)`. `n` counts characters.
+    /// `varchar` or `varchar(n)`; `char(n)` is treated as `varchar(n)`. `n` counts characters.
     Varchar(Option<u32>),
     Text,
     Bytea,
@@ -72,8 +72,9 @@ impl ColumnType {
         }
     }
 
-    /// A field of this type whose metadata says what Arrow cannot, and nothing else: DataFusion wants
-    /// the parts of a `UNION` or of a recursive query to carry the same.
+    /// An Arrow field of this type. Its metadata carries the SQL type only where the Arrow type does not
+    /// determine it, since DataFusion requires equal metadata in all parts of a `UNION` or of a recursive
+    /// query.
     pub fn field(&self, name: &str, nullable: bool) -> Field {
         let field = Field::new(name, self.arrow_type(), nullable);
         if self.told_by_arrow() {
@@ -82,7 +83,7 @@ impl ColumnType {
         field.with_metadata([(SQL_TYPE_KEY.to_owned(), self.to_string())].into())
     }
 
-    /// Whether the Arrow type alone says which type this is. A string without more is `text`.
+    /// Whether the Arrow type determines the SQL type. A string without metadata is `text`.
     fn told_by_arrow(&self) -> bool {
         match self {
             Self::Numeric(_) | Self::Varchar(_) | Self::Jsonb => false,
@@ -136,7 +137,7 @@ impl ColumnType {
     }
 }
 
-/// Digits before the point that a `numeric` holds.
+/// Number of digits before the decimal point.
 fn whole_digits(digits: Option<(u8, i8)>) -> i16 {
     let (precision, scale) = digits.unwrap_or(NUMERIC_DEFAULT);
     i16::from(precision) - i16::from(scale)

@@ -1,8 +1,9 @@
 //! The catalog: schemas, tables and views with their whole history, as one immutable value.
 //!
-//! Every definition has a [`Lifetime`](crate::epoch::Lifetime). An `ALTER` ends the alive definition of an object and adds
-//! the next one under the same id, so the catalog at an epoch is what is alive then: a dropped table,
-//! an old column name, an old view are there again when one looks at their time.
+//! Every definition has a [`Lifetime`](crate::epoch::Lifetime). An `ALTER` ends the current
+//! definition of an object and adds the next one under the same id. The catalog at an epoch is the
+//! definitions alive at it, so a dropped table, an old column name or an old view can be read at the epochs
+//! of its lifetime.
 
 pub mod backfill;
 mod column_type;
@@ -25,7 +26,7 @@ pub const PUBLIC: &str = "public";
 /// Schemas whose relations are views over the catalog itself; users cannot create in them.
 pub const SYSTEM_SCHEMAS: [&str; 3] = ["pg_catalog", "information_schema", "rw_catalog"];
 
-/// All definitions ever made and not yet forgotten. Cloning is cheap.
+/// All definitions that are not yet forgotten. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalog {
     /// History of each schema, oldest first.
@@ -36,19 +37,19 @@ pub struct Catalog {
     relations: OrdMap<ObjectId, Vector<Arc<Relation>>>,
 }
 
-/// One step in the life of a catalog. The epoch is that of the change it belongs to.
+/// One change of the catalog. Its epoch is that of the commit it belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatalogChange {
     CreateSchema(Schema),
     DropSchema(ObjectId),
-    /// A new definition, of a new relation or of one that exists: then it follows the alive one.
+    /// Adds a definition. If the relation exists, the new definition replaces the current one.
     Define(Relation),
     DropRelation(ObjectId),
 }
 
 impl Catalog {
-    /// The catalog after `change` at `epoch`. Says nothing about whether the change is sensible.
+    /// The catalog after `change` at `epoch`. Does not validate the change.
     #[must_use]
     pub fn apply(&self, change: &CatalogChange, epoch: Epoch) -> Self {
         let mut next = self.clone();
@@ -84,19 +85,19 @@ impl Catalog {
         self.relations.get(&id).into_iter().flatten()
     }
 
-    /// Adds a definition as it was written down; for decoding.
+    /// Adds a definition with its lifetime; for decoding.
     pub fn insert_schema(&mut self, schema: Schema) {
         self.schemas.entry(schema.name.clone()).or_default().push_back(Arc::new(schema));
     }
 
-    /// Adds a definition as it was written down, in the order of its birth; for decoding.
+    /// Adds a definition with its lifetime; for decoding. Must be called in order of birth.
     pub fn insert_relation(&mut self, relation: Arc<Relation>) {
         let name = (relation.schema_id, relation.name.clone());
         self.names.entry(name).or_default().push_back(Arc::clone(&relation));
         self.relations.entry(relation.id).or_default().push_back(relation);
     }
 
-    /// The catalog without what no epoch from `safe_epoch` on can see.
+    /// The catalog without the definitions that no epoch from `safe_epoch` on can see.
     #[must_use]
     pub fn retain_since(&self, safe_epoch: Epoch) -> Self {
         let mut kept = Self::default();
@@ -138,7 +139,7 @@ impl Catalog {
     }
 }
 
-/// A catalog looked at from one epoch: only what is alive then.
+/// The catalog as of one epoch: only the definitions alive at it.
 #[derive(Clone, Debug)]
 pub struct CatalogAt {
     catalog: Arc<Catalog>,
@@ -150,7 +151,7 @@ impl CatalogAt {
         self.epoch
     }
 
-    /// The catalog after changes at `epoch`, seen from then.
+    /// The catalog with `changes` applied at `epoch`, seen from the same epoch as before.
     #[must_use]
     pub fn after(&self, changes: &[CatalogChange], epoch: Epoch) -> Self {
         let apply = |catalog: Catalog, change| catalog.apply(change, epoch);
@@ -172,7 +173,7 @@ impl CatalogAt {
         self.schemas().find(|s| s.id == id)
     }
 
-    /// The name of a relation with that of its schema.
+    /// The name of a relation, qualified by the name of its schema.
     pub fn full_name(&self, relation: &Relation) -> String {
         let schema = self.schema_by_id(relation.schema_id);
         let schema = schema.map_or("?", |schema| schema.name.as_str());
@@ -208,7 +209,7 @@ impl CatalogAt {
             .filter_map(|history| history.iter().rev().find(|r| r.lifetime.alive_at(self.epoch)))
     }
 
-    /// The views that read the relation `id`, directly.
+    /// The views that directly read the relation `id`.
     pub fn dependents_of(&self, id: ObjectId) -> Vec<Arc<Relation>> {
         self.relations()
             .filter(|r| r.as_view().is_some_and(|view| view.depends_on.contains(&id)))

@@ -1,4 +1,4 @@
-//! What a catalog holds: schemas, and relations, which are tables or views.
+//! The objects of a catalog: schemas, and relations, which are tables or views.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub struct Schema {
     pub lifetime: Lifetime,
 }
 
-/// One definition of a table or view, true during its lifetime.
+/// One definition of a table or view, valid during its lifetime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Relation {
     pub id: ObjectId,
@@ -49,8 +49,8 @@ pub struct Column {
     /// `DEFAULT` expression as SQL, for new rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
-    /// What rows written before the column was added hold, as [`super::backfill`] writes it;
-    /// `None`: null.
+    /// The value of the column in rows written before it was added, encoded by [`super::backfill`]; `None`
+    /// for null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<String>,
 }
@@ -87,7 +87,7 @@ impl Relation {
         }
     }
 
-    /// What messages call it: `table` or `view`.
+    /// The word for it in messages: `table` or `view`.
     pub fn kind(&self) -> &'static str {
         match self.body {
             RelationBody::Table(_) => "table",

@@ -1,4 +1,4 @@
-//! The catalog keeps what was, and finds what is.
+//! Tests that the catalog keeps old definitions and finds those alive at an epoch.
 
 use std::sync::Arc;
 

@@ -1,18 +1,18 @@
-//! The time that epochs are made of: the clock's, but for its steps.
+//! The time source of epochs: the wall clock, with its steps smoothed out.
 //!
-//! A clock is set by hand, by a network, by a host that wakes a machine. What has committed keeps its
-//! epoch, and epochs rise; so a clock that was ahead once would hold everything up that is measured by
-//! epochs, retention above all, until it has caught up. A timeline therefore reads two clocks, that of the
-//! machine and one that only ever goes on, and moves like this:
+//! A wall clock can be stepped: by hand, over the network, by a host that resumes a machine. Commits keep
+//! their epochs and epochs only rise, so a clock that was ahead once would stall everything that is measured
+//! in epochs, above all retention, until the clock has caught up. A timeline therefore reads two clocks, the
+//! wall clock and a monotonic one:
 //!
-//! | the clock is | time |
+//! | the wall clock is | the timeline |
 //! |---|---|
-//! | where the monotonic clock says it should be, within [`AHEAD_MS_MAX`] | is the clock's |
-//! | further ahead | goes on by the monotonic clock, until the step has lasted for [`BELIEVED_MS`]; then it is the clock's |
-//! | behind time | goes on at half the speed of the monotonic clock, until the clock has caught up |
+//! | where the monotonic clock says it should be, within [`AHEAD_MS_MAX`] | follows the wall clock |
+//! | further ahead | follows the monotonic clock until the step has lasted for [`BELIEVED_MS`], then the wall clock |
+//! | behind the timeline | runs at half the speed of the monotonic clock until the wall clock has caught up |
 //!
-//! So time never stands still and never goes back, a step ahead that is taken back soon leaves no trace,
-//! and after one that was believed time comes nearer to the clock with every moment.
+//! So the timeline never stops and never goes back. A step ahead that is undone within [`BELIEVED_MS`] has no
+//! effect. After a step that was followed and then undone, the timeline steadily approaches the wall clock.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,39 +20,39 @@ use tracing::{info, warn};
 
 use super::{Clock, Epoch, rfc3339};
 
-/// A step of the clock that is followed at once.
+/// The largest step ahead, in milliseconds, that is followed at once.
 pub const AHEAD_MS_MAX: u64 = 5_000;
-/// How far time is ahead of the clock when that is told: further than a restore takes it.
+/// How far the timeline may be ahead of the clock before a warning is logged; further than a restore puts it.
 const TOLD_MS: u64 = 20_000;
-/// How long a greater step must have lasted before it is followed.
+/// How long a larger step must last before it is followed.
 pub const BELIEVED_MS: u64 = 60_000;
-/// How much older than the clock the newest commit is at a start when that is told.
+/// Age of the newest commit above which a start logs a warning.
 const LONG_AGO_MS: u64 = 24 * 3_600_000;
-/// What two good clocks may come apart: a thousandth.
+/// Allowed drift between the two clocks: one part in this number.
 const DRIFT: u64 = 1_000;
 
-/// Reads the clocks. One for each time of leading.
+/// Reads the clocks. There is one per term of leadership.
 #[derive(Debug)]
 pub struct Timeline {
     clock: Arc<dyn Clock>,
     hand: Mutex<Hand>,
 }
 
-/// What was read last.
+/// The last reading.
 #[derive(Clone, Copy, Debug)]
 struct Hand {
-    /// In half milliseconds, so that half the speed loses nothing.
+    /// Unix time in half milliseconds, so that half speed needs no rounding.
     time_halves: u64,
     monotonic_ms: u64,
     pace: Pace,
-    /// Whether it was told that time is not the clock's.
+    /// Whether the difference between the timeline and the clock has been logged.
     told: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     Clock,
-    /// The clock is ahead, since this monotonic time.
+    /// The clock has been ahead since this monotonic time.
     Doubting {
         since_ms: u64,
     },
@@ -65,7 +65,7 @@ impl Hand {
         self.time_halves / 2
     }
 
-    /// Moves to where the clocks are now.
+    /// The next reading, from what the two clocks show now.
     fn moved(self, clock_ms: u64, monotonic_ms: u64) -> Self {
         let passed_ms = monotonic_ms.saturating_sub(self.monotonic_ms);
         let clock = clock_ms.saturating_mul(2);
@@ -92,7 +92,7 @@ impl Hand {
         }
     }
 
-    /// Says once that time is not the clock's, and once that it is again.
+    /// Logs once when the timeline departs from the clock, and once when it is back.
     fn tell(mut self, clock_ms: u64) -> Self {
         let (time_ms, was_told) = (self.time_ms(), self.told);
         let limit_ms = if was_told { AHEAD_MS_MAX } else { TOLD_MS };
@@ -119,8 +119,8 @@ impl Hand {
 }
 
 impl Timeline {
-    /// One that begins with the clock, but not before the time of `newest`: a clock that was ahead when
-    /// that was committed is behind now.
+    /// A timeline that starts at the clock's time, but not before `newest`: the clock may have been ahead
+    /// when that was committed.
     pub fn starting_after(clock: Arc<dyn Clock>, newest: Epoch) -> Self {
         let (clock_ms, monotonic_ms) = (clock.now_ms(), clock.monotonic_ms());
         if is_long_ago(newest.unix_ms(), clock_ms) {
@@ -148,19 +148,21 @@ impl Timeline {
         hand.time_ms()
     }
 
-    /// The epoch of now: no commit until then has a greater one, but for those of this millisecond.
+    /// The epoch of the current millisecond. No earlier commit has a greater epoch, except for those in this
+    /// millisecond.
     pub fn now(&self) -> Epoch {
         Epoch::from_unix_ms(self.now_ms())
     }
 
-    /// A time by which nothing was written that was dated later, as far as the clocks tell: the earlier of
-    /// the clock and time. What is measured from it is never too old.
+    /// The earlier of the timeline and the wall clock, so that an age measured from it is never
+    /// overestimated.
     pub fn earliest_now_ms(&self) -> u64 {
         self.now_ms().min(self.clock.now_ms())
     }
 }
 
-/// Whether a start cannot tell a cluster that was stopped for long from a clock that is ahead.
+/// Whether the newest commit is so old at a start that the clock may be wrong: a cluster that was stopped for
+/// long looks the same as a clock that is ahead.
 fn is_long_ago(newest_ms: u64, clock_ms: u64) -> bool {
     clock_ms > newest_ms.saturating_add(LONG_AGO_MS)
 }
@@ -200,7 +202,7 @@ mod tests {
         timeline.now_ms();
         clock.set_ms(NOW_MS + BELIEVED_MS / 2);
         assert_eq!(timeline.now_ms(), NOW_MS + BELIEVED_MS / 2);
-        // The next one is doubted for as long again.
+        // The next step has to last just as long.
         clock.set_ms(NOW_MS + DAY_MS);
         timeline.now_ms();
         clock.advance_ms(BELIEVED_MS - 1);
@@ -241,7 +243,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Event {
         Passes(u64),
-        /// Ahead of what is right by so much, or behind it.
+        /// Off the right time by this many milliseconds, ahead or behind.
         IsSet(i64),
         Commits(u16),
         Restarts,
@@ -259,8 +261,8 @@ mod tests {
     }
 
     proptest! {
-        /// Epochs rise whatever the clock does; no number of commits moves time; what time is ahead of the
-        /// clock grows only by steps of the clock, and shrinks by half of what passes.
+        /// Epochs rise whatever the clock does. Commits do not move the timeline. Its lead over the clock
+        /// grows only by steps of the clock, and shrinks by half of the time that passes.
         #[test]
         fn epochs_rise_and_time_nears_the_clock(events in prop::collection::vec(event(), 1..60)) {
             let (mut timeline, clock) = timeline();
@@ -294,7 +296,7 @@ mod tests {
             }
         }
 
-        /// Steps ahead that are taken back within a minute move nothing, however many there are.
+        /// Any number of steps ahead, each undone within a minute, has no effect.
         #[test]
         fn short_jumps_leave_no_trace(
             jumps in prop::collection::vec((6_000..10 * DAY_MS, 0..59_000u64, 0..100_000u64), 1..20),

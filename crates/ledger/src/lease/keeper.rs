@@ -1,5 +1,5 @@
-//! The lease beside those who use its numbers: more are reserved before the last are used, so that hardly
-//! a commit waits for the storage of the data directory.
+//! The shared lease of a server. Reserves more numbers before the last ones are used, so that commits rarely
+//! wait for the storage of the data directory.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -17,9 +17,9 @@ use crate::storage::StorageLocation;
 #[derive(Debug)]
 pub struct LeaseKeeper {
     tenure: Arc<tokio::sync::Mutex<Tenure>>,
-    /// What the lease has reserved, as far as its storage has answered.
+    /// The reserved bounds that the storage has acknowledged.
     reserved: Arc<Mutex<Reserved>>,
-    /// Looks at the lease without waiting for who writes it; there once the directory is taken.
+    /// Reads the lease without waiting for a writer. Set once the directory is taken.
     watch: OnceLock<LeaseWatch>,
     timeline: Arc<Timeline>,
 }
@@ -34,10 +34,10 @@ impl LeaseKeeper {
         Self { tenure, reserved: Arc::new(Mutex::new(reserved)), watch, timeline }
     }
 
-    /// What the lease says, as long as the directory is this server's.
+    /// Reads the lease; fails if this server no longer owns the directory.
     ///
     /// # Errors
-    /// Also where the directory could not be taken yet, and still cannot be.
+    /// Also if the directory could not be taken yet, and still cannot be.
     pub async fn look(&self) -> Result<LeaseRecord, LeaseError> {
         let watch = match self.watch.get() {
             Some(watch) => watch,
@@ -49,7 +49,7 @@ impl LeaseKeeper {
         watch.look().boxed().await
     }
 
-    /// The same, also where the directory could not be taken yet: for who only reads.
+    /// The same, but does not need the directory to be taken. For callers that only read.
     pub async fn look_only(&self) -> Result<LeaseRecord, LeaseError> {
         match self.watch.get() {
             Some(watch) => watch.look().boxed().await,
@@ -57,11 +57,11 @@ impl LeaseKeeper {
         }
     }
 
-    /// Makes sure that all numbers below `needed` are reserved. Waits only when they are not yet; when few
-    /// are left beyond them, more are reserved meanwhile. The metadata is durable up to `durable`.
+    /// Reserves all numbers below `needed`. Waits only if some are not reserved yet. If few are left beyond
+    /// them, reserves more in the background. The metadata is durable up to `durable`.
     ///
     /// # Errors
-    /// As of [`super::Lease::reserve`].
+    /// Those of [`super::Lease::reserve`].
     pub async fn reserve(&self, needed: Reserved, durable: Promised) -> Result<(), LeaseError> {
         let reserved = *self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         let block_ms = self.epoch_block_ms();
@@ -76,36 +76,37 @@ impl LeaseKeeper {
         Ok(())
     }
 
-    /// A restored cluster goes on above what was reserved. So where epochs are ahead of the clock already,
-    /// little more is: restores, one after another, would take them further and further.
+    /// Milliseconds of epochs to reserve past what is needed. A restored cluster continues above the
+    /// reservation, so one restore after another would push epochs further and further ahead of the clock.
+    /// Where they are ahead already, little more is reserved.
     fn epoch_block_ms(&self) -> u64 {
         let ahead_ms = self.timeline.now_ms().saturating_sub(self.timeline.clock().now_ms());
         if ahead_ms > AHEAD_MS_MAX { EPOCH_BLOCK_MS / 10 } else { EPOCH_BLOCK_MS }
     }
 
-    /// Who is at it already is left alone.
+    /// Extends the reservation in the background, unless the lease is being written already.
     fn reserve_ahead(&self, needed: Reserved, durable: Promised, block_ms: u64) {
         let Ok(mut tenure) = Arc::clone(&self.tenure).try_lock_owned() else { return };
         let reserved = Arc::clone(&self.reserved);
         ambient::spawn(async move {
             if let Err(error) = extend(&mut tenure, needed, durable, block_ms, &reserved).await {
-                // Whoever needs the numbers will see it too.
+                // The commit that needs the numbers will get the error too.
                 debug!(%error, "could not reserve numbers ahead");
             }
         });
     }
 
-    /// As [`super::Lease::promise`].
+    /// Like [`super::Lease::promise`].
     pub async fn promise(&self, durable: Promised) -> Result<(), LeaseError> {
         self.tenure.lock().await.lease().await?.promise(durable).boxed().await
     }
 
-    /// As [`super::Lease::note_backup_location`].
+    /// Like [`super::Lease::note_backup_location`].
     pub async fn note_backup_location(&self, noted: KnownLocation) -> Result<(), LeaseError> {
         self.tenure.lock().await.lease().await?.note_backup_location(noted).await
     }
 
-    /// As [`super::Lease::forget_backup_location`].
+    /// Like [`super::Lease::forget_backup_location`].
     pub async fn forget_backup_location(
         &self,
         location: &StorageLocation,

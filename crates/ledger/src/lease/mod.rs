@@ -1,4 +1,4 @@
-//! Who owns the data directory, and which numbers may have been used in it.
+//! The lease: which server owns the data directory, and which numbers may have been used in it.
 //!
 //! The object `lease.json` in the data directory:
 //!
@@ -6,22 +6,23 @@
 //! |---|---|
 //! | `format` | 1 |
 //! | `cluster_id` | the cluster whose data this is; no other may start here |
-//! | `generation` | rises whenever a server takes the directory; the one before is deposed |
-//! | `leader` | when its server began to lead, as its meta store counts; absent where that has no leaders |
-//! | `reserved` | exclusive upper bounds: every number below may have been used, none above |
-//! | `incarnation` | which life of the cluster has it: `{"number":…,"id":…}`; absent in the first |
-//! | `begun_at` | what was reserved when this life first took the directory; absent in the first |
-//! | `promised` | `{"revision":…,"epoch":…}`: the metadata is durable up to here, so a meta store of this life that ends before has lost commits |
-//! | `backup_locations` | where snapshots of this data may be: `[{"url":…,"directory":…}]`, with `"manifest_id"`, that of the newest manifest seen there, where there was one |
-//! | `sha256` | of all before it, closed with a brace; always last. Only a lease without `promised`, as older builds wrote it, may lack it |
+//! | `generation` | rises by one whenever a server takes the directory, which deposes the server before it |
+//! | `leader` | when its server became leader, as a number of its meta store; absent if the store elects no leaders |
+//! | `reserved` | exclusive upper bounds: every number below may have been used, no other |
+//! | `incarnation` | the life of the cluster that has the directory: `{"number":…,"id":…}`; absent in the first life |
+//! | `begun_at` | what was reserved when this life first took the directory; absent in the first life |
+//! | `promised` | `{"revision":…,"epoch":…}`: the metadata is durable up to here, so a meta store of this life that ends earlier has lost commits |
+//! | `backup_locations` | the backup locations whose snapshots may name files of this directory: `[{"url":…,"directory":…}]`, with `"manifest_id"`, the id of the newest manifest seen there, if there was one |
+//! | `sha256` | the checksum of everything before it, closed with a brace; always last. Only a lease without `promised`, as older builds wrote it, may lack it |
 //!
-//! A restore begins a new life. From when its server first takes the directory, no server of an earlier
-//! life starts here any more: it would write beside it, and delete its files. Whatever the life before may
-//! have used is below `begun_at`, and every server of the new one goes on above it.
+//! A restore begins a new life. Once a server of the new life has taken the directory, no server of an
+//! earlier life can start here: it would write to the same directory and delete the files of the new life.
+//! Everything that earlier lives may have used is below `begun_at`, and every server of the new life
+//! continues above it.
 //!
-//! It only ever changes by compare-and-swap, so two servers cannot both own the directory, and a
-//! restored cluster that starts at the reserved numbers uses none of them twice. The test reads
-//! `tests/fixtures/lease-v1.json`; `UPDATE_FIXTURES=1` writes it anew.
+//! The object changes by compare-and-swap only, so two servers cannot both own the directory, and a restored
+//! cluster that starts at the reserved numbers uses none of them twice. The test reads
+//! `tests/fixtures/lease-v1.json`; `UPDATE_FIXTURES=1` rewrites it.
 
 mod keeper;
 mod tenure;
@@ -43,21 +44,21 @@ use crate::storage::{Storage, StorageError, StorageLocation, Tag, within};
 
 const FORMAT: u32 = 1;
 
-/// How far a reservation goes past what is needed: the price of a write, and of a gap.
+/// How far a reservation extends past what is needed. Larger blocks cost fewer writes and leave larger gaps.
 const OBJECT_BLOCK: u32 = 100;
 const SST_BLOCK: u64 = 10_000;
 const VERSION_BLOCK: u64 = 10_000;
 const EPOCH_BLOCK_MS: u64 = 10_000;
-/// How long the storage of the lease may take to answer.
+/// Timeout of a request to the storage of the lease.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What `lease.json` holds.
+/// The content of `lease.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRecord {
     pub format: u32,
     pub cluster_id: String,
     pub generation: u64,
-    /// What `MetaStore::lead` returned: of two servers of one life, the one that led
+    /// The number that `MetaStore::lead` returned. Of two servers of one life, the one that became leader
     /// first never takes the directory from the other.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub leader: u64,
@@ -66,22 +67,22 @@ pub struct LeaseRecord {
     pub incarnation: Incarnation,
     #[serde(default, skip_serializing_if = "Reserved::is_nothing")]
     pub begun_at: Reserved,
-    /// What is durable in the meta store of this life; absent in a lease that an older build wrote last.
+    /// How far the meta store of this life is durable; absent if an older build wrote the lease last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promised: Option<Promised>,
-    /// Every place whose snapshots may name files of this directory. Kept here, so that no restore
+    /// Every backup location whose snapshots may name files of this directory. Kept here, so that no restore
     /// forgets one.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub backup_locations: BTreeSet<KnownLocation>,
 }
 
-/// A place where snapshots may be.
+/// A backup location, and the newest manifest seen there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KnownLocation {
     #[serde(flatten)]
     pub location: StorageLocation,
-    /// That of the newest manifest seen there; zero where there was none. Where it is gone, so may a
-    /// mounted file system be; and an older one has forgotten snapshots.
+    /// The id of the newest manifest seen there; zero if there was none. If the manifest is missing now, the
+    /// file system may not be mounted; an older manifest lacks snapshots.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub manifest_id: u64,
 }
@@ -89,9 +90,9 @@ pub struct KnownLocation {
 /// A life of a cluster. Each restore begins one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incarnation {
-    /// Greater than that of every life it may have come from.
+    /// Greater than the number of every life it may descend from.
     pub number: u64,
-    /// Tells apart two lives that were begun from the same one.
+    /// Distinguishes two lives that descend from the same one.
     pub id: String,
 }
 
@@ -112,7 +113,7 @@ impl Incarnation {
     }
 }
 
-/// Exclusive upper bounds of what may have been used.
+/// Exclusive upper bounds of the numbers that may have been used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserved {
     pub object: ObjectId,
@@ -125,21 +126,21 @@ pub struct Reserved {
 /// How far the metadata is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promised {
-    /// That of the newest change.
+    /// Revision of the newest change.
     pub revision: u64,
-    /// That of the newest commit.
+    /// Epoch of the newest commit.
     pub epoch: Epoch,
 }
 
 impl Promised {
-    /// The later of each.
+    /// The later revision and the later epoch of the two.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         let revision = self.revision.max(other.revision);
         Self { revision, epoch: self.epoch.max(other.epoch) }
     }
 
-    /// Whether metadata that ends at `end` has all that was promised.
+    /// Whether metadata that ends at `end` has everything that was promised.
     pub fn is_kept_by(&self, end: Self) -> bool {
         self.max(end) == end
     }
@@ -153,7 +154,7 @@ pub struct Lease {
     tag: Tag,
 }
 
-/// Looks whether the directory is still a server's, beside that server.
+/// Checks whether a server still owns the directory, independently of its [`Lease`].
 #[derive(Clone, Debug)]
 pub struct LeaseWatch {
     storage: Storage,
@@ -163,7 +164,7 @@ pub struct LeaseWatch {
     generation: u64,
 }
 
-/// Why the data directory is not ours.
+/// Why the lease could not be taken, read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     #[error("data directory is already used by another cluster with id \"{cluster_id}\"")]
@@ -172,12 +173,12 @@ pub enum LeaseError {
     Deposed { generation: u64 },
     #[error("this cluster was restored into another meta store, which has the data directory now")]
     Superseded { number: u64 },
-    /// The meta store lacks what the lease says was durable in it.
+    /// The meta store lacks commits that were durable in it according to the lease.
     #[error("the meta store ends at revision {}, but {} was promised", found.revision, promised.revision)]
     Behind { promised: Promised, found: Promised },
     #[error("this server lost the data directory: {path} is gone")]
     Gone { path: String },
-    /// It is whole, and of a release that is not known here.
+    /// The lease is intact, but written by a release that is unknown here.
     #[error("{path} cannot be read: {reason}")]
     Unreadable { path: String, reason: String },
     #[error("{path} is damaged: {reason}")]
@@ -187,7 +188,7 @@ pub enum LeaseError {
 }
 
 impl LeaseError {
-    /// The way out.
+    /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::OtherCluster { .. } => {
@@ -203,7 +204,7 @@ impl LeaseError {
             Self::Behind { .. } => "put the newest copy of the meta store in place",
             Self::Gone { .. } => "bring the object back from a copy, or restart the server",
             Self::Unreadable { .. } => "use a newer release",
-            // A start takes a directory without a lease, since a copy of a data directory may lack it.
+            // A start accepts a directory without a lease, since a copy of a data directory may lack it.
             Self::Damaged { .. } => {
                 "bring the object back from a copy; without one, delete it, but only if no other server \
                  uses this data directory and the meta store is the newest of this cluster: the next start \
@@ -221,7 +222,7 @@ impl Reserved {
         *self == Self::default()
     }
 
-    /// The greater bound of each.
+    /// The greater bound of the two, for each number.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self {
@@ -238,7 +239,7 @@ impl Reserved {
         self.max(*needed) == *self
     }
 
-    /// Half a block further, but for snapshots: these bounds are worth having before they are needed.
+    /// These bounds moved half a block further, except for snapshots: what to reserve before it is needed.
     #[must_use]
     fn ahead(self, epoch_block_ms: u64) -> Self {
         Self {
@@ -258,7 +259,7 @@ impl Reserved {
         let object = ObjectId(needed.object.0.saturating_add(OBJECT_BLOCK));
         let sst = SstId(needed.sst.0.saturating_add(SST_BLOCK));
         let version = VersionId(needed.version.0.saturating_add(VERSION_BLOCK));
-        // Snapshots are few, and users count them: no block of theirs is skipped.
+        // Snapshot ids are few and visible to users, so no block of them is skipped.
         let snapshot = needed.snapshot;
         let epoch = Epoch::from_unix_ms(needed.epoch.unix_ms().saturating_add(epoch_block_ms));
         Self {
@@ -272,12 +273,13 @@ impl Reserved {
 }
 
 impl Lease {
-    /// Takes the data directory for a life of a cluster; whoever had it before is deposed.
+    /// Takes the data directory for a life of a cluster, and deposes the server that had it before.
     ///
     /// # Errors
-    /// [`LeaseError::Superseded`] when a later life of the cluster, or another of the same age, has it;
-    /// [`LeaseError::Behind`] when more was promised in this life than the metadata has, which ends at
-    /// `end`.
+    /// [`LeaseError::Superseded`] when a later life of the cluster, or another one with the same number, has
+    /// it; [`LeaseError::Deposed`] when a server of this life that became leader later has it;
+    /// [`LeaseError::Behind`] when more was promised in this life than the metadata has, which ends at `end`;
+    /// [`LeaseError::OtherCluster`] when another cluster has it.
     pub async fn take(
         storage: &Storage,
         data_dir: &str,
@@ -331,7 +333,7 @@ impl Lease {
                     };
                     return Ok(Self { watch, record, tag });
                 }
-                // Somebody else is starting too: each try sees a greater generation.
+                // Another server is starting at the same time: each attempt sees a greater generation.
                 Err(StorageError::Changed { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -342,18 +344,18 @@ impl Lease {
         self.record.generation
     }
 
-    /// Bounds of what lives of the cluster before this one may have used, and this one must not.
+    /// Bounds of the numbers that earlier lives of the cluster may have used, which this life must not use.
     pub fn begun_at(&self) -> Reserved {
         self.record.begun_at
     }
 
-    /// Every number below these may be used by this server.
+    /// The bounds reserved for this server, which may use every number below them.
     pub fn reserved(&self) -> Reserved {
         self.record.reserved
     }
 
-    /// Makes sure that all numbers below `needed` are reserved. Writes only when they are not yet, and then
-    /// also that the metadata is durable up to `durable`.
+    /// Reserves all numbers below `needed`. Writes the lease only if some are not reserved yet, and then also
+    /// records that the metadata is durable up to `durable`.
     ///
     /// # Errors
     /// [`LeaseError::Deposed`] when another server took the directory: this one must stop.
@@ -361,7 +363,7 @@ impl Lease {
         self.reserve_block(needed, durable, EPOCH_BLOCK_MS).await
     }
 
-    /// The same, with another block of epochs past what is needed.
+    /// The same, with this size of the block of epochs past what is needed.
     async fn reserve_block(
         &mut self,
         needed: Reserved,
@@ -378,7 +380,7 @@ impl Lease {
         .await
     }
 
-    /// Writes down that the metadata is durable up to `durable`, unless that is known.
+    /// Records that the metadata is durable up to `durable`, unless that is recorded already.
     pub async fn promise(&mut self, durable: Promised) -> Result<(), LeaseError> {
         if durable.is_kept_by(self.promised()) {
             return Ok(());
@@ -390,7 +392,8 @@ impl Lease {
         self.record.promised.unwrap_or_default()
     }
 
-    /// Notes where snapshots may be that name files of this directory, and the manifest seen there.
+    /// Records a backup location, whose snapshots may name files of this directory, and the manifest seen
+    /// there.
     pub async fn note_backup_location(&mut self, noted: KnownLocation) -> Result<(), LeaseError> {
         let is_known = |known: &KnownLocation| {
             known.location == noted.location && known.manifest_id >= noted.manifest_id
@@ -399,7 +402,7 @@ impl Lease {
             return Ok(());
         }
         self.edit(|record| {
-            // The same place under other credentials: the newest hold.
+            // The same location, perhaps with other credentials: the newest ones are kept.
             let same = |known: &KnownLocation| known.location.is_same_place(&noted.location);
             let seen = record.backup_locations.iter().filter(|k| same(k)).map(|k| k.manifest_id);
             let manifest_id = seen.fold(noted.manifest_id, u64::max);
@@ -409,7 +412,7 @@ impl Lease {
         .await
     }
 
-    /// From now on, snapshots in that place hold nothing.
+    /// Removes a backup location. Snapshots there do not protect data files any more.
     pub async fn forget_backup_location(
         &mut self,
         location: &StorageLocation,
@@ -424,7 +427,7 @@ impl Lease {
         self.watch.clone()
     }
 
-    /// Changes the record, unless somebody else has taken the directory.
+    /// Changes the record, unless another server has taken the directory.
     async fn edit(&mut self, edit: impl Fn(&mut LeaseRecord)) -> Result<(), LeaseError> {
         loop {
             let mut record = self.record.clone();
@@ -443,8 +446,8 @@ impl Lease {
         }
     }
 
-    /// Makes sure that the directory is still ours, and takes up what an earlier write of ours
-    /// left there that did not seem to succeed.
+    /// Checks that the directory is still ours, and loads what is stored there: an earlier write of ours may
+    /// have succeeded although it seemed to fail.
     pub async fn check(&mut self) -> Result<(), LeaseError> {
         (self.record, self.tag) = self.watch.look_tagged().await?;
         Ok(())
@@ -452,7 +455,7 @@ impl Lease {
 }
 
 impl LeaseWatch {
-    /// What the lease says, as long as the directory is the server's.
+    /// Reads the lease; fails if the server no longer owns the directory.
     pub async fn look(&self) -> Result<LeaseRecord, LeaseError> {
         Ok(self.look_tagged().await?.0)
     }
@@ -499,7 +502,7 @@ impl LeaseRecord {
         sealed("", &json).into()
     }
 
-    /// The record that was read from the object of this name.
+    /// Decodes the record; `path` is the object's name for errors.
     fn from_bytes(bytes: &[u8], path: String) -> Result<Self, LeaseError> {
         let seal = Unsealed::of(bytes);
         if seal.is_some_and(|seal| !seal.matches("")) {
@@ -529,7 +532,7 @@ impl LeaseRecord {
     }
 }
 
-/// What the lease of a data directory says; `None` where no server ever started.
+/// Reads the lease of a data directory; `None` if no server ever started there.
 pub async fn read(storage: &Storage, data_dir: &str) -> Result<Option<LeaseRecord>, LeaseError> {
     let found = read_tagged(storage, &layout::lease(data_dir)).await?;
     Ok(found.map(|(record, _)| record))
@@ -545,7 +548,7 @@ async fn read_tagged(
     Ok(Some((record, tag)))
 }
 
-/// Commits wait for the lease now and then, so it is not waited for as long as for data.
+/// Applies the timeout. It is shorter than for data, since commits sometimes wait for the lease.
 async fn in_time<T>(
     storage: &Storage,
     path: &Path,

@@ -1,8 +1,8 @@
-//! A data directory as a server begins with it: taken, or yet to be taken where its storage is full.
+//! The data directory at the start of a server: taken, or not yet taken because its storage is full.
 //!
-//! Taking it writes the lease, and a full disk takes no write. The server then reads, as what it reads is
-//! never overwritten, and writes nothing until it has taken the directory: so it never writes where another
-//! server does.
+//! Taking the directory writes the lease, which fails on a full disk. The server then serves reads, which is
+//! safe because what it reads is never overwritten, and writes nothing until it has taken the directory. So
+//! it never writes to a directory that another server owns.
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -11,13 +11,14 @@ use tracing::{info, warn};
 use super::{Incarnation, KnownLocation, Lease, LeaseError, LeaseRecord, Promised, Reserved, read};
 use crate::storage::Storage;
 
+/// The data directory of a server.
 #[derive(Debug)]
 pub enum Tenure {
     Taken(Lease),
     Wanted(Wanted),
 }
 
-/// A directory that could be taken, were there room for the lease.
+/// A directory that could not be taken yet because its storage is full.
 #[derive(Debug)]
 pub struct Wanted {
     storage: Storage,
@@ -30,8 +31,8 @@ pub struct Wanted {
 }
 
 impl Tenure {
-    /// As [`Lease::take`], but where the storage is full the directory is only looked at: it must be this
-    /// life's already, so that its numbers are known.
+    /// Like [`Lease::take`], but if the storage is full, only reads the lease. The lease must then belong to
+    /// this life already, so that its numbers are known.
     pub async fn begin(
         storage: &Storage,
         data_dir: &str,
@@ -73,7 +74,8 @@ impl Tenure {
         }
     }
 
-    /// As [`Lease::note_backup_location`]; a directory that is only wanted knows where its snapshots are.
+    /// Like [`Lease::note_backup_location`]. Does nothing while the directory is not taken: its lease lists
+    /// its backup locations already.
     pub async fn note_backup_location(&mut self, noted: KnownLocation) -> Result<(), LeaseError> {
         match self {
             Self::Taken(lease) => lease.note_backup_location(noted).await,
@@ -81,7 +83,7 @@ impl Tenure {
         }
     }
 
-    /// The lease; the directory is taken now if it could not be before.
+    /// The lease. Takes the directory now if that was not possible before.
     pub(super) async fn lease(&mut self) -> Result<&mut Lease, LeaseError> {
         if let Self::Wanted(wanted) = self {
             let lease = wanted.take().await?;
@@ -97,7 +99,7 @@ impl Tenure {
         }
     }
 
-    /// What the lease says, without taking the directory.
+    /// Reads the lease without taking the directory.
     pub(super) async fn look(&self) -> Result<LeaseRecord, LeaseError> {
         match self {
             Self::Taken(lease) => lease.watch().look().await,
@@ -107,7 +109,7 @@ impl Tenure {
 }
 
 impl Wanted {
-    /// Boxed: hardly a server ever needs it, and every commit could.
+    /// Boxed, since every commit could need it and hardly any does.
     fn take(&self) -> BoxFuture<'_, Result<Lease, LeaseError>> {
         let Self { storage, data_dir, cluster_id, incarnation, leader, durable, .. } = self;
         Lease::take(storage, data_dir, cluster_id, incarnation, *leader, *durable).boxed()

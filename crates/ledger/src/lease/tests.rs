@@ -1,4 +1,4 @@
-//! One cluster has a directory, one life of it, one server; and no number is used twice.
+//! A directory belongs to one cluster, one life of it and one server, and no number is used twice.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn needed(sst: u64, epoch_ms: u64) -> Reserved {
     Reserved { sst: SstId(sst), epoch, ..Reserved::default() }
 }
 
-/// The keeper of a new lease, with epochs so far ahead of the clock.
+/// The keeper of a new lease, with epochs `ahead_ms` milliseconds ahead of the clock.
 async fn keeper(storage: &Storage, ahead_ms: u64) -> LeaseKeeper {
     let clock = ManualClock::at_ms(1_700_000_000_000);
     let timeline = Arc::new(Timeline::starting_after(clock, needed(0, ahead_ms).epoch));
@@ -44,7 +44,7 @@ async fn whoever_takes_it_deposes_the_one_before() {
     assert_eq!((first.generation(), second.generation()), (1, 2));
     assert_eq!(second.reserved(), first.reserved());
     assert!(second.begun_at().is_nothing());
-    first.reserve(needed(5, 0), NOTHING).await.unwrap(); // reserved before: nothing to ask
+    first.reserve(needed(5, 0), NOTHING).await.unwrap(); // reserved already: nothing is written
     let error = first.reserve(needed(100_000, 0), NOTHING).await.unwrap_err();
     assert_eq!(error.to_string(), "this server lost the data directory to generation 2");
     assert!(first.check().await.is_err());
@@ -62,7 +62,7 @@ async fn who_led_earlier_does_not_take_it_from_who_leads() {
     assert!(matches!(error, LeaseError::Deposed { generation: 1 }), "{error:?}");
     leads.check().await.unwrap();
     take(&FIRST, 20).await.unwrap();
-    // A restore begins anew, on a meta store that counts otherwise.
+    // A restore starts on another meta store, whose leader numbers are unrelated.
     take(&FIRST.next(), 3).await.unwrap();
 }
 
@@ -187,7 +187,7 @@ async fn what_was_promised_is_kept_in_one_life_and_forgotten_in_the_next() {
     assert_eq!(lease.promised(), end(5));
     lease.reserve(needed(5, 0), end(7)).await.unwrap();
     assert_eq!(lease.promised(), end(7));
-    // What is reserved already is not written, and a promise never goes back.
+    // Nothing is written for numbers that are reserved already, and a promise never goes back.
     lease.reserve(needed(5, 0), end(9)).await.unwrap();
     assert_eq!(lease.promised(), end(7));
     lease.promise(end(8)).await.unwrap();
@@ -262,7 +262,7 @@ async fn numbers_are_reserved_before_they_are_needed() {
     let keeper = keeper(&storage, 0).await;
     let stored = async || read(&storage, "data").await.unwrap().unwrap().reserved;
     keeper.reserve(needed(5, 0), NOTHING).await.unwrap();
-    // Of the others there are none yet.
+    // The other numbers are not reserved yet.
     keeper.reserve(needed(5, 0), NOTHING).await.unwrap();
     while stored().await.version == VersionId(0) {
         tokio::task::yield_now().await;
@@ -272,7 +272,7 @@ async fn numbers_are_reserved_before_they_are_needed() {
     keeper.reserve(needed(5_004, 4_000), NOTHING).await.unwrap();
     tokio::task::yield_now().await;
     assert_eq!(stored().await, first);
-    // Few are left: whoever asks does not wait, and finds more the next time.
+    // Few are left: this call does not wait, and the next one finds more.
     keeper.reserve(needed(5_006, 4_000), NOTHING).await.unwrap();
     while stored().await == first {
         tokio::task::yield_now().await;
@@ -285,7 +285,7 @@ async fn numbers_are_reserved_before_they_are_needed() {
     assert_eq!(stored().await, other.reserved());
 }
 
-/// Restores, one after another, once put epochs ten seconds further ahead of the clock each.
+/// Each of several restores in a row once put epochs ten seconds further ahead of the clock.
 #[tokio::test]
 async fn where_epochs_are_ahead_of_the_clock_few_more_are_reserved() {
     for (ahead_ms, block_ms) in [(0, 10_000), (60_000, 1_000)] {

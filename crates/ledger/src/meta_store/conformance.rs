@@ -1,10 +1,10 @@
-//! What every meta store must do: the same cases run on each implementation.
+//! Conformance tests of meta stores: the same cases run on each implementation.
 
 use bytes::Bytes;
 
 use super::{MetaStore, Operation, Pair, Precondition, StoreError, Txn};
 
-/// Panics unless `store`, which must hold nothing, behaves as [`MetaStore`] says.
+/// Panics unless `store`, which must be empty, behaves as [`MetaStore`] says.
 pub async fn conforms(store: &dyn MetaStore) {
     assert!(!store.name().is_empty());
     keys_are_listed_in_order_and_by_prefix(store).await;

@@ -1,19 +1,19 @@
-//! How far a store has come, in a file next to it that costs no sync.
+//! The head: a file next to a store that records how far the store has come, without a sync.
 //!
-//! SQLite ends its journal at the first frame that does not match its checksum, and drops every transaction
-//! after it without a word: it cannot tell a damaged frame from one that was never finished. The head tells:
-//! it is written after each transaction is durable, so it never says more than the store has to have. After a
-//! power cut it may say less, or nothing.
+//! SQLite ends its journal at the first frame that does not match its checksum, and silently drops every
+//! transaction after it: it cannot tell a damaged frame from one that was never finished. The head can: it is
+//! written after each transaction is durable, so it never claims more than the store must have. After a power
+//! cut it may claim less, or be missing.
 //!
-//! Two slots, at 0 and 4096, are written in turn:
+//! Two slots, at offsets 0 and 4096, are written alternately:
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 8 | magic `TIDEHEAD` |
-//! | 16 | the life of the cluster whose store it is |
+//! | 16 | identifies the life of the cluster whose store it is |
 //! | 8 | revision, u64 LE |
 //! | 8 | epoch, u64 LE |
-//! | 24 | the first bytes of the SHA-256 of the 40 before |
+//! | 24 | the first 24 bytes of the SHA-256 of the 40 bytes before |
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -32,7 +32,7 @@ const SLOT_BYTES: usize = 64;
 /// How far the transactions of a store have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Tells apart stores that were in one place one after the other.
+    /// Distinguishes stores that were at one path, one after the other.
     pub life: [u8; 16],
     pub end: Promised,
 }
@@ -43,7 +43,7 @@ pub(super) struct HeadFile {
     path: PathBuf,
     /// Opened by the first write.
     file: Option<File>,
-    /// Which slot is written next.
+    /// Whether the second slot is written next.
     second: bool,
 }
 
@@ -52,7 +52,7 @@ impl HeadFile {
         Self { path, file: None, second: false }
     }
 
-    /// The later head of the two slots; `None` where neither can be read.
+    /// The later head of the two slots; `None` if neither can be read.
     pub fn read(&self) -> Option<Head> {
         let mut bytes = vec![];
         let file = File::open(&self.path).ok()?;
@@ -121,7 +121,7 @@ mod tests {
             file.write(&head(revision)).unwrap();
             assert_eq!(file.read(), Some(head(revision)));
         }
-        // A server that begins anew writes the first slot first.
+        // A server that restarts writes the first slot first.
         let mut file = HeadFile::at(path.clone());
         file.write(&head(6)).unwrap();
         let whole = std::fs::read(&path).unwrap();

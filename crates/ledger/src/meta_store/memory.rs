@@ -1,4 +1,4 @@
-//! A meta store that ends with its process: for tests and for clusters that try things out.
+//! A meta store in memory, lost when its process ends: for tests and throw-away clusters.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

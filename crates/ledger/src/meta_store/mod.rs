@@ -1,7 +1,7 @@
-//! Where the truth is kept: an ordered key-value store of bytes with transactions.
+//! Meta stores: ordered key-value stores of bytes with transactions, which hold the metadata.
 //!
-//! The store knows nothing of what it holds. [`MemoryStore`], [`SqliteStore`] and [`EtcdStore`] behave alike, which
-//! `conformance.rs` proves; the limits of an implementation are that implementation's business.
+//! A store does not interpret its content. [`MemoryStore`], [`SqliteStore`] and [`EtcdStore`] behave alike,
+//! which `conformance.rs` tests; each implementation hides its own limits.
 
 mod etcd;
 mod head;
@@ -11,7 +11,7 @@ mod sqlite;
 #[cfg(test)]
 mod conformance;
 
-/// Reads a journal of etcd.
+/// Decodes untrusted bytes as a journal of etcd, for tests and fuzzing.
 #[cfg(any(test, fuzzing, feature = "testing"))]
 pub fn read_untrusted_journal(bytes: &[u8]) {
     etcd::read_untrusted(bytes);
@@ -34,7 +34,7 @@ pub struct Pair {
     pub value: Bytes,
 }
 
-/// What must be true for a transaction to happen.
+/// A condition that must hold for a transaction to be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precondition {
     Equals { key: String, value: Bytes },
@@ -49,38 +49,38 @@ impl Precondition {
     }
 }
 
-/// What a transaction does, in order.
+/// A single write of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     Put { key: String, value: Bytes },
     Delete { key: String },
 }
 
-/// All operations happen, or none; and only if every precondition holds.
+/// All operations are applied, in order, or none; and only if every precondition holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
     pub preconditions: Vec<Precondition>,
     pub operations: Vec<Operation>,
 }
 
-/// Why the store did not do as asked.
+/// The error of a meta store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Nothing was changed.
     #[error("a precondition of the transaction does not hold: {0}")]
     Precondition(String),
-    /// Somebody else has the store open.
+    /// Another process has the store open.
     #[error("the meta store {store} is in use by another process")]
     InUse { store: String },
-    /// Nothing was changed, and this process changes nothing any more.
+    /// Nothing was changed. This process has lost leadership and cannot write any more.
     #[error("this server does not lead any more in the meta store {store}: {reason}")]
     Deposed { store: String, reason: String },
     #[error("the meta store {store} is not empty")]
     NotEmpty { store: String },
-    /// What was found there is not a meta store, or not one this build can read.
+    /// The content is not a meta store, or not one this build can read.
     #[error("the meta store {store} cannot be read: {reason}")]
     Unreadable { store: String, reason: String },
-    /// What was found there was a meta store once.
+    /// The content is a meta store, but damaged.
     #[error("the meta store {store} is damaged: {reason}")]
     Damaged { store: String, reason: String },
     #[error("could not {action} in the meta store {store}")]
@@ -93,7 +93,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The way out, where there is one to tell.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::InUse { .. } => {
@@ -116,43 +116,43 @@ impl StoreError {
 /// An ordered key-value store. Reads see every transaction that was acknowledged before them.
 #[async_trait]
 pub trait MetaStore: Send + Sync + fmt::Debug {
-    /// What to call this store in messages; holds no secret.
+    /// The name of this store in messages, without credentials.
     fn name(&self) -> &str;
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
 
-    /// All pairs whose key begins with `prefix`, in order of key, as of one moment. The empty
-    /// prefix reads the whole store.
+    /// All pairs whose key begins with `prefix`, in order of key, as of one point in time. The empty prefix
+    /// reads the whole store.
     async fn list(&self, prefix: &str) -> Result<Vec<Pair>, StoreError>;
 
     /// Durable once it returns.
     async fn commit(&self, txn: Txn) -> Result<(), StoreError>;
 
-    /// Fills a store that holds nothing: all pairs or none, also across a crash.
+    /// Fills an empty store: with all pairs or none, also across a crash.
     ///
     /// # Errors
-    /// [`StoreError::NotEmpty`] when it holds anything, and then nothing changes.
+    /// [`StoreError::NotEmpty`] when it is not empty; nothing changes then.
     async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError>;
 
-    /// Remembers, apart from the transactions, how far they have come. It may get lost, and costs no sync.
+    /// Records, outside of the transactions, how far they have come. Costs no sync, and may get lost.
     fn remember(&self, _head: &Head) {}
 
-    /// What was remembered last, where it is known.
+    /// The head that was recorded last, if it is known.
     fn remembered(&self) -> Option<Head> {
         None
     }
 
-    /// Waits until this process is the only one that may write here, under this name. Returns a number
-    /// greater than that of every process that led before. A store that only one process can open has
-    /// nothing to wait for, and no such numbers: zero.
+    /// Waits until this process is the leader, the only one that may write here, under this name. Returns a
+    /// number greater than that of every earlier leader. A store that only one process can open returns zero
+    /// at once.
     async fn lead(&self, _name: &str) -> Result<u64, StoreError> {
         Ok(0)
     }
 
-    /// Gives the right to write back, so that another process need not wait for it to run out.
+    /// Gives up leadership, so that another process need not wait for it to expire.
     async fn resign(&self) {}
 
-    /// Resolves, with the reason, when another process may write here and this one may not.
+    /// Completes, with the reason, when this process has lost leadership and another may write here.
     async fn deposed(&self) -> String {
         std::future::pending().await
     }

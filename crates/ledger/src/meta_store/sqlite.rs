@@ -1,11 +1,11 @@
 //! A meta store in one SQLite file: the default.
 //!
-//! One table, `meta(key TEXT PRIMARY KEY, value BLOB NOT NULL)`, `application_id` "TIDE",
-//! `user_version` 1; journal in WAL mode, synced at every commit. The file is locked from opening
-//! to closing, so a second process cannot write behind our back. Next to it lies its head (`head.rs`).
+//! One table, `meta(key TEXT PRIMARY KEY, value BLOB NOT NULL)`, `application_id` "TIDE", `user_version` 1;
+//! journal in WAL mode, synced at every commit. The file is locked as long as it is open, so no second
+//! process can write to it. Next to it is its head (`head.rs`).
 //!
-//! Until the first write, the journal stays as it was found, also when the file is closed again: what SQLite
-//! cannot read of it any more may still be needed.
+//! Until the first write, the journal is left as it was found, even if the file is closed again: the part of
+//! it that SQLite cannot read may still be needed.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,32 +26,32 @@ use crate::storage_url::mask;
 /// "TIDE" in ASCII.
 const APPLICATION_ID: i64 = 0x5449_4445;
 const USER_VERSION: i64 = 1;
-/// The journal is taken over into the file when it has grown to 16 MiB, and then written over: each
-/// time costs two syncs, and every commit waits for them.
+/// The journal is checkpointed into the file when it has grown to 16 MiB, and then overwritten. Each
+/// checkpoint costs two syncs, and every commit waits for them.
 const WAL_PAGES: u32 = 4 << 10;
-/// A commit of more operations is not done on the thread it is on.
+/// A commit of more operations is run as blocking work.
 const OPERATIONS_FEW: usize = 64;
 
-/// Pairs in a SQLite file. Cheap to share behind an `Arc`; calls queue.
+/// Pairs in a SQLite file. Cheap to share behind an `Arc`; calls run one at a time.
 #[derive(Debug)]
 pub struct SqliteStore {
     name: String,
     database: Arc<Mutex<Database>>,
-    /// `None` where nothing may be written.
+    /// `None` if the store is read-only.
     head: Option<Mutex<HeadFile>>,
 }
 
 impl SqliteStore {
-    /// Opens the store at a path, or at `sqlite://path` with an optional `?mode=rwc|rw|ro`. Only
-    /// mode `rwc`, the default, makes what is missing.
+    /// Opens the store at a path, or at `sqlite://path` with an optional `?mode=rwc|rw|ro`. Only mode `rwc`,
+    /// the default, creates what is missing.
     pub async fn open(endpoint: &str) -> Result<Self, StoreError> {
         let store = Self::open_target(endpoint).await?;
         store.run(Database::prepare).await?;
         Ok(store)
     }
 
-    /// Opens the store for a restore: nothing is made or altered before [`MetaStore::fill`] or
-    /// [`MetaStore::commit`], but a file that is there is locked.
+    /// Opens the store for a restore: nothing is created or changed before [`MetaStore::fill`] or
+    /// [`MetaStore::commit`], but an existing file is locked.
     pub async fn open_target(endpoint: &str) -> Result<Self, StoreError> {
         let database = Database::at(endpoint)?;
         let name = database.name.clone();
@@ -61,7 +61,7 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Runs `work` where it blocks nobody.
+    /// Runs `work` so that it does not block other tasks.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
@@ -71,7 +71,7 @@ impl SqliteStore {
             let mut database = database.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut database)
         };
-        // A runtime of one thread has no other to take its tasks meanwhile.
+        // A runtime of one thread has no other thread to run its tasks meanwhile.
         if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
             return tokio::task::block_in_place(work);
         }
@@ -96,8 +96,9 @@ impl MetaStore for SqliteStore {
         self.run(move |database| database.list(&prefix)).await
     }
 
-    /// Holds the thread: giving its other tasks to another one first, or the work to a thread of its own,
-    /// costs more than a small commit does. Commits come one after another, so one thread is held at most.
+    /// Blocks the calling thread if the transaction is small: moving its other tasks to another thread, or
+    /// the work to a blocking thread, costs more than a small commit does. Commits run one after another, so
+    /// at most one thread is blocked.
     async fn commit(&self, txn: Txn) -> Result<(), StoreError> {
         if txn.operations.len() > OPERATIONS_FEW {
             return self.run(move |database| database.commit(&txn)).await;
@@ -138,7 +139,7 @@ struct Database {
     mode: Mode,
     /// `None` while there is no file.
     connection: Option<Connection>,
-    /// Whether the table is known to be there and the journal is as it should be.
+    /// Whether the table is known to exist and the journal is set up.
     prepared: bool,
 }
 
@@ -166,7 +167,7 @@ impl Database {
         }
     }
 
-    /// Connects, locks the file and makes sure it is ours. Alters nothing in a file that is there.
+    /// Connects, locks the file and checks that it is a meta store. Does not change an existing file.
     fn connect(&mut self) -> Result<(), StoreError> {
         let access = match self.mode {
             Mode::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
@@ -194,7 +195,7 @@ impl Database {
         Ok(())
     }
 
-    /// Makes the file and its table where they are missing.
+    /// Creates the file and its table if they are missing.
     fn prepare(&mut self) -> Result<(), StoreError> {
         if self.prepared || self.mode == Mode::Read {
             return Ok(());
@@ -277,7 +278,7 @@ impl Database {
         Ok(())
     }
 
-    /// Before anything is made: a store that holds something must not even be touched.
+    /// Refuses a store with content, before anything is created: such a store must not even be touched.
     fn refuse_nonempty(&self) -> Result<(), StoreError> {
         let Some(connection) = self.readable()? else { return Ok(()) };
         match is_empty(connection).map_err(|e| failed(&self.name, "fill", e))? {
@@ -291,7 +292,7 @@ impl Database {
     }
 }
 
-/// A transaction that begins and ends by statements that are prepared once. Dropped, it is undone.
+/// A transaction that begins and ends with cached statements. Rolled back if it is dropped.
 struct Transaction<'a>(&'a Connection);
 
 impl<'a> Transaction<'a> {
@@ -307,14 +308,14 @@ impl<'a> Transaction<'a> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        // After a commit, and after some failures, there is nothing left to undo.
+        // After a commit, and after some failures, there is nothing left to roll back.
         if !self.0.is_autocommit() {
             self.0.execute_batch("ROLLBACK").ok();
         }
     }
 }
 
-/// The file and the mode that an endpoint names, or why it names none.
+/// The file and the mode that an endpoint names, or why it is invalid.
 fn parse_endpoint(endpoint: &str) -> Result<(PathBuf, Mode), String> {
     let Some(rest) = endpoint.strip_prefix("sqlite://") else {
         if endpoint.contains("://") {
@@ -340,7 +341,7 @@ fn parse_path(path: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Why the file is not a meta store this build can read; `None` if it is, or if it holds nothing.
+/// Why the file is not a meta store this build can read; `None` if it is one, or if it is empty.
 fn why_not_ours(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let application: i64 = connection.pragma_query_value(None, "application_id", |r| r.get(0))?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0))?;
@@ -360,12 +361,13 @@ fn why_not_ours(connection: &Connection) -> rusqlite::Result<Option<String>> {
     })
 }
 
-/// Whether the journal is left as it is when the connection ends, or taken over into the file.
+/// Sets whether the journal is left as it is when the connection closes, instead of being checkpointed into
+/// the file.
 fn keep_journal(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(|_| ())
 }
 
-/// What is wrong with the structure of the file, if anything is.
+/// What is wrong with the structure of the file; `None` if it is sound.
 fn damage_in(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     Ok((found != "ok").then_some(found))
@@ -406,7 +408,8 @@ fn value_of(connection: &Connection, key: &str) -> rusqlite::Result<Option<Bytes
     Ok(value.map(Bytes::from))
 }
 
-/// Keys compare by their bytes, in SQLite as in Rust, so those of a prefix are neighbours.
+/// The pairs whose key begins with `prefix`. Keys compare by their bytes, in SQLite as in Rust, so they are
+/// next to each other.
 fn pairs_under(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<Pair>> {
     let query = "SELECT key, value FROM meta WHERE key >= ?1 ORDER BY key";
     let mut statement = connection.prepare_cached(query)?;
@@ -447,7 +450,7 @@ fn failed(store: &str, action: &'static str, error: rusqlite::Error) -> StoreErr
     }
 }
 
-/// Whether what was read is of no kind that is ever written.
+/// Whether a value was read whose type is never written.
 fn is_of_values(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType, Utf8Error};
     matches!(error, FromSqlConversionFailure(..) | InvalidColumnType(..) | Utf8Error(..))

@@ -1,4 +1,4 @@
-//! What the metadata says of a data file.
+//! The metadata of a data file.
 
 use std::sync::Arc;
 
@@ -19,30 +19,30 @@ pub struct SstInfo {
     pub table_id: ObjectId,
     pub rows: u64,
     pub size_bytes: u64,
-    /// Rows of each row group, in order: an access plan must know them before the file is opened.
+    /// Number of rows of each row group, in order: an access plan needs them before the file is opened.
     pub row_group_rows: Vec<u32>,
     /// SHA-256 of the whole object, or of the inline bytes.
     pub sha256: Checksum,
-    /// Checksums of its blocks, by which a read of a part is checked; files of before have none.
+    /// Checksums of its blocks, for verifying partial reads; `None` in files of older releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_sums: Option<BlockSums>,
-    /// The columns it holds, in file order. Files that were read together share the list.
+    /// The columns, in file order. Files that were read together share the list.
     pub columns: Arc<[SstColumn]>,
-    /// The least and the greatest primary key; `None` where they are not known.
+    /// The range of its primary keys; `None` if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeyRange>,
-    /// The rows themselves, where they are too few for an object.
+    /// The rows themselves, if they are too few for an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inline: Option<Box<InlineRows>>,
 }
 
 impl SstInfo {
-    /// The key of all its rows, where it is known that they have but one.
+    /// The key that all its rows share; `None` if they have several or it is not known.
     pub fn only_key(&self) -> Option<&[u8]> {
         self.keys.as_ref().filter(|range| range.min() == range.max()).map(KeyRange::min)
     }
 
-    /// Whether one of `keys`, which are sorted, may be in it.
+    /// Whether the file may contain one of `keys`, which must be sorted.
     pub fn may_hold_any(&self, keys: &[Bytes]) -> bool {
         self.keys.as_ref().is_none_or(|range| {
             let first = keys.partition_point(|key| **key < *range.min());
@@ -50,12 +50,12 @@ impl SstInfo {
         })
     }
 
-    /// What its object must be.
+    /// The size and checksum that its object must have.
     pub fn expected(&self) -> Expected {
         Expected { size_bytes: self.size_bytes, sha256: self.sha256 }
     }
 
-    /// The rows that lie in the metadata, where they do. They are checked before they are decoded.
+    /// The inline rows, if it has any. They are verified before they are decoded.
     pub fn inline_rows(&self) -> Option<Result<RecordBatch, ArrowError>> {
         let inline = self.inline.as_ref()?;
         let is_proven = inline.is_decoded()
@@ -75,7 +75,7 @@ impl SstInfo {
         }))
     }
 
-    /// Whether there is an object of that name.
+    /// Whether the rows are in an object, and not inline.
     pub fn is_object(&self) -> bool {
         self.inline.is_none()
     }
@@ -85,6 +85,6 @@ impl SstInfo {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SstColumn {
     pub id: ColumnId,
-    /// Its name inside the file: that of the column when the file was written.
+    /// Its name inside the file: the name of the column when the file was written.
     pub name: String,
 }

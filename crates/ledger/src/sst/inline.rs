@@ -1,4 +1,4 @@
-//! Rows that are too few for an object of their own: they lie in the metadata, until compaction.
+//! Inline rows: batches too small for an object, which are stored in the metadata until compaction.
 //!
 //! The bytes are a zstd frame of an Arrow IPC stream of one batch, whose columns are those
 //! of the file, in order, without names; strings and bytes are in their plain forms (`Utf8`, `Binary`).
@@ -20,28 +20,29 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zstd::bulk::{Compressor, Decompressor};
 
-/// A batch that takes more rows or bytes than these is written as an object.
+/// A batch with more rows or more encoded bytes than these is written as an object.
 pub const INLINE_ROWS_MAX: usize = 256;
 pub const INLINE_BYTES_MAX: usize = 16 << 10;
-/// What all inline rows of a version may take, dead ones included, before batches of any size are
+/// Maximum bytes of all inline rows of a version, dead ones included. Beyond it, batches of any size are
 /// written as objects.
 pub const INLINE_BYTES_TOTAL: u64 = 64 << 20;
-/// With so many inline batches, or so many bytes of them, a table is due for compaction.
+/// With this number of inline batches, or of their bytes, a table is due for compaction.
 pub const INLINE_FILES_PER_TABLE: usize = 256;
 pub const INLINE_BYTES_PER_TABLE: u64 = 1 << 20;
 
 const ZSTD_LEVEL: i32 = 1;
-/// Rows that take less than this are compressed without the tables of an entropy coder: making those takes
-/// longer than all the rest, and saves a few dozen bytes.
+/// Rows of fewer bytes than this are compressed without entropy coding: building its tables takes longer than
+/// all the rest, and saves only a few dozen bytes.
 const FEW_BYTES: usize = 1 << 10;
 const ZSTD_LEVEL_FEW: i32 = -1;
-/// What rows may take before they are compressed: every reader of the version holds them so.
+/// Maximum bytes of the rows before compression: every reader of the version keeps them in memory in that
+/// form.
 const INLINE_RAW_BYTES_MAX: usize = 256 << 10;
-/// What a frame may say it holds: many times what is ever written.
+/// Maximum decompressed size that a frame may announce; many times what is ever written.
 const RAW_BYTES_MAX: usize = 64 << 20;
 
 thread_local! {
-    /// These take longer to make than to use on a few rows.
+    /// Kept for each thread: creating one takes longer than using it on a few rows.
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
 }
@@ -60,7 +61,7 @@ impl PartialEq for InlineRows {
 }
 
 impl InlineRows {
-    /// Encodes the rows of `batch`. `None` where they take too much, encoded or not.
+    /// Encodes the rows of `batch`. `None` if they are too many or too large, encoded or not.
     pub fn encode(batch: &RecordBatch) -> Result<Option<Self>, ArrowError> {
         if batch.num_rows() > INLINE_ROWS_MAX {
             return Ok(None);
@@ -87,12 +88,12 @@ impl InlineRows {
         Ok(Some(Self { bytes: bytes.into(), decoded: Arc::new(OnceLock::from(batch)) }))
     }
 
-    /// Whether they were decoded, or never encoded, in this process.
+    /// Whether the decoded rows are in memory: they were decoded, or encoded, by this process.
     pub fn is_decoded(&self) -> bool {
         self.decoded.get().is_some()
     }
 
-    /// The rows, in the order of the file's columns.
+    /// The decoded rows, with their columns in the order of the file.
     pub fn rows(&self) -> Result<RecordBatch, ArrowError> {
         if let Some(known) = self.decoded.get() {
             return Ok(known.clone());
@@ -111,16 +112,15 @@ impl InlineRows {
         &self.bytes
     }
 
-    /// The same rows, to be decoded when somebody reads them: a single row takes several times as much
-    /// memory decoded.
+    /// The same rows without their decoded form, which takes several times as much memory even for a single
+    /// row. They are decoded again when they are read.
     #[must_use]
     pub fn encoded(&self) -> Self {
         Self { bytes: self.bytes.clone(), decoded: Arc::default() }
     }
 }
 
-/// The batch of an IPC stream. The reader panics at some streams that were never written by one: then the
-/// stream is refused.
+/// The batch of an IPC stream. The reader panics on some malformed streams; that is turned into an error.
 fn only_batch(stream: Vec<u8>) -> Result<RecordBatch, ArrowError> {
     let read = move || {
         let mut batches = StreamReader::try_new(Cursor::new(stream), None)?;
@@ -132,7 +132,7 @@ fn only_batch(stream: Vec<u8>) -> Result<RecordBatch, ArrowError> {
         .unwrap_or_else(|_| Err(ArrowError::IpcError("inline rows make no sense".to_owned())))
 }
 
-/// Works with what the thread keeps; it is made when the thread first needs it.
+/// Runs `work` on the value that the thread keeps; creates the value on first use.
 fn with_kept<T, R>(
     kept: &'static LocalKey<RefCell<Option<T>>>,
     make: impl FnOnce() -> io::Result<T>,
@@ -144,7 +144,7 @@ fn with_kept<T, R>(
     })
 }
 
-/// The column without the buffers that a view into a larger one drags along.
+/// Converts a view array to a plain one, which does not keep the buffers of a larger array.
 fn plain(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         DataType::Utf8View => cast(column, &DataType::Utf8),

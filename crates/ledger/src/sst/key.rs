@@ -1,4 +1,4 @@
-//! Primary keys as bytes that sort as the keys do, and the range of keys of a file.
+//! Primary keys as bytes that sort as the keys do, and the key range of a file.
 //!
 //! | type | bytes |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | numeric | the unscaled number as i256, big-endian, its sign bit flipped |
 //! | varchar, text, bytea | the bytes, each 0 followed by 255, then two 0 |
 //!
-//! The columns of a key follow one another. Keys with columns of other types have no such bytes.
+//! The bytes of the columns of a key are concatenated. Keys with columns of other types have no byte form.
 
 use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
 use arrow::compute::cast;
@@ -21,10 +21,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::catalog::Table;
 
-/// Bytes kept of an end of a range: a longer key is cut, and the range a little too wide.
+/// Maximum bytes of each bound of a range. A longer key is truncated, which makes the range a little too
+/// wide.
 const END_BYTES_MAX: usize = 48;
 
-/// Keys from `min` to `max`, both included. There are many: the two lie together.
+/// Keys from `min` to `max`, both inclusive. There are many ranges, so both bounds share one allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRange {
     ends: Box<[u8]>,
@@ -33,7 +34,7 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
-    /// The range from `min` to `max`, whatever their length.
+    /// The range from `min` to `max`, truncated if they are long. `None` if there is no short upper bound.
     pub fn of(min: &[u8], max: &[u8]) -> Option<Self> {
         let min = &min[..min.len().min(END_BYTES_MAX)];
         if max.len() <= END_BYTES_MAX {
@@ -54,7 +55,7 @@ impl KeyRange {
         &self.ends[self.middle..]
     }
 
-    /// Whether some key may be in both ranges.
+    /// Whether the two ranges overlap.
     pub fn meets(&self, other: &Self) -> bool {
         self.min() <= other.max() && other.min() <= self.max()
     }
@@ -64,7 +65,7 @@ impl KeyRange {
     }
 }
 
-/// How a range is written down.
+/// The serialized form of a range.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "KeyRange")]
 struct Ends {
@@ -87,7 +88,7 @@ impl<'de> Deserialize<'de> for KeyRange {
     }
 }
 
-/// The least short text above all that begin as `key` does. `None` where there is none.
+/// The least short key above all keys that begin as `key` does; `None` if there is none.
 fn cut_upwards(key: &[u8]) -> Option<Vec<u8>> {
     let mut cut = key[..END_BYTES_MAX].to_vec();
     while let Some(last) = cut.last_mut() {
@@ -100,12 +101,12 @@ fn cut_upwards(key: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// The keys of a batch of rows of `table`. `None` where they have no bytes.
+/// The primary keys of a batch of rows.
 #[derive(Debug)]
 pub struct Keys(Vec<KeyColumn>);
 
-/// A column of a key, as it is turned into bytes: integers, dates and times are `Int64`, floats are
-/// `Float64`, decimals are as wide as they were, texts and bytes are `BinaryView`.
+/// A key column, in the type from which its bytes are made: integers, dates and times as `Int64`, floats as
+/// `Float64`, decimals as wide as they were, texts and bytes as `BinaryView`.
 #[derive(Debug)]
 pub enum KeyColumn {
     Boolean(ArrayRef),
@@ -116,7 +117,8 @@ pub enum KeyColumn {
 }
 
 impl Keys {
-    /// The keys of `batch`, which has the table's schema.
+    /// The keys of `batch`, which has the table's schema. `None` if the table has no primary key or a key
+    /// column has no byte form.
     pub fn of(table: &Table, batch: &RecordBatch) -> Option<Self> {
         if table.primary_key.is_empty() {
             return None;
@@ -127,12 +129,12 @@ impl Keys {
         Self::of_columns(&columns.collect::<Option<Vec<_>>>()?)
     }
 
-    /// The keys whose columns these are, in the order of the key.
+    /// The keys made of these columns, in the order of the key. `None` if a column has no byte form.
     pub fn of_columns(columns: &[ArrayRef]) -> Option<Self> {
         columns.iter().map(KeyColumn::of).collect::<Option<Vec<_>>>().map(Self)
     }
 
-    /// The key of a row. `None` where a column is null.
+    /// The key of a row; `None` if a column is null.
     pub fn row(&self, at: usize) -> Option<Vec<u8>> {
         let mut key = Vec::with_capacity(9 * self.0.len());
         self.0.iter().try_for_each(|column| column.push(at, &mut key))?;
@@ -141,7 +143,7 @@ impl Keys {
 }
 
 impl KeyColumn {
-    /// `None` for types that keys have no bytes of.
+    /// Converts a key column; `None` for types without a byte form.
     pub fn of(array: &ArrayRef) -> Option<Self> {
         let as_type = |data_type: &DataType| cast(array, data_type).ok();
         Some(match array.data_type() {
@@ -226,7 +228,8 @@ mod tests {
 
     use super::*;
 
-    /// The keys of one column, whose values are given in ascending order.
+    /// Asserts that the keys of one column, whose values are given in ascending order, are distinct and
+    /// sorted.
     fn sorted(column: ArrayRef) {
         let keys = Keys(vec![KeyColumn::of(&column).unwrap()]);
         let bytes: Vec<_> = (0..column.len()).map(|at| keys.row(at).unwrap()).collect();

@@ -1,4 +1,4 @@
-//! One immutable data file: what is known of it, how it is written, which of its rows are dead.
+//! Data files: their metadata, how they are written, and the encoding of dead row positions.
 
 mod info;
 mod inline;

@@ -1,8 +1,8 @@
-//! How a table looks to queries, and how its data files look inside.
+//! The Arrow schemas of a table: the one that queries see, and the one of its data files.
 //!
-//! Both schemas carry the column's id as Parquet field id; that, never the name, says which column
-//! of a file is which column of the table. Files hold every type as queries see it, but for
-//! intervals, which Parquet cannot hold: they are 16 bytes, see `encode_intervals`.
+//! Both schemas carry the column's id as Parquet field id. The id, never the name, maps a column of a file to
+//! a column of the table. Files store every type as queries see it, except for intervals, which Parquet does
+//! not support: they are stored as 16 bytes, see `encode_intervals`.
 
 use std::sync::Arc;
 
@@ -42,12 +42,12 @@ pub fn file_schema(table: &Table) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// The id of the column a field stands for.
+/// The column id in the metadata of a field.
 pub fn column_id(field: &Field) -> Option<ColumnId> {
     field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
 }
 
-/// A batch of the table's schema in the form of its data files.
+/// Converts a batch of the table's schema to the schema of its data files.
 pub fn to_file_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
         if column.data_type() == field.data_type() {
@@ -76,7 +76,7 @@ fn stored_type(data_type: &DataType) -> DataType {
     }
 }
 
-/// Intervals, also inside lists, as their 16 bytes.
+/// Encodes intervals, also inside lists, as 16 bytes each.
 fn encode_intervals(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if let Some(list) = array.as_list_opt::<i32>() {
         return rebuild_list(list, encode_intervals(list.values())?);

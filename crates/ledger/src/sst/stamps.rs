@@ -1,4 +1,4 @@
-//! How dead positions are written in JSON: base64 of the portable Roaring serialization.
+//! JSON encoding of dead row positions: base64 of the portable Roaring serialization.
 
 use std::sync::Arc;
 

@@ -26,26 +26,27 @@ use crate::sst_ids::SstIds;
 use crate::storage::Storage;
 use crate::storage::{self, BlockHasher};
 
-/// Rows of a row group. Statistics prune by row group and, finer, by page.
+/// Rows of a row group. Statistics prune by row group and, within it, by page.
 const ROW_GROUP_ROWS: usize = 1 << 20;
-/// The most rows of a page, those of one batch of a scan, and about the most bytes: whoever reads one row
-/// decompresses a page of each column.
+/// Maximum rows of a page, as many as in one batch of a scan, and its approximate maximum bytes. Reading one
+/// row decompresses a page of each column.
 const PAGE_ROWS: usize = 8192;
 const PAGE_BYTES: usize = 128 << 10;
-/// Values that take more are written as they are: whoever reads one row reads the dictionary too.
+/// Maximum bytes of a dictionary; beyond it, values are written plainly. Reading one row reads the dictionary
+/// too.
 const DICTIONARY_BYTES: usize = 64 << 10;
-/// Share of keys that a row group's filter takes for its own though they are not. Each costs a read of the
-/// file, some hundred times what it takes to ask the filter.
+/// False positive rate of a row group's Bloom filter. A false positive costs a read of the file, about a
+/// hundred times the cost of asking the filter.
 const FALSE_HITS: f64 = 0.001;
 
-/// Where files go.
+/// Where data files are written, and how.
 pub struct Target<'a> {
     pub storage: &'a Storage,
     pub data_directory: &'a str,
     pub ids: &'a dyn SstIds,
-    /// A file that has grown to this size is closed and the next begun.
+    /// Size in bytes at which a file is closed and the next one begun.
     pub sst_bytes_target: u64,
-    /// Whether a few rows may lie in the metadata and not in an object.
+    /// Whether a few rows may be stored inline instead of in an object.
     pub inline: bool,
 }
 
@@ -89,12 +90,12 @@ impl SstWriter {
         Ok(self.parquet.write(&batch).await?)
     }
 
-    /// About how large the file is so far.
+    /// Approximate size of the file so far, in bytes.
     pub fn bytes(&self) -> u64 {
         (self.parquet.bytes_written() + self.parquet.in_progress_size()) as u64
     }
 
-    /// Makes the file durable.
+    /// Completes the file and makes it durable.
     pub async fn finish(mut self) -> Result<SstInfo, HummockError> {
         let metadata = self.parquet.finish().await?;
         let groups = metadata.row_groups().iter();
@@ -119,17 +120,17 @@ impl SstWriter {
     }
 }
 
-/// What the metadata says of the columns of a file written now.
+/// The columns of a data file that is written with this definition of the table.
 pub fn file_columns(table: &Table) -> Arc<[SstColumn]> {
     let columns = table.columns.iter();
     columns.map(|column| SstColumn { id: column.id, name: column.name.clone() }).collect()
 }
 
-/// The first and the last key of rows that come in order of their keys.
+/// The first and the last key of rows that are written in key order.
 #[derive(Debug)]
 enum SeenKeys {
     Nothing,
-    /// Some keys have no bytes.
+    /// Some keys have no byte form.
     Unknown,
     Range {
         first: Vec<u8>,
@@ -159,13 +160,13 @@ impl SeenKeys {
 fn properties(table: &Table) -> WriterProperties {
     let level = ZstdLevel::try_new(1).unwrap_or_default();
     let mut properties = WriterProperties::builder();
-    // A key that is looked up is in few of the files whose ranges hold it.
+    // A key that is looked up is in only a few of the files whose ranges contain it.
     for column in table.key_columns() {
         let path = ColumnPath::from(column.name.as_str());
         properties = properties
             .set_column_bloom_filter_enabled(path.clone(), true)
             .set_column_bloom_filter_fpp(path.clone(), FALSE_HITS)
-            // Keys differ: a dictionary of them would be read for every page, and save nothing.
+            // Keys are distinct: a dictionary of them would be read for every page, and save nothing.
             .set_column_dictionary_enabled(path, false);
     }
     // Parquet's minimum and maximum leave NaN out, which sorts above all numbers: pruning by them
@@ -187,7 +188,7 @@ fn properties(table: &Table) -> WriterProperties {
         .build()
 }
 
-/// An object writer that hashes what it is given.
+/// An object writer that hashes the bytes that pass through it.
 struct Hashing {
     object: Option<storage::Writer>,
     hash: Sha256,

@@ -1,17 +1,17 @@
-//! The checksum over every pair of the meta store, and the chain of checksums through its deltas. Pure.
+//! The checksum over every pair of the meta store, and the chain of checksums through its deltas. No I/O.
 //!
 //! | pair | holds |
 //! |---|---|
-//! | `version/seal` | `{"revision":…,"pairs":…,"sum":"…"}`, written with every transaction: the revision, and the number and the sum of the hashes of all other pairs |
-//! | `version/delta/…` | as its last field `sha256`, the checksum of the link before it and of the rest of the record |
-//! | `version/checkpoint` | as its last field `link`, the checksum in the delta that led to its version |
+//! | `version/seal` | `{"revision":…,"pairs":…,"sum":"…"}`, written with every transaction: the revision, the number of all other pairs, and the sum of their hashes |
+//! | `version/delta/…` | in its last field `sha256`, the checksum of the previous link and of the rest of the record |
+//! | `version/checkpoint` | in its last field `link`, the checksum in the delta that led to its version |
 //!
-//! The hash of a pair is the first 16 bytes, big-endian, of the SHA-256 of the length of its key (u32 LE), its
-//! key and its value; the sum is that of these numbers modulo 2^128, in 32 hex digits. It does not depend on
-//! the order, so a transaction costs what it changes.
+//! The hash of a pair is the first 16 bytes, big-endian, of the SHA-256 of the length of its key (u32 LE),
+//! its key and its value. The sum is that of these numbers modulo 2^128, in 32 hex digits. It does not depend
+//! on the order of pairs, so the cost of a transaction is proportional to what it changes.
 //!
-//! **Invariant:** no byte of the metadata is believed that the seal does not cover. A store that was last
-//! written by a release before this one has no seal; it gets one with its first transaction.
+//! **Invariant:** no byte of the metadata is used that the seal does not cover. A store that was last written
+//! by a release before this one has no seal; it gets one with its first transaction.
 
 use std::collections::HashMap;
 
@@ -25,18 +25,18 @@ use crate::keys;
 use crate::meta_store::{Operation, Pair, Precondition};
 use crate::storage::checksum::{Unsealed, sealed};
 
-/// What is known of the pairs of a store.
+/// The hashes of the pairs of a store, and their sum.
 #[derive(Clone, Debug, Default)]
 pub struct Seal {
     hashes: HashMap<String, u128>,
     sum: u128,
     /// The checksum of the newest delta; empty before the first that has one.
     link: String,
-    /// The seal as it is stored, if it is.
+    /// The stored value of the seal, if there is one.
     kept: Option<Bytes>,
 }
 
-/// What one transaction does to the seal, once it has happened.
+/// The effect of one transaction on the seal, to be applied once the transaction has committed.
 #[derive(Debug)]
 pub struct Step {
     hashes: HashMap<String, Option<u128>>,
@@ -62,18 +62,18 @@ struct Linked {
     link: String,
 }
 
-/// How the chain ends.
+/// The end of the chain of checksums.
 #[derive(Default)]
 struct Chain {
     link: String,
-    /// Whether any record is part of it.
+    /// Whether any record is part of the chain.
     any: bool,
-    /// Deltas at the end that are not.
+    /// Number of deltas at the end that are not part of it.
     loose: u64,
 }
 
 impl Seal {
-    /// Proves that `pairs` are what was written, all of it and nothing else.
+    /// Verifies that `pairs` are exactly what was written.
     ///
     /// # Errors
     /// [`StateError::Damaged`], which says what is wrong.
@@ -109,7 +109,7 @@ impl Seal {
         Self { hashes, sum, link: String::new(), kept: None }
     }
 
-    /// What a transaction must find: no pair was changed by another.
+    /// The precondition of a transaction: nobody else has changed a pair.
     pub fn precondition(&self) -> Precondition {
         let key = keys::SEAL.to_owned();
         match self.kept.clone() {
@@ -123,7 +123,7 @@ impl Seal {
         &self.link
     }
 
-    /// Gives the deltas of a transaction their checksums, and the transaction the new seal.
+    /// Adds the checksums to the deltas of a transaction, and the new seal to its operations.
     pub fn seal(&self, operations: &mut Vec<Operation>, revision: u64) -> Step {
         let (sum, link) = (self.sum, self.link.clone());
         let mut step = Step { hashes: HashMap::new(), sum, link, kept: Bytes::new() };
@@ -167,7 +167,7 @@ impl Seal {
         pairs as u64
     }
 
-    /// The transaction has happened.
+    /// Applies the step of a transaction that has committed.
     pub fn advance(&mut self, step: Step) {
         for (key, hash) in step.hashes {
             match hash {
@@ -183,7 +183,7 @@ impl Seal {
     }
 }
 
-/// The pairs that a store is filled with, and their seal, which is one of them.
+/// Adds the seal to the pairs that a store is filled with. Returns them in order of key.
 pub fn seal_pairs(mut pairs: Vec<Pair>) -> Result<(Vec<Pair>, Seal), StateError> {
     let revision = optional(&pairs, keys::REVISION)?.unwrap_or_default();
     let mut seal = Seal::of(&pairs);
@@ -194,7 +194,7 @@ pub fn seal_pairs(mut pairs: Vec<Pair>) -> Result<(Vec<Pair>, Seal), StateError>
     Ok((pairs, seal))
 }
 
-/// The pair that names a checkpoint, with the checksum in the delta that led to its version.
+/// The pair that names a checkpoint. `link` is the checksum in the delta that led to its version.
 pub fn checkpoint_pair(checkpoint: Checkpoint, link: String) -> Pair {
     json_pair(keys::VERSION_CHECKPOINT.to_owned(), &Linked { checkpoint, link })
 }
@@ -229,7 +229,7 @@ impl Chain {
     }
 
     /// Whether a release that knows no seal has written since revision `sealed`: each of its changes has a
-    /// delta, and none of these a checksum.
+    /// delta without a checksum.
     fn goes_on_loosely(&self, sealed: u64, revision: u64) -> bool {
         self.loose > 0 && sealed < revision && self.loose <= revision - sealed
     }
@@ -243,7 +243,7 @@ fn check_order(pairs: &[Pair]) -> Result<(), StateError> {
     }
 }
 
-/// The checksum that a sealed record ends with; empty where it has none.
+/// The checksum at the end of a sealed record; empty if it has none.
 fn link_of(value: &[u8]) -> String {
     Unsealed::of(value).map(|record| record.checksum()).unwrap_or_default()
 }
@@ -373,14 +373,14 @@ mod tests {
         seal.advance(step);
         let sealed = done(old, operations);
         Seal::verify(&sealed).unwrap();
-        // An older release knows nothing of the seal.
+        // An older release does not update the seal.
         let loose = done(sealed.clone(), vec![put(pair(keys::REVISION, "9")), delta(9)]);
         let mut seal = Seal::verify(&loose).unwrap();
         let mut operations = vec![put(pair(keys::REVISION, "10")), delta(10)];
         let step = seal.seal(&mut operations, 10);
         seal.advance(step);
         Seal::verify(&done(loose, operations)).unwrap();
-        // Nothing of it excuses damage.
+        // That does not excuse damage.
         let lost: Vec<_> = sealed.iter().filter(|pair| pair.key != keys::SEAL).cloned().collect();
         Seal::verify(&lost).unwrap_err();
         Seal::verify(&done(sealed, vec![put(pair(keys::REVISION, "9"))])).unwrap_err();

@@ -1,12 +1,12 @@
-//! Reading data files: whole blocks, each checked against its checksum before a byte of it is handed on, and
-//! kept in memory, and on a local disk if one is named.
+//! Reads data files in whole blocks. Each block is verified against its checksum before a byte of it is
+//! returned, and cached in memory, and on a local disk if one is configured.
 //!
-//! Data files never change and no name is used twice, so what was read once need never be read again. Blocks
-//! that are missing one after another are fetched with one request. A block is checked when it comes from the
-//! store or from the disk, and trusted while it is in memory.
+//! Data files never change and their names are never used again, so a cached block is never stale.
+//! Consecutive missing blocks are fetched with one request. A block is verified when it comes from the store
+//! or from the disk, and trusted while it is in memory.
 //!
-//! A file of before, whose metadata has no checksums of blocks, is read whole the first time: its SHA-256 is
-//! proven, and the checksums of its blocks are remembered: those of the files used last.
+//! A file of an older release, whose metadata has no block checksums, is read whole the first time: its
+//! SHA-256 is verified and the checksums of its blocks are kept, for the files used most recently.
 
 use std::fmt;
 use std::io;
@@ -31,29 +31,29 @@ use super::{Expected, StorageError};
 use crate::layout;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
-/// Blocks that one request fetches for the cache, at most.
+/// Maximum number of blocks that one request fetches for the cache.
 const BLOCKS_AT_ONCE: usize = 32;
 /// Ranges of one file that are read at the same time.
 const RANGES_AT_ONCE: usize = 8;
-/// Blocks of a small read, at most.
+/// Maximum number of blocks of a small read.
 const SMALL_READ_BLOCKS: u64 = 16;
-/// Blocks that are checked before others get their turn.
+/// Number of blocks that are verified before other tasks get their turn.
 const BLOCKS_PER_YIELD: usize = 64;
-/// What one request fetches of a file that is read whole, and how many there are at a time.
+/// Bytes per request when a file is read whole, and the number of these requests in flight.
 const PIECE: u64 = 8 << 20;
 const PIECES_AT_ONCE: usize = 4;
-/// Memory for the checksums of files of before; what one file takes, and each of its blocks.
+/// Maximum memory for the checksums of files of older releases; what one file takes of it, and one block.
 const SUMMED_BYTES_MAX: usize = 32 << 20;
 const SUMMED_FILE_BYTES: usize = 256;
 const SUM_BYTES: usize = 4;
 
-/// How much is kept where.
+/// The sizes of the block cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheSettings {
     pub memory_bytes: usize,
     pub disk: Option<DiskCache>,
-    /// Whether only what small reads fetch is kept: where the store is near, keeping all that a scan reads costs
-    /// more than to read it again.
+    /// Whether only the blocks of small reads are cached. With a nearby store, caching everything that a scan
+    /// reads costs more than reading it again.
     pub small_reads_only: bool,
 }
 
@@ -74,11 +74,11 @@ impl CacheSettings {
 pub struct DataObject<'a> {
     pub path: &'a Path,
     pub expected: Expected,
-    /// `None` in files of before.
+    /// `None` in files of older releases.
     pub sums: Option<&'a BlockSums>,
 }
 
-/// Why bytes of a data file were not handed out.
+/// Why a read of a data file failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The bytes there are not those that were written.
@@ -109,13 +109,13 @@ impl fmt::Display for Damage {
     }
 }
 
-/// A file's number and a block's, in one: what foyer takes for a key.
+/// The number of a file and of a block in one: the key of the cache.
 type BlockKey = u128;
 
-/// A block that is kept.
+/// A cached block.
 struct Block {
     bytes: Bytes,
-    /// Whether it was checked since it came into memory.
+    /// Whether it was verified since it came into memory.
     proven: AtomicBool,
 }
 
@@ -133,14 +133,14 @@ impl Code for Block {
     }
 }
 
-/// The checksums of a file of before, once it was read whole.
+/// The block checksums of a file of an older release, once it was read whole.
 struct FileSums {
-    /// What they take in memory.
+    /// Their size in memory.
     bytes: usize,
     sums: OnceCell<BlockSums>,
 }
 
-/// Files of before, those used last.
+/// The most recently used files of older releases.
 type SummedFiles = Cache<Path, Arc<FileSums>>;
 
 fn summed_files(bytes: usize) -> SummedFiles {
@@ -148,17 +148,17 @@ fn summed_files(bytes: usize) -> SummedFiles {
     CacheBuilder::new(bytes).with_shards(1).with_weighter(weight).build()
 }
 
-/// The data files of a store.
+/// Verified and cached reads of the data files of a store.
 pub struct BlockStore {
     store: Arc<dyn ObjectStore>,
     kept: Option<HybridCache<BlockKey, Block>>,
     small_reads_only: bool,
-    /// Behind a lock, so that those who ask for a file at the same time read it once.
+    /// Behind a lock, so that concurrent readers of a file read it whole only once.
     summed: Mutex<SummedFiles>,
 }
 
 impl BlockStore {
-    /// `cluster` keeps what is on the disk apart from the files of other clusters.
+    /// Opens the cache. `cluster` names its directory on disk, which separates it from other clusters.
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         settings: &CacheSettings,
@@ -177,7 +177,7 @@ impl BlockStore {
         Self { store, kept: None, small_reads_only: false, summed }
     }
 
-    /// These bytes of a data file, as they were written.
+    /// Reads these byte ranges of a data file, as they were written.
     pub async fn read(
         &self,
         object: DataObject<'_>,
@@ -191,7 +191,7 @@ impl BlockStore {
         reads.buffered(RANGES_AT_ONCE).try_collect().await
     }
 
-    /// Without a cache: everything with one call, each block once.
+    /// Reads without the cache: all ranges with one call, each block once.
     async fn read_through(
         &self,
         object: DataObject<'_>,
@@ -236,7 +236,7 @@ impl BlockStore {
             let blocks = number(run.start)..number(run.end);
             let fetched = self.fetch(object, sums, &blocks).await?;
             for (place, bytes) in run.zip(fetched.chunks(BLOCK_BYTES)) {
-                // A copy: a slice would keep all that was fetched with it.
+                // A copy, since a slice would keep the whole fetched buffer in memory.
                 let bytes = match bytes.len() == fetched.len() {
                     true => fetched.clone(),
                     false => Bytes::copy_from_slice(bytes),
@@ -257,7 +257,7 @@ impl BlockStore {
         Ok(slice(&all, wanted.start * BLOCK, &range))
     }
 
-    /// The bytes of a run of blocks, from the store.
+    /// Fetches a run of blocks from the store and verifies them.
     async fn fetch(
         &self,
         object: DataObject<'_>,
@@ -275,8 +275,8 @@ impl BlockStore {
         }
     }
 
-    /// The bytes of a run of blocks once each is known to be as it was written. What is not is fetched once
-    /// more: it may have been damaged on the way.
+    /// Verifies the bytes of a run of blocks. On a mismatch the run is fetched once more, since it may have
+    /// been damaged in transit.
     async fn checked(
         &self,
         object: DataObject<'_>,
@@ -293,7 +293,7 @@ impl BlockStore {
         }
     }
 
-    /// Why a range could not be read: the object may be too short for it.
+    /// Explains a failed read of a range: the object may be too short for it.
     async fn explained(&self, object: DataObject<'_>, error: object_store::Error) -> ReadError {
         let size = object.expected.size_bytes;
         match (&error, self.store.head(object.path).await) {
@@ -327,7 +327,7 @@ impl BlockStore {
         file
     }
 
-    /// Reads the whole object, proves its SHA-256, and sums up its blocks.
+    /// Reads the whole object, verifies its SHA-256, and computes the checksums of its blocks.
     async fn sum_up(&self, object: DataObject<'_>) -> Result<BlockSums, ReadError> {
         let expected = object.expected.sha256;
         for _ in 0..2 {
@@ -381,8 +381,7 @@ fn failed(place: &str, error: &foyer::Error) -> StorageError {
     StorageError::io("open the cache in", place.to_owned(), io::Error::other(error.to_string()))
 }
 
-/// A block that is kept. A cache that cannot be read is one that does not have it, and what is damaged there
-/// is not kept any longer.
+/// Looks up a cached block. A read error of the cache counts as a miss, and a damaged block is removed.
 async fn lookup(
     kept: &HybridCache<BlockKey, Block>,
     sst: u64,
@@ -421,7 +420,7 @@ fn is_small(ranges: &[Range<u64>]) -> bool {
     ranges.iter().map(blocks).sum::<u64>() <= SMALL_READ_BLOCKS
 }
 
-/// The runs of blocks that the ranges lie in, in order.
+/// The runs of blocks that cover the ranges, in order.
 fn runs_of(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let ranges = ranges.iter().filter(|range| !range.is_empty());
     let mut wanted: Vec<_> = ranges.map(|r| r.start / BLOCK..r.end.div_ceil(BLOCK)).collect();
@@ -436,7 +435,7 @@ fn runs_of(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     runs
 }
 
-/// The places of what is missing, as runs that one request may fetch.
+/// The indexes of the missing blocks, as runs that one request may fetch.
 fn missing_runs(found: &[Option<Bytes>]) -> Vec<Range<usize>> {
     let mut places = (0..found.len()).filter(|place| found[*place].is_none()).peekable();
     let mut runs = vec![];
@@ -450,7 +449,7 @@ fn missing_runs(found: &[Option<Bytes>]) -> Vec<Range<usize>> {
     runs
 }
 
-/// What is wrong with the bytes of a run of blocks: from the first block that is, to the last.
+/// The damage in the bytes of a run of blocks, if any: from the first damaged block to the last.
 async fn first_damage(
     object: DataObject<'_>,
     sums: &BlockSums,
@@ -475,7 +474,7 @@ async fn first_damage(
     wrong.map(|wrong| (object.bytes_of(&wrong), Damage::Checksum))
 }
 
-/// A range out of bytes that begin at `start`; as much as there is, as a store answers past an object's end.
+/// Cuts a range out of bytes that begin at `start`. A range past the end is cut short, as a store does it.
 fn slice(bytes: &Bytes, start: u64, range: &Range<u64>) -> Bytes {
     let place =
         |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len());

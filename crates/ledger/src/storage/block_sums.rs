@@ -1,7 +1,7 @@
-//! Checksums of the blocks of a data file: what one read of it is checked against.
+//! Checksums of the blocks of a data file, for verifying partial reads.
 //!
-//! An object is cut into blocks of [`BLOCK_BYTES`], the last of which may be shorter. Each has a CRC-32 (that of
-//! zlib and PNG). They are kept one after another, little-endian, and written down as base64.
+//! An object is divided into blocks of [`BLOCK_BYTES`], the last of which may be shorter. Each has a CRC-32
+//! (that of zlib and PNG). The checksums are concatenated, little-endian, and serialized as base64.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// What is fetched, checked and kept as one.
+/// Size of a block: the unit of fetching, verifying and caching.
 pub const BLOCK_BYTES: usize = 256 << 10;
 
 const SUM_BYTES: usize = 4;
@@ -20,7 +20,7 @@ const SUM_BYTES: usize = 4;
 pub struct BlockSums(Arc<[u8]>);
 
 impl BlockSums {
-    /// Of an object that is held whole.
+    /// The checksums of an object that is in memory.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = BlockHasher::default();
         hasher.update(bytes);
@@ -62,12 +62,12 @@ impl<'de> Deserialize<'de> for BlockSums {
     }
 }
 
-/// Sums an object up as it is written or read from its beginning.
+/// Computes the block checksums of an object that is written or read from its beginning.
 #[derive(Debug, Default)]
 pub struct BlockHasher {
     sums: Vec<u8>,
     block: crc32fast::Hasher,
-    /// How much of the block has been seen.
+    /// Bytes of the current block seen so far.
     seen: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What the promises of this module need of a store.
+//! The capabilities of a store that the guarantees of this module depend on.
 
 use std::fmt;
 
@@ -7,9 +7,10 @@ use std::fmt;
 pub enum Capability {
     Write,
     ReadAfterWrite,
-    /// An object that is there is not written anew. Without it two servers can take one data directory.
+    /// A create fails if the object exists. Without it two servers can take one data directory.
     ConditionalCreate,
-    /// An object is replaced only while it is what was read. Without it two servers can have one lease.
+    /// A replace fails if the object has changed since it was read. Without it two servers can have one
+    /// lease.
     ConditionalReplace,
     ListAfterWrite,
     Delete,

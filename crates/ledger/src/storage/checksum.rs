@@ -1,4 +1,4 @@
-//! SHA-256 as we write it down: lowercase hex.
+//! SHA-256 checksums, serialized as lowercase hex, and JSON objects that end with theirs.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-/// A checksum that there are many of: written down in hex, and kept as the bytes it is.
+/// A SHA-256, or none where it is not known. Serialized as hex, but kept as bytes since there are many.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Checksum(Option<[u8; 32]>);
 
@@ -20,7 +20,7 @@ impl Checksum {
         self.0.is_some()
     }
 
-    /// Of these 64 digits, or of none where it is not known.
+    /// Parses 64 hex digits; an empty text is an unknown checksum.
     fn parse(hex: &str) -> Option<Self> {
         if hex.is_empty() {
             return Some(Self(None));
@@ -97,14 +97,14 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// What comes before a checksum that is the last field of a JSON object, and after it.
+/// The text before and after a checksum that is the last field of a JSON object.
 const SEAL: (&[u8], &[u8]) = (b",\"sha256\":\"", b"\"}");
 const HEX_LENGTH: usize = 64;
 
-/// A JSON object with its checksum as its last field. It covers `before` too.
+/// Adds to a JSON object its checksum as the last field. The checksum covers `before` too.
 pub fn sealed(before: &str, object: &[u8]) -> Vec<u8> {
     let checksum = sha256_hex(&[before.as_bytes(), object].concat());
-    // The closing brace, which the checksum covers, comes after it.
+    // The closing brace, which the checksum covers, moves behind it.
     let open = object.strip_suffix(b"}").unwrap_or(object);
     [open, SEAL.0, checksum.as_bytes(), SEAL.1].concat()
 }
@@ -112,20 +112,20 @@ pub fn sealed(before: &str, object: &[u8]) -> Vec<u8> {
 /// A JSON object whose last field is its checksum.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsealed<'a> {
-    /// Without its closing brace.
+    /// The object without its checksum and its closing brace.
     open: &'a [u8],
     checksum: &'a [u8],
 }
 
 impl<'a> Unsealed<'a> {
-    /// `None` where the last field is no checksum.
+    /// `None` if the last field is not a checksum.
     pub fn of(bytes: &'a [u8]) -> Option<Self> {
         let inside = bytes.strip_suffix(SEAL.1)?;
         let (rest, checksum) = inside.split_at_checked(inside.len().checked_sub(HEX_LENGTH)?)?;
         Some(Self { open: rest.strip_suffix(SEAL.0)?, checksum })
     }
 
-    /// Whether the checksum is that of the object after `before`.
+    /// Whether the checksum matches the object after `before`.
     pub fn matches(&self, before: &str) -> bool {
         sha256_hex(&[before.as_bytes(), self.open, b"}"].concat()).as_bytes() == self.checksum
     }
@@ -144,7 +144,7 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Passes bytes on, in either direction, and keeps their count and checksum.
+/// A reader or writer that counts and hashes the bytes that pass through it.
 #[derive(Debug)]
 pub struct Summed<T> {
     inner: T,
@@ -162,7 +162,7 @@ impl<T> Summed<T> {
         self.bytes
     }
 
-    /// What was wrapped, the count of bytes passed and their checksum in hex.
+    /// The wrapped value, the number of bytes passed, and their checksum in hex.
     pub fn finish(self) -> (T, u64, String) {
         (self.inner, self.bytes, hex(&self.sha256.finalize()))
     }

@@ -1,4 +1,4 @@
-//! Copying an object, within a storage or from one to another, and proving that the copy is whole.
+//! Copies an object, within a storage or to another one, and verifies the copy.
 
 use std::io::{self, Write as _};
 
@@ -9,10 +9,10 @@ use sha2::{Digest as _, Sha256};
 use super::checksum::{Checksum, Summed};
 use super::{Storage, StorageError, Writer};
 
-/// What is read at once.
+/// Bytes per read.
 const PIECE_BYTES: u64 = 4 << 20;
 
-/// What an object must be.
+/// The size and checksum that an object must have.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
     pub size_bytes: u64,
@@ -20,9 +20,9 @@ pub struct Expected {
 }
 
 impl Storage {
-    /// Copies the object `from` to `to` in `target`, where nothing of that name may be. Within one
-    /// remote storage the bytes stay there and the copy is read, else they pass through here. Either way the
-    /// checksum is proven.
+    /// Copies the object `from` to `to` in `target`, which must not exist. Within one storage that is not a
+    /// file system the store copies the bytes and the copy is read back; otherwise they pass through this
+    /// process. Either way the checksum is verified.
     ///
     /// # Errors
     /// [`StorageError::Mangled`] when the object is not what was expected; then there is no copy.
@@ -33,15 +33,16 @@ impl Storage {
         to: &Path,
         expected: Expected,
     ) -> Result<(), StorageError> {
-        // A file system's own copy is a link, which shares the fate of the file.
+        // The copy operation of a file system makes a link, and damage to the file would be damage to the
+        // copy.
         if self.local.is_none() && self.url.is_same_place(&target.url) {
             return target.copy_within(from, to, expected).await;
         }
         self.pass_on(from, target.writer(to).await?, expected).await
     }
 
-    /// Puts a copy of the object `from` in the place of `to` in `target`, where a damaged object may be. The
-    /// copy is proven whole before it has the name.
+    /// Copies the object `from` over `to` in `target`, which may be a damaged object. The copy is verified
+    /// before it gets the name.
     ///
     /// # Errors
     /// [`StorageError::Mangled`] when the object is not what was expected; then nothing has changed.
@@ -79,7 +80,7 @@ impl Storage {
         }
     }
 
-    /// Why a piece of an object could not be read: the object may be too short.
+    /// Explains a failed read of a piece of an object: the object may be too short.
     async fn explained(
         &self,
         path: &Path,
@@ -109,7 +110,7 @@ impl Storage {
         Err(StorageError::Mangled { path: self.name_of(from) })
     }
 
-    /// Whether every byte of an object is as it is expected. Reads them all.
+    /// Whether an object has the expected size and checksum. Reads all of it.
     pub async fn is_whole(&self, path: &Path, expected: Expected) -> Result<bool, StorageError> {
         if self.size(path).await? != expected.size_bytes {
             return Ok(false);

@@ -1,5 +1,5 @@
-//! Files that survive a power cut: synced under a name nobody looks at, then named, then the
-//! directory synced. Blocking; callers go through [`blocking`].
+//! Files that survive a power cut: a file is synced under a temporary name, then gets its name, then the
+//! directory is synced. Blocking; callers go through [`blocking`].
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use crate::crash_point;
 
-/// Runs blocking file operations where they block nobody.
+/// Runs blocking file operations on a thread for blocking work.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// Makes a directory with all above it, each synced into its parent.
+/// Creates a directory and its missing parents, and syncs each into its parent.
 pub fn create_dir_all(dir: &Path) -> io::Result<()> {
     let missing: Vec<_> = dir.ancestors().take_while(|d| !d.exists()).collect();
     std::fs::create_dir_all(dir)?;
@@ -36,7 +36,8 @@ fn parent(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new("/"))
 }
 
-/// A new file beside `target` under a name that listings leave out: `object_store` skips `name#digits`.
+/// Creates a new file next to `target` under a name that listings leave out: `object_store` skips
+/// `name#digits`.
 pub fn create_staged(target: &Path) -> io::Result<(File, PathBuf)> {
     create_dir_all(parent(target))?;
     let nonce = uuid::Uuid::new_v4().as_u128();
@@ -47,7 +48,7 @@ pub fn create_staged(target: &Path) -> io::Result<(File, PathBuf)> {
     Ok((file, staged))
 }
 
-/// Gives a synced staged file its name, which must be new, for good.
+/// Durably gives a synced staged file its name, which must be new.
 pub fn publish_new(staged: &Path, target: &Path) -> io::Result<()> {
     let name = target.display();
     let point = crash_point::begin("link", &name);
@@ -57,7 +58,7 @@ pub fn publish_new(staged: &Path, target: &Path) -> io::Result<()> {
     sync_dir(parent(target))
 }
 
-/// Gives a synced staged file the name of another, which is gone then, for good.
+/// Durably gives a synced staged file the name of another file, which it replaces.
 pub fn publish_over(staged: &Path, target: &Path) -> io::Result<()> {
     let name = target.display();
     let point = crash_point::begin("replace", &name);
@@ -66,8 +67,8 @@ pub fn publish_over(staged: &Path, target: &Path) -> io::Result<()> {
     sync_dir(parent(target))
 }
 
-/// Replaces the content of `target` by `bytes` if `same` says so of what is there. Others who
-/// replace it wait; readers see the old file or the new one.
+/// Replaces the content of `target` by `bytes` if `same` accepts the current content. Returns whether it did.
+/// Concurrent calls wait for each other; readers see the old file or the new one.
 pub fn replace_if(
     target: &Path,
     same: impl FnOnce(Option<&[u8]>) -> bool,
@@ -100,14 +101,14 @@ pub fn replace_if(
     Ok(true)
 }
 
-/// Removes a file nobody may miss; what cannot be removed stays, under a name nobody looks at.
+/// Removes a temporary file. An error is only logged: listings leave the file out.
 pub fn remove_quietly(file: &Path) {
     if let Err(error) = std::fs::remove_file(file) {
         tracing::debug!(file = %file.display(), %error, "could not remove a temporary file");
     }
 }
 
-/// Removes the lock that [`replace_if`] left beside a file that is gone.
+/// Removes the lock file that [`replace_if`] left for a file that is gone.
 pub fn remove_lock(target: &Path) -> io::Result<()> {
     match std::fs::remove_file(lock_of(target)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,4 +1,4 @@
-//! Why a storage did not do as asked.
+//! The error of a storage operation.
 
 use std::error::Error;
 use std::io;
@@ -6,19 +6,19 @@ use std::io;
 use super::capability::Capability;
 use crate::storage_url::StorageUrlError;
 
-/// Every text names the object by its whole, masked URL.
+/// Why a storage operation failed. Messages name the object by its full URL, with credentials masked.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     #[error("{path} does not exist")]
     NotFound { path: String },
     #[error("{path} already exists")]
     AlreadyExists { path: String },
-    /// A compare-and-swap came second.
+    /// A compare-and-swap lost to another write.
     #[error("{path} was changed by somebody else")]
     Changed { path: String },
     #[error("{path} may only be read here")]
     ReadOnly { path: String },
-    /// The store took it and did otherwise.
+    /// The store accepted the request but did not honour it.
     #[error("the store does not honour {capability}: {path}")]
     NotHonoured { capability: Capability, path: String },
     /// Its bytes are not those that were written.
@@ -44,7 +44,7 @@ impl StorageError {
         Self::Io { action, path, source: source.into() }
     }
 
-    /// The way out, where there is one to tell.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             full if full.is_full() => "free space there, then try again",
@@ -60,7 +60,7 @@ impl StorageError {
         Some(hint.to_owned())
     }
 
-    /// Whether the cause is that the place is full.
+    /// Whether the cause is a full storage or an exceeded quota.
     pub fn is_full(&self) -> bool {
         let mut cause: Option<&(dyn Error + 'static)> = Some(self);
         while let Some(error) = cause {

@@ -1,5 +1,5 @@
-//! What a process that was killed leaves in a storage, apart from objects: files that were being written, and
-//! probes. No listing of objects shows them.
+//! Leftovers of killed processes in a storage: unfinished files, and probes. Listings of objects leave them
+//! out.
 
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
@@ -10,10 +10,10 @@ use object_store::path::Path;
 use super::{Storage, StorageError, durable};
 use crate::storage_url::StorageUrl;
 
-/// What a probe's name begins with.
+/// The prefix of a probe's name.
 pub(super) const PROBE: &str = ".probe-";
 
-/// A file that was not finished, or a probe.
+/// An unfinished file, or a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     pub directory: Path,
@@ -24,7 +24,7 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// Its name with all directories, as an object has one.
+    /// Its full path, like that of an object.
     pub fn path(&self) -> String {
         match self.directory.as_ref() {
             "" => self.name.clone(),
@@ -32,20 +32,20 @@ impl Leftover {
         }
     }
 
-    /// The object it was to become; none of a probe.
+    /// The object it was to become; `None` for a probe.
     pub fn object(&self) -> Option<Path> {
         staged_for(&self.name).map(|name| self.directory.clone().join(name))
     }
 }
 
-/// The name that a file which is being written is to get.
+/// The final name of a file that is being written; `None` if this is not the name of such a file.
 fn staged_for(name: &str) -> Option<&str> {
     let (object, digits) = name.rsplit_once('#')?;
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     (is_number && !object.is_empty()).then_some(object)
 }
 
-/// Whether a name is that of a leftover. The lock of a probe has one dot more than the probe.
+/// Whether a name is that of a leftover. The lock of a probe has one more leading dot than the probe.
 pub fn is_leftover(name: &str) -> bool {
     let is_probe = name.starts_with(PROBE)
         || name.strip_prefix('.').is_some_and(|name| name.starts_with(PROBE));
@@ -53,8 +53,8 @@ pub fn is_leftover(name: &str) -> bool {
 }
 
 impl Storage {
-    /// The leftovers under a directory, at any depth. Of a store that is no file system, the probes: what it
-    /// keeps of uploads that were not completed it does not list.
+    /// The leftovers under a directory, at any depth. On a store that is not a file system, only the probes:
+    /// it does not list uploads that were not completed.
     pub async fn leftovers(&self, directory: &Path) -> Result<Vec<Leftover>, StorageError> {
         let Some(root) = self.below_root(directory.as_ref()) else {
             return self.probes(directory).await;
@@ -85,7 +85,7 @@ impl Storage {
         Ok(found)
     }
 
-    /// What has this name, where the store is a file system.
+    /// The file of this name, if the store is a file system.
     fn below_root(&self, name: &str) -> Option<PathBuf> {
         match self.url() {
             StorageUrl::Fs { root } => Some(root.join(name)),
@@ -93,7 +93,7 @@ impl Storage {
         }
     }
 
-    /// Deletes a leftover; one that is gone already is no error.
+    /// Deletes a leftover; it is no error if it does not exist.
     pub async fn delete_leftover(&self, path: &str) -> Result<(), StorageError> {
         let name = path.rsplit('/').next().unwrap_or(path);
         assert!(is_leftover(name), "{path} is an object");
@@ -126,7 +126,7 @@ fn walk(dir: &FilePath, directory: &Path, found: &mut Vec<Leftover>) -> io::Resu
     Ok(())
 }
 
-/// None where it was finished or removed meanwhile.
+/// `None` if the file was finished or removed meanwhile.
 fn look_at(
     entry: &std::fs::DirEntry,
     directory: &Path,

@@ -19,18 +19,18 @@ impl StorageLocation {
         Self { url: url.into(), directory: directory.into() }
     }
 
-    /// Whether both name the same directory, with whatever credentials.
+    /// Whether both name the same directory, ignoring credentials.
     pub fn is_same_place(&self, other: &Self) -> bool {
         let [own, theirs] = [self, other].map(|place| place.directory.trim_matches('/'));
         own == theirs && is_same_place(&self.url, &other.url)
     }
 
-    /// Opens the storage; a root directory that is missing is made.
+    /// Opens the storage; creates its root directory if it is missing.
     pub fn open(&self) -> Result<Storage, StorageError> {
         Storage::open(&self.parsed()?)
     }
 
-    /// Opens the storage without making anything.
+    /// Opens the storage without creating anything.
     pub fn open_existing(&self) -> Result<Storage, StorageError> {
         Storage::open_existing(&self.parsed()?)
     }

@@ -1,9 +1,9 @@
 //! An object store opened from a URL: durable puts, compare-and-swap.
 //!
-//! What a method here has acknowledged survives a power cut where the store is one that can: on a
-//! file system the bytes are synced before the name appears, and the directory after. Objects are
-//! written whole or not at all; [`Storage::replace`] is the only way one is ever overwritten, but for a data
-//! file that is damaged, see [`Storage::copy_over`].
+//! A write that has returned survives a power cut, if the store itself does: on a file system the bytes are
+//! synced before the name appears, and the directory after. Objects are written atomically.
+//! [`Storage::replace`] is the only way to overwrite one, except for a damaged data file, see
+//! [`Storage::copy_over`].
 
 mod block_store;
 mod block_sums;
@@ -60,27 +60,27 @@ use crate::storage_url::{StorageUrl, mask};
 static MEMORY: LazyLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> =
     LazyLock::new(Mutex::default);
 
-/// A place for objects. Cloning shares it.
+/// An open object store. Clones share it.
 #[derive(Clone)]
 pub struct Storage {
     url: StorageUrl,
     store: Arc<dyn ObjectStore>,
-    /// The same store, where it is a file system.
+    /// The same store, if it is a file system.
     local: Option<Arc<LocalFileSystem>>,
     /// Nothing may be written or deleted through this handle.
     read_only: bool,
 }
 
-/// What an object held when it was read; see [`Storage::replace`].
+/// Identifies the content of an object when it was read; see [`Storage::replace`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
     e_tag: String,
-    /// Some stores tell states of an object apart by this.
+    /// Some stores identify the state of an object by this.
     version: Option<String>,
 }
 
 impl Storage {
-    /// Opens the storage; a directory that is missing is made.
+    /// Opens the storage; creates its directory if it is missing.
     pub fn open(url: &StorageUrl) -> Result<Self, StorageError> {
         if let StorageUrl::Fs { root } = url {
             durable::create_dir_all(root)
@@ -89,7 +89,7 @@ impl Storage {
         Self::open_existing(url)
     }
 
-    /// Opens the storage without making anything; a directory that is missing is an error.
+    /// Opens the storage without creating anything; a missing directory is an error.
     pub fn open_existing(url: &StorageUrl) -> Result<Self, StorageError> {
         match url {
             StorageUrl::Fs { root } => Self::open_local(url, root),
@@ -103,7 +103,7 @@ impl Storage {
         }
     }
 
-    /// A memory store nobody else has; its URL opens it again.
+    /// A new memory store; its URL opens it again.
     pub fn in_memory() -> Self {
         Self::open_memory(&uuid::Uuid::new_v4().simple().to_string())
     }
@@ -120,7 +120,7 @@ impl Storage {
         }
     }
 
-    /// Puts `store` behind `memory://name`, or nothing.
+    /// Registers `store` as `memory://name`, or removes that name.
     #[cfg(any(test, feature = "testing"))]
     pub fn set_memory(name: &str, store: Option<Arc<dyn ObjectStore>>) {
         let mut stores = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,7 +174,7 @@ impl Storage {
         &self.url
     }
 
-    /// The store itself, for scans. Whoever writes through it gets no promise of this module.
+    /// The underlying store, for scans. Writes through it have no guarantees of this module.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store)
     }
@@ -192,7 +192,7 @@ impl Storage {
         self.writer_to(path, false).await
     }
 
-    /// A writer of an object; with `over`, one of that name is there until it is finished.
+    /// A writer of an object. With `over`, an existing object is replaced when the writer finishes.
     async fn writer_to(&self, path: &Path, over: bool) -> Result<Writer, StorageError> {
         self.check_writable(path)?;
         let name = self.name_of(path);
@@ -211,7 +211,7 @@ impl Storage {
         read.await.map_err(|e| self.error("read", path, e))
     }
 
-    /// The whole object, if there is one.
+    /// The whole object; `None` if it does not exist.
     pub async fn get_opt(&self, path: &Path) -> Result<Option<Bytes>, StorageError> {
         match self.get(path).await {
             Ok(bytes) => Ok(Some(bytes)),
@@ -235,7 +235,7 @@ impl Storage {
         Ok(bytes)
     }
 
-    /// What the store knows of the object.
+    /// The store's metadata of the object.
     pub async fn head(&self, path: &Path) -> Result<ObjectMeta, StorageError> {
         self.store.head(path).await.map_err(|e| self.error("look at", path, e))
     }
@@ -244,7 +244,7 @@ impl Storage {
         Ok(self.head(path).await?.size)
     }
 
-    /// Deletes the object; one that is gone already is no error.
+    /// Deletes the object; it is no error if it does not exist.
     pub async fn delete(&self, path: &Path) -> Result<(), StorageError> {
         self.check_writable(path)?;
         let point = crash_point::begin("delete", path);
@@ -257,15 +257,15 @@ impl Storage {
         }
     }
 
-    /// The objects under a directory, at any depth, in no order.
+    /// The objects under a directory, at any depth, in no particular order.
     pub async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, StorageError> {
         let mut objects = vec![];
         self.for_each(prefix, |object| objects.push(object)).await?;
         Ok(objects)
     }
 
-    /// Tells `see` of the objects under a directory, at any depth, in no order, one after another: there
-    /// may be too many to hold.
+    /// Calls `see` for each object under a directory, at any depth, in no particular order. There may be too
+    /// many to hold in memory.
     pub async fn for_each(
         &self,
         prefix: &Path,
@@ -282,7 +282,7 @@ impl Storage {
         .await
     }
 
-    /// The same, with the objects that no listing shows: those whose names begin with a dot.
+    /// The same, with the hidden objects, whose names begin with a dot.
     async fn for_each_with_hidden(
         &self,
         prefix: &Path,
@@ -300,13 +300,13 @@ impl Storage {
     /// Whether there is an object under a directory, at any depth.
     ///
     /// # Errors
-    /// Where the bucket does not exist: a read of one object does not tell that from a missing object.
+    /// Also if the bucket does not exist, which a read of one object does not tell from a missing object.
     pub async fn holds_any(&self, prefix: &Path) -> Result<bool, StorageError> {
         let first = self.store.list(Some(prefix)).try_next().await;
         Ok(first.map_err(|e| self.error("list", prefix, e))?.is_some())
     }
 
-    /// Makes an object durable that was written through [`Storage::object_store`].
+    /// Syncs an object that was written through [`Storage::object_store`], so that it is durable.
     pub async fn sync(&self, path: &Path) -> Result<(), StorageError> {
         let Some(file) = self.file_of(path)? else { return Ok(()) };
         durable::blocking(move || durable::sync(&file))
@@ -314,7 +314,7 @@ impl Storage {
             .map_err(|e| StorageError::io("sync", self.name_of(path), e))
     }
 
-    /// The object and the tag by which it can be replaced.
+    /// The object and the tag by which it can be replaced; `None` if it does not exist.
     pub async fn read_tagged(&self, path: &Path) -> Result<Option<(Bytes, Tag)>, StorageError> {
         if self.local.is_some() {
             let bytes = self.get_opt(path).await?;
@@ -334,8 +334,11 @@ impl Storage {
         Ok(Some((bytes, tag)))
     }
 
-    /// Compare-and-swap: writes the object if it still is what was read with the tag `expected`,
-    /// or if there still is none. Else [`StorageError::Changed`], and nothing is written.
+    /// Compare-and-swap: writes the object if its tag is still `expected` or, for `None`, if it still does
+    /// not exist.
+    ///
+    /// # Errors
+    /// [`StorageError::Changed`] otherwise; nothing is written then.
     pub async fn replace(
         &self,
         path: &Path,
@@ -392,13 +395,13 @@ impl Storage {
         }
     }
 
-    /// What to call the object in messages.
+    /// The name of the object in messages: its URL, with credentials masked.
     pub fn name_of(&self, path: &Path) -> String {
         let url = mask(&self.url.to_string());
         format!("{}/{path}", url.trim_end_matches('/'))
     }
 
-    /// The file of the object, where the store is a file system.
+    /// The file of the object, if the store is a file system.
     fn file_of(&self, path: &Path) -> Result<Option<PathBuf>, StorageError> {
         let local = self.local.as_ref();
         local

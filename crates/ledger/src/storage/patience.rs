@@ -1,15 +1,15 @@
-//! Waiting for a store, but no longer than a limit.
+//! Timeouts for requests to a store.
 
 use std::time::Duration;
 
-/// What `work` comes to, or nothing when it takes longer than `limit`. Then it is given up; what was asked
-/// of the store may be done all the same.
+/// Runs `work` with a timeout; `None` once `limit` has passed. The work is dropped then, but the store may
+/// still execute the request.
 #[cfg(not(any(test, feature = "testing")))]
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, work).await.ok()
 }
 
-/// The same, where the store may say that the time has passed.
+/// The same, where the store may end the timeout early.
 #[cfg(any(test, feature = "testing"))]
 pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     if crate::ambient::simulated::is_on() {
@@ -30,7 +30,7 @@ tokio::task_local! {
     static PATIENCE: Patience;
 }
 
-/// How long a store that is asked now is waited for. A store of a test ends it without waiting.
+/// The timeout of the current request. The store of a test can end it without waiting.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Debug)]
 pub struct Patience {
@@ -40,12 +40,12 @@ pub struct Patience {
 
 #[cfg(any(test, feature = "testing"))]
 impl Patience {
-    /// That of whoever asks, if it has an end.
+    /// The timeout of the current task, if it has one.
     pub fn current() -> Option<Self> {
         PATIENCE.try_with(Self::clone).ok()
     }
 
-    /// Its end has come.
+    /// Ends the timeout now.
     pub fn end(&self) {
         self.over.notify_one();
     }

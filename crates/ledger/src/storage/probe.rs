@@ -1,4 +1,4 @@
-//! What a store can do, tried on a small object. Start-up refuses a store that cannot do all of it.
+//! Probes a store's capabilities on a small object. Start-up refuses a store that lacks one of them.
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -20,16 +20,16 @@ pub struct Probed {
 }
 
 impl Storage {
-    /// Proves that this place can be used.
+    /// Checks that the store has all capabilities, on a small object in `directory`.
     ///
     /// # Errors
-    /// What kept the first capability from being proven that could not be.
+    /// The error of the first capability that could not be verified.
     pub async fn probe(&self, directory: &str) -> Result<(), StorageError> {
         self.probe_each(directory).await?.into_iter().try_for_each(|probed| probed.outcome)
     }
 
-    /// Tries each capability on a small object in `directory`, which is gone afterwards. Where nothing
-    /// can be written nothing else is tried.
+    /// Tries each capability on a small object in `directory`, which is deleted afterwards. If the write
+    /// fails, nothing else is tried.
     pub async fn probe_each(&self, directory: &str) -> Result<Vec<Probed>, StorageError> {
         let directory = layout::directory(directory);
         let id = crate::ambient::uuid().simple();
@@ -80,7 +80,7 @@ impl Storage {
         }
     }
 
-    /// Whether a swap with the right tag happens and one with a stale tag does not.
+    /// Whether a swap with the right tag succeeds and one with a stale tag fails.
     async fn swaps(&self, path: &Path) -> Result<bool, StorageError> {
         let Some((_, tag)) = self.read_tagged(path).await? else { return Ok(false) };
         self.replace(path, Some(&tag), SECOND).await?;
@@ -88,7 +88,8 @@ impl Storage {
         Ok(refused && self.get(path).await? == SECOND)
     }
 
-    /// Whether a listing shows the object. Begins just before it: the directory may be large.
+    /// Whether a listing shows the object. It begins just before the object, since the directory may be
+    /// large.
     async fn lists(&self, directory: &Path, path: &Path) -> Result<bool, StorageError> {
         let before = Path::from(&path.as_ref()[..path.as_ref().len() - 1]);
         let listed = self.store.list_with_offset(Some(directory), &before);
@@ -98,7 +99,7 @@ impl Storage {
     }
 }
 
-/// Whether a swap was refused, as it should be; any other failure tells nothing.
+/// Whether a swap was refused, as it should be; any other failure is returned.
 fn is_refused<T>(swapped: Result<T, StorageError>) -> Result<bool, StorageError> {
     match swapped {
         Ok(_) => Ok(false),

@@ -1,4 +1,4 @@
-//! Stores over the network: how they are reached, and how large objects go there.
+//! Remote stores: how to connect to them, and how to upload large objects.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,17 +19,17 @@ use tokio::runtime::Handle;
 
 use crate::crash_point;
 
-/// Where an S3 of one's own is, for `s3://`; as RisingWave has it.
+/// The endpoint of an S3-compatible server for `s3://`; the name is RisingWave's.
 const ENDPOINT_VARIABLE: &str = "RW_S3_ENDPOINT";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For all tries of one request, at least.
+/// Minimum timeout of one request with all its retries.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// How patient this process is with stores over the network, from when it is set.
+/// The timeouts and retries of this process for remote stores; the defaults until they are set.
 static PATIENCE: OnceLock<RemotePatience> = OnceLock::new();
 
-/// How long one try of a request may take, and how many more there are.
+/// The timeout of one attempt of a request, and the number of retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemotePatience {
     pub attempt: Duration,
@@ -43,7 +43,7 @@ impl Default for RemotePatience {
 }
 
 impl RemotePatience {
-    /// Makes this the patience of the process. Only the first call counts.
+    /// Sets the timeouts and retries of the process. Only the first call has an effect.
     pub fn set(self) {
         PATIENCE.get_or_init(|| self);
     }
@@ -53,11 +53,11 @@ impl RemotePatience {
     }
 }
 
-/// An object that grows beyond this goes in parts of this size.
+/// A larger object is uploaded in parts of this many bytes.
 const PART_BYTES: usize = 8 << 20;
 const PARTS_AT_ONCE: usize = 4;
 
-/// A bucket of S3, or of a server at the endpoint that the environment names.
+/// Opens a bucket of S3, or of the server at the endpoint that the environment names.
 pub fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
     let mut builder = AmazonS3Builder::from_env().with_retry(retry()).with_bucket_name(bucket);
     for (key, value) in timeouts() {
@@ -73,9 +73,9 @@ pub fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
     Ok(Arc::new(builder.build()?))
 }
 
-/// A bucket of an S3-compatible server without TLS.
+/// Opens a bucket of an S3-compatible server without TLS.
 pub fn minio(key: &str, secret: &str, host: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>> {
-    // Credentials may be written as in any URL, `%2F` for a slash.
+    // Credentials may be percent-encoded as in any URL, `%2F` for a slash.
     let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let mut builder = AmazonS3Builder::new()
         .with_retry(retry())
@@ -117,13 +117,13 @@ pub fn azblob(container: &str) -> Result<Arc<dyn ObjectStore>> {
     Ok(Arc::new(builder.build()?))
 }
 
-/// Requests run where the store was opened: threads of statements may be busy for long.
+/// Runs requests on the runtime that opened the store, since the threads of statements may be busy for long.
 fn connector() -> Option<SpawnedReqwestConnector> {
     Handle::try_current().ok().map(SpawnedReqwestConnector::new)
 }
 
-/// One by one: options given together would take the place of those of the environment, such as a proxy
-/// or that plain HTTP is allowed.
+/// The client's timeouts, to be set one by one: options that are set together would replace those of the
+/// environment, such as a proxy or the permission for plain HTTP.
 fn timeouts() -> [(ClientConfigKey, String); 2] {
     let attempt = RemotePatience::get().attempt;
     let ms = |timeout: Duration| format!("{}ms", timeout.as_millis());
@@ -139,7 +139,7 @@ fn retry() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig::default(),
         max_retries: retries,
-        // What was asked for bounds it already; pauses between the tries come on top.
+        // The attempts bound it already; the backoff between them comes on top.
         retry_timeout: all.max(RETRY_TIMEOUT),
     }
 }
@@ -162,16 +162,16 @@ fn endpoint() -> Result<Option<String>> {
     }
 }
 
-/// An object on its way to a store. It exists once it is finished.
+/// An object that is being uploaded. It exists once the upload is finished.
 #[derive(Debug)]
 pub struct Upload {
     store: Arc<dyn ObjectStore>,
     path: Path,
-    /// Whether the answer to a request that was done can be lost on the way.
+    /// Whether the reply to an executed request can get lost.
     far: bool,
-    /// Whether it takes the place of an object that is there.
+    /// Whether it replaces an existing object.
     over: bool,
-    /// What does not make a part yet.
+    /// Bytes that do not fill a part yet.
     buffer: BytesMut,
     parts: Option<WriteMultipart>,
 }
@@ -197,11 +197,11 @@ impl Upload {
         Ok(())
     }
 
-    /// Makes the object appear. One that is there already stays, where the store can tell: an object
-    /// in parts takes its place, which is why no name is ever used twice.
+    /// Creates the object. Without `over`, an existing object is kept where the store can check that: an
+    /// upload in parts replaces it, which is why no name is ever used twice.
     pub async fn finish(mut self) -> Result<()> {
         if let Some(parts) = &mut self.parts {
-            // While they are still here, a part that fails ends the upload.
+            // If a part fails here, the upload is aborted, as `self` still has it.
             parts.wait_for_capacity(1).await?;
         }
         if let Some(parts) = self.parts.take() {
@@ -216,7 +216,7 @@ impl Upload {
         let mode = if self.over { PutMode::Overwrite } else { PutMode::Create };
         match self.store.put_opts(&self.path, payload, mode.into()).await {
             Ok(_) => {}
-            // The answer to a first try may have been lost: then the object is ours.
+            // The reply to an earlier attempt may have been lost: then the object is ours.
             Err(error @ object_store::Error::AlreadyExists { .. }) if self.far => {
                 let found = self.store.get(&self.path).await?.bytes().await?;
                 if found != bytes || bytes.is_empty() {
@@ -231,7 +231,7 @@ impl Upload {
 }
 
 impl Drop for Upload {
-    /// Parts of an object that was given up would be paid for until somebody looked.
+    /// Aborts an upload in parts that was given up: its parts would be billed until somebody noticed.
     fn drop(&mut self) {
         let (Some(parts), Ok(runtime)) = (self.parts.take(), tokio::runtime::Handle::try_current())
         else {

@@ -1,5 +1,5 @@
-//! Objects as `std::io` streams: an encoder or decoder works on a thread of its own while the bytes
-//! go to or come from the store in chunks, so that memory stays bounded however large the object.
+//! Objects as `std::io` streams: an encoder or decoder runs on a separate thread while the bytes go to or
+//! come from the store in chunks, so memory stays bounded for objects of any size.
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -30,7 +30,7 @@ pub struct ChunkWriter {
 }
 
 impl ChunkReader {
-    /// A reader of the chunks that are sent.
+    /// A reader, and the sender of its chunks.
     pub fn of_chunks() -> (mpsc::Sender<Bytes>, Self) {
         let (sender, chunks) = mpsc::channel(CHUNKS_WAITING_MAX);
         (sender, Self { chunks, current: Bytes::new() })
@@ -38,7 +38,7 @@ impl ChunkReader {
 }
 
 impl Storage {
-    /// Writes a new object from what `encode` writes on a thread of its own.
+    /// Writes a new object with the bytes that `encode` writes on a separate thread.
     ///
     /// # Errors
     /// The outer error is the storage's; the inner one is that of `encode`. The object exists only
@@ -76,7 +76,7 @@ impl Storage {
         }
     }
 
-    /// Reads the bytes in `range` by `decode`, which works on a thread of its own.
+    /// Passes the bytes in `range` to `decode`, which runs on a separate thread.
     ///
     /// # Errors
     /// The outer error is the storage's; the inner one is that of `decode`.
@@ -97,7 +97,7 @@ impl Storage {
             let end = range.end.min(start + CHUNK_BYTES as u64);
             let chunk = self.get_range(path, start..end).await?;
             if sender.send(chunk).await.is_err() {
-                break; // the decoder has seen enough
+                break; // the decoder stopped reading
             }
             start = end;
         }
@@ -117,7 +117,7 @@ impl Storage {
 impl Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
-            // What is there already is not waited for.
+            // Takes a chunk that is there already without blocking.
             let chunk = match self.chunks.try_recv() {
                 Err(TryRecvError::Empty) => self.chunks.blocking_recv(),
                 Err(TryRecvError::Disconnected) => None,

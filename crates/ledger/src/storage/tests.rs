@@ -1,4 +1,4 @@
-//! Both kinds of storage keep the same promises.
+//! Memory and file stores give the same guarantees.
 
 use std::io::{Read as _, Write as _};
 
@@ -120,7 +120,7 @@ async fn a_probe_names_what_a_store_does_not_honour() {
     assert!(error.starts_with("the store does not honour conditional create: memory"), "{error}");
 }
 
-/// A store that takes conditions and does not look at them, as some servers do.
+/// A store that accepts preconditions and ignores them, as some servers do.
 #[derive(Debug)]
 struct Careless(InMemory);
 

@@ -1,4 +1,4 @@
-//! Writing one large object piece by piece.
+//! A writer of one large object, piece by piece.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,12 @@ use super::remote::Upload;
 use super::{StorageError, durable};
 use crate::crash_point;
 
-/// An object on its way. It exists, whole and durable, once [`Writer::finish`] returns;
-/// dropped before, it never existed.
+/// An object that is being written. It exists, whole and durable, once [`Writer::finish`] returns; if the
+/// writer is dropped before, it never existed.
 #[derive(Debug)]
 pub struct Writer {
     target: Target,
-    /// What to call the object in messages.
+    /// The name of the object in messages.
     name: String,
 }
 
@@ -45,7 +45,7 @@ impl Drop for Staged {
 }
 
 impl Writer {
-    /// With `over`, it takes the place of a file that is there.
+    /// With `over`, it replaces an existing file.
     pub(super) async fn to_file(
         target: PathBuf,
         name: String,
@@ -79,10 +79,10 @@ impl Writer {
         }
     }
 
-    /// Makes the object appear, for good.
+    /// Creates the object durably.
     ///
     /// # Errors
-    /// [`StorageError::AlreadyExists`] when there is one of that name; it stays as it is.
+    /// [`StorageError::AlreadyExists`] when there is an object of that name already; it stays as it is.
     pub async fn finish(self) -> Result<(), StorageError> {
         let name = self.name;
         match self.target {

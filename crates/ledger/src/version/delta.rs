@@ -1,4 +1,4 @@
-//! The step from one version to the next, as data.
+//! Version deltas: the change from one version to the next, as data.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ pub struct VersionDelta {
     pub died: Vec<(ObjectId, SstId)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stamps: Vec<FileStamp>,
-    /// Of the files that died, those that the born ones of their table replace. All others are of tables
-    /// that are emptied.
+    /// The files that died because files born in the same table replace them. All other files that died are
+    /// of tables that are emptied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<Replaced>,
     /// Forget what died at or before this epoch.
@@ -59,8 +59,8 @@ impl VersionDelta {
 impl Version {
     /// The version after `delta`.
     ///
-    /// The delta must follow this version and name only files it has: the meta role made it from
-    /// this very version, and recovery checks the chain before it replays it.
+    /// The delta must follow this version and name only files it has: the meta role makes it from this
+    /// version, and recovery checks the chain before it replays it.
     #[must_use]
     pub fn apply(&self, delta: &VersionDelta) -> Self {
         assert_eq!(self.id, delta.prev_id, "a delta applies to the version it was made from");
@@ -102,7 +102,7 @@ impl Version {
         let mut file = files.remove_open(sst).expect("a delta names only open files");
         let ended = Arc::make_mut(&mut file);
         ended.lifetime = ended.lifetime.ended_at(epoch);
-        // Only the past reads it from now on, and there may be many such.
+        // Only past epochs read it from now on, and there may be many such files: drop the decoded rows.
         if let Some(rows) = &ended.sst.inline {
             let inline = Some(Box::new(rows.encoded()));
             ended.sst = Arc::new(SstInfo { inline, ..SstInfo::clone(&ended.sst) });
@@ -148,7 +148,7 @@ mod tests {
         let written = crate::fixtures::read_or_update("delta-v1-replaced.json", || text(&full()));
         assert_eq!(serde_json::from_slice::<VersionDelta>(&written).unwrap(), full());
         assert_eq!(written, text(&full()));
-        // Before replacements were written down.
+        // The form before replacements were recorded.
         let before = VersionDelta { replaced: vec![], ..full() };
         let written = crate::fixtures::read_or_update("delta-v1.json", || text(&before));
         assert_eq!(serde_json::from_slice::<VersionDelta>(&written).unwrap(), before);

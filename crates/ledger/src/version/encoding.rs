@@ -5,8 +5,8 @@
 //! | 1 | `{"format":1,"id":…,"safe_epoch":…,"max_committed_epoch":…,"files":n}` |
 //! | 2 to n + 1 | a [`FileEntry`] each, by table and data file |
 //!
-//! Checkpoints and snapshots hold these lines in a zstd frame. Both directions stream. The test
-//! reads `tests/fixtures/version-v1.jsonl`; `UPDATE_FIXTURES=1` writes it anew.
+//! Checkpoints and snapshots store these lines in a zstd frame. Both directions stream. The test reads
+//! `tests/fixtures/version-v1.jsonl`; `UPDATE_FIXTURES=1` rewrites it.
 
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::id::{ObjectId, SstId, VersionId};
 use crate::sst::SstColumn;
 
 const FORMAT: u32 = 1;
-/// Lines are handed on when they have piled up to this.
+/// Number of buffered bytes at which lines are written out.
 const LINES_BYTES: usize = 64 << 10;
 
 #[derive(Serialize, Deserialize)]
@@ -32,7 +32,7 @@ struct Header {
     files: usize,
 }
 
-/// Writes `version` to `out`, in pieces of many lines.
+/// Writes `version` to `out`, many lines at a time.
 pub fn encode(version: &Version, mut out: impl Write) -> io::Result<()> {
     let header = Header {
         format: FORMAT,
@@ -53,7 +53,7 @@ pub fn encode(version: &Version, mut out: impl Write) -> io::Result<()> {
     out.write_all(&lines)
 }
 
-/// Reads a version and checks all that must hold of one.
+/// Reads a version and checks its invariants.
 pub fn decode(from: impl BufRead) -> Result<Version, HummockError> {
     let mut reader = Reader::open(from)?;
     let Header { id, safe_epoch, max_committed_epoch, .. } = reader.header;
@@ -67,7 +67,7 @@ pub fn decode(from: impl BufRead) -> Result<Version, HummockError> {
     Ok(version)
 }
 
-/// Reads a version file by file, for those who need not hold it.
+/// Reads a version file by file, without holding all of it in memory.
 pub struct Reader<R> {
     from: R,
     line: Vec<u8>,
@@ -88,7 +88,7 @@ impl<R: BufRead> Reader<R> {
         Ok(Self { from, line, header, last: None, count: 0 })
     }
 
-    /// The next file; `None` when there were as many as were written.
+    /// The next file; `None` at the end, where the number of files must be that of the first line.
     pub fn next_file(&mut self) -> Result<Option<FileEntry>, HummockError> {
         let Some(file) = read_line::<FileEntry>(&mut self.from, &mut self.line)? else {
             let (found, expected) = (self.count, self.header.files);
@@ -109,7 +109,7 @@ impl<R: BufRead> Reader<R> {
         Ok(Some(file))
     }
 
-    /// How many files there were so far.
+    /// Number of files read so far.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -121,7 +121,7 @@ fn push_line(lines: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
     Ok(())
 }
 
-/// Files of a table mostly have the same columns: those that follow one another share one list.
+/// Shares one list of columns among consecutive files: files of a table mostly have the same columns.
 fn share_columns(file: &mut FileEntry, last: &mut Arc<[SstColumn]>) {
     let sst = Arc::get_mut(&mut file.sst).expect("nobody else has what was just read");
     if sst.columns == *last {
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(decode(written.as_slice()).unwrap(), churned());
     }
 
-    /// A version with rows that lie in it, and with the keys of its files.
+    /// A version with inline rows and a key range.
     fn inline() -> Version {
         let values: ArrayRef = Arc::new(StringViewArray::from(vec![Some("ada"), None]));
         let keys: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));

@@ -1,4 +1,4 @@
-//! What must hold of every version, checked at every commit, recovery and restore.
+//! The invariants of a version, checked at every commit, recovery and restore.
 
 use roaring::RoaringBitmap;
 
@@ -17,7 +17,7 @@ impl Version {
         self.all_files().try_for_each(|file| self.check_file(file))
     }
 
-    /// Checks the invariants of what `delta` touched, at the cost of the delta.
+    /// Checks the invariants of the files that `delta` touched, at a cost proportional to the delta.
     pub fn check_delta(&self, delta: &VersionDelta) -> Result<(), HummockError> {
         let born = delta.born.iter().map(|sst| (sst.table_id, sst.id));
         let stamped = delta.stamps.iter().map(|stamp| (stamp.table_id, stamp.sst_id));

@@ -1,8 +1,8 @@
-//! The version: which files hold which table at which epoch. Pure data.
+//! The version: which files make up which table at which epoch. Pure data.
 //!
-//! A [`Version`] answers every epoch in `[safe_epoch, max_committed_epoch]`: a table at an epoch is
-//! the files alive then, each without the rows whose stamp is not later than that epoch. A
-//! [`VersionDelta`] turns one version into the next; [`Version::check`] names what must hold.
+//! A [`Version`] answers every epoch in `[safe_epoch, max_committed_epoch]`: a table at an epoch is the files
+//! alive at it, each without the rows whose stamp is at or before that epoch. A [`VersionDelta`] turns one
+//! version into the next; [`Version::check`] checks the invariants.
 
 mod delta;
 pub mod encoding;
@@ -27,30 +27,30 @@ use crate::epoch::{Epoch, Lifetime};
 use crate::id::{ObjectId, SstId, VersionId};
 use crate::sst::SstInfo;
 
-/// Everything not yet forgotten. Cloning is cheap.
+/// All files that are not yet forgotten. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Version {
     pub id: VersionId,
     /// The oldest epoch this version answers exactly.
     pub safe_epoch: Epoch,
-    /// The newest.
+    /// The newest epoch this version answers.
     pub max_committed_epoch: Epoch,
     tables: OrdMap<ObjectId, TableFiles>,
-    /// The files that died, in order of their death: what is forgotten next.
+    /// The files that died, in order of their death, which is the order in which they are forgotten.
     deaths: OrdSet<(Epoch, ObjectId, SstId)>,
-    /// Bytes of rows that lie in the metadata.
+    /// Total bytes of inline rows.
     pub inline_bytes: u64,
 }
 
-/// The files of one table. What died lies apart, so that reads of now do not meet it.
+/// The files of one table. Dead files are kept apart, so that reads of the newest epoch do not visit them.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct TableFiles {
     open: OrdMap<SstId, Arc<FileEntry>>,
-    /// Those of the open files that hold one key, by that key: what single rows are written as.
+    /// Open files with a single key, by that key; writes of single rows make such files.
     points: OrdSet<(Bytes, SstId)>,
     /// The other open files.
     spans: OrdSet<SstId>,
-    /// In order of their death.
+    /// Dead files, in order of their death.
     ended: OrdMap<(Epoch, SstId), Arc<FileEntry>>,
 }
 
@@ -86,7 +86,8 @@ impl TableFiles {
             .chain(self.spans.iter().filter_map(|sst| self.open.get(sst)).filter(may_hold))
     }
 
-    /// Those of `files`, and of the files that ended since `epoch`, as it sees them, by id.
+    /// The files that `epoch` sees, by id: those of `files`, and those `wanted` of the files that died after
+    /// `epoch`.
     fn seen_at<'a>(
         &'a self,
         epoch: Epoch,
@@ -107,7 +108,7 @@ impl TableFiles {
         found
     }
 
-    /// All files. The open ones are in order already, and may be many.
+    /// All files, by id. The open ones are in order already and may be many, so the dead ones are merged in.
     fn by_id(&self) -> impl Iterator<Item = &Arc<FileEntry>> {
         let mut ended: Vec<_> = self.ended.values().collect();
         ended.sort_unstable_by_key(|file| file.sst.id);
@@ -133,7 +134,7 @@ pub struct FileEntry {
 #[derive(Clone, Debug)]
 pub struct LiveFile {
     pub sst: Arc<SstInfo>,
-    /// Positions of rows dead by then; `None` when all rows live.
+    /// Positions of the rows that are dead at that epoch; `None` if all rows are alive.
     pub dead: Option<Arc<RoaringBitmap>>,
 }
 
@@ -165,27 +166,27 @@ impl Version {
 
     /// The files of a table as `epoch` sees them, by id. A file with no live row is left out.
     ///
-    /// Costs as much as the files that are alive now, and those that died since `epoch`.
+    /// The cost is proportional to the number of open files and of files that died since `epoch`.
     pub fn files_at(&self, table: ObjectId, epoch: Epoch) -> Vec<LiveFile> {
         let Some(files) = self.tables.get(&table) else { return vec![] };
         files.seen_at(epoch, files.open.values(), |_| true)
     }
 
-    /// Those of them that may hold one of `keys`, which are sorted.
+    /// The same files, limited to those that may contain one of `keys`, which must be sorted.
     ///
-    /// Costs as much as the keys, the files that are open and hold several keys, and the files that
+    /// The cost is proportional to the number of keys, of open files with several keys, and of files that
     /// died since `epoch`.
     pub fn files_with_keys(&self, table: ObjectId, epoch: Epoch, keys: &[Bytes]) -> Vec<LiveFile> {
         let Some(files) = self.tables.get(&table) else { return vec![] };
         files.seen_at(epoch, files.open_with_keys(keys), |sst| sst.may_hold_any(keys))
     }
 
-    /// Rows of a table alive at `epoch`.
+    /// Number of rows of a table that are alive at `epoch`.
     pub fn rows_at(&self, table: ObjectId, epoch: Epoch) -> u64 {
         self.files_at(table, epoch).iter().map(LiveFile::live_rows).sum()
     }
 
-    /// The files of a table that no commit has ended, by id.
+    /// The open files of a table, by id: those that are still alive.
     pub fn open_files(&self, table: ObjectId) -> impl Iterator<Item = &Arc<FileEntry>> {
         self.tables.get(&table).into_iter().flat_map(|files| files.open.values())
     }
@@ -204,12 +205,12 @@ impl Version {
         self.tables.values().map(|files| files.open.len() + files.ended.len()).sum()
     }
 
-    /// A file of a table that no commit has ended.
+    /// An open file of a table.
     pub fn open_file(&self, table: ObjectId, sst: SstId) -> Option<&Arc<FileEntry>> {
         self.tables.get(&table)?.open.get(&sst)
     }
 
-    /// A file, alive or not. Costs as much as the files that died.
+    /// Finds a file, alive or dead. The cost is proportional to the number of dead files.
     pub fn find(&self, sst: SstId) -> Option<&Arc<FileEntry>> {
         let open = self.tables.values().find_map(|files| files.open.get(&sst));
         open.or_else(|| {
@@ -223,7 +224,7 @@ impl Version {
         self.tables.keys().copied()
     }
 
-    /// Adds a file as it was written down; for decoding.
+    /// Adds a file with its lifetime and stamps.
     pub fn insert(&mut self, file: FileEntry) {
         if file.sst.inline.is_some() {
             self.inline_bytes += file.sst.size_bytes;
@@ -244,7 +245,7 @@ impl Version {
         self.deaths.iter().take_while(move |(died, _, _)| *died <= safe_epoch).copied()
     }
 
-    /// The version without what no epoch from `safe_epoch` on can see.
+    /// The version without the files that no epoch from `safe_epoch` on can see.
     #[must_use]
     pub fn retain_since(&self, safe_epoch: Epoch) -> Self {
         let mut kept = self.clone();

@@ -1,4 +1,4 @@
-//! Sets of row positions as a delta tells of them: which rows of a file those that replace it leave out.
+//! Sets of row positions in a delta: the rows of a replaced file that its replacements leave out.
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ pub struct Replaced {
     pub left_out: Positions,
 }
 
-/// A set of row positions, told by its size and a checksum.
+/// A set of row positions, represented by its size and a checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Positions {
     pub count: u64,
@@ -22,7 +22,7 @@ pub struct Positions {
 }
 
 impl Positions {
-    /// Adds positions that are not in the set.
+    /// Adds positions, none of which may be in the set.
     #[must_use]
     pub(super) fn and(self, positions: &RoaringBitmap) -> Self {
         let checksum = positions.iter().map(mixed).fold(self.checksum, u64::wrapping_add);

@@ -1,8 +1,8 @@
-//! What replaces files must hold the same rows: checked before a delta is applied. Pure.
+//! Checks that files hold the same live rows as the files they replace, before a delta is applied. No I/O.
 //!
-//! A file dies for one of two reasons: its table is emptied, or other files replace it. A replacement
-//! says of each file which of its rows it leaves out. These must be the rows that are dead in the version
-//! the delta applies to, all of them and no other, whoever computed the replacement and when.
+//! A file dies for one of two reasons: its table is emptied, or other files replace it. A replacement states
+//! for each file which of its rows it leaves out. These must be exactly the rows that are dead in the version
+//! the delta applies to, whoever computed the replacement and when.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ struct Deaths<'a> {
 }
 
 impl Version {
-    /// Checks that every file that dies by `delta` is of a table that is emptied, or is replaced by
-    /// files that hold exactly its live rows. The delta must follow this version.
+    /// Checks that every file that dies in `delta` is of a table that is emptied, or is replaced by files
+    /// that hold exactly its live rows. The delta must follow this version.
     pub fn check_deaths(&self, delta: &VersionDelta) -> Result<(), HummockError> {
         let mut tables: BTreeMap<ObjectId, Deaths<'_>> = BTreeMap::new();
         for (table, sst) in &delta.died {
@@ -76,7 +76,7 @@ impl Version {
         }
     }
 
-    /// The live rows of a file that is replaced, if what is left out is what is dead.
+    /// The number of live rows of a file that is replaced. Fails unless the rows left out are the dead ones.
     fn check_left_out(&self, replaced: &Replaced) -> Result<u64, HummockError> {
         let (table, sst) = (replaced.table_id, replaced.sst_id);
         let Some(file) = self.open_file(table, sst) else {
@@ -100,8 +100,8 @@ impl Version {
 }
 
 impl VersionDelta {
-    /// The rows of a table's new files that are not dead from the start. `None` where more are dead than
-    /// there are.
+    /// The number of live rows in a table's new files, which may have dead rows from the start. `None` if
+    /// more rows of a file are dead than it has.
     fn live_rows_born(&self, table: ObjectId) -> Option<u64> {
         let born = self.born.iter().filter(|sst| sst.table_id == table);
         born.map(|sst| {
@@ -154,7 +154,8 @@ mod tests {
         Replaced { table_id: TABLE, sst_id: SstId(id), left_out: Positions::from(&positions) }
     }
 
-    /// The first file's place is taken by one of `rows`, of which `dead` are.
+    /// Replaces the first file with one of `rows` rows, of which `dead` are dead, and leaves out the rows
+    /// `without`.
     fn replacing(version: &Version, rows: u32, dead: &[u32], without: &[u32]) -> VersionDelta {
         delta(version, |d| {
             d.died = vec![(TABLE, SstId(1))];
@@ -183,7 +184,7 @@ mod tests {
             let error = refusal(&version, &replacing(&version, 8, &[], without));
             assert!(error.contains("left out"), "{without:?}: {error}");
         }
-        // The right rows are left out, and others came or went on the way.
+        // The right rows are left out, but the new file has fewer or more rows.
         for rows in [7, 9] {
             let error = refusal(&version, &replacing(&version, rows, &[], &[1, 2]));
             assert!(error.contains("take the place of 8 rows"), "{error}");
@@ -202,7 +203,7 @@ mod tests {
         version.check_deaths(&die(&[])).unwrap();
         assert!(refusal(&version, &die(&[1])).contains("1 of 2 files die for no reason"));
         assert!(refusal(&version, &die(&[1, 9])).contains("file 9 dies and is not alive"));
-        // A second file goes with the one that is replaced.
+        // A second file dies with the one that is replaced.
         let mut both = replacing(&version, 8, &[], &[1, 2]);
         both.died.push((TABLE, SstId(2)));
         assert!(refusal(&version, &both).contains("other files die"));
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!(of(&[]), Positions::default());
         assert_eq!(of(&[0, 5]), of(&[5]).and(&[0].into_iter().collect()));
         assert_ne!(of(&[0, 5]), of(&[1, 4]));
-        // Written down in deltas, so it never changes.
+        // Stored in deltas, so it must never change.
         assert_eq!(of(&[0]).checksum, 0xe220_a839_7b1d_cdaf);
     }
 }

@@ -1,4 +1,4 @@
-//! The deaths of single rows of one file.
+//! Stamps: the rows of one file that died while the file was alive.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,8 +15,8 @@ pub struct Stamp {
     pub positions: Arc<RoaringBitmap>,
 }
 
-/// The stamps of a file, in order of epoch; the positions of two never overlap. Most files have none,
-/// and they are small for that.
+/// The stamps of a file, in order of epoch. No two overlap in their positions. Small when empty, since most
+/// files have none.
 #[derive(Clone, Debug, Default)]
 pub struct Stamps(Option<Box<Set>>);
 
@@ -24,7 +24,7 @@ pub struct Stamps(Option<Box<Set>>);
 #[derive(Clone, Debug, Default)]
 struct Set {
     list: Vec<Stamp>,
-    /// All positions, joined when first asked for: what the newest epochs see.
+    /// The union of all positions, which the newest epochs see. Computed on first use.
     joined: OnceLock<Arc<RoaringBitmap>>,
 }
 
@@ -61,7 +61,7 @@ impl Stamps {
         self.list().iter()
     }
 
-    /// Adds the newest.
+    /// Adds a stamp, which must be the newest.
     pub fn push(&mut self, stamp: Stamp) {
         let set = self.0.get_or_insert_default();
         if let Some(mut joined) = set.joined.take() {
@@ -71,7 +71,7 @@ impl Stamps {
         set.list.push(stamp);
     }
 
-    /// Positions dead at `epoch`. `None` where there are none.
+    /// Positions dead at `epoch`; `None` if there are none.
     pub fn dead_at(&self, epoch: Epoch) -> Option<Arc<RoaringBitmap>> {
         let set = self.0.as_ref()?;
         let due = set.list.partition_point(|stamp| stamp.epoch <= epoch);
@@ -91,12 +91,12 @@ impl Stamps {
         join(&list[list.partition_point(|stamp| stamp.epoch <= epoch)..])
     }
 
-    /// How many rows died.
+    /// Number of dead rows.
     pub fn rows(&self) -> u64 {
         self.iter().map(|stamp| stamp.positions.len()).sum()
     }
 
-    /// Whether one of these rows is dead by some stamp.
+    /// Whether one of these rows is in a stamp.
     pub fn meet(&self, positions: &RoaringBitmap) -> bool {
         self.iter().any(|stamp| !stamp.positions.is_disjoint(positions))
     }
@@ -123,7 +123,7 @@ mod tests {
         let mut stamps = Stamps::default();
         for (at, position) in [(1, 4), (2, 7), (3, 5)] {
             stamps.push(stamp(at, &[position]));
-            // The join of all grows with each.
+            // The union of all positions grows with each stamp.
             let dead = stamps.dead_at(Epoch::from_u64(9)).unwrap();
             assert_eq!((dead.len(), dead.contains(position)), (at, true));
         }

@@ -1,4 +1,4 @@
-//! The law, on versions made by hand.
+//! Tests of the law of lifetimes, on versions made by hand.
 
 use std::sync::Arc;
 

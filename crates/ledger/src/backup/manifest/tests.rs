@@ -1,4 +1,4 @@
-//! What a manifest takes, refuses and keeps.
+//! Tests of what a manifest accepts, refuses and keeps.
 
 use super::*;
 use crate::backup::SnapshotInfo;

@@ -1,4 +1,4 @@
-//! A plan as programs read it: what `--json` prints. Holds no credentials.
+//! The JSON form of a plan, which `--json` prints. Contains no credentials.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! What a restore would lose, as far as it can be known without the meta store that is lost: from the
-//! newest checkpoint in the data directory, the newest snapshot, and the files that lie there.
+//! Estimates what a restore would lose, without the lost meta store: from the newest checkpoint and the files
+//! in the data directory, and from the newest snapshot.
 
 use std::collections::BTreeMap;
 
@@ -16,17 +16,17 @@ use crate::id::ObjectId;
 use crate::state::State;
 use crate::version::Version;
 
-/// Checkpoints that are tried, the newest first.
+/// Number of checkpoints that are tried, newest first.
 const CHECKPOINTS_MAX: usize = 3;
-/// A larger one is read only where nothing but the plan is asked for.
+/// A larger checkpoint is read only if nothing but the plan is requested.
 const QUICK_BYTES_MAX: u64 = 16 << 20;
 
 /// What was committed after the snapshot.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Loss {
-    /// The newest commit there is word of; nothing where the snapshot is the newest word.
+    /// The newest commit that is known; `None` if none after the snapshot is.
     pub newest: Option<NewestCommit>,
-    /// The tables that had other rows by then, or that were made since.
+    /// The tables whose row count is different at that commit, or that were created since.
     pub tables: Vec<TableLoss>,
     pub unnamed_files: UnnamedFiles,
     /// Checkpoints and snapshots that could not be read, and why.
@@ -36,20 +36,20 @@ pub struct Loss {
 #[derive(Clone, Debug, Serialize)]
 pub struct NewestCommit {
     pub epoch: Epoch,
-    /// Where the word comes from.
+    /// How it is known.
     pub source: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TableLoss {
     pub name: String,
-    /// Rows in the snapshot; nothing for a table that was made since.
+    /// Rows in the snapshot; `None` for a table that was created since.
     pub rows_restored: Option<u64>,
     /// Rows at the newest commit known.
     pub rows_newest: u64,
 }
 
-/// Data files that lie in the data directory and that the snapshot does not name.
+/// Data files in the data directory that the snapshot does not name.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct UnnamedFiles {
     pub count: u64,
@@ -58,26 +58,26 @@ pub struct UnnamedFiles {
     pub last_written_at: Option<String>,
 }
 
-/// A later moment: its epoch, and the rows of each table then.
+/// A commit after the snapshot: its epoch, and the row count of each table then.
 struct Later {
     newest: NewestCommit,
-    /// Nothing where that cannot be read.
+    /// `None` if they cannot be read.
     rows: Option<BTreeMap<ObjectId, u64>>,
 }
 
-/// Where to look for what was lost.
+/// The sources of what is known about the loss.
 pub(super) struct Traces<'a> {
     /// The data directory of the lost cluster, where it can be reached.
     pub data: Option<(&'a OpenLocation, &'a Listing)>,
-    /// Where the snapshots are.
+    /// The backup location.
     pub backup: &'a OpenLocation,
     pub entry: &'a ManifestEntry,
     pub newest: &'a ManifestEntry,
-    /// Nothing but the plan is asked for, so it may take its time.
+    /// Whether nothing but the plan is requested, so that it may take longer.
     pub thorough: bool,
 }
 
-/// What is known to be lost. What cannot be read is said and stops nothing.
+/// Estimates the loss. What cannot be read is reported in the result, and is no error.
 pub(super) async fn estimate(state: &State, traces: &Traces<'_>) -> Loss {
     let mut loss = Loss::default();
     let names = tables_of_newest(traces, &mut loss.unread).await;
@@ -99,7 +99,7 @@ pub(super) async fn estimate(state: &State, traces: &Traces<'_>) -> Loss {
     loss
 }
 
-/// What the snapshot taken last says of each table; none where it is the one to restore, or unreadable.
+/// The tables of the snapshot taken last; `None` if it is the one to restore or cannot be read.
 async fn tables_of_newest(traces: &Traces<'_>, unread: &mut Vec<String>) -> Option<Tables> {
     let Traces { backup, entry, newest, .. } = *traces;
     if newest.info.id == entry.info.id {
@@ -163,7 +163,7 @@ fn reason(error: BackupError) -> String {
     crate::meta_error::chain(&error)
 }
 
-/// The tables whose rows differ. A table without files has no rows.
+/// The tables whose row counts differ. A table without files has no rows.
 fn tables(state: &State, rows: &BTreeMap<ObjectId, u64>, names: &Tables) -> Vec<TableLoss> {
     let epoch = state.version.max_committed_epoch;
     let catalog = state.catalog.at(epoch);
@@ -180,7 +180,7 @@ fn tables(state: &State, rows: &BTreeMap<ObjectId, u64>, names: &Tables) -> Vec<
             });
         }
     }
-    // A table that was dropped before the snapshot has files without rows, and is none of these.
+    // Leaves out tables that were dropped before the snapshot, which have files without rows.
     let made_since = |id: &ObjectId| *id >= state.next.object;
     for (id, rows_newest) in rows.iter().filter(|(id, _)| made_since(id)) {
         let name = names.get(&id.to_string()).map(|table| table.name.clone());
@@ -205,7 +205,7 @@ fn unnamed_files(version: &Version, listed: &Listing) -> UnnamedFiles {
 }
 
 impl Loss {
-    /// One line for each thing known.
+    /// One line for each finding.
     pub(super) fn lines(&self) -> Vec<String> {
         let mut lines = vec![match &self.newest {
             Some(newest) => {

@@ -1,14 +1,14 @@
-//! Restoring a meta snapshot: plan, show, verify, apply.
+//! Restores a meta snapshot: plan, show, verify, apply.
 //!
-//! [`plan`] reads everything and decides; the [`Plan`] is pure data and printing it is the dry run.
-//! [`copy()`] brings the data files to another place, where that is asked for; [`verify()`] looks at them.
-//! [`apply`] fills an empty meta store, all or nothing. Nothing of it is written before `apply`, and a
-//! crash in it leaves the store empty, so that running it again works. Files that were copied before a
-//! crash are not copied again.
+//! [`plan`] reads everything and decides; the [`Plan`] is pure data, and printing it is the dry run.
+//! [`copy()`] copies the data files to another location, if that is requested; [`verify()`] checks them.
+//! [`apply`] fills an empty meta store, all or nothing. The store is not written before `apply`, and a crash
+//! in `apply` leaves it empty, so that running it again works. Files that were copied before a crash are not
+//! copied again.
 //!
-//! No number is ever used twice in a data directory: the restored cluster goes on where the lease, the
-//! listed snapshots and the objects there say that nothing was used yet. Its first server takes the lease as its next
-//! generation, which deposes a server of the old cluster that is still there.
+//! No number is ever used twice in a data directory: the restored cluster continues above everything that the
+//! lease, the listed snapshots and the objects there have used. Its first server takes the lease as its next
+//! generation, which deposes a server of the old cluster that is still running.
 
 mod json;
 mod loss;
@@ -44,14 +44,14 @@ pub struct Request {
     pub backup: StorageLocation,
     /// Where the data files are, or will be: the state store and the data directory.
     pub hummock: StorageLocation,
-    /// Read every data file and compare checksums, beside existence and size.
+    /// Read every data file and compare checksums, in addition to existence and size.
     pub validate_integrity: bool,
-    /// Unix time in milliseconds, from which ages are told.
+    /// The current Unix time in milliseconds, for the ages in the plan.
     pub now_ms: u64,
     pub overwrite: Overwrite,
     /// Copy the data files to `hummock` first.
     pub copy_data: bool,
-    /// Nothing but the plan is asked for.
+    /// Only the plan is requested.
     pub dry_run: bool,
 }
 
@@ -60,36 +60,36 @@ pub struct Request {
 pub struct Plan {
     pub request: Request,
     pub entry: ManifestEntry,
-    /// The snapshot of this place that was taken last.
+    /// The snapshot of this backup location that was taken last.
     pub newest: ManifestEntry,
     /// The tables that are restored.
     pub tables: Tables,
     /// The store that will be filled, and what it holds.
     pub target: Target,
-    /// What was committed since, as far as it is known.
+    /// What was committed after the snapshot, as far as it is known.
     pub loss: Loss,
     /// The version to restore, under the id it will have.
     pub version: Version,
-    /// Where the numbers of the restored cluster begin.
+    /// The first ids of the restored cluster.
     pub ids: NextIds,
     /// The data files to copy first.
     pub copy: Option<Copy>,
-    /// Parameters that get another value than in the snapshot.
+    /// Parameters whose value differs from that in the snapshot.
     pub overwritten: Vec<(&'static str, String)>,
-    /// The pairs to restore, but for the one that names the version's checkpoint.
+    /// The pairs to restore, except for the one that names the version's checkpoint.
     pub pairs: Vec<Pair>,
-    /// What lies in the data directory.
+    /// The content of the data directory.
     listed: Listing,
 }
 
-/// Data files that are to be copied.
+/// Data files to copy.
 #[derive(Clone, Debug)]
 pub struct Copy {
     pub from: StorageLocation,
     pub files: CopyPlan,
 }
 
-/// Decides how to do what is asked, or why it cannot be done. Writes nothing. A target that is not
+/// Plans the restore, or fails with the reason why it is impossible. Writes nothing. A target that is not
 /// empty is part of the plan: [`Plan::check_target`] refuses it.
 pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, BackupError> {
     let backup = OpenLocation::open_existing(&request.backup)?;
@@ -161,7 +161,7 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
     })
 }
 
-/// The manifest, or an empty one. A misspelt bucket is an error of its own.
+/// The manifest, or an empty one. A bucket that does not exist is an error, as its name may be misspelt.
 async fn find_manifest(backup: &OpenLocation) -> Result<Manifest, BackupError> {
     if let Some(manifest) = Manifest::find(backup).await? {
         return Ok(manifest);
@@ -170,7 +170,7 @@ async fn find_manifest(backup: &OpenLocation) -> Result<Manifest, BackupError> {
     Ok(Manifest::default())
 }
 
-/// The data directory, if it is there yet: files may still have to be copied to it.
+/// The data directory; `None` if it does not exist yet but files are to be copied there.
 async fn open_hummock(request: &Request) -> Result<(Option<OpenLocation>, Listing), BackupError> {
     match OpenLocation::open_existing(&request.hummock) {
         Ok(place) => {
@@ -184,7 +184,7 @@ async fn open_hummock(request: &Request) -> Result<(Option<OpenLocation>, Listin
     }
 }
 
-/// Where data files are copied from: the copies of the snapshot, or the place it names.
+/// The source of the data files: the copies of the snapshot, or the location it names.
 async fn open_source(
     entry: &ManifestEntry,
     backup: &OpenLocation,
@@ -199,7 +199,7 @@ async fn open_source(
 }
 
 impl Plan {
-    /// The same for a scratch cluster: its checkpoint, its lease and its backups are in the storage at
+    /// The same plan for a scratch cluster: its checkpoint, its lease and its backups are in the storage at
     /// `url`, and nothing is written anywhere else.
     #[must_use]
     pub fn rehearsed_in(mut self, url: &str) -> Self {
@@ -223,8 +223,7 @@ impl Plan {
     }
 }
 
-/// Brings the data files to the place of the plan that are not there yet. Does nothing where none are
-/// to be copied.
+/// Copies the data files that the data directory of the plan lacks. Does nothing if none are to be copied.
 pub async fn copy(plan: &Plan, progress: Progress<'_>) -> Result<(), BackupError> {
     let Some(Copy { from, files }) = &plan.copy else { return Ok(()) };
     let from = OpenLocation::open_existing(from)?;
@@ -232,8 +231,8 @@ pub async fn copy(plan: &Plan, progress: Progress<'_>) -> Result<(), BackupError
     copy_files(files, &from, &to, progress).await
 }
 
-/// Makes sure that the data files are there as they were written: where they will be copied from in a
-/// dry run, else where the restored cluster will look for them.
+/// Verifies the data files: in a dry run where they will be copied from, if at another location, else where
+/// the restored cluster will look for them.
 pub async fn verify(plan: &Plan, progress: Progress<'_>) -> Result<(), BackupError> {
     let location = match &plan.copy {
         Some(copy) if plan.request.dry_run => &copy.from,
@@ -252,7 +251,7 @@ pub async fn verify(plan: &Plan, progress: Progress<'_>) -> Result<(), BackupErr
     Ok(())
 }
 
-/// Fills the target: everything or nothing.
+/// Writes the checkpoint and fills the target, all or nothing.
 pub async fn apply(plan: &Plan, target: &dyn MetaStore) -> Result<(), BackupError> {
     check_empty(target).await?;
     let location = &plan.request.hummock;
@@ -268,8 +267,8 @@ pub async fn apply(plan: &Plan, target: &dyn MetaStore) -> Result<(), BackupErro
     }
 }
 
-/// The store did not take the pairs, or did and could not say so. The checkpoint goes only if it is
-/// certain that the store does not name it.
+/// Resolves a failed fill of the store, which may have taken the pairs all the same. The checkpoint is
+/// deleted only if it is certain that the store does not name it.
 async fn settle_unfilled(
     target: &dyn MetaStore,
     storage: &Storage,
@@ -293,7 +292,7 @@ async fn settle_unfilled(
     })
 }
 
-/// The snapshot asked for, and the one taken last.
+/// The requested snapshot, and the one taken last.
 fn find_entry(
     manifest: &Manifest,
     backup: &OpenLocation,
@@ -315,8 +314,8 @@ async fn check_empty(target: &dyn MetaStore) -> Result<(), BackupError> {
     }
 }
 
-/// The pairs of the snapshot, as the restored cluster goes on from them. All others stay as they are,
-/// whatever they are.
+/// The pairs that the restored cluster starts with: those of the snapshot, with these values replaced. All
+/// others stay as they are, also those unknown to this build.
 fn continued(
     mut pairs: Vec<Pair>,
     revision: u64,

@@ -1,4 +1,4 @@
-//! Where the numbers of a restored cluster begin: above everything that may have been used.
+//! The first numbers of a restored cluster: above everything that may have been used.
 
 use crate::backup::listing::Listing;
 use crate::backup::manifest::Manifest;
@@ -8,8 +8,8 @@ use crate::lease::{self, Incarnation, LeaseError, Reserved};
 use crate::state::{NextIds, decode_value};
 use crate::{keys, layout};
 
-/// What may have been used in a data directory: what its lease says, if it has one, and the names of
-/// the objects in it, as it may have been copied together.
+/// The numbers that may have been used in a data directory: by its lease, if it has one, and by the names of
+/// its objects, since the directory may have been put together from copies.
 pub(super) async fn reserved_in(
     place: &OpenLocation,
     listed: &Listing,
@@ -25,7 +25,8 @@ pub(super) async fn reserved_in(
     }
 }
 
-/// The life that the restored cluster begins: after its own and after those that have had these places.
+/// The life of the restored cluster: later than its life in the snapshot, and than those that have had these
+/// directories.
 pub(super) async fn incarnation_after<'a>(
     own: &Incarnation,
     places: impl Iterator<Item = &'a OpenLocation>,
@@ -42,8 +43,8 @@ pub(super) async fn incarnation_after<'a>(
     Ok(latest.next())
 }
 
-/// What had been used when the last of the listed snapshots was taken: a data directory elsewhere may
-/// not know of it, but those snapshots name files, and must never find others under their names.
+/// The numbers that had been used when the newest listed snapshot was taken: another data directory may not
+/// show them, but those snapshots name files, and must never find others under the same names.
 pub(super) async fn reserved_by_snapshots(
     backup: &OpenLocation,
     manifest: &Manifest,
@@ -58,7 +59,7 @@ pub(super) async fn reserved_by_snapshots(
     for entry in later {
         match next_ids_of(backup, entry).await {
             Ok(next) => return Ok(reserved_at(entry, restored, next)),
-            // Nobody can read files by way of a snapshot that cannot be read.
+            // No file can be read through a snapshot that cannot be read.
             Err(BackupError::Storage(error)) => return Err(error.into()),
             Err(error) => tracing::warn!(%error, "a later meta snapshot is not counted"),
         }

@@ -1,5 +1,5 @@
-//! Parameters that the restored cluster gets in place of those in the snapshot: its data or its backups
-//! are elsewhere now.
+//! Parameters that the restored cluster gets instead of those in the snapshot, because its data or its
+//! backups are elsewhere now.
 
 use super::Request;
 use crate::backup::BackupError;
@@ -11,7 +11,7 @@ use crate::state::State;
 use crate::storage::StorageLocation;
 use crate::storage_url::{is_same_place, mask, without_hummock};
 
-/// What is asked to be overwritten.
+/// The parameters to overwrite.
 #[derive(Clone, Debug, Default)]
 pub struct Overwrite {
     /// The data is where the request says, not where the snapshot says.
@@ -20,11 +20,11 @@ pub struct Overwrite {
     pub backup_directory: Option<String>,
 }
 
-/// The parameters that change, as they are kept.
+/// The parameters that change, in their stored form.
 ///
 /// # Errors
-/// Those of values that are none, and a mismatch where the data is elsewhere and nothing was said
-/// of it.
+/// [`BackupError::Param`] for an invalid value; [`BackupError::UrlMismatch`] or
+/// [`BackupError::DirectoryMismatch`] if the data is elsewhere and the request does not say so.
 pub(super) fn params(
     request: &Request,
     state: &State,
@@ -45,7 +45,7 @@ pub(super) fn params(
     parsed.collect()
 }
 
-/// The data of the snapshot must be where the restored cluster will look for it.
+/// Checks that the data of the snapshot is where the restored cluster will look for it.
 fn check_place(state: &State, hummock: &StorageLocation) -> Result<(), BackupError> {
     let (url, directory) = (state.params.value(STATE_STORE), state.params.value(DATA_DIRECTORY));
     if !is_same_place(url, &hummock.url) {

@@ -1,4 +1,4 @@
-//! A plan as people read it: what `--dry-run` prints.
+//! The text form of a plan, which `--dry-run` prints.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::backup::{SnapshotInfo, TableInfo};
 use crate::epoch::Epoch;
 use crate::storage_url::mask;
 
-/// Tables that are named; the others are counted.
+/// Number of tables that are named; the others are only counted.
 const TABLES_MAX: usize = 20;
 const LABEL_WIDTH: usize = 22;
 
@@ -63,7 +63,7 @@ impl fmt::Display for Plan {
 }
 
 impl Plan {
-    /// Whether the data goes to another place, and the snapshots stay where those of the old cluster are.
+    /// Whether the data is at another location, but the snapshots are at that of the old cluster.
     fn shares_backups(&self) -> bool {
         let overwrite = &self.request.overwrite;
         let moves = overwrite.hummock || self.request.copy_data;
@@ -125,7 +125,7 @@ pub(super) fn epoch(epoch: Epoch) -> String {
     }
 }
 
-/// A duration by its two greatest units.
+/// A duration in its two largest units.
 fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -137,7 +137,7 @@ fn duration(ms: u64) -> String {
     }
 }
 
-/// A size in the greatest unit of which there is one.
+/// A size in the largest unit of which there is at least one.
 pub(super) fn bytes(count: u64) -> String {
     let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
     let mut unit = None;

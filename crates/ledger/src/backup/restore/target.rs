@@ -1,4 +1,4 @@
-//! The meta store that is restored into, as it was found.
+//! The target of a restore: the meta store, and what it holds.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::keys;
 use crate::meta_store::{MetaStore, Pair};
 use crate::state::State;
 
-/// Tables that are named; the others are counted.
+/// Number of tables that are named; the others are only counted.
 const TABLES_MAX: usize = 5;
 
 #[derive(Clone, Debug, Serialize)]
@@ -20,7 +20,7 @@ pub struct Target {
     pub holds: Holdings,
 }
 
-/// What a store holds that should be empty.
+/// The content of a store that should be empty.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Holdings {
     pub pairs: usize,
@@ -47,7 +47,7 @@ impl Holdings {
     }
 }
 
-/// The tables there are; none where what the store holds is no catalog.
+/// The names of the tables; none if the content of the store is not a catalog.
 fn tables_of(pairs: &[Pair]) -> Vec<String> {
     let Ok(catalog) = State::decode_catalog(pairs) else { return vec![] };
     let catalog = Arc::new(catalog).at(Epoch::LAST);

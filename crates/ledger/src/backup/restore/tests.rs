@@ -1,4 +1,4 @@
-//! A restore brings everything back, uses nothing twice, and when it refuses it touches nothing.
+//! Tests that a restore brings everything back and uses no number twice, and changes nothing when it refuses.
 
 use object_store::path::Path;
 use sample::{CLUSTER_ID, DATA_DIR};
@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    /// Everything that is stored, to see that nothing changed.
+    /// All stored objects, to check that nothing changed.
     async fn objects(&self) -> Vec<String> {
         let objects = self.storage.list(&Path::default()).await.unwrap();
         let mut names: Vec<_> =
@@ -72,7 +72,7 @@ impl World {
         Ok(started(target).await)
     }
 
-    /// Restoring must fail with this text and leave all as it was.
+    /// Asserts that a restore fails with this text and changes nothing.
     async fn refuses(&self, request: Request, text: &str) -> BackupError {
         let before = self.objects().await;
         let target = MemoryStore::new();
@@ -273,7 +273,7 @@ async fn a_plan_says_what_will_happen_and_does_nothing() {
     assert_eq!(target.list("").await.unwrap(), []);
 }
 
-/// The data of `world`, also in a store of its own, which has a lease or none.
+/// Copies the data of `world`, with its lease if it has one, to another store.
 async fn copied_by_hand(world: &World) -> Storage {
     let elsewhere = Storage::in_memory();
     for object in world.storage.list(&layout::directory(DATA_DIR)).await.unwrap() {

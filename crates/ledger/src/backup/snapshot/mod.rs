@@ -6,20 +6,20 @@
 //! | 4 | format version, u32 little-endian: 1 |
 //! | 8 | snapshot id, u64 little-endian |
 //! | 12 | zero |
-//! | … | the sections, one after another, each a zstd frame of its own |
+//! | … | the sections, one after another, each a separate zstd frame |
 //! | n | the footer, JSON: `{"sections":[…],"info":{…}}` |
 //! | 4 | n, u32 little-endian |
 //! | 32 | SHA-256 of the first 32 bytes followed by the footer |
 //! | 8 | magic `TIDEMEND` |
 //!
-//! A section holds the pairs of the meta store whose key begins with its name and a `/`, in order of
-//! key, each as key length (u32 little-endian), key, value length (u32 little-endian), value. Only the
-//! section `version` holds the lines of [`crate::version::encoding`] instead. The footer says
-//! of each section where it is, how long it is, raw and stored, how many entries it has, and the
-//! SHA-256 of the stored bytes. So all bytes of the file are covered, and a reader that wants one
-//! section reads the footer and that section.
+//! A section holds the pairs of the meta store whose key begins with its name and a `/`, in order of key,
+//! each as key length (u32 little-endian), key, value length (u32 little-endian), value. Only the section
+//! `version` holds the lines of [`crate::version::encoding`] instead. For each section the footer has
+//! the offset, the stored and the raw length, the number of entries, and the SHA-256 of the stored bytes. So
+//! every byte of the file is covered, and a reader that wants one section reads only the footer and that
+//! section.
 //!
-//! The test reads `tests/fixtures/snapshot-v1.snapshot`; `UPDATE_FIXTURES=1` writes it anew.
+//! The test reads `tests/fixtures/snapshot-v1.snapshot`; `UPDATE_FIXTURES=1` rewrites it.
 
 mod reader;
 mod writer;
@@ -48,7 +48,7 @@ struct Footer {
     detail: SnapshotDetail,
 }
 
-/// Where a section is and what it must be.
+/// The position, the sizes and the checksum of a section.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Section {
     name: String,
@@ -56,7 +56,7 @@ struct Section {
     stored_bytes: u64,
     raw_bytes: u64,
     entries: u64,
-    /// Of the stored bytes, in hex.
+    /// SHA-256 of the stored bytes, in hex.
     sha256: String,
 }
 

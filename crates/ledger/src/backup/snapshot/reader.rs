@@ -1,4 +1,4 @@
-//! Reading a snapshot, section by section. Nothing in the file is believed before it is checked.
+//! Reads a snapshot, section by section. Nothing in the file is trusted before it is verified.
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read};
@@ -18,25 +18,25 @@ use crate::storage::checksum::Summed;
 use crate::storage::{ChunkReader, Storage};
 use crate::version::{Version, encoding};
 
-/// Bytes of the end that are fetched at once: enough for nearly every footer.
+/// Number of bytes of the end that are fetched at once: enough for nearly every footer.
 const TAIL_FETCH_BYTES: u64 = 64 << 10;
-/// What is allocated at once on the word of a file.
+/// Maximum bytes that are allocated at once because of a length in the file.
 const TRUSTED_BYTES: u64 = 64 << 10;
 
-/// An open snapshot. Holds the footer only.
+/// An open snapshot. Holds only the footer in memory.
 #[derive(Debug)]
 pub struct SnapshotReader {
     storage: Storage,
     path: Path,
-    /// What to call the file in messages.
+    /// The name of the file in messages.
     file: String,
     size_bytes: u64,
     footer: Footer,
 }
 
 impl SnapshotReader {
-    /// Reads the header and the footer, and makes sure they are those of the snapshot that the
-    /// manifest lists, where that is known.
+    /// Reads and verifies the header and the footer. With `expected`, also checks that they are those of the
+    /// snapshot that the manifest lists.
     pub async fn open(
         storage: &Storage,
         path: &Path,
@@ -57,7 +57,7 @@ impl SnapshotReader {
         &self.footer.detail.info
     }
 
-    /// What it says of each table.
+    /// The tables in the footer.
     pub fn tables(&self) -> &Tables {
         &self.footer.detail.state_table_info
     }
@@ -68,7 +68,7 @@ impl SnapshotReader {
         names.filter(|name| *name != VERSION_SECTION)
     }
 
-    /// The pairs of one section, in order of key; none if there is no such section.
+    /// Reads the pairs of one section, in order of key; none if there is no such section.
     pub async fn pairs(&self, name: &str) -> Result<Vec<Pair>, BackupError> {
         let mut sections = self.footer.sections.iter();
         match sections.find(|section| section.name == name && name != VERSION_SECTION) {
@@ -77,7 +77,7 @@ impl SnapshotReader {
         }
     }
 
-    /// The pairs of all sections, in order of key.
+    /// Reads the pairs of all sections, in order of key.
     pub async fn all_pairs(&self) -> Result<Vec<Pair>, BackupError> {
         let mut pairs = Vec::new();
         for name in self.pair_sections() {
@@ -87,7 +87,7 @@ impl SnapshotReader {
         Ok(pairs)
     }
 
-    /// The version, checked.
+    /// Reads the version and checks it against the footer.
     pub async fn version(&self) -> Result<Version, BackupError> {
         let version = self.read_section(self.version_section()?, decode_version).await?;
         let info = self.info();
@@ -99,7 +99,8 @@ impl SnapshotReader {
         Ok(version)
     }
 
-    /// The data files that the version names, with their sizes. Inline rows are in the snapshot itself.
+    /// Reads the data files that the version names, with their sizes in bytes. Inline rows are in the
+    /// snapshot itself.
     pub async fn objects(&self) -> Result<Vec<(SstId, u64)>, BackupError> {
         self.read_section(self.version_section()?, decode_objects).await
     }
@@ -110,13 +111,13 @@ impl SnapshotReader {
         section.ok_or_else(|| BackupError::damaged(&self.file, "it has no section \"version\""))
     }
 
-    /// All metadata.
+    /// Reads all metadata.
     pub async fn state(&self) -> Result<State, BackupError> {
         let pairs = self.all_pairs().await?;
         Ok(State::decode(&pairs, self.version().await?)?)
     }
 
-    /// Makes sure that the whole file has this checksum.
+    /// Verifies the checksum of the whole file.
     pub async fn check_whole(&self, sha256: &str) -> Result<(), BackupError> {
         let read = self.storage.read_with(&self.path, 0..self.size_bytes, |from| {
             let mut summed = Summed::new(from);
@@ -150,7 +151,7 @@ impl SnapshotReader {
     }
 }
 
-/// The ends of the file: header, footer, and what guards them.
+/// The header and the footer of the file, and the checksum and magic that guard them.
 struct Frame {
     header: Bytes,
     footer: Bytes,
@@ -185,7 +186,7 @@ impl Frame {
         Ok(Self { header, footer, footer_start, sha256: tail.slice(4..), end_magic })
     }
 
-    /// The footer, of a file that is a whole snapshot of a format this build reads.
+    /// Checks that this is a whole snapshot in a format this build reads, and decodes the footer.
     fn footer(&self, file: &str) -> Result<Footer, BackupError> {
         let damaged = |what: &str| Err(BackupError::damaged(file, what));
         if self.header[..8] != MAGIC[..] {
@@ -215,7 +216,7 @@ impl Frame {
     }
 }
 
-/// Whether the sections follow one another from the header to the footer, under names of their own.
+/// Whether the sections follow one another without gaps from the header to the footer, and have unique names.
 fn is_gapless(sections: &[Section], end: u64) -> bool {
     let mut names = HashSet::new();
     let mut next = Some(HEADER_BYTES as u64);
@@ -228,7 +229,7 @@ fn is_gapless(sections: &[Section], end: u64) -> bool {
     next == Some(end)
 }
 
-/// Whether an open file is the one that the manifest lists.
+/// Checks that an open file is the one that the manifest lists.
 fn check_listed(entry: &ManifestEntry, info: &SnapshotInfo, size_bytes: u64) -> Result<(), String> {
     if entry.size_bytes != 0 && entry.size_bytes != size_bytes {
         let listed = entry.size_bytes;
@@ -247,7 +248,7 @@ fn check_listed(entry: &ManifestEntry, info: &SnapshotInfo, size_bytes: u64) -> 
     Ok(())
 }
 
-/// Decodes a section; the checksum of its stored bytes has the first word, the decoder the second.
+/// Decodes a section. A checksum mismatch of its stored bytes is reported before an error of the decoder.
 fn decode_section<T>(
     from: ChunkReader,
     section: &Section,
@@ -263,7 +264,7 @@ fn decode_section<T>(
     decoded
 }
 
-/// Decodes what the zstd frame holds, and never more of it than the footer announced.
+/// Decodes the content of the zstd frame, and never more of it than the footer announces.
 fn decode_raw<T>(
     stored: impl BufRead,
     section: &Section,
@@ -285,7 +286,7 @@ fn decode_raw<T>(
     }
 }
 
-/// What a whole version would say of its objects, without holding it.
+/// The objects of the version, decoded without holding the whole version.
 fn decode_objects(section: &Section, raw: &mut dyn BufRead) -> Result<Vec<(SstId, u64)>, String> {
     let mut reader = encoding::Reader::open(raw).map_err(|e| e.to_string())?;
     let mut objects = Vec::new();
@@ -327,7 +328,7 @@ fn decode_pairs(section: &Section, raw: &mut dyn BufRead) -> Result<Vec<Pair>, S
     }
 }
 
-/// A length and as many bytes.
+/// Reads a length and that number of bytes.
 fn read_counted(raw: &mut dyn BufRead) -> Result<Vec<u8>, String> {
     let mut length = [0; 4];
     raw.read_exact(&mut length).map_err(|e| e.to_string())?;

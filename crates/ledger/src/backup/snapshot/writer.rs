@@ -1,4 +1,4 @@
-//! Writing a snapshot, streamed.
+//! Writes a snapshot as a stream.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,14 +18,14 @@ const ZSTD_LEVEL: i32 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenSnapshot {
     pub size_bytes: u64,
-    /// Of the whole object, in hex.
+    /// SHA-256 of the whole object, in hex.
     pub sha256: String,
 }
 
 /// Writes the snapshot that `detail` describes, of these pairs and this version.
 ///
 /// # Errors
-/// [`BackupError::Exists`] when there is an object of that name; it stays as it is.
+/// [`BackupError::Exists`] when there is an object of that name already; it stays as it is.
 pub async fn write(
     storage: &Storage,
     path: &Path,
@@ -108,7 +108,7 @@ fn write_section<W: Write>(
     Ok(Section { name: name.to_owned(), offset, stored_bytes, raw_bytes, entries, sha256 })
 }
 
-/// Passes bytes on and counts them.
+/// A writer that counts the bytes that pass through it.
 struct Counted<W> {
     inner: W,
     bytes: u64,

@@ -1,5 +1,5 @@
-//! Looking at one snapshot. What several have in common, the listing of the data directory and the
-//! checksums of files, is looked at once.
+//! Checks one snapshot. The listing of a data directory and the checksums of files are reused for the next
+//! snapshots.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::layout;
 use crate::state::State;
 use crate::storage::{StorageError, StorageLocation};
 
-/// Why a check did not end well.
+/// Why a check failed: damage was found, or the check could not be done.
 #[derive(Debug)]
 pub enum Trouble {
     Damaged(BackupError),
@@ -39,12 +39,12 @@ impl From<BackupError> for Trouble {
     }
 }
 
-/// Looks at snapshots of one place, which were listed before.
+/// Checks snapshots of one backup location, whose manifest was read before.
 pub struct Examiner<'a> {
     location: &'a OpenLocation,
     check: Check,
     data: DataAt<'a>,
-    /// Places of data files that were listed since: a snapshot that was listed before names nothing newer.
+    /// Listings of data directories, made after the manifest was read: no snapshot in it names a newer file.
     listed: BTreeMap<StorageLocation, Arc<Listing>>,
     proven: BTreeMap<StorageLocation, Proven>,
 }
@@ -81,7 +81,8 @@ impl<'a> Examiner<'a> {
             DataAt::Named => self.look_in(&named, &state, progress).await?,
             DataAt::Place(place) => self.look_in(place, &state, progress).await?,
             DataAt::PlaceOrNamed(place) => match self.look_in(place, &state, progress).await {
-                // Of a cluster that was restored elsewhere, with the files of another snapshot.
+                // The cluster may have been restored to this location from another snapshot, whose files
+                // alone are there.
                 Err(Trouble::Damaged(_)) if *place != named => {
                     self.look_in(&named, &state, progress).await?;
                 }
@@ -94,7 +95,7 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// Whether the data files are in a place.
+    /// Checks the data files of `state` in `place`.
     fn look_in<'b>(
         &'b mut self,
         place: &'b StorageLocation,
@@ -110,7 +111,7 @@ impl<'a> Examiner<'a> {
         state: &State,
         progress: Progress<'_>,
     ) -> Result<(), Trouble> {
-        // A place that is not there says nothing of the files that should be in it.
+        // A location that does not exist proves nothing about the files that should be in it.
         let opened = OpenLocation::open_existing(place).map_err(Trouble::Unable)?;
         let listed = self.listing(place, &opened).await?;
         let subset = self.check.subset;

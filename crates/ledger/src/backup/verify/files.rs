@@ -1,4 +1,4 @@
-//! Whether the data files that a version names are there and as they were written.
+//! Checks that the data files of a version exist and are as they were written.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,15 +15,18 @@ use crate::sst::SstInfo;
 use crate::storage::checksum::{Checksum, Summed};
 use crate::version::Version;
 
-/// Told how many of how many files are done.
+/// The callback for progress: the number of files that are done, and of all files.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 
-/// Objects an error names; the others it counts.
+/// Number of objects that an error names; the others are only counted.
 pub const SHOWN_MAX: usize = 5;
-/// Files that are read at a time.
+/// Number of files that are read at the same time.
 const FILES_AT_ONCE: usize = 4;
 
-/// Makes sure that every file of `version` in `subset` was listed, with its size.
+/// Checks that every file of `version` in `subset` was listed with its size.
+///
+/// # Errors
+/// [`BackupError::ObjectsMissing`], or else [`BackupError::ObjectsDamaged`] for files of another size.
 pub fn sizes(
     version: &Version,
     listed: &Listing,
@@ -48,8 +51,10 @@ pub fn sizes(
     report(missing, damaged)
 }
 
-/// Makes sure that every file of `version` in `subset` holds the bytes that were written. Reads them
-/// all, a few at a time.
+/// Checks that every file of `version` in `subset` has its checksum. Reads all of them, a few at a time.
+///
+/// # Errors
+/// [`BackupError::ObjectsDamaged`] if one does not match.
 pub async fn checksums(
     version: &Version,
     place: &OpenLocation,
@@ -59,10 +64,10 @@ pub async fn checksums(
     checksums_unless(&mut Proven::new(), version, place, subset, progress).await
 }
 
-/// Files of one place that hold the bytes that were written.
+/// Files of one location whose checksum has been verified.
 pub type Proven = HashSet<(SstId, Checksum)>;
 
-/// The same, but for files that are proven already; others are added to them.
+/// The same, except for files in `proven`; the files it verifies are added there.
 pub async fn checksums_unless(
     proven: &mut Proven,
     version: &Version,
@@ -73,7 +78,7 @@ pub async fn checksums_unless(
     let mut files = chosen(version, subset);
     files.retain(|sst| !proven.contains(&(sst.id, sst.sha256)));
     let total = files.len() as u64;
-    // Collected, as a lazy iterator over borrowed files could not move between threads.
+    // Collected, because a lazy iterator over borrowed files could not move between threads.
     let reads: Vec<_> = files.into_iter().map(|sst| looked_at(place, sst)).collect();
     let mut results = stream::iter(reads).buffered(FILES_AT_ONCE);
     let (mut damaged, mut done) = (vec![], 0);
@@ -101,7 +106,7 @@ fn chosen(version: &Version, subset: Subset) -> Vec<Arc<SstInfo>> {
     files.map(|file| Arc::clone(&file.sst)).collect()
 }
 
-/// What is wrong with the bytes of a file, if anything is.
+/// What is wrong with the bytes of a file; `None` if they are as written.
 async fn is_as_written(
     place: &OpenLocation,
     sst: Arc<SstInfo>,

@@ -1,5 +1,5 @@
-//! Looking at many snapshots, one after another: it tells how far it is, writes down what it finds as it
-//! goes, and a run over all of them that was interrupted goes on where it was.
+//! Verifies many snapshots, one after another. It reports progress, records results as it goes, and continues
+//! a run over all snapshots that was interrupted.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,14 +11,14 @@ use crate::backup::{BackupError, ManifestEntry, OpenLocation};
 use crate::id::SnapshotId;
 use crate::meta_error::chain;
 
-/// Results that are written down together: each time costs a manifest.
+/// Number of results that are recorded together: each time rewrites the manifest.
 const NOTED_TOGETHER: usize = 50;
-/// How long results wait for others.
+/// How long results wait to be recorded together.
 const NOTE_PAUSE: Duration = Duration::from_secs(2);
 
-/// Checks the snapshots that are asked for; nothing is looked at when one of them is not listed. A snapshot
-/// that is deleted meanwhile is left out where all are asked for, and an error where it was named. `now` is
-/// the time of each check.
+/// Checks the requested snapshots; none of them if one is not listed. A snapshot that is deleted meanwhile is
+/// left out if all were requested, and an error if it was named. `now` returns the time of a check, RFC 3339,
+/// UTC.
 pub async fn verify(
     location: &OpenLocation,
     request: &Request,
@@ -62,7 +62,7 @@ fn tell(found: Vec<Verified>, verified: &mut Vec<Verified>, report: Report<'_>) 
     verified.extend(found);
 }
 
-/// Where each snapshot is among those that were asked for.
+/// The position of each snapshot in the request.
 fn order_of(manifest: &Manifest, request: &Request) -> BTreeMap<SnapshotId, usize> {
     let ids = request.ids.clone().unwrap_or_else(|| manifest.ids());
     ids.into_iter().zip(0..).collect()
@@ -92,7 +92,7 @@ fn outcome(looked: Result<(), Trouble>, check: Check, verified_at: String) -> Ve
     Verification { verified_at, level, coverage, result, detail }
 }
 
-/// The run over all snapshots that this is, or goes on with; of named ones there is none.
+/// The run over all snapshots that this is or continues. Checks of named snapshots belong to no run.
 struct Run {
     note: VerificationRun,
     is_noted: bool,
@@ -108,7 +108,7 @@ impl Run {
         Self { note, is_noted, goes_on: known.is_some() }
     }
 
-    /// What it has found already, and the snapshots that are left.
+    /// The results that it has already, and the snapshots that are left to check.
     fn divide(&self, entries: Vec<ManifestEntry>) -> (Vec<Verified>, Vec<ManifestEntry>) {
         let (done, left): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| self.has_looked_at(entry));
@@ -124,7 +124,7 @@ impl Run {
         let is_of_run = |found: &Verification| {
             let sees_as_much = found.level >= *level
                 && (found.coverage == *coverage || found.coverage == Subset::ALL);
-            // Times of one form, in UTC, are in order as texts.
+            // Times in one form, in UTC, compare as texts.
             found.verified_at >= *begun_at
                 && sees_as_much
                 && found.result != Verdict::CouldNotVerify
@@ -133,7 +133,7 @@ impl Run {
     }
 }
 
-/// Results that are not written down yet.
+/// Results that are not recorded yet.
 struct Notes<'a> {
     location: &'a OpenLocation,
     run: &'a Run,
@@ -146,8 +146,8 @@ impl Notes<'_> {
         self.waiting.len() >= NOTED_TOGETHER || self.since.elapsed() >= NOTE_PAUSE
     }
 
-    /// Writes down what waits, and returns what was found of snapshots that are still listed. What was found
-    /// stands, whether or not it can be written down.
+    /// Records the waiting results, and returns those of snapshots that are still listed. If they cannot be
+    /// recorded, all of them are returned.
     async fn write(&mut self, is_end: bool) -> Result<Vec<Verified>, BackupError> {
         self.since = Instant::now();
         let waiting = std::mem::take(&mut self.waiting);

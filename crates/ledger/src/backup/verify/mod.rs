@@ -1,14 +1,14 @@
-//! Verifying a snapshot, at four levels, and what is remembered of it.
+//! Verifies snapshots at four levels, and records the results in the manifest.
 //!
-//! | level | makes sure that |
+//! | level | checks that |
 //! |---|---|
 //! | `list` | the snapshot is listed and its object has the listed size |
 //! | `meta` | every byte of it is as written, and it is all metadata of a cluster that could start |
-//! | `objects` | every data file it names is there with its size |
-//! | `checksum` | every byte of those is as written |
+//! | `objects` | every data file it names exists with its size |
+//! | `checksum` | every byte of those files is as written |
 //!
-//! Each level includes those above it. What could not be looked at was not verified, and is never said
-//! to be well: [`Verdict::CouldNotVerify`] is not [`Verdict::Ok`].
+//! Each level includes those above it. A snapshot that could not be checked is not verified, and never
+//! reported as good: [`Verdict::CouldNotVerify`] is not [`Verdict::Ok`].
 
 mod examine;
 mod files;
@@ -27,61 +27,64 @@ use crate::meta_store::Pair;
 use crate::state::State;
 use crate::storage::StorageLocation;
 
-/// The snapshots to look at, and how.
+/// The snapshots to check, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// None: every one that is listed.
+    /// `None` for every listed snapshot.
     pub ids: Option<Vec<SnapshotId>>,
     pub check: Check,
-    /// Look at every one again, though a run over all of them was interrupted.
+    /// Check all of them again, even if a run over all of them was interrupted.
     #[serde(default)]
     pub restart: bool,
 }
 
-/// What a verification tells while it goes on.
+/// A progress report of a verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     Begun {
         snapshots: u64,
-        /// When the run began that this one goes on with; RFC 3339, UTC.
+        /// The start of the run that is continued, RFC 3339, UTC; `None` if no result of an earlier run is
+        /// reused.
         resumed: Option<String>,
     },
-    /// How many of the data files of a snapshot were looked at, and of how many.
+    /// How many data files of a snapshot have been checked, and how many there are.
     Files { snapshot_id: SnapshotId, done: u64, total: u64 },
-    /// What was found, once it is written down.
+    /// The result of a snapshot, once it is recorded in the manifest.
     Verified(Verified),
 }
 
-/// Told of each event.
+/// The callback for events.
 pub type Report<'a> = &'a (dyn Fn(Event) + Send + Sync);
 
-/// Where the data files are looked for; in the copies too, where there are some.
+/// Where the data files are checked. If there are copies, they are checked too.
 #[derive(Clone, Copy, Debug)]
 pub enum DataAt<'a> {
-    /// In the place the snapshot names, where it has no copies.
+    /// In the location that the snapshot names, unless it has copies.
     Named,
+    /// In this location.
     Place(&'a StorageLocation),
-    /// In the place that the snapshot names, if they are not in this one: it can be restored then.
+    /// In this location or else in the one that the snapshot names: it can be restored from either.
     PlaceOrNamed(&'a StorageLocation),
 }
 
-/// A listed snapshot, with every checksum proven.
+/// The content of a listed snapshot, with every checksum verified.
 #[derive(Debug)]
 pub struct Whole {
-    /// All pairs, those among them that this build has no name for.
+    /// All pairs, including those unknown to this build.
     pub pairs: Vec<Pair>,
-    /// What they stand for, with the version.
+    /// The state of the pairs and the version.
     pub state: State,
 }
 
+/// Reads a listed snapshot, and verifies every checksum and the invariants of its version.
 pub async fn read_whole(
     location: &OpenLocation,
     entry: &ManifestEntry,
 ) -> Result<Whole, BackupError> {
     let path = layout::snapshot(&location.directory, entry.info.id);
     let reader = SnapshotReader::open(&location.storage, &path, Some(entry)).await?;
-    // Section by section first: that says where the damage is.
+    // Section by section first, so that the error says where the damage is.
     let pairs = reader.all_pairs().await?;
     let version = reader.version().await?;
     if !entry.sha256.is_empty() {

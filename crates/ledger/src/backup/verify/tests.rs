@@ -1,4 +1,5 @@
-//! Each level finds what it is for, says so in the manifest, and what it cannot see is never well.
+//! Tests that each level finds its kind of damage and records it, and that what cannot be checked is never
+//! good.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -157,7 +158,7 @@ const ALL: Request = Request {
     restart: false,
 };
 
-/// Looks at all snapshots; a crash comes once `crash_after` of them were reported.
+/// Verifies all snapshots; crashes once `crash_after` of them were reported.
 async fn run(
     backup: &OpenLocation,
     data: &StorageLocation,
@@ -215,7 +216,7 @@ async fn a_run_that_was_interrupted_goes_on_with_what_was_not_looked_at() {
     assert!(found.iter().all(|found| found.verification.result == Verdict::Ok));
     assert_eq!(Manifest::read(&backup).await.unwrap().verification_run, None);
 
-    // A run that has come to its end is not gone on with.
+    // A finished run is not continued.
     let events = run(&backup, &data, &ALL, second, None).await;
     assert_eq!(events[0], Event::Begun { snapshots: 120, resumed: None });
 }

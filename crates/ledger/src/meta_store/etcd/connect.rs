@@ -1,4 +1,4 @@
-//! How etcd is reached: endpoints, credentials, time-outs, and what a failure means.
+//! The connection to etcd: endpoints, credentials, timeouts, and what a failed call means.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,11 +14,11 @@ use super::super::StoreError;
 /// How long a call may take before it counts as failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// etcd answers pings that come more often than this by closing the connection.
+/// Pause between pings. etcd closes the connection if they are more frequent.
 const PING_PAUSE: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where etcd is, and who asks.
+/// The endpoints of etcd, and the credentials to use.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EtcdSettings {
     /// `http://host:port` or `https://host:port` each.
@@ -37,13 +37,13 @@ pub struct EtcdUser {
 /// Certificates, as files in PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcdTls {
-    /// Who may have signed the server's certificate.
+    /// The certificate authority that must have signed the server's certificate.
     pub ca: Option<PathBuf>,
-    /// The certificate that this client shows, with its key.
+    /// The certificate of this client, and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// No credentials.
+/// Shows no credentials.
 impl fmt::Display for EtcdSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bare =
@@ -59,7 +59,7 @@ impl fmt::Debug for EtcdSettings {
     }
 }
 
-/// What the caller of a failed call may conclude.
+/// The error of a call, and whether the call may have happened.
 #[derive(Debug)]
 pub(super) enum CallError {
     /// It was refused: nothing happened, and nothing will.
@@ -76,7 +76,7 @@ impl CallError {
     }
 }
 
-/// Connects. Credentials are checked, and so a server must answer, only where there are some.
+/// Connects. A server must reply only if there are credentials, which are then checked.
 pub(super) async fn connect(settings: &EtcdSettings) -> Result<Client, StoreError> {
     let name = settings.to_string();
     let mut options = ConnectOptions::new()
@@ -85,7 +85,7 @@ pub(super) async fn connect(settings: &EtcdSettings) -> Result<Client, StoreErro
         .with_keep_alive(PING_PAUSE, PING_TIMEOUT)
         .with_keep_alive_while_idle(true);
     if let Some(user) = &settings.user {
-        // Tokens run out after some minutes.
+        // Tokens expire after some minutes.
         options = options.with_user(&user.name, &user.password).with_auto_token_refresh(true);
     }
     if settings.endpoints.iter().any(|endpoint| endpoint.starts_with("https://")) {
@@ -113,9 +113,10 @@ async fn tls_options(tls: &EtcdTls, name: &str) -> Result<TlsOptions, StoreError
     Ok(options)
 }
 
-/// Waits for an answer, but not for ever: a client whose endpoints are all gone only waits.
+/// Runs a call with a timeout: a client whose endpoints are all gone would wait for ever.
 ///
-/// Boxed, as what the client's calls hold is much (`docs/hacking.md`, "Futures that are proven once").
+/// Boxed, since the futures of the client's calls are large (`docs/hacking.md`, "Futures that are proven
+/// once").
 pub(super) fn call<'a, T: 'a>(
     store: &'a str,
     action: &'static str,
@@ -145,7 +146,7 @@ async fn outcome<T>(
     }
 }
 
-/// Whether the server said no, so that nothing of the call can still be on its way.
+/// Whether the server refused the call, so that no part of it can still be in flight.
 fn is_refusal(error: &Error) -> bool {
     let refusals = [
         Code::InvalidArgument,
@@ -164,18 +165,18 @@ fn is_refusal(error: &Error) -> bool {
     }
 }
 
-/// The space that etcd may use is used up. It refuses writes until an operator has made room.
+/// Whether etcd's space quota is used up. It refuses writes until an operator has made room.
 fn is_full(status: &tonic::Status) -> bool {
     status.message().contains("database space exceeded")
 }
 
-/// Whether a read failed because the past it was to read is compacted away.
+/// Whether a read failed because its revision has been compacted.
 pub(super) fn is_compacted(error: &CallError) -> bool {
     let (CallError::Refused(error) | CallError::Unknown(error)) = error;
     std::error::Error::source(error).is_some_and(|e| e.to_string().contains("has been compacted"))
 }
 
-/// The message of etcd itself, where there is one, else that of the deepest cause.
+/// The message of etcd itself, if there is one, else that of the deepest cause.
 fn told(error: &Error) -> String {
     if let Error::GRpcStatus(status) = error
         && std::error::Error::source(status).is_none()

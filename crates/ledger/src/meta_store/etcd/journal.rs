@@ -1,19 +1,19 @@
-//! How values and transactions are cut to the size that etcd takes.
+//! Splits values and transactions into the sizes that etcd accepts.
 //!
-//! etcd takes requests of 1.5 MiB and transactions of 128 operations. A value is stored as one byte
-//! that says how it is kept, and then
+//! etcd accepts requests of 1.5 MiB and transactions of 128 operations. A value is stored as one byte for its
+//! form, followed by
 //!
 //! | byte | rest |
 //! |---|---|
 //! | 0 | the value |
 //! | 1 | the number of its parts, u32 LE; and their name, as text |
 //!
-//! The name of parts ends in `-` and the SHA-256 of what they hold together, in hex; those that were written
-//! before December 2026 do not.
+//! The name of parts ends in `-` and the SHA-256 of their concatenation, in hex. The names of parts that were
+//! written before December 2026 have no checksum.
 //!
-//! A transaction that is too large is written down first, as a *journal*: one byte, the format, 1; then
-//! for each key what it becomes: the length of the key, u32 LE; the key; one byte, 0 for gone, 1 for
-//! stored; and, of a stored one, the length of the stored value, u32 LE, and the stored value.
+//! A transaction that is too large is first written as a *journal*: one byte, the format, 1; then for each
+//! key its new content: the length of the key, u32 LE; the key; one byte, 0 for deleted, 1 for stored; and,
+//! if stored, the length of the stored value, u32 LE, and the stored value.
 
 use std::collections::BTreeMap;
 
@@ -28,9 +28,9 @@ const JOURNAL_FORMAT: u8 = 1;
 const GONE: u8 = 0;
 const STORED: u8 = 1;
 
-/// Bytes of a part, and of the operations of a transaction: well below what etcd takes.
+/// Maximum bytes of a part, and of the operations of a transaction: well below the limit of etcd.
 pub(super) const PART_BYTES: usize = 1 << 20;
-/// Operations of a transaction, with room for those of our own.
+/// Maximum number of changes in a transaction, which leaves room for the store's own operations.
 pub(super) const OPERATIONS_MAX: usize = 100;
 
 /// The large values of one transaction, or its journal.
@@ -40,7 +40,7 @@ pub(super) struct Parts {
     pub count: u32,
 }
 
-/// The name of parts that hold these bytes together; `nonce` makes it new.
+/// The name of parts that hold these bytes together; `nonce` makes it unique.
 pub(super) fn name_of_parts(nonce: &str, bytes: &[u8]) -> String {
     format!("{nonce}-{}", sha256_hex(bytes))
 }
@@ -50,10 +50,10 @@ pub(super) fn is_whole(name: &str, bytes: &[u8]) -> bool {
     name.split_once('-').is_none_or(|(_, checksum)| checksum == sha256_hex(bytes))
 }
 
-/// What a key becomes: the stored form of its value, or gone.
+/// A key and the stored form of its new value; `None` if it is deleted.
 pub(super) type Change = (String, Option<Bytes>);
 
-/// What the operations leave of each key: the same in whatever order, and however often, it is done.
+/// The new value of each key after all operations. Idempotent: it can be applied in any order and repeatedly.
 pub(super) fn outcome(operations: Vec<Operation>) -> BTreeMap<String, Option<Bytes>> {
     let changes = operations.into_iter().map(|operation| match operation {
         Operation::Put { key, value } => (key, Some(value)),
@@ -70,7 +70,7 @@ pub(super) fn stored_in(parts: &Parts) -> Bytes {
     [&[IN_PARTS], &parts.count.to_le_bytes()[..], parts.name.as_bytes()].concat().into()
 }
 
-/// A stored value: itself, or where its parts are. `None` when it is of no known form.
+/// Decodes a stored value: the value itself, or its parts. `None` if its form is not known.
 pub(super) fn read_stored(stored: &[u8]) -> Option<Result<Bytes, Parts>> {
     match stored.split_first()? {
         (&INLINE, value) => Some(Ok(Bytes::copy_from_slice(value))),
@@ -85,7 +85,7 @@ fn read_parts(bytes: &[u8]) -> Option<Parts> {
     Some(Parts { name, count: u32::from_le_bytes(*count) })
 }
 
-/// Where the parts of a journal are, as the store holds it.
+/// Encodes the `pending` entry, which names the parts of a journal.
 pub(super) fn pending(parts: &Parts) -> Bytes {
     [&parts.count.to_le_bytes()[..], parts.name.as_bytes()].concat().into()
 }
@@ -94,7 +94,7 @@ pub(super) fn read_pending(stored: &[u8]) -> Option<Parts> {
     read_parts(stored)
 }
 
-/// Changes in batches that each fit into a transaction.
+/// Splits changes into batches that each fit into a transaction.
 pub(super) fn batches(changes: &[Change]) -> Vec<&[Change]> {
     let mut batches = vec![];
     let (mut begin, mut bytes) = (0, 0);
@@ -184,13 +184,13 @@ mod tests {
         let journal = encode(&changes());
         assert_eq!(decode(&journal).unwrap(), changes());
         for end in 0..journal.len() {
-            // A cut between two changes leaves fewer: the parts of a journal are never cut.
+            // A cut between two changes decodes to fewer changes: the parts of a journal are never cut.
             assert_ne!(decode(&journal[..end]).unwrap_or_default(), changes());
         }
         assert!(decode(&[9]).unwrap_err().contains("unknown format"));
     }
 
-    /// What a leader comes upon: where the parts are, and their bytes in one.
+    /// Reads a journal as a leader does, from the `pending` entry, and the name and the bytes of the parts.
     fn read_back(pending: &[u8], name: &str, parts: &[&[u8]]) -> Option<Vec<Change>> {
         let found = read_pending(pending)?;
         let count = usize::try_from(found.count).unwrap();

@@ -1,4 +1,4 @@
-//! The keys of etcd that this store uses, and what is asked of them.
+//! The etcd keys that this store uses, and requests on them.
 
 use etcd_client::{Compare, CompareOp, DeleteOptions, KeyValue, TxnOp, TxnOpResponse, TxnResponse};
 
@@ -19,7 +19,7 @@ pub(super) fn part_key(name: &str, n: u32) -> String {
     format!("{PART}{name}/{n:08}")
 }
 
-/// The first key after all that begin with `prefix`, whose last byte is not the greatest.
+/// The first key after all that begin with `prefix`, whose last byte must not be 255.
 pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     if let Some(last) = end.last_mut() {

@@ -1,4 +1,4 @@
-//! Who may write: a key that is bound to a lease, and a task that keeps the lease alive.
+//! Leader election: a key that is bound to a lease, and a task that keeps the lease alive.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -12,26 +12,26 @@ use super::keys::{LEADER, PART, end_of, found};
 use super::{EtcdStore, PAUSE, READ_PATIENCE, journal};
 use crate::meta_store::StoreError;
 
-/// A leader that is not heard of for so long is not one any more.
+/// Duration of the leader's lease. A leader that does not renew it for this long loses leadership.
 const LEASE: Duration = Duration::from_secs(6);
 const KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(2);
-/// How often a candidate looks whether the leader is gone.
+/// Pause between two checks of a candidate whether the leader is gone.
 const CANDIDATE_PAUSE: Duration = Duration::from_millis(500);
 const PAGE_KEYS: i64 = 10_000;
 
-/// What this process may do.
+/// The leadership of this process, which decides when it may write.
 #[derive(Clone, Debug)]
 pub(super) enum Leadership {
-    /// Write as long as nobody leads.
+    /// May write as long as there is no leader.
     None,
-    /// Write as long as `leader` is the key made at this revision.
+    /// May write as long as `leader` is the key created at this revision.
     Held { lease: i64, revision: i64 },
-    /// Nothing, for this reason.
+    /// May not write, for this reason.
     Lost(String),
 }
 
 impl Leadership {
-    /// The revision at which `leader` must have been made; zero where there must be none.
+    /// The revision at which `leader` must have been created; zero if it must not exist.
     pub fn compared(&self, store: &str) -> Result<i64, StoreError> {
         match self {
             Self::None => Ok(0),
@@ -44,12 +44,12 @@ impl Leadership {
 }
 
 impl EtcdStore {
-    /// Waits until nobody leads, then leads under this name.
+    /// Waits until there is no leader, then becomes the leader under this name.
     pub(super) async fn become_leader(&self, name: &str) -> Result<(), StoreError> {
         let begun = Instant::now();
         loop {
             match self.candidate(name).await {
-                // One member of etcd may be down; a lease that was granted and not heard of runs out.
+                // One member of etcd may be down. A lease whose grant was not received expires.
                 Err(StoreError::Io { .. }) if begun.elapsed() < READ_PATIENCE => {
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -76,14 +76,14 @@ impl EtcdStore {
                     self.while_led().await?;
                 }
                 Err(error) => {
-                    // Should the claim have been heard, it must not last.
+                    // If the claim has succeeded all the same, it must not last.
                     self.revoke(lease).await;
                     return Err(error);
                 }
             }
         }
         if let Err(error) = self.sweep().await {
-            // Else the next try would wait for this process itself.
+            // Otherwise the next attempt would wait for this process itself.
             self.give_up_leadership().await;
             return Err(error);
         }
@@ -105,7 +105,7 @@ impl EtcdStore {
         }
     }
 
-    /// Who leads, if it is not this process from now on.
+    /// Tries to become the leader. Returns the name of the leader if there is another one.
     async fn claim(&self, name: &str, lease: i64) -> Result<Option<String>, StoreError> {
         let bound = Some(PutOptions::new().with_lease(lease));
         let txn = Txn::new()
@@ -125,12 +125,12 @@ impl EtcdStore {
         Ok(None)
     }
 
-    /// Returns once nobody leads. A look now and then, since a watch can be lost without a word.
+    /// Returns once there is no leader. Polls, since a watch can be lost silently.
     async fn while_led(&self) -> Result<(), StoreError> {
         loop {
             tokio::time::sleep(CANDIDATE_PAUSE).await;
             let mut kv = self.kv.clone();
-            // An etcd that does not answer now may do so later: a candidate has time.
+            // An etcd that does not reply now may do so later: a candidate can wait.
             if let Ok(leader) = call(&self.name, "look for the leader", kv.get(LEADER, None)).await
                 && leader.kvs().is_empty()
             {
@@ -139,14 +139,14 @@ impl EtcdStore {
         }
     }
 
-    /// Whether `leader`, as it was found, is what this process compares it with.
+    /// Checks that `leader`, as it was read, is the key that this process compares with.
     pub(super) fn check_leading(&self, leader: Option<&KeyValue>) -> Result<(), StoreError> {
         let found = leader.map_or(0, KeyValue::create_revision);
         let compared = self.leadership.borrow().compared(&self.name)?;
         if found == compared { Ok(()) } else { Err(self.not_leading(leader)) }
     }
 
-    /// What a transaction that saw another leader means for this process.
+    /// The error of a transaction that found another leader. Marks leadership as lost if this process had it.
     fn not_leading(&self, leader: Option<&KeyValue>) -> StoreError {
         let store = self.name.clone();
         let leader = leader.map(name_of);
@@ -161,8 +161,8 @@ impl EtcdStore {
         StoreError::Deposed { store, reason }
     }
 
-    /// Ends what earlier leaders left: carries out their last transaction, deletes parts that nothing
-    /// names, and learns which values have some.
+    /// Cleans up after earlier leaders: applies their last transaction, deletes parts that nothing refers to,
+    /// and records which values have parts.
     async fn sweep(&self) -> Result<(), StoreError> {
         let stored = self.list_stored("").await?;
         let mut writing = self.writing.lock().await;
@@ -180,8 +180,8 @@ impl EtcdStore {
         Ok(())
     }
 
-    /// Deletes a part that nothing named, as long as this process leads: the parts of its successor are
-    /// not known here.
+    /// Deletes a part that nothing refers to, only as long as this process leads: it does not know the parts
+    /// of its successor.
     pub(super) async fn delete_part(&self, part: &str) -> Result<(), StoreError> {
         let leader = self.leadership.borrow().compared(&self.name)?;
         let txn = Txn::new()
@@ -196,7 +196,7 @@ impl EtcdStore {
         self.check_leading(leader.first())
     }
 
-    /// What comes after `tidemark/part/` in every key of a part.
+    /// The keys of all parts, without the prefix `tidemark/part/`.
     async fn part_keys(&self) -> Result<Vec<String>, StoreError> {
         let mut keys: Vec<String> = vec![];
         let mut from = PART.as_bytes().to_vec();

@@ -1,21 +1,21 @@
-//! A meta store on etcd: for clusters of several processes.
+//! A meta store on etcd, for clusters of several processes.
 //!
 //! | key | holds |
 //! |---|---|
 //! | `tidemark/data/<key>` | a pair of the store (see `journal.rs`) |
 //! | `tidemark/part/<name>/<n>` | a part of a large value, or of a journal |
-//! | `tidemark/pending` | the journal of a transaction that is committed but not yet carried out in full |
+//! | `tidemark/pending` | names the journal of a transaction that is committed but not yet applied in full |
 //! | `tidemark/last` | the name of the transaction that was committed last |
-//! | `tidemark/leader` | who may write, bound to a lease that ends with it |
+//! | `tidemark/leader` | the name of the leader, the only one that may write; bound to a lease, and deleted when that ends |
 //!
-//! A transaction that fits is one transaction of etcd. A larger one is written down in parts that
-//! nothing names, then committed by the one write of `pending`, and then carried out; whoever comes
-//! upon `pending` first, after a crash too, carries it out to the end.
+//! A transaction that fits is one transaction of etcd. A larger one is staged in parts that nothing refers
+//! to, then committed by the one write of `pending`, and then applied. Whoever finds `pending` first, also
+//! after a crash, applies it to the end.
 //!
-//! Every commit compares `last` with what it was after the one before and writes it anew. So one whose
-//! answer is lost is settled by writing `last` again: it is either in there or can never happen. And
-//! every commit of a leader compares `leader`, so one who was deposed writes nothing, whatever its
-//! clock says.
+//! Every commit compares `last` with the revision it had after the commit before, and overwrites it. So a
+//! commit whose reply is lost is resolved by writing `last` again: either `last` names the commit, or the
+//! commit can never happen. And every commit of a leader compares `leader`, so a deposed leader writes
+//! nothing, whatever its clock says.
 
 mod connect;
 mod journal;
@@ -25,7 +25,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-/// Reads a journal, and what may be stored under a key.
+/// Decodes untrusted bytes as a journal, as a stored value and as a `pending` entry.
 #[cfg(any(test, fuzzing, feature = "testing"))]
 pub(super) fn read_untrusted(bytes: &[u8]) {
     drop(journal::decode(bytes));
@@ -60,13 +60,13 @@ use crate::crash_point;
 
 /// Pairs of one page of a listing.
 const PAGE_PAIRS: i64 = 1000;
-/// Tries of what others may have got in between of.
+/// Maximum attempts of an operation that others may interfere with.
 const TRIES_MAX: usize = 100;
-/// How long a commit goes on when etcd does not answer, or changes its own leader.
+/// How long a commit is retried while etcd does not reply or changes its own leader.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a read is tried again, and how long it is asked what became of an earlier commit.
+/// How long a read is retried, and how long the outcome of an earlier commit is asked for.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
-/// Between two tries.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Pairs in etcd.
@@ -75,40 +75,40 @@ pub struct EtcdStore {
     client: Client,
     kv: KvClient,
     leadership: watch::Sender<Leadership>,
-    /// Keeps the lease of the leadership alive.
+    /// The task that keeps the leader's lease alive.
     keeper: std::sync::Mutex<JoinSet<()>>,
-    /// Held by whoever writes or carries out a journal.
+    /// Locked by whoever writes or applies a journal.
     writing: Mutex<Writing>,
 }
 
-/// What a writer knows between two transactions.
+/// The writer's state between two transactions.
 #[derive(Debug, Default)]
 struct Writing {
-    /// The revision at which `last` was written, where that is known; zero where it never was.
+    /// The revision at which `last` was written, if it is known; zero if it never was.
     last: Option<i64>,
-    /// Where the parts of large values are, by key.
+    /// The parts of large values, by key.
     parts: HashMap<String, Parts>,
-    /// A transaction of which it is not known whether it happened.
+    /// The name of a transaction whose outcome is not known.
     unsettled: Option<String>,
 }
 
-/// A transaction as it is sent, again if need be.
+/// A transaction that is ready to be sent, several times if needed.
 struct Prepared {
     name: String,
     condition: Condition,
     operations: Vec<TxnOp>,
-    /// The parts it names, without which it must not happen.
+    /// The parts it refers to; it must not be applied without them.
     staged: Vec<Parts>,
     changes: Vec<Change>,
-    /// Whether it is only written down, and to be carried out.
+    /// Whether its changes are in a journal, which must be applied after the commit.
     in_journal: bool,
 }
 
-/// When a transaction may happen.
+/// The condition of a transaction.
 enum Condition {
     /// All of these hold.
     All(Vec<Precondition>),
-    /// The store holds nothing.
+    /// The store is empty.
     Empty,
 }
 
@@ -122,7 +122,7 @@ impl EtcdStore {
     /// Connects, and makes sure that the store can be read.
     pub async fn connect(settings: &EtcdSettings) -> Result<Self, StoreError> {
         let client = connect::connect(settings).await?;
-        // Pages are as large as the values in them.
+        // A page of a listing is as large as the values in it.
         let kv = client.kv_client().max_decoding_message_size(usize::MAX);
         let store = Self {
             name: settings.to_string(),
@@ -144,7 +144,7 @@ impl EtcdStore {
         Ok(answer)
     }
 
-    /// Asks what changes nothing, and so asks again where one member of etcd does not answer.
+    /// Sends a read, and retries it when a member of etcd does not reply.
     async fn read<T, F>(
         &self,
         action: &'static str,
@@ -195,8 +195,9 @@ impl EtcdStore {
         StoreError::Unreadable { store: self.name.clone(), reason: reason.into() }
     }
 
-    /// The pair at a key, as stored, at a moment when no transaction is half carried out. Who leads, or
-    /// led, is told of no moment when it did not: others may have changed what it takes for its own.
+    /// The stored value of a key, at a moment when no transaction is applied in part. If this process leads,
+    /// or has led, it must have been the leader at that moment: otherwise another leader may have changed the
+    /// value.
     async fn get_stored(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         for _ in 0..TRIES_MAX {
             let keys = [LEADER.to_owned(), PENDING.to_owned(), data_key(key)];
@@ -214,13 +215,13 @@ impl EtcdStore {
         Err(self.contended("read a key"))
     }
 
-    /// Every stored pair whose key begins with `prefix`, as of one moment.
+    /// Every stored pair whose key begins with `prefix`, as of one point in time.
     async fn list_stored(&self, prefix: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
         for _ in 0..TRIES_MAX {
             match self.list_once(prefix).await {
                 Ok(Some(pairs)) => return Ok(pairs),
                 Ok(None) => self.settle().await?,
-                // So slow that the moment is forgotten by now: a later one does as well.
+                // So slow that this revision has been compacted: start over at a later one.
                 Err(error) if is_compacted(&error) => {}
                 Err(error) => return Err(error.into_store()),
             }
@@ -228,7 +229,7 @@ impl EtcdStore {
         Err(self.contended("list keys"))
     }
 
-    /// `None` when a transaction is half carried out.
+    /// One attempt to list; `None` when a transaction is applied in part.
     async fn list_once(&self, prefix: &str) -> Result<Option<Vec<(String, Bytes)>>, CallError> {
         let end = end_of(data_key(prefix).as_bytes());
         let page = |revision: i64| {
@@ -255,7 +256,7 @@ impl EtcdStore {
         }
     }
 
-    /// What a stored value stands for.
+    /// The value behind a stored value, which holds it or names its parts.
     async fn value_of(&self, stored: &[u8]) -> Result<Bytes, StoreError> {
         match journal::read_stored(stored) {
             Some(Ok(value)) => Ok(value),
@@ -280,7 +281,7 @@ impl EtcdStore {
         Ok(bytes)
     }
 
-    /// Writes bytes down in parts that nothing names yet.
+    /// Writes bytes in parts that nothing refers to yet.
     async fn stage(&self, bytes: &[u8]) -> Result<Parts, StoreError> {
         let nonce = uuid::Uuid::new_v4().simple().to_string();
         let name = journal::name_of_parts(&nonce, bytes);
@@ -296,7 +297,7 @@ impl EtcdStore {
         Ok(Parts { name, count })
     }
 
-    /// Writes down what is too large, and makes one transaction of etcd of the rest.
+    /// Stages what is too large, and makes one etcd transaction of the rest.
     async fn prepare(
         &self,
         condition: Condition,
@@ -328,7 +329,7 @@ impl EtcdStore {
         Ok(Prepared { name, condition, operations, staged, changes, in_journal: !fits })
     }
 
-    /// Sends a transaction until it is known to have happened, or that it never will.
+    /// Sends a transaction until it is known to have happened, or never to happen.
     async fn send(&self, prepared: &Prepared, writing: &mut Writing) -> Result<(), StoreError> {
         let until = Instant::now() + PATIENCE;
         for _ in 0..TRIES_MAX {
@@ -388,7 +389,7 @@ impl EtcdStore {
         Ok(EtcdTxn::new().when(compares).and_then(operations).or_else(gets))
     }
 
-    /// Finds out which comparison failed. Returns when trying again may help.
+    /// Finds out which comparison failed. Returns `Ok` when a retry may help.
     async fn why_not(&self, prepared: &Prepared, answer: &TxnResponse) -> Result<(), StoreError> {
         let mut found = all_found(answer).into_iter();
         self.check_leading(found.next().unwrap_or_default().first())?;
@@ -424,8 +425,8 @@ impl EtcdStore {
         }
     }
 
-    /// Deletes the parts of values that are not there any more. What stays behind here goes when a
-    /// leader begins.
+    /// Deletes the parts of values that do not exist any more. Parts that stay behind are deleted when the
+    /// next leader starts.
     async fn drop_replaced(&self, changes: &[Change], writing: &mut Writing) {
         for (key, stored) in changes {
             let named = stored.as_deref().and_then(journal::read_stored).and_then(Result::err);
@@ -461,14 +462,14 @@ impl EtcdStore {
         if prepared.in_journal
             && let Err(error) = self.carry_out().await
         {
-            // It is committed all the same; whoever comes next carries it out.
+            // It is committed all the same; the next one to find it applies it.
             tracing::warn!(%error, "a large transaction is not carried out in full yet");
         }
         self.drop_replaced(&prepared.changes, &mut writing).await;
         Ok(())
     }
 
-    /// Removes what a transaction wrote down that did not happen.
+    /// Deletes the parts of a transaction that did not happen.
     async fn unstage(&self, prepared: &Prepared) {
         for parts in &prepared.staged {
             let txn = EtcdTxn::new().and_then(vec![delete_parts(parts)]);

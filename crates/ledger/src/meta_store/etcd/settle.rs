@@ -1,5 +1,5 @@
-//! Finding out what became of a transaction whose answer was lost, and carrying out one that is only
-//! written down.
+//! Finds out whether a transaction whose reply was lost has happened, and applies one that is only in its
+//! journal.
 
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
 use tokio::time::Instant;
@@ -10,7 +10,8 @@ use super::{EtcdStore, PAUSE, READ_PATIENCE, Writing, journal};
 use crate::meta_store::StoreError;
 
 impl EtcdStore {
-    /// The revision at which `last` was written, and the transaction it names.
+    /// The revision at which `last` was written, and the transaction it names; zero and `None` if it does not
+    /// exist.
     pub(super) async fn read_last(&self) -> Result<(i64, Option<String>), StoreError> {
         let answer = self.read_range("read a key", LAST, None).await;
         let answer = answer.map_err(CallError::into_store)?;
@@ -19,11 +20,12 @@ impl EtcdStore {
         Ok((found.map_or(0, KeyValue::mod_revision), name))
     }
 
-    /// Settles a transaction whose answer was lost: once `last` was written anew, it can not happen
-    /// any more. As long as this process leads, nobody else has written `last`.
+    /// Whether a transaction whose reply was lost has happened. Overwrites `last` if not, so that it cannot
+    /// happen any more. As long as this process leads, nobody else writes `last`.
     ///
     /// # Errors
-    /// [`StoreError::Deposed`] when another led since, whose transactions hide whether it happened.
+    /// [`StoreError::Deposed`] when another process has led since: its transactions hide whether this one
+    /// happened.
     pub(super) async fn has_happened(
         &self,
         name: &str,
@@ -49,14 +51,15 @@ impl EtcdStore {
                     let [leader] = found(&answer);
                     self.check_leading(leader.first())?;
                 }
-                // Of a lost answer here nothing need be known: the next round sees what became of it.
+                // It does not matter if a reply is lost here: the next round reads `last` again.
                 Err(error) if Instant::now() >= until => return Err(error.into_store()),
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
     }
 
-    /// Whether the transaction happened that was not settled yet, once etcd answers again.
+    /// Whether the transaction with an unknown outcome has happened; `false` if there is none. Retries while
+    /// etcd does not reply, up to `until`.
     pub(super) async fn settled(
         &self,
         writing: &mut Writing,
@@ -76,7 +79,8 @@ impl EtcdStore {
         }
     }
 
-    /// Makes sure that what is read next is all that was committed before, and stays so.
+    /// Resolves the transaction with an unknown outcome and applies a pending journal, so that the next read
+    /// sees every earlier commit, and in full.
     pub(super) async fn settle(&self) -> Result<(), StoreError> {
         let mut writing = self.writing.lock().await;
         self.settled(&mut writing, Instant::now() + READ_PATIENCE).await?;
@@ -88,7 +92,7 @@ impl EtcdStore {
         self.settled(&mut writing, Instant::now() + READ_PATIENCE).await.map(|_| ())
     }
 
-    /// Carries out the journal of a committed transaction, if there is one.
+    /// Applies the journal of a committed transaction, if there is one.
     pub(super) async fn carry_out(&self) -> Result<(), StoreError> {
         let answer = self.read_range("read a key", PENDING, None).await;
         let answer = answer.map_err(CallError::into_store)?;
@@ -98,7 +102,7 @@ impl EtcdStore {
         let same = || Compare::mod_revision(PENDING, CompareOp::Equal, pending.mod_revision());
         let journal = match self.read_parts(&parts).await {
             Ok(journal) => journal,
-            // Another was faster.
+            // Another process has applied it.
             Err(_) if self.is_gone(PENDING).await? => return Ok(()),
             Err(error) => return Err(error),
         };

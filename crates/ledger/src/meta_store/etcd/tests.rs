@@ -1,4 +1,4 @@
-//! The store on a real etcd: what it promises, and the limits of etcd that must not show.
+//! Tests of the store on a real etcd: its guarantees hold, and the limits of etcd do not show.
 
 #[path = "../../../../../tests/integration/etcd_server.rs"]
 mod server;
@@ -12,7 +12,7 @@ use self::server::Etcd;
 use super::*;
 use crate::meta_store::conformance;
 
-/// An etcd, and its data.
+/// An etcd server, and its data directory.
 struct One {
     etcd: Etcd,
     _dir: TempDir,
@@ -111,10 +111,10 @@ async fn a_large_transaction_that_was_committed_is_carried_out_by_whoever_comes(
     assert!(prepared.in_journal);
     assert_eq!(one.open().await.list("").await.unwrap(), [], "it is only written down");
     store.send(&prepared, &mut Writing::default()).await.unwrap();
-    // Here its process dies.
+    // Its process dies here.
     assert_eq!(one.open().await.list("").await.unwrap().len(), 700);
     assert_eq!(parts_left(&store).await, 0);
-    // Written down, and never committed.
+    // Staged, and never committed.
     store.prepare(Condition::Empty, operations()).await.unwrap();
     assert!(parts_left(&store).await > 0);
     one.open().await.lead("next").await.unwrap();
@@ -153,7 +153,7 @@ async fn of_a_commit_that_was_cut_off_by_a_takeover_nothing_is_claimed() {
             let sent = first.txn_of(&cut_off, last).unwrap();
             assert!(first.txn("commit", sent).await.unwrap().succeeded());
         }
-        // Its answer is lost, and so is the lease; the next leader makes one commit of its own.
+        // Its reply is lost, and so is the lease; the next leader makes one commit.
         first.writing.lock().await.unsettled = Some(cut_off.name.clone());
         let Leadership::Held { lease, .. } = *first.leadership.borrow() else {
             panic!("no leader")
@@ -209,7 +209,7 @@ async fn listings_see_whole_transactions_while_etcd_forgets_its_past() {
         }
     };
     tokio::join!(writes, reads);
-    // A page of a moment that etcd has forgotten.
+    // A page at a revision that etcd has compacted.
     let page = GetOptions::new().with_revision(2);
     let forgotten = call("etcd", "read", reader.kv.clone().get("k", Some(page))).await.unwrap_err();
     assert!(is_compacted(&forgotten), "{forgotten:?}");
@@ -242,7 +242,7 @@ async fn nothing_acknowledged_is_lost_when_etcd_changes_its_leader() {
             acknowledged.push(key);
         }
     }
-    // A slow machine loses more of them while etcd elects.
+    // A slow machine loses more commits while etcd elects a leader.
     assert!(acknowledged.len() > 150, "{} commits", acknowledged.len());
     let found: Vec<String> = store.list("").await.unwrap().into_iter().map(|p| p.key).collect();
     assert!(acknowledged.iter().all(|key| found.contains(key)));

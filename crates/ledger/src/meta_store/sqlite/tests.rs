@@ -1,4 +1,4 @@
-//! The SQLite store: its file is made late, locked, and refused where it is not one of ours.
+//! Tests of the SQLite store: its file is created late, locked, and refused if it is not a meta store.
 
 use super::*;
 use crate::meta_store::conformance;

@@ -1,4 +1,4 @@
-//! Blocks are handed out as they were written, from wherever they come, or not at all.
+//! Blocks are returned as they were written, whether from the store or the cache, or the read fails.
 
 use object_store::memory::InMemory;
 
@@ -8,7 +8,7 @@ fn file() -> Bytes {
     (0..BLOCK * 3 + 1000).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
 
-/// A file in a store, as the metadata knows it.
+/// A data file in a store, with its metadata.
 struct World {
     store: Arc<InMemory>,
     path: Path,
@@ -68,7 +68,7 @@ async fn what_was_read_once_is_read_again_without_the_store() {
     for _ in 0..2 {
         let read = store.read(world.object(), &ranges()).await.unwrap();
         assert_eq!(read, ranges().iter().map(cut).collect::<Vec<_>>());
-        // The second time there is nothing to read from.
+        // The second read has only the cache.
         world.store.delete(&world.path).await.ok();
     }
 }
@@ -116,7 +116,7 @@ async fn a_missing_file_is_said_to_be_missing() {
     }
 }
 
-/// What reading the third block says once the file is `bytes`.
+/// The error of reading the third block when the file is `bytes`.
 async fn third_block_of(bytes: Vec<u8>, with_sums: bool, settings: &CacheSettings) -> ReadError {
     let world = World::new(with_sums).await;
     world.store.put(&world.path, bytes.into()).await.unwrap();
@@ -196,7 +196,7 @@ async fn a_block_that_is_damaged_on_the_disk_is_read_from_the_store() {
         CacheSettings { memory_bytes: 1 << 20, disk: Some(disk), small_reads_only: false };
     let world = World::new(true).await;
     let cached = world.open(&settings).await;
-    // The cache does not know that these are not the bytes of the file.
+    // A cached block that is not what the file holds.
     let wrong = Block { bytes: vec![7; BLOCK_BYTES].into(), proven: AtomicBool::new(false) };
     cached.kept.as_ref().unwrap().insert(key(7, 0), wrong);
     cached.kept.as_ref().unwrap().close().await.unwrap();

@@ -1,5 +1,5 @@
-//! Every part of a snapshot and of a manifest cut, changed, swapped or taken from another: none is taken for
-//! whole, and what is said of it names the file, and the section where it is in one.
+//! Damages every part of a snapshot and of a manifest: cut, changed, swapped, or taken from another. No
+//! damage is accepted, and the error names the file and, where the damage is in a section, the section.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ struct World {
     other: Bytes,
 }
 
-/// A snapshot taken apart.
+/// The parts of a snapshot.
 #[derive(Clone)]
 struct Parts {
     header: Vec<u8>,
@@ -41,7 +41,7 @@ impl World {
         Self { location, entry, whole, other }
     }
 
-    /// What a restore says of snapshot 1 when its file has these bytes.
+    /// The error of a restore of snapshot 1 when its file has these bytes.
     async fn refused(&self, bytes: Vec<u8>, damage: &str) -> String {
         assert_ne!(bytes, self.whole, "{damage} is none");
         let path = layout::snapshot("backup", SnapshotId(1));
@@ -74,7 +74,7 @@ impl Parts {
         }
     }
 
-    /// The file, with a footer that guards itself well.
+    /// The file, with a valid checksum of its header and footer.
     fn file(&self) -> Vec<u8> {
         let length = u32::try_from(self.footer.len()).unwrap().to_le_bytes();
         let guard = frame_sha256(&self.header, &self.footer);
@@ -83,7 +83,7 @@ impl Parts {
     }
 }
 
-/// Where each value of a document is, below its root.
+/// Collects the JSON pointers of all values below the root of a document.
 fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(fields) => fields.iter().map(|(name, v)| (name.clone(), v)).collect(),
@@ -118,7 +118,8 @@ fn changed(value: &Value) -> Value {
     }
 }
 
-/// Every document that has one value removed, changed, doubled by its neighbour's, or taken from `other`.
+/// All variants of a document with one value removed, changed, replaced by its neighbour's, or taken from
+/// `other`.
 fn damaged(document: &Value, other: &Value) -> Vec<(String, Value)> {
     let mut all = vec![];
     pointers(document, "", &mut all);
@@ -194,7 +195,7 @@ async fn no_damaged_frame_is_accepted() {
     let world = World::new().await;
     let (parts, other) = (Parts::of(&world.whole), Parts::of(&world.other));
     let mut count = 0;
-    // Even with a guard that fits.
+    // Even with a valid checksum of the footer.
     let [document, theirs] =
         [&parts, &other].map(|parts| serde_json::from_slice::<Value>(&parts.footer).unwrap());
     for (what, footer) in damaged(&document, &theirs) {
@@ -244,7 +245,7 @@ async fn no_damaged_manifest_is_accepted() {
     }
     let [document, other] = [&whole, &theirs].map(|m| serde_json::from_slice::<Value>(m).unwrap());
     for (what, document) in damaged(&document, &other) {
-        // As it would be written: the checksum last.
+        // Encoded as a manifest is: the checksum last.
         let mut fields = document.as_object().unwrap().clone();
         let checksum = fields.remove("sha256");
         let mut bytes = serde_json::to_vec(&fields).unwrap();

@@ -1,4 +1,4 @@
-//! A snapshot reads back as it was written, or not at all.
+//! Tests that a snapshot reads back as it was written or is refused.
 
 mod damage;
 
@@ -38,7 +38,7 @@ async fn bytes_of(state: &State, id: u64) -> Bytes {
     storage.get(&path()).await.unwrap()
 }
 
-/// The state that a file of these bytes holds.
+/// Reads the state from a file with these bytes.
 async fn read_bytes(
     bytes: impl Into<Bytes>,
     expected: Option<&ManifestEntry>,
@@ -100,7 +100,7 @@ async fn pairs_that_would_pass_for_the_version_are_not_written() {
     assert_eq!(storage.get_opt(&path()).await.unwrap(), None);
 }
 
-/// A generator of noise that is the same in every run.
+/// A random number generator that yields the same numbers in every run.
 fn random(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *seed >> 33
