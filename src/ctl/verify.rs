@@ -1,5 +1,5 @@
-//! `verify-meta-snapshot`: whether snapshots are as they were written. Asks the server, or looks itself
-//! where the backup storage is named.
+//! `verify-meta-snapshot`: checks that snapshots are as they were written. Asks the server, or reads
+//! the backup storage itself if one is named.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::ledger::id::SnapshotId;
 use crate::ledger::meta_error::{ErrorKind, chain};
 use crate::ledger::storage::StorageLocation;
 
-/// Between two lines that tell how far it is, where there is no bar.
+/// Pause between two lines of progress where there is no bar.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
@@ -32,13 +32,13 @@ pub(super) struct VerifyArgs {
     /// Every snapshot that is listed
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Look at every snapshot again, also where an interrupted run has been
+    /// Check every snapshot again, also those that an interrupted run has checked
     #[arg(long, requires = "all")]
     restart: bool,
-    /// How thoroughly to look: list, meta, objects or checksum
+    /// How thoroughly to check: list, meta, objects or checksum
     #[arg(long, value_name = "LEVEL", default_value = "objects")]
     level: Level,
-    /// Look at one of several equal parts of the data files, like 1/7
+    /// Check one of several equal parts of the data files, like 1/7
     #[arg(long, value_name = "I/N", default_value = "all")]
     subset: Subset,
     /// Print the results as JSON
@@ -97,7 +97,7 @@ async fn online(args: &VerifyArgs) -> Result<Vec<Verified>, CtlError> {
     })
 }
 
-/// Looks itself, as the server would.
+/// Verifies in this process, as the server would.
 async fn offline(args: &VerifyArgs, url: &str) -> Result<Vec<Verified>, CtlError> {
     let place = StorageLocation::new(url, &args.backup_storage_directory);
     let data = args.hummock_storage_url.as_deref();
@@ -119,7 +119,7 @@ async fn offline(args: &VerifyArgs, url: &str) -> Result<Vec<Verified>, CtlError
     })
 }
 
-/// How far a verification is: a bar where standard error is a terminal, else a line now and then.
+/// Progress of a verification: a bar if standard error is a terminal, else a line every few seconds.
 struct Shown {
     bar: ProgressBar,
     state: Mutex<State>,
@@ -170,7 +170,7 @@ impl Shown {
         }
     }
 
-    /// Above the bar, if there is one.
+    /// Prints a line, above the bar if there is one.
     fn line(&self, line: &str) {
         self.bar.suspend(|| whisper(line));
     }
@@ -196,7 +196,7 @@ fn table(verified: &[Verified]) -> Table {
     table
 }
 
-/// What is damaged counts more than what could not be looked at.
+/// Damage takes precedence over what could not be verified.
 fn outcome(verified: &[Verified]) -> Result<(), CtlError> {
     let of = |verdict| verified.iter().filter(move |v| v.verification.result == verdict);
     let count = of(Verdict::Damaged).count();

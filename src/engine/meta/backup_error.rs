@@ -1,4 +1,4 @@
-//! Errors of backups as the meta role reports them.
+//! Maps errors of backups to errors of the meta role.
 
 use crate::ledger::backup::BackupError;
 use crate::ledger::meta_error::{ErrorKind, MetaError};
