@@ -49,7 +49,7 @@ impl MetaNode {
         self.hold(location).await.map(|_| ())
     }
 
-    /// Claims a manifest, unless its holder is not to be followed.
+    /// Claims a manifest, if `follows` says that this server succeeds its holder.
     async fn claim_manifest(
         &self,
         location: &StorageLocation,

@@ -448,7 +448,8 @@ impl Place<'_> {
     }
 
     async fn read(&self, pairs: &[Pair]) -> Result<Found, OpenError> {
-        // The rest of the state first: its format number says whether this build may read on.
+        // The rest of the state is decoded first: its format number tells whether this build may read
+        // on.
         let state = State::decode(pairs, Version::empty(Epoch::ZERO))?;
         let seal = Seal::verify(pairs)?;
         let checkpoint = seal::checkpoint_of(pairs)?;
@@ -472,7 +473,7 @@ impl Place<'_> {
         Ok(Found { state, checkpoint, seal, deltas })
     }
 
-    /// The same error, with the checkpoint where the object is to blame.
+    /// Wraps an error in [`OpenError::Checkpoint`] if the checkpoint object is to blame for it.
     fn or_checkpoint(&self, error: HummockError, path: &str) -> OpenError {
         let is_to_blame = matches!(
             error,
@@ -488,8 +489,9 @@ impl Place<'_> {
         OpenError::Checkpoint { name, restorable: None, source: Box::new(error) }
     }
 
-    /// Goes on without what is lost, and writes that down. As after a restore, a new life begins above
-    /// everything that may have been used: a store of the life before is never led again.
+    /// Continues without the lost commits, and records the loss. As after a restore, a new life begins
+    /// above every number that may have been used: a server on a store of the previous life can never
+    /// lead again.
     async fn accept(
         &self,
         found: &mut Found,
@@ -517,9 +519,9 @@ impl Place<'_> {
         self.move_above(reserved, found, vec![put(written_down), put(life)]).await
     }
 
-    /// Moves the state of a restored cluster above every number that the life before it may have used.
-    /// That one may have gone on after the restore was planned. Nothing is to do but at the first start;
-    /// should that one fail half way, at the next. `more` is done with it in any case.
+    /// Moves the state of a restored cluster above every number that the previous life may have used,
+    /// which may have continued after the restore was planned. There is only something to do at the
+    /// first start, or at the next one if that fails half way. `more` is committed with it in any case.
     async fn move_above(
         &self,
         reserved: Reserved,
