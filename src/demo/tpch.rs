@@ -16,7 +16,7 @@ use tpchgen::generators::{
 };
 use tpchgen::text::TextPool;
 
-/// Bytes of text in one `CopyData` message, at least, except for the last one.
+/// Target size of one `CopyData` message.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Comments are cut from a pool of generated text. The standard's pool takes seconds to generate, which

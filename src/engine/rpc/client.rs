@@ -550,7 +550,7 @@ impl Replica {
         state.expect("a replica starts with a state and never loses it")
     }
 
-    /// What `look` finds, once it finds something; `None` when it does not in time.
+    /// Waits until `look` finds something, and returns it; `None` on a timeout.
     pub async fn wait_for<T>(
         &self,
         timeout: Duration,
@@ -563,18 +563,18 @@ impl Replica {
         look(&state)
     }
 
-    /// Follows no more: what is known is all there will be.
+    /// Stops following; the state stays what it is.
     pub fn unfollow(&self) {
         self.follower.0.abort();
     }
 
-    /// Whether the meta role is followed at present.
+    /// Whether the replica follows the meta role at present.
     pub fn is_followed(&self) -> bool {
         self.followed.load(Ordering::Relaxed)
     }
 
-    /// The state, once it holds `revision`: what a session waits for after its own commit. When the
-    /// meta role was lost meanwhile, what is known.
+    /// Waits until the state has `revision`, as a session does after its own commit, and returns it. On
+    /// a timeout, as when the meta role is lost, returns the newest state known here.
     pub async fn at_revision(&self, revision: u64) -> Arc<State> {
         let mut watched = self.state.clone();
         let reached = |s: &Option<Arc<State>>| s.as_ref().is_some_and(|s| s.revision >= revision);
