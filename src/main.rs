@@ -211,7 +211,7 @@ fn announce(
         write_ready_file(path, sql, meta)
             .map_err(|e| format!("could not write {}: {e}", path.display()))?;
     }
-    // A server without a stderr to greet on still serves.
+    // A server whose stderr is closed still serves.
     io::stderr().write_all(greeting(settings, sql, meta).as_bytes()).ok();
     Ok(())
 }

@@ -56,7 +56,7 @@ pub(super) struct RestoreArgs {
     /// Print the plan as JSON, and nothing else
     #[arg(long)]
     json: bool,
-    /// Say how the check of the data files went; `checksum` also reads them all
+    /// Report the check of the data files; `checksum` also reads them all
     #[arg(
         long,
         value_name = "size|checksum",

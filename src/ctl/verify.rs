@@ -29,7 +29,7 @@ pub(super) struct VerifyArgs {
     /// Ids of the snapshots
     #[arg(value_name = "ID", required_unless_present = "all")]
     ids: Vec<SnapshotId>,
-    /// Every snapshot that is listed
+    /// Every listed snapshot
     #[arg(long, conflicts_with = "ids")]
     all: bool,
     /// Check every snapshot again, also those that an interrupted run has checked

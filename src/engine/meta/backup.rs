@@ -1,4 +1,4 @@
-//! The online side of snapshots: taking one, listing them, deleting them, moving their place.
+//! The online side of snapshots: takes, verifies and deletes them, and moves or forgets their location.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -42,8 +42,7 @@ impl Places {
     }
 
     /// Whether `other` was a server of this life of the cluster or of an earlier one, and thus is
-    /// deposed. A server that was restored from this life, or next to it, has a data directory of its
-    /// own.
+    /// deposed. A server that was restored from this life, or next to it, has its own data directory.
     pub fn follows(&self, other: &str) -> bool {
         let life = |holder: &str| {
             let (number, rest) = holder.split_once('/')?;

@@ -1,4 +1,4 @@
-//! Jobs that continue after the call that began them, in tasks of their own.
+//! Jobs that continue after the call that began them, in separate tasks.
 //!
 //! These are plain functions rather than methods of the service: there the compiler proves anew, for
 //! each method, that what a task holds may move between threads (`docs/hacking.md`, "Futures that are

@@ -1,4 +1,4 @@
-//! The client side of a frontend or compactor: follows the metadata, stages files under ids of its own,
+//! The client side of a frontend or compactor: follows the metadata, stages files under its own ids,
 //! and reports every second what it reads and which files it has not committed yet.
 
 pub mod pins;

@@ -140,7 +140,7 @@ impl World {
                 JOB_MS_MAX
             }
             Ask::Alter { name, .. } if *name != params::TIME_TRAVEL_RETENTION_MS => JOB_MS_MAX,
-            // With an object of its own.
+            // Includes the time to write a staged file.
             _ => COMMIT_MS_MAX,
         };
         if taken_ms > limit_ms {

@@ -29,7 +29,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Runs each program in a runtime of its own, so that no task of one continues in the next.
+/// Runs each program in its own runtime, so that no task of one continues in the next.
 fn outcome_of(seed: u64, lies: bool) -> Result<(), String> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().expect("a runtime can be made");
