@@ -40,8 +40,7 @@ pub enum Fate {
 /// | `flips` | bits flip when data files are read |
 /// | `manual` | tables are compacted by hand |
 /// | `rollbacks` | the meta store goes back to an earlier state |
-/// | `crashes`, `late`, `torn`, `stalls` | processes end at a call; calls take effect late, in part,
-/// slowly |
+/// | `crashes`, `late`, `torn`, `stalls` | processes end at a call; calls take effect late, in part, slowly |
 /// | `lost`, `doubled` | messages are lost or arrive twice |
 /// | `clock`, `ddl`, `takeovers`, `zombies`, `restores`, `workers` | steps of programs |
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
