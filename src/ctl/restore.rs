@@ -1,5 +1,4 @@
-//! `restore-meta`: restores a meta snapshot into a meta store that a server can start on. Needs no
-//! server.
+//! `restore-meta`: restores a meta snapshot into a meta store that a server can start on. Needs no server.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -110,8 +109,7 @@ struct Unsupported {
 }
 
 impl Unsupported {
-    /// Refuses the first of them that was given. An empty value is RisingWave's default and asks for
-    /// nothing.
+    /// Refuses the first of them that was given. An empty value is RisingWave's default and asks for nothing.
     fn refuse(&self) -> Result<(), CtlError> {
         let text = |value: &Option<String>| value.as_ref().is_some_and(|v| !v.is_empty());
         let flags = [
@@ -185,8 +183,7 @@ fn given(value: &Option<String>) -> Option<String> {
     value.clone().filter(|value| !value.is_empty())
 }
 
-/// Plans, prints the plan, copies, verifies and applies. With `--dry-run` it copies and applies
-/// nothing.
+/// Plans, prints the plan, copies, verifies and applies. With `--dry-run` it copies and applies nothing.
 pub(super) async fn run(args: RestoreArgs) -> Result<(), CtlError> {
     args.unsupported.refuse()?;
     args.set_patience();
@@ -221,8 +218,7 @@ async fn copy(plan: &Plan) -> Result<(), CtlError> {
     Ok(copied?)
 }
 
-/// Checks that every referenced object exists. Reports the outcome only if `aloud`
-/// (`--validate-integrity`).
+/// Checks that every referenced object exists. Reports the outcome only if `aloud` (`--validate-integrity`).
 async fn verify(
     plan: &Plan,
     aloud: bool,

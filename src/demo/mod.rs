@@ -1,5 +1,4 @@
-//! `tidemark demo`: backup, time travel and restore on real data, by a real client against a real
-//! server.
+//! `tidemark demo`: backup, time travel and restore on real data, by a real client against a real server.
 //!
 //! `story.rs` holds the story. The server and `risectl` are child processes of the same program
 //! (`process.rs`), so that the server can be stopped, and `risectl` runs as an operator would type it.

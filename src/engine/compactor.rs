@@ -1,5 +1,4 @@
-//! The compactor role: claims tables from the meta role and compacts them. Any number of compactors may
-//! run.
+//! The compactor role: claims tables from the meta role and compacts them. Any number of compactors may run.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! The meta role of this process: standby until it leads, leader until it is deposed, then standby
-//! again.
+//! The meta role of this process: standby until it leads, leader until it is deposed, then standby again.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -218,8 +218,7 @@ fn worker_info(role: Role, addr: String) -> WorkerInfo {
 }
 
 impl Server {
-    /// Connects to the meta role: the one of this process, or else a remote one, retrying until it is
-    /// found.
+    /// Connects to the meta role: the one of this process, or else a remote one, retrying until it is found.
     async fn client(&self, addrs: Option<&str>) -> Result<MetaClient, RpcError> {
         if let Some(meta) = &self.meta {
             return MetaClient::connect_local(&meta.local, &meta.addr.to_string()).await;

@@ -98,8 +98,7 @@ impl Job {
     }
 }
 
-/// Updates what is known by the outcome of a job. `directory` was that of the backup location when it
-/// began.
+/// Updates what is known by the outcome of a job. `directory` was that of the backup location when it began.
 pub fn learn(
     world: &mut World,
     job: &Job,

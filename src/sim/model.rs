@@ -89,8 +89,7 @@ impl Model {
         }
     }
 
-    /// The rows of a table after each of these commits that touched it, by the epoch from which on they
-    /// hold.
+    /// The rows of a table after each of these commits that touched it, by the epoch from which on they hold.
     pub fn history(&self, table: ObjectId, commits: &[Commit]) -> BTreeMap<Epoch, BTreeSet<Row>> {
         let mut history = BTreeMap::from([(Epoch::ZERO, BTreeSet::new())]);
         let mut rows: BTreeSet<Row> = BTreeSet::new();
@@ -102,8 +101,7 @@ impl Model {
             }
             if effects.iter().any(|effect| effect.truncates) {
                 rows.clear();
-                // Of the writes that share the commit, files of those before the truncation are not
-                // born.
+                // Of the writes that share the commit, files of those before the truncation are not born.
                 let born = effects.iter().filter(|e| e.born.is_subset(&commit.born));
                 rows.extend(born.flat_map(|effect| &effect.added));
             } else {

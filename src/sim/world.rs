@@ -183,8 +183,7 @@ impl World {
         Ok(())
     }
 
-    /// Runs something until it is done or its process has ended (`None`). A panic or a hang is an
-    /// error.
+    /// Runs something until it is done or its process has ended (`None`). A panic or a hang is an error.
     pub async fn in_process<T: Send + 'static>(
         &self,
         process: &Arc<Process>,

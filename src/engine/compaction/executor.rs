@@ -106,8 +106,7 @@ impl Executor {
         Ok(Compacted { born, moved: Arc::new(moved) })
     }
 
-    /// Reads the rows of `files` with their row positions, in the order in which they are to be
-    /// written.
+    /// Reads the rows of `files` with their row positions, in the order in which they are to be written.
     async fn rows(
         &self,
         table: &Arc<Table>,

@@ -1,5 +1,4 @@
-//! Compaction: which worker compacts which table, and the commit that carries over rows that died
-//! meanwhile.
+//! Compaction: which worker compacts which table, and the commit that carries over rows that died meanwhile.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -71,8 +70,7 @@ pub async fn run_task(
     ids: &Staging,
     task: &Task,
 ) -> Result<Option<CompactionReport>, MetaError> {
-    // Everything is read from this one state, taken now: the task may have waited, and rows die
-    // meanwhile.
+    // Everything is read from this one state, taken now: the task may have waited, and rows die meanwhile.
     let state = versions.state();
     let catalog = state.catalog.at(Epoch::LAST);
     let Some(table) = catalog.relation_by_id(task.table_id).and_then(|r| r.as_table()) else {
@@ -275,8 +273,7 @@ impl MetaNode {
     }
 }
 
-/// The output positions of rows that died in the inputs after these were read. `None` if an input is
-/// gone.
+/// The output positions of rows that died in the inputs after these were read. `None` if an input is gone.
 fn carried(inputs: &Inputs, state: &State, moved: &Moved) -> Option<Vec<DeadRows>> {
     let mut dead_rows = vec![];
     for input in &inputs.files {

@@ -42,8 +42,7 @@ impl MetaNode {
         .boxed()
     }
 
-    /// Like [`MetaNode::hold`], but claims the manifest again: another server may have claimed it
-    /// since.
+    /// Like [`MetaNode::hold`], but claims the manifest again: another server may have claimed it since.
     pub(super) async fn hold_anew(&self, location: &StorageLocation) -> Result<(), MetaError> {
         self.places.let_go(location);
         self.hold(location).await.map(|_| ())
@@ -101,8 +100,7 @@ impl MetaNode {
         Ok(())
     }
 
-    /// Records which manifest a change of this server has made. If that fails, the next listing does
-    /// it.
+    /// Records which manifest a change of this server has made. If that fails, the next listing does it.
     pub(super) async fn note_newest(&self, location: &StorageLocation) {
         if let Err(error) = self.listed_in(location).await {
             debug!(%error, %location, "not noted");
@@ -120,9 +118,8 @@ impl MetaNode {
         backup_error(error)
     }
 
-    /// Makes sure that no earlier write to a location, by this server or by an earlier leader, can
-    /// still arrive. If no write is known to be in flight, a location that is only readable is
-    /// accepted.
+    /// Makes sure that no earlier write to a location, by this server or by an earlier leader, can still
+    /// arrive. If no write is known to be in flight, a location that is only readable is accepted.
     pub(super) fn settle<'a>(
         &'a self,
         location: &'a StorageLocation,
@@ -168,8 +165,7 @@ impl MetaNode {
     /// Opens a location and lists its snapshots. Creates nothing there.
     ///
     /// # Errors
-    /// Also if the snapshots are another cluster's, or if the manifest is gone or older than one seen
-    /// before.
+    /// Also if the snapshots are another cluster's, or if the manifest is gone or older than one seen before.
     pub(super) fn listed_in<'a>(
         &'a self,
         location: &'a StorageLocation,

@@ -257,8 +257,7 @@ impl MetaNode {
         Ok(usage.collect())
     }
 
-    /// The snapshots of every location, with their files. Each is read once, and by one caller at a
-    /// time.
+    /// The snapshots of every location, with their files. Each is read once, and by one caller at a time.
     async fn files_of_all(
         &self,
     ) -> Result<Vec<(StorageLocation, Vec<SnapshotWithFiles>)>, MetaError> {
@@ -290,8 +289,7 @@ impl MetaNode {
         .boxed()
     }
 
-    /// Number of snapshots in a location that name missing data files. Those of a forgotten location
-    /// may.
+    /// Number of snapshots in a location that name missing data files. Those of a forgotten location may.
     pub(super) async fn broken_snapshots(
         &self,
         location: &StorageLocation,
@@ -351,8 +349,7 @@ impl MetaNode {
             }
             snapshots.extend(self.deleted_and_read(now_ms));
             self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&listed);
-            // The state is read after the snapshots: what one of them lost meanwhile, the version still
-            // had.
+            // The state is read after the snapshots: what one of them lost meanwhile, the version still had.
             let state = self.manager.state();
             let reader = match self.may_be_unheard_of(now_ms) {
                 true => Some(("a worker that may not have reported yet".to_owned(), VersionId(0))),
@@ -489,8 +486,7 @@ impl Held {
     }
 }
 
-/// Garbage of a backup location under its full name, as a plan lists it next to that of the data
-/// directory.
+/// Garbage of a backup location under its full name, as a plan lists it next to that of the data directory.
 fn named(place: &OpenLocation, garbage: &[Garbage]) -> impl Iterator<Item = Garbage> {
     let root = place.storage.name_of(&Path::default());
     garbage.iter().map(move |found| Garbage {

@@ -52,8 +52,7 @@ pub struct Now {
     pub monotonic_ms: u64,
 }
 
-/// Entries dated in the future: by listing and name, when each was first seen, in ms of the monotonic
-/// clock.
+/// Entries dated in the future: by listing and name, when each was first seen, in ms of the monotonic clock.
 #[derive(Debug, Default)]
 pub struct Misdated(HashMap<String, HashMap<String, u64>>);
 

@@ -14,8 +14,7 @@ use crate::ledger::storage::StorageLocation;
 /// The backup locations, as far as this server knows them.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// This server's name as the holder of a manifest: `<number of its life>/<id of its
-    /// life>/<random>`.
+    /// This server's name as the holder of a manifest: `<number of its life>/<id of its life>/<random>`.
     pub holder: String,
     known: Mutex<Known>,
 }

@@ -40,8 +40,7 @@ pub struct Served {
     pub addr: SocketAddr,
     task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     local: LocalMeta,
-    /// Closes connections and disconnects followers: a connection ends only when nothing is in flight
-    /// on it.
+    /// Closes connections and disconnects followers: a connection ends only when nothing is in flight on it.
     followers: CancellationToken,
     local_task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }

@@ -1,7 +1,6 @@
 //! Bloom filters of keys, kept in memory: tell whether a file may hold a key without reading it.
 //!
-//! The filters of a file are read once, however often its key range includes a key that its rows do not
-//! have.
+//! The filters of a file are read once, however often its key range includes a key that its rows do not have.
 
 use std::collections::HashMap;
 use std::fmt;

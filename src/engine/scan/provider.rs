@@ -340,8 +340,7 @@ impl TableProvider for SstTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        // The scan gets the filters later, as physical expressions, and prunes by them without any
-        // guarantee.
+        // The scan gets the filters later, as physical expressions, and prunes by them without any guarantee.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 

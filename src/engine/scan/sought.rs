@@ -1,5 +1,4 @@
-//! The keys that a query asks for, if its filters list them: files that hold none of them are not
-//! scanned.
+//! The keys that a query asks for, if its filters list them: files that hold none of them are not scanned.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! Compares the cluster with the model. Reads, without faults, what a server would find if it started
-//! now.
+//! Compares the cluster with the model. Reads, without faults, what a server would find if it started now.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,4 @@
-//! Random faults under the real meta role: stores that fail, stall, or report an error after doing the
-//! work.
+//! Random faults under the real meta role: stores that fail, stall, or report an error after doing the work.
 //!
 //! [`meta_store`] and [`object_store`] inject such faults between the meta role and in-memory stores.
 //! [`world`] is a cluster on them with a model of the expected state, [`check`] compares the two, and

@@ -315,8 +315,7 @@ async fn restore(world: &mut World, random: &mut Random) -> Result<(), String> {
     Ok(())
 }
 
-/// The server of the previous life continues until the next one begins. What it commits is lost with
-/// it.
+/// The server of the previous life continues until the next one begins. What it commits is lost with it.
 async fn asked_before(
     world: &mut World,
     random: &mut Random,

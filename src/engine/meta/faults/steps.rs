@@ -30,8 +30,7 @@ use crate::ledger::{layout, params};
 /// Limit for a commit, in virtual ms: it waits for the lease and for the meta store, each with a
 /// timeout, and a few times.
 const COMMIT_MS_MAX: u64 = 180_000;
-/// Limit for a job, in virtual ms: many calls, each of which may take the full timeout of a store's
-/// client.
+/// Limit for a job, in virtual ms: many calls, each of which may take the full timeout of a store's client.
 const JOB_MS_MAX: u64 = 3_600_000;
 /// Real time after which a request counts as hanging.
 const HANGS: Duration = Duration::from_secs(120);
@@ -354,8 +353,7 @@ impl World {
     pub async fn ask_old(&mut self, old: &Server, ask: &Ask) -> Result<(), String> {
         let (node, meta) = old;
         if !Arc::ptr_eq(meta, &self.meta) {
-            // The server is alone with its meta store until it checks the lease, which it does once a
-            // second.
+            // The server is alone with its meta store until it checks the lease, which it does once a second.
             self.chaos.set(false);
             if node.manager.standing().await.is_ok() {
                 return Err("a server of an earlier life has the data directory".to_owned());

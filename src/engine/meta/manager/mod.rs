@@ -208,8 +208,7 @@ impl Manager {
         Arc::clone(&self.published)
     }
 
-    /// Takes the tables whose files changed since the last call; the first call returns all that have
-    /// files.
+    /// Takes the tables whose files changed since the last call; the first call returns all that have files.
     pub fn take_changed(&self) -> BTreeSet<ObjectId> {
         std::mem::take(&mut *self.published.changed())
     }
@@ -307,8 +306,7 @@ impl Manager {
         .boxed()
     }
 
-    /// Maps a failure of the lease for a caller. A server that has lost the data directory stops
-    /// writing.
+    /// Maps a failure of the lease for a caller. A server that has lost the data directory stops writing.
     async fn lease_failed(&self, error: LeaseError) -> MetaError {
         match self.ask(|reply| Request::LeaseFailed(error, reply)).await {
             Ok(never) => match never {},

@@ -1,5 +1,4 @@
-//! Where recent compactions moved rows: a write that decided before one of them finds its rows again.
-//! Pure.
+//! Where recent compactions moved rows: a write that decided before one of them finds its rows again. Pure.
 //!
 //! Only the latest moves are kept, for a bounded number of rows. A write whose rows were moved by a
 //! forgotten compaction conflicts, as if the rows had been changed.

@@ -1,5 +1,4 @@
-//! How a meta role gets its state: creates a new cluster, or recovers one from its checkpoint and
-//! deltas.
+//! How a meta role gets its state: creates a new cluster, or recovers one from its checkpoint and deltas.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -365,8 +364,7 @@ impl Place<'_> {
         pairs.push(seal::checkpoint_pair(checkpoint, String::new()));
         let (pairs, seal) = seal::seal_pairs(pairs)?;
         self.store.fill(pairs).await?;
-        // Last, so that a crash before it leaves no directory that belongs to a cluster that does not
-        // exist.
+        // Last, so that a crash before it leaves no directory that belongs to a cluster that does not exist.
         let (id, life, end) = (&state.cluster_id, &state.incarnation, state.end());
         let lease = Lease::take(self.state_store, self.directory, id, life, leader, end).await?;
         let lease = Tenure::Taken(lease);
@@ -448,8 +446,7 @@ impl Place<'_> {
     }
 
     async fn read(&self, pairs: &[Pair]) -> Result<Found, OpenError> {
-        // The rest of the state is decoded first: its format number tells whether this build may read
-        // on.
+        // The rest of the state is decoded first: its format number tells whether this build may read on.
         let state = State::decode(pairs, Version::empty(Epoch::ZERO))?;
         let seal = Seal::verify(pairs)?;
         let checkpoint = seal::checkpoint_of(pairs)?;
@@ -489,9 +486,8 @@ impl Place<'_> {
         OpenError::Checkpoint { name, restorable: None, source: Box::new(error) }
     }
 
-    /// Continues without the lost commits, and records the loss. As after a restore, a new life begins
-    /// above every number that may have been used: a server on a store of the previous life can never
-    /// lead again.
+    /// Continues without the lost commits, and records the loss. As after a restore, a new life begins above
+    /// every number that may have been used: a server on a store of the previous life can never lead again.
     async fn accept(
         &self,
         found: &mut Found,

@@ -329,8 +329,7 @@ impl Writer {
         Ok((found.as_ref() == Some(before)).then_some(false))
     }
 
-    /// Reserves in the lease every number that this change uses, so that none is used again after a
-    /// restore.
+    /// Reserves in the lease every number that this change uses, so that none is used again after a restore.
     async fn reserve(&mut self, change: &Change) -> Result<(), MetaError> {
         let needed = Reserved {
             object: change.next.object,

@@ -1,5 +1,4 @@
-//! Damage to what a start reads: the state is the true one or the start is refused, but never another
-//! state.
+//! Damage to what a start reads: the state is the true one or the start is refused, but never another state.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -375,8 +374,7 @@ struct Tally {
 }
 
 impl Site {
-    /// Whether a server that starts here serves `truth`, continues from it, and finds its own state
-    /// again.
+    /// Whether a server that starts here serves `truth`, continues from it, and finds its own state again.
     async fn serves(&self, truth: &State) -> Result<bool, String> {
         let server = self.open().await?;
         let same = *server.manager.state() == *truth;
