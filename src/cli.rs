@@ -1,4 +1,4 @@
-//! What every command line of this project shares: logging, the runtime, the line that reports a failure.
+//! Shared by every command line of this project: logging, the runtime, error reports.
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write as _};
@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use tidemark_pg::query_runtime::STACK_BYTES;
 
-/// What is logged when `RUST_LOG` says nothing: trouble, and the life of the server.
+/// Log filter used when `RUST_LOG` is not set: warnings, and the life of the server.
 const DEFAULT_LOG: &str = "warn,tidemark::life=info,tidemark::server=info";
 
 /// Sends log lines to stderr, filtered by `RUST_LOG`.
@@ -24,7 +24,7 @@ pub fn start_logging() {
         .init();
 }
 
-/// Resolves when somebody wants this process to end: Ctrl-C or SIGTERM.
+/// Resolves when the process is asked to end: Ctrl-C or SIGTERM.
 pub async fn interrupted() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -33,7 +33,7 @@ pub async fn interrupted() -> io::Result<()> {
     }
 }
 
-/// Whether to write in colours: to a terminal whose user has not said no to them.
+/// Whether to write in colour: only to a terminal, and only if `NO_COLOR` is unset or empty.
 pub fn coloured(to: &impl IsTerminal) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     to.is_terminal() && !refused
@@ -44,24 +44,24 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()
 }
 
-/// Reports a failure as one line, with its way out on a second one.
+/// Reports a failure on one line, and its hint on a second one.
 pub fn fail(program: &str, error: &dyn Error, hint: Option<String>) -> ExitCode {
     let mut text = format!("{program}: {}\n", chain(error));
     if let Some(hint) = hint {
         text.push_str(&format!("HINT: {}\n", one_line(&hint)));
     }
-    // Nobody is left to tell when stderr itself is gone; the exit code still says it.
+    // If stderr is closed, the exit code still reports the failure.
     io::stderr().write_all(text.as_bytes()).ok();
     ExitCode::FAILURE
 }
 
-/// An error and what caused it, on one line.
+/// An error and its causes, on one line.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = one_line(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = one_line(&error.to_string());
-        // Some libraries repeat their cause in their own text.
+        // Some libraries repeat the cause in their own message.
         if !text.ends_with(&next) {
             text = format!("{text}: {next}");
         }

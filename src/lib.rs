@@ -1,20 +1,20 @@
 //! Tidemark: a Postgres-wire SQL database on object storage that can always go back.
 //!
-//! The code map, in reading order. Each module knows only those above it; `tests/tidy/` guards that.
+//! The modules in reading order. Each depends only on those above it; `tests/tidy/` checks that.
 
-// What every command line shares: logging, the runtime, how a failure is told.
+// Shared by every command line: logging, the runtime, error reports.
 pub mod cli;
 // Process settings: flags and environment.
 pub mod config;
-// A server: the roles of this process, started and stopped.
+// A server: starts and stops the roles of this process.
 pub mod server;
 // `risectl`: backup, listing, deletion, restore.
 pub mod ctl;
-// The main job, told on real data.
+// The demo: backup, time travel and restore on real data.
 pub mod demo;
-// Every reader of bytes from outside, for tests that damage them.
+// Every decoder of bytes from outside, for tests that corrupt them.
 #[cfg(any(test, fuzzing))]
 pub mod untrusted;
-// The whole cluster in one thread, on virtual time and faulty stores.
+// Test support: a simulation of the whole cluster in one thread, on virtual time and faulty stores.
 #[cfg(test)]
 mod sim;

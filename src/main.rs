@@ -37,16 +37,16 @@ enum Command {
     Standalone(StartArgs),
     /// Start all roles in one process, with everything in memory
     Playground(StartArgs),
-    /// Start the meta role: the one writer of the truth, or one that stands by
+    /// Start the meta role: the single writer of the metadata, or a standby
     #[command(visible_alias = "meta-node")]
     Meta(RoleArgs<MetaArgs>),
     /// Start a frontend: SQL for clients
     #[command(visible_alias = "frontend-node")]
     Frontend(RoleArgs<FrontendArgs>),
-    /// Start a compactor: it keeps tables compact for the others
+    /// Start a compactor: it compacts the tables of the cluster
     #[command(visible_alias = "compactor-node")]
     Compactor(RoleArgs<CompactorArgs>),
-    /// Back up, restore and look into a cluster
+    /// Back up, restore and inspect a cluster
     #[command(visible_alias = "ctl")]
     Risectl(ctl::CtlArgs),
     /// Watch backup, time travel and restore on real data
@@ -55,7 +55,7 @@ enum Command {
 
 type StartArgs = RoleArgs<ServerArgs>;
 
-/// The flags of a role, and those of every process.
+/// The flags of a role, plus those of every process.
 #[derive(Args)]
 struct RoleArgs<T: Args> {
     #[command(flatten)]
@@ -69,7 +69,7 @@ struct ProcessArgs {
     /// Write the SQL address and the meta address, or dashes, to this file once the server is ready
     #[arg(long, value_name = "PATH", hide = true)]
     ready_file: Option<PathBuf>,
-    /// Stop when standard input ends: a parent that dies takes the server with it
+    /// Stop when standard input ends, so that the server ends with its parent
     #[arg(long, hide = true)]
     stop_when_stdin_closes: bool,
 }
@@ -102,7 +102,7 @@ fn start(settings: Result<Settings, ConfigError>, args: &ProcessArgs) -> ExitCod
         Err(error) => return cli::fail(PROGRAM, &error, None),
     };
     let code = runtime.block_on(serve(settings, args));
-    // The server has stopped; a thread that still reads standard input must not hold the process.
+    // The server has stopped; a thread that still reads standard input must not keep the process alive.
     runtime.shutdown_background();
     code
 }
@@ -141,7 +141,7 @@ async fn serve(settings: Settings, args: &ProcessArgs) -> ExitCode {
     }
 }
 
-/// Stops cleanly; a second signal does not wait for that.
+/// Stops cleanly; a second signal ends the wait.
 async fn stop_or_quit(server: Server, stop: &mut StopSignals) -> ExitCode {
     tokio::select! {
         () = server.stop() => {
@@ -155,7 +155,7 @@ async fn stop_or_quit(server: Server, stop: &mut StopSignals) -> ExitCode {
     }
 }
 
-/// What ends a server that works.
+/// What ends a running server: signals and, if asked for, the end of standard input.
 struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
@@ -180,14 +180,14 @@ impl StopSignals {
             _ = self.terminate.recv() => ("terminated", true),
             () = end_of(&mut self.stdin) => ("standard input ended", false),
         };
-        // It ends once; what comes after it is a signal.
+        // Standard input ends only once; every later reason is a signal.
         self.stdin = None;
         self.signals += u32::from(is_signal);
         reason
     }
 
-    /// Resolves at the second signal. One may come on top of the end of standard input, when a
-    /// terminal interrupts the parent and this process alike.
+    /// Resolves at the second signal. The end of standard input does not count as one: when a terminal
+    /// interrupts both the parent and this process, it comes together with the first signal.
     async fn insisted(&mut self) {
         while self.signals < 2 {
             self.wait().await;
@@ -211,12 +211,12 @@ fn announce(
         write_ready_file(path, sql, meta)
             .map_err(|e| format!("could not write {}: {e}", path.display()))?;
     }
-    // A server without a stderr to greet on still serves.
+    // A server whose stderr is closed still serves.
     io::stderr().write_all(greeting(settings, sql, meta).as_bytes()).ok();
     Ok(())
 }
 
-/// Whoever sees the file sees all of it.
+/// Writes the file atomically: a reader sees all of it or none.
 fn write_ready_file(
     path: &Path,
     sql: Option<SocketAddr>,

@@ -1,5 +1,5 @@
-//! `drill`: a restore rehearsed from beginning to end. A scratch cluster in a temporary folder is filled
-//! and started, and reads the data files where they are; nothing outside that folder is written.
+//! `drill`: rehearses a restore from beginning to end. Restores into a scratch cluster in a temporary
+//! folder and starts it on the data files where they are; writes nothing outside that folder.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) struct DrillArgs {
     /// Storage that holds the data
     #[arg(long, value_name = "URL")]
     hummock_storage_url: String,
-    /// Directory that holds the data; that of copies is `data` in the backup directory
+    /// Directory that holds the data; for copies it is `data` in the backup directory
     #[arg(long, value_name = "DIR", default_value = config::DATA_DIRECTORY)]
     hummock_storage_directory: String,
     /// Also read every data file and compare its checksum
@@ -63,7 +63,7 @@ impl DrillArgs {
     }
 }
 
-/// Says how long each step took.
+/// Reports how long each step took.
 struct Steps {
     begun: Instant,
     last: Instant,
@@ -130,7 +130,7 @@ async fn start(
     started.map_err(|error| CtlError::Drill(Box::new(error)))
 }
 
-/// Runs the queries, each in a read-only transaction of its own.
+/// Runs the queries, each in its own read-only transaction.
 async fn ask_all(
     server: &Rehearsal,
     queries: &[String],
@@ -172,7 +172,7 @@ async fn ask(client: &Client, query: &str) -> Result<Table, CtlError> {
     Ok(table)
 }
 
-/// What the server says of a query is what matters.
+/// Prefers the server's message to that of the client library.
 fn failed(error: tokio_postgres::Error) -> CtlError {
     match error.as_db_error() {
         Some(said) => CtlError::Drill(said.message().into()),

@@ -1,4 +1,5 @@
-//! The data directory of a running cluster: compact it, collect garbage, ask who holds an object.
+//! Commands on the data directory of a running cluster: compact it, collect garbage, explain and repair
+//! an object, list and forget backup locations.
 
 use clap::Args;
 
@@ -10,7 +11,7 @@ use tidemark_ledger::layout;
 use tidemark_ledger::storage::StorageLocation;
 use tidemark_ledger::vacuum::Plan;
 
-/// Objects printed without `--json`; the others are counted.
+/// Maximum number of objects printed without `--json`; the others are counted.
 const SHOWN_MAX: usize = 20;
 
 #[derive(Args)]
@@ -29,10 +30,10 @@ pub(super) struct CompactArgs {
 pub(super) struct FullGcArgs {
     #[command(flatten)]
     cluster: Cluster,
-    /// The least age of an object that may go [default: the server's --min-sst-retention-time-sec]
+    /// Minimum age of an object to delete [default: the server's --min-sst-retention-time-sec]
     #[arg(short = 's', long, value_name = "SECONDS")]
     sst_retention_time_sec: Option<u32>,
-    /// Show what would go, and delete nothing
+    /// Show what would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
     /// Print every object as JSON

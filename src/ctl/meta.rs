@@ -11,7 +11,7 @@ use tidemark_ledger::backup::verify::Verification;
 use tidemark_ledger::epoch::Epoch;
 use tidemark_ledger::id::SnapshotId;
 
-/// Where the running cluster is.
+/// How to reach the running cluster.
 #[derive(Args)]
 pub(super) struct Cluster {
     /// Address of the meta server
@@ -53,7 +53,7 @@ pub(super) struct DeleteArgs {
 }
 
 impl DeleteArgs {
-    /// The ids, each once, in the order given.
+    /// The ids in the order given, without duplicates.
     pub(super) fn ids(&self) -> Vec<SnapshotId> {
         let mut ids: Vec<SnapshotId> = vec![];
         for id in self.ids.iter().chain(&self.snapshot_ids) {
@@ -74,7 +74,7 @@ impl Cluster {
 pub(super) async fn backup(args: BackupArgs) -> Result<(), CtlError> {
     let BackupArgs { cluster, remarks, copy_data } = args;
     let entry = cluster.connect().await?.backup(BackupOptions { remarks, copy_data }).await?;
-    // Scripts take the id from the end of this line.
+    // Scripts read the id from the end of this line.
     say(&format!("backup job succeeded: job {}", entry.info.id))?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `risectl`: what an operator does to a cluster. `meta.rs` talks to a running server, `restore.rs` needs none.
+//! `risectl`: commands of an operator. `meta.rs` talks to a running server; `restore.rs` needs none.
 
 mod drill;
 mod hummock;
@@ -19,7 +19,7 @@ use tidemark_ledger::backup::BackupError;
 use tidemark_ledger::meta_error::RpcError;
 use tidemark_ledger::meta_store::StoreError;
 
-/// Exit code of a check that could not be made.
+/// Exit code when a check could not be made.
 const COULD_NOT_VERIFY: u8 = 2;
 
 /// The arguments of `risectl`.
@@ -36,7 +36,7 @@ enum CtlCommand {
     Hummock(HummockArgs),
     /// Commands for Meta
     Meta(MetaArgs),
-    /// Try what a storage can do: the probe a server makes when it starts
+    /// Probe what a storage supports, as a server does when it starts
     Selftest(selftest::SelftestArgs),
 }
 
@@ -49,13 +49,13 @@ struct HummockArgs {
 
 #[derive(Subcommand)]
 enum HummockCommand {
-    /// Compact tables now, as far as it goes
+    /// Compact tables now, as far as possible
     TriggerManualCompaction(hummock::CompactArgs),
     /// Forget what is past retention and delete the objects nothing needs
     TriggerFullGc(hummock::FullGcArgs),
-    /// Print who holds an object of the data directory, since when, and when it may go
+    /// Print what holds an object of the data directory, since when, and when it may be deleted
     ExplainObject(hummock::ExplainArgs),
-    /// Put the copy that a backup has in the place of a damaged or missing data file
+    /// Replace a damaged or missing data file with the copy that a backup has
     RepairObject(hummock::RepairArgs),
 }
 
@@ -76,17 +76,17 @@ enum MetaCommand {
     VerifyMetaSnapshot(verify::VerifyArgs),
     /// Delete meta snapshots
     DeleteMetaSnapshots(meta::DeleteArgs),
-    /// List every place whose snapshots hold data files
+    /// List every backup location whose snapshots hold data files
     ListBackupLocations(hummock::LocationsArgs),
-    /// Give up the snapshots of a place: what only they hold may be deleted
+    /// Give up the snapshots of a backup location: what only they hold may be deleted
     ForgetBackupLocation(hummock::ForgetLocationArgs),
-    /// Rehearse a restore in a scratch store, with queries, and say how long each step took
+    /// Rehearse a restore in a scratch store, with queries, and report how long each step took
     Drill(drill::DrillArgs),
     /// Restore meta by recovering from a meta snapshot; the server must be stopped
     RestoreMeta(Box<restore::RestoreArgs>),
 }
 
-/// Why a command did not do its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CtlError {
     #[error(transparent)]
@@ -107,7 +107,7 @@ pub enum CtlError {
     Incapable { place: String, missing: usize },
     #[error("{count} of the meta snapshots are damaged")]
     Damaged { count: usize },
-    /// Nothing is known to be wrong, and nothing to be well.
+    /// Nothing is known to be damaged, and nothing to be intact.
     #[error("could not verify: {reason}")]
     CouldNotVerify { reason: String, hint: Option<String> },
     #[error("could not print the result")]
@@ -117,7 +117,7 @@ pub enum CtlError {
 }
 
 impl CtlError {
-    /// The way out.
+    /// What the user can do about it, if anything.
     fn hint(&self) -> Option<String> {
         match self {
             Self::Rpc(error) => error.hint(),
@@ -152,7 +152,7 @@ impl CtlError {
     }
 }
 
-/// Runs a command to its exit code, under the name the user called it by.
+/// Runs a command and returns its exit code. `program` is the name the user called it by.
 pub fn main(program: &str, args: CtlArgs) -> ExitCode {
     let runtime = match cli::runtime() {
         Ok(runtime) => runtime,
@@ -194,14 +194,14 @@ async fn run_hummock(command: HummockCommand) -> Result<(), CtlError> {
     }
 }
 
-/// Prints a result, as whole lines, at once: whoever reads the pipe is not kept waiting.
+/// Prints a result as whole lines and flushes, so that a reader of the pipe does not wait.
 fn say(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")?;
     stdout.flush()
 }
 
-/// Tells how a job goes, on standard error. One that is gone is no reason to stop the job.
+/// Reports progress on standard error. Ignores errors: a closed stderr is no reason to stop the job.
 fn whisper(line: &str) {
     writeln!(io::stderr().lock(), "{line}").ok();
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Rows under a header. Columns of numbers stand to the right.
+/// Rows under a header. Numeric columns are right-aligned.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     header: Vec<String>,
@@ -18,7 +18,7 @@ impl Table {
         Self { header: header.into_iter().map(Into::into).collect(), rows: vec![] }
     }
 
-    /// Adds a row with a cell for each column; a null is an empty cell.
+    /// Adds a row, which must have one cell per column. A null is an empty cell.
     pub fn push(&mut self, row: Vec<String>) {
         assert_eq!(row.len(), self.header.len(), "a row has a cell for each column");
         self.rows.push(row);
@@ -61,30 +61,30 @@ impl fmt::Display for Table {
     }
 }
 
-/// A size as people read it: `1.21 MiB`.
+/// A human-readable size: `1.21 MiB`.
 pub fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
 
-/// A count as people read it: `1,200,000`.
+/// A human-readable count: `1,200,000`.
 pub fn count(n: u64) -> String {
     indicatif::HumanCount(n).to_string()
 }
 
-/// A bar on stderr for the files of a job; draws nothing where that is no terminal.
+/// A progress bar for the files of a job on stderr; draws nothing if that is not a terminal.
 pub fn progress_bar(what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")
         .expect("the template is fixed and valid");
     ProgressBar::new(0).with_style(style).with_message(what.to_owned())
 }
 
-/// Moves a bar to where a job is.
+/// Sets a bar to the progress of a job.
 pub fn show(bar: &ProgressBar, done: u64, total: u64) {
     bar.set_length(total);
     bar.set_position(done);
 }
 
-/// A word as a shell would have to be given it.
+/// Quotes a word for a shell, if necessary.
 pub fn shell_word(word: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+@,%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -94,7 +94,7 @@ pub fn shell_word(word: &str) -> Cow<'_, str> {
     }
 }
 
-/// The line that connects psql to the server at `addr`.
+/// The command that connects psql to the server at `addr`.
 pub fn psql_line(addr: SocketAddr) -> String {
     let host = match addr.ip() {
         any if any.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

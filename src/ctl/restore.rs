@@ -1,4 +1,4 @@
-//! `restore-meta`: from a meta snapshot back to a meta store a server can start on. Needs no server.
+//! `restore-meta`: restores a meta snapshot into a meta store that a server can start on. Needs no server.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub(super) struct RestoreArgs {
     /// Print the plan as JSON, and nothing else
     #[arg(long)]
     json: bool,
-    /// Say how the check of the data files went; `checksum` also reads them all
+    /// Report the check of the data files; `checksum` also reads them all
     #[arg(
         long,
         value_name = "size|checksum",
@@ -64,29 +64,30 @@ pub(super) struct RestoreArgs {
         default_missing_value = "size"
     )]
     validate_integrity: Option<Integrity>,
-    /// The data is where --hummock-storage-* say now, no more where the snapshot says
+    /// Use the data location of --hummock-storage-* instead of the one in the snapshot
     #[arg(long)]
     overwrite_hummock_storage_endpoint: bool,
-    /// Storage of the restored cluster's snapshots, in place of the one the snapshot says
+    /// Storage of the restored cluster's snapshots, instead of the one in the snapshot
     #[arg(long, value_name = "URL")]
     overwrite_backup_storage_url: Option<String>,
-    /// Directory of the restored cluster's snapshots, in place of the one the snapshot says
+    /// Directory of the restored cluster's snapshots, instead of the one in the snapshot
     #[arg(long, value_name = "DIR")]
     overwrite_backup_storage_directory: Option<String>,
-    /// First copy the data files to where --hummock-storage-* say; can be run again after an interruption
+    /// First copy the data files to the location of --hummock-storage-*; can be run again after an
+    /// interruption
     #[arg(long)]
     copy_data: bool,
-    /// How long one try to read from a store over the network may take
+    /// Timeout of one attempt to read from a store over the network
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     read_attempt_timeout_ms: Option<u64>,
-    /// How often such a read is tried again
+    /// How often such a read is retried
     #[arg(long, value_name = "N")]
     read_retry_attempts: Option<u32>,
     #[command(flatten)]
     unsupported: Unsupported,
 }
 
-/// What is looked at of each data file.
+/// What is checked of each data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Integrity {
     #[value(alias = "true")]
@@ -94,7 +95,7 @@ enum Integrity {
     Checksum,
 }
 
-/// Flags of RisingWave that this build cannot honour: taken, so that the refusal can be clear.
+/// RisingWave flags that this build does not support: parsed, so that they can be refused by name.
 #[derive(Args)]
 struct Unsupported {
     #[arg(long, hide = true)]
@@ -108,7 +109,7 @@ struct Unsupported {
 }
 
 impl Unsupported {
-    /// The first of them that was given. An empty value is RisingWave's default and asks nothing.
+    /// Refuses the first of them that was given. An empty value is RisingWave's default and asks for nothing.
     fn refuse(&self) -> Result<(), CtlError> {
         let text = |value: &Option<String>| value.as_ref().is_some_and(|v| !v.is_empty());
         let flags = [
@@ -125,7 +126,7 @@ impl Unsupported {
 }
 
 impl RestoreArgs {
-    /// The meta store that is restored into. One in memory ends with the command: a rehearsal.
+    /// The meta store to restore into. One in memory is discarded when the command ends: a rehearsal.
     fn target(&self) -> Result<MetaStoreSetting, CtlError> {
         let endpoint = self.sql_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
         let etcd = self.etcd.given().map(|_| MetaStoreType::Etcd);
@@ -141,7 +142,7 @@ impl RestoreArgs {
         }
     }
 
-    /// As the flags say, if one was given.
+    /// Sets the timeout and the retries of remote reads, if either flag was given.
     fn set_patience(&self) {
         if self.read_attempt_timeout_ms.is_none() && self.read_retry_attempts.is_none() {
             return;
@@ -177,12 +178,12 @@ impl RestoreArgs {
     }
 }
 
-/// An empty value is RisingWave's default and asks nothing.
+/// Treats an empty value as none: it is RisingWave's default and asks for nothing.
 fn given(value: &Option<String>) -> Option<String> {
     value.clone().filter(|value| !value.is_empty())
 }
 
-/// Plans, shows, copies, verifies, applies. With `--dry-run` it copies and applies nothing.
+/// Plans, prints the plan, copies, verifies and applies. With `--dry-run` it copies and applies nothing.
 pub(super) async fn run(args: RestoreArgs) -> Result<(), CtlError> {
     args.unsupported.refuse()?;
     args.set_patience();
@@ -209,7 +210,7 @@ pub(super) async fn run(args: RestoreArgs) -> Result<(), CtlError> {
     Ok(tell(&what_next(&target, &plan.request))?)
 }
 
-/// Brings the data files to where the restored cluster will look for them.
+/// Copies the data files to where the restored cluster will look for them.
 async fn copy(plan: &Plan) -> Result<(), CtlError> {
     let bar = progress_bar("copying data files");
     let copied = restore::copy(plan, &|done, total| show(&bar, done, total)).await;
@@ -217,7 +218,7 @@ async fn copy(plan: &Plan) -> Result<(), CtlError> {
     Ok(copied?)
 }
 
-/// Checks that every referenced object is there; `--validate-integrity` also says so.
+/// Checks that every referenced object exists. Reports the outcome only if `aloud` (`--validate-integrity`).
 async fn verify(
     plan: &Plan,
     aloud: bool,
@@ -236,7 +237,7 @@ async fn verify(
     Ok(result?)
 }
 
-/// What the operator types now.
+/// Tells the operator what to type next.
 fn what_next(target: &MetaStoreSetting, request: &Request) -> String {
     let start = match target {
         MetaStoreSetting::Sqlite { endpoint } => start_line(endpoint, &request.hummock),

@@ -1,4 +1,4 @@
-//! `selftest`: what a storage can do, by the probe that a server makes when it starts.
+//! `selftest`: reports what a storage supports, by the probe that a server runs when it starts.
 
 use clap::Args;
 

@@ -1,5 +1,5 @@
-//! `verify-meta-snapshot`: whether snapshots are as they were written. Asks the server, or looks itself
-//! where the backup storage is named.
+//! `verify-meta-snapshot`: checks that snapshots are as they were written. Asks the server, or reads
+//! the backup storage itself if one is named.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use tidemark_ledger::meta_error::RpcError;
 use tidemark_ledger::meta_error::{ErrorKind, chain};
 use tidemark_ledger::storage::StorageLocation;
 
-/// Between two lines that tell how far it is, where there is no bar.
+/// Pause between two lines of progress where there is no bar.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
@@ -31,16 +31,16 @@ pub(super) struct VerifyArgs {
     /// Ids of the snapshots
     #[arg(value_name = "ID", required_unless_present = "all")]
     ids: Vec<SnapshotId>,
-    /// Every snapshot that is listed
+    /// Every listed snapshot
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Look at every snapshot again, also where an interrupted run has been
+    /// Check every snapshot again, also those that an interrupted run has checked
     #[arg(long, requires = "all")]
     restart: bool,
-    /// How thoroughly to look: list, meta, objects or checksum
+    /// How thoroughly to check: list, meta, objects or checksum
     #[arg(long, value_name = "LEVEL", default_value = "objects")]
     level: Level,
-    /// Look at one of several equal parts of the data files, like 1/7
+    /// Check one of several equal parts of the data files, like 1/7
     #[arg(long, value_name = "I/N", default_value = "all")]
     subset: Subset,
     /// Print the results as JSON
@@ -99,7 +99,7 @@ async fn online(args: &VerifyArgs) -> Result<Vec<Verified>, CtlError> {
     })
 }
 
-/// Looks itself, as the server would.
+/// Verifies in this process, as the server would.
 async fn offline(args: &VerifyArgs, url: &str) -> Result<Vec<Verified>, CtlError> {
     let place = StorageLocation::new(url, &args.backup_storage_directory);
     let data = args.hummock_storage_url.as_deref();
@@ -121,7 +121,7 @@ async fn offline(args: &VerifyArgs, url: &str) -> Result<Vec<Verified>, CtlError
     })
 }
 
-/// How far a verification is: a bar where standard error is a terminal, else a line now and then.
+/// Progress of a verification: a bar if standard error is a terminal, else a line every few seconds.
 struct Shown {
     bar: ProgressBar,
     state: Mutex<State>,
@@ -172,7 +172,7 @@ impl Shown {
         }
     }
 
-    /// Above the bar, if there is one.
+    /// Prints a line, above the bar if there is one.
     fn line(&self, line: &str) {
         self.bar.suspend(|| whisper(line));
     }
@@ -198,7 +198,7 @@ fn table(verified: &[Verified]) -> Table {
     table
 }
 
-/// What is damaged counts more than what could not be looked at.
+/// Damage takes precedence over what could not be verified.
 fn outcome(verified: &[Verified]) -> Result<(), CtlError> {
     let of = |verdict| verified.iter().filter(move |v| v.verification.result == verdict);
     let count = of(Verdict::Damaged).count();

@@ -1,8 +1,8 @@
-//! `tidemark demo`: the main job, told on real data by a real client against a real server.
+//! `tidemark demo`: backup, time travel and restore on real data, by a real client against a real server.
 //!
-//! `story.rs` is the story; the server and `risectl` are child processes of the same program
-//! (`process.rs`), so that the one can be stopped and the other is what an operator types. The data
-//! is TPC-H (`tpch.rs`), and what must be the same is compared as a `picture::Picture`.
+//! `story.rs` holds the story. The server and `risectl` are child processes of the same program
+//! (`process.rs`), so that the server can be stopped, and `risectl` runs as an operator would type it.
+//! The data is TPC-H (`tpch.rs`). States that must be equal are compared as a `picture::Picture`.
 
 mod output;
 mod picture;
@@ -48,7 +48,7 @@ pub struct DemoArgs {
     keep: bool,
 }
 
-/// Why the demo could not be told to its end.
+/// Why the demo did not finish.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     #[error("could not run \"{statement}\"")]
@@ -88,7 +88,7 @@ pub enum DemoError {
     Interrupted,
 }
 
-/// Tells the story to its verdict; the exit code follows it.
+/// Runs the demo; the exit code is its verdict.
 pub fn main(args: DemoArgs) -> ExitCode {
     let runtime = match cli::runtime() {
         Ok(runtime) => runtime,
@@ -96,7 +96,7 @@ pub fn main(args: DemoArgs) -> ExitCode {
     };
     let mut screen = Screen::new();
     let passed = runtime.block_on(run(&args, &mut screen)).unwrap_or_else(|error| {
-        // If even this cannot be printed, the exit code is left to tell.
+        // If even this cannot be printed, the exit code still reports the failure.
         screen.verdict(false, &cli::chain(&error)).ok();
         false
     });
@@ -137,7 +137,7 @@ fn conclude(screen: &Screen, seconds: f64) -> io::Result<()> {
     screen.verdict(screen.all_good(), &format!("{}, in {seconds:.1} s", screen.tally()))
 }
 
-/// Waits for the user to end it, or for the server to end by itself.
+/// Waits until the user ends it, or the server ends on its own.
 async fn stay_up(mut server: process::ServerProcess) -> Result<(), DemoError> {
     tokio::select! {
         wanted = cli::interrupted() => wanted?,
@@ -149,7 +149,7 @@ async fn stay_up(mut server: process::ServerProcess) -> Result<(), DemoError> {
     Ok(server.stop().await?)
 }
 
-/// Where the child processes keep what is not the story's; removed at the end.
+/// Temporary folder for the child processes' files that are not part of the story; removed at the end.
 fn scratch_folder() -> Result<TempDir, DemoError> {
     tempfile::Builder::new().prefix("tidemark-demo-").tempdir().map_err(|source| DemoError::File {
         action: "create a folder in",
@@ -158,7 +158,7 @@ fn scratch_folder() -> Result<TempDir, DemoError> {
     })
 }
 
-/// The demo loses a meta store on purpose: it must not be anybody's.
+/// Creates the store folder. Refuses one that is not empty: the demo deletes the meta store on purpose.
 fn new_folder(path: &PathBuf) -> Result<PathBuf, DemoError> {
     let wrong = |source| DemoError::File { action: "use", path: path.clone(), source };
     std::fs::create_dir_all(path).map_err(wrong)?;

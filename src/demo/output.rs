@@ -11,7 +11,7 @@ const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Standard output, and the tally of the checks shown on it.
+/// Standard output, and a count of the checks shown on it.
 #[derive(Debug)]
 pub struct Screen {
     coloured: bool,
@@ -33,22 +33,22 @@ impl Screen {
         print(&format!("\n{}", self.paint(BOLD, &title)))
     }
 
-    /// The statement about to be run, as psql would show it.
+    /// Prints the statement about to run, as psql would show it.
     pub fn sql(&self, statement: &str) -> io::Result<()> {
         self.prompted("dev=> ", &format!("{statement};"))
     }
 
-    /// The command about to be run.
+    /// Prints the command about to run.
     pub fn command(&self, line: &str) -> io::Result<()> {
         self.prompted("$ ", line)
     }
 
-    /// A result: lines, indented.
+    /// Prints a result, indented.
     pub fn result(&self, text: &impl Display) -> io::Result<()> {
         print(&indented(&text.to_string()))
     }
 
-    /// A check and how it went.
+    /// Prints a check and whether it passed.
     pub fn check(&mut self, good: bool, claim: &str) -> io::Result<()> {
         self.checks += 1;
         if !good {
@@ -58,12 +58,12 @@ impl Screen {
         print(&format!("   {mark} {claim}"))
     }
 
-    /// Whether every check went well.
+    /// Whether every check passed.
     pub fn all_good(&self) -> bool {
         self.failed.is_empty()
     }
 
-    /// How the checks went, for the last line.
+    /// Summary of the checks, for the last line.
     pub fn tally(&self) -> String {
         match self.failed.as_slice() {
             [] => format!("all {} checks hold", self.checks),
@@ -74,7 +74,7 @@ impl Screen {
         }
     }
 
-    /// The last line.
+    /// Prints the last line.
     pub fn verdict(&self, passed: bool, text: &str) -> io::Result<()> {
         let (colour, word) = if passed { (GREEN, "passed") } else { (RED, "FAILED") };
         print(&format!("\n{}: {text}", self.paint(colour, &format!("demo {word}"))))

@@ -25,12 +25,12 @@ enum Contents {
         count: u64,
         fingerprint: String,
     },
-    /// The query found no such table or column.
+    /// The query failed; holds the reason, such as a table or column that does not exist.
     Unreadable(String),
 }
 
 impl Picture {
-    /// Looks at every table.
+    /// Queries every table.
     pub async fn take(client: &Client) -> Result<Self, tokio_postgres::Error> {
         let mut tables = Vec::with_capacity(tpch::TABLES.len());
         for table in &tpch::TABLES {
@@ -46,7 +46,7 @@ impl Picture {
         pairs.filter(|(one, other)| one != other).map(|(one, _)| one.table).collect()
     }
 
-    /// The picture as a table, each row compared with another picture if there is one.
+    /// Formats the picture as a table; compares each row with another picture if there is one.
     pub fn table(&self, compared: Option<(&str, &Self)>) -> output::Table {
         let mut header = vec!["table", "rows", "fingerprint"];
         header.extend(compared.map(|(name, _)| name));
@@ -76,7 +76,7 @@ async fn look_at(client: &Client, table: &Table) -> Result<Contents, tokio_postg
     }
 }
 
-/// The one row of a fingerprint query: a count, then aggregates.
+/// Reads the one row of a fingerprint query: a count, then aggregates.
 fn contents(messages: &[SimpleQueryMessage]) -> Contents {
     let row = messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),

@@ -12,10 +12,10 @@ use tokio_postgres::{Client, NoTls};
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 const READY_POLL: Duration = Duration::from_millis(10);
-/// How much of a failed server's log is told.
+/// Number of log lines of a failed server that the error shows.
 const LOG_LINES_TOLD: usize = 5;
 
-/// A server in a process of its own. It ends with this value, and with this process.
+/// A server in a separate process. It ends when this value is dropped, and with this process.
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
@@ -26,7 +26,7 @@ pub struct ServerProcess {
     pub meta_addr: SocketAddr,
 }
 
-/// Why a child process did not do its work.
+/// Why a child process failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     #[error("could not start {}", program.display())]
@@ -53,8 +53,8 @@ pub enum ProcessError {
 }
 
 impl ServerProcess {
-    /// Starts `program` as a server with `flags` on free loopback ports, and waits until it is
-    /// ready. `scratch` takes its log and the file it says its addresses in.
+    /// Starts `program` as a server with `flags` on free loopback ports, and waits until it is ready.
+    /// Its log and its ready file, which holds its addresses, go to `scratch`.
     pub async fn start(
         program: &Path,
         flags: &[String],
@@ -83,12 +83,12 @@ impl ServerProcess {
         Ok(Self { child, stdin, log, sql_addr, meta_addr })
     }
 
-    /// The process's id, until it has ended.
+    /// The process id, until the process has ended.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// A new session.
+    /// Opens a new session.
     pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         let (client, connection) = tokio_postgres::Config::new()
             .host(self.sql_addr.ip().to_string())
@@ -105,7 +105,7 @@ impl ServerProcess {
         Ok(client)
     }
 
-    /// Stops the server as an operator would, and waits for its end.
+    /// Stops the server as an operator would, and waits until it has ended.
     pub async fn stop(self) -> Result<(), ProcessError> {
         let Self { mut child, stdin, log, .. } = self;
         drop(stdin);
@@ -116,23 +116,23 @@ impl ServerProcess {
         }
     }
 
-    /// Ends the server as a crash would, and waits for its end.
+    /// Kills the server as a crash would, and waits until it has ended.
     pub async fn kill(mut self) -> io::Result<()> {
         self.child.kill().await
     }
 
-    /// Resolves when the server ends by itself.
+    /// Resolves when the server ends on its own.
     pub async fn ended(&mut self) -> io::Result<ExitStatus> {
-        // `Child::wait` would close stdin; it is held here.
+        // `Child::wait` would close the child's stdin, so this struct holds it instead.
         self.child.wait().await
     }
 }
 
-/// How a command ended and what it said.
+/// How a command ended and what it printed.
 #[derive(Debug)]
 pub struct Outcome {
     pub success: bool,
-    /// What it wrote to stdout, then what it wrote to stderr.
+    /// Its stdout, then its stderr.
     pub text: String,
     pub elapsed: Duration,
 }
@@ -159,7 +159,7 @@ pub async fn risectl(
     Ok(Outcome { success: output.status.success(), text, elapsed: start.elapsed() })
 }
 
-/// `program` without the settings that this process's environment may hold, and not outliving it.
+/// `program` without the `RW_*` variables of this process's environment; killed when dropped.
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {

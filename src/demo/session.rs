@@ -20,7 +20,7 @@ impl Session {
         Ok(Self { client })
     }
 
-    /// Runs a statement, shows it and what it returned.
+    /// Runs a statement; shows it and its result.
     pub async fn show(&self, screen: &Screen, statement: &str) -> Result<Table, DemoError> {
         screen.sql(statement)?;
         let messages = self.run(statement).await?;
@@ -36,7 +36,7 @@ impl Session {
         Ok(table)
     }
 
-    /// As [`Session::show`], for a statement that returns one value.
+    /// Like [`Session::show`], for a statement that returns one value.
     pub async fn show_value(&self, screen: &Screen, statement: &str) -> Result<String, DemoError> {
         screen.sql(statement)?;
         let value = self.value(statement).await?;
@@ -44,7 +44,7 @@ impl Session {
         Ok(value)
     }
 
-    /// The one value a statement returns; shows nothing.
+    /// Returns the one value of a statement; shows nothing.
     pub async fn value(&self, statement: &str) -> Result<String, DemoError> {
         let messages = self.run(statement).await?;
         let value = messages.iter().find_map(|message| match message {
@@ -54,7 +54,7 @@ impl Session {
         value.ok_or_else(|| DemoError::NoValue { statement: statement.to_owned() })
     }
 
-    /// Runs a statement that must be refused, shows it and the error.
+    /// Runs a statement that must be refused; shows it and the error. Returns `None` if it succeeded.
     pub async fn refused(
         &self,
         screen: &Screen,
@@ -80,7 +80,7 @@ impl Session {
         Ok(error)
     }
 
-    /// Looks at every table; shows nothing.
+    /// Takes a picture of every table; shows nothing.
     pub async fn picture(&self) -> Result<Picture, DemoError> {
         Picture::take(&self.client).await.map_err(sql_error("SELECT count(*), … of every table"))
     }

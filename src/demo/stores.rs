@@ -1,4 +1,4 @@
-//! Where the cluster of the demo lives: in a folder, or where its user says.
+//! The stores of the demo's cluster: in a folder, or where the user says.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use tidemark_ledger::meta_store::{Operation, Txn};
 use tidemark_ledger::storage::Storage;
 use tidemark_ledger::storage_url::{self, StorageUrl};
 
-/// What the user says of the stores.
+/// Which stores the user asks for.
 #[derive(Args, Clone)]
 pub(super) struct PlaceArgs {
-    /// Kind of meta store; it must hold nothing, and the demo loses it
+    /// Kind of meta store; it must be empty, and the demo deletes its contents
     #[arg(long, value_name = "TYPE", default_value = "sqlite")]
     meta_store_type: MetaStoreType,
     #[command(flatten)]
@@ -46,7 +46,7 @@ impl Stores {
         Ok(Self { folder, meta, place })
     }
 
-    /// Refuses a meta store that is somebody's.
+    /// Refuses a meta store that is not empty.
     pub async fn check_empty(&self) -> Result<(), DemoError> {
         let store = self.meta.open().await?;
         match store.list("").await?.is_empty() {
@@ -65,7 +65,7 @@ impl Stores {
         flags
     }
 
-    /// The arguments of `risectl` that restore a snapshot into them.
+    /// The arguments of `risectl` that restore a snapshot into these stores.
     pub fn restore_args(&self, id: &str) -> Vec<String> {
         let mut args: Vec<String> =
             ["meta", "restore-meta", "--meta-snapshot-id", id].map(str::to_owned).to_vec();
@@ -91,7 +91,7 @@ impl Stores {
         args
     }
 
-    /// What the processes must know and no list of processes should show.
+    /// A secret the processes need, passed in the environment so that process listings do not show it.
     pub fn environment(&self) -> Option<(&'static str, String)> {
         match &self.meta {
             MetaStoreSetting::Etcd(settings) => {
@@ -101,7 +101,7 @@ impl Stores {
         }
     }
 
-    /// What one would type to lose the metadata.
+    /// The command that would delete the metadata.
     pub fn losing_command(&self) -> String {
         match &self.meta {
             MetaStoreSetting::Sqlite { endpoint } => {
@@ -113,7 +113,7 @@ impl Stores {
         }
     }
 
-    /// Loses the metadata.
+    /// Deletes the metadata.
     pub async fn lose_metadata(&self) -> Result<(), DemoError> {
         if let MetaStoreSetting::Sqlite { endpoint } = &self.meta {
             let file = PathBuf::from(endpoint);
@@ -135,7 +135,7 @@ impl Stores {
         Ok(!self.meta.open().await?.list("").await?.is_empty())
     }
 
-    /// How many objects there are in the data directory.
+    /// Number of objects in the data directory.
     pub async fn data_objects(&self) -> Result<usize, DemoError> {
         let url = StorageUrl::parse(&self.storage_url())
             .map_err(tidemark_ledger::storage::StorageError::from)?;
@@ -143,7 +143,7 @@ impl Stores {
         Ok(storage.list(&layout::directory(config::DATA_DIRECTORY)).await?.len())
     }
 
-    /// The storage of data and backups, with its credentials.
+    /// URL of the storage of data and backups, with credentials.
     fn storage_url(&self) -> String {
         match &self.place.state_store {
             Some(url) => storage_url::without_hummock(url).to_owned(),

@@ -17,7 +17,7 @@ const CURRENT_EPOCH: &str = "SELECT max_committed_epoch FROM rw_catalog.rw_hummo
 const SNAPSHOTS: &str = "SELECT meta_snapshot_id, safe_epoch, max_committed_epoch, \
                          max_committed_epoch_ts, remarks\n  \
                          FROM rw_catalog.rw_meta_snapshot ORDER BY meta_snapshot_id";
-/// Commands longer than this are shown with one flag in a line.
+/// Commands longer than this are shown with one flag per line.
 const COMMAND_WIDTH: usize = 88;
 
 /// The database as it was at one epoch.
@@ -28,11 +28,11 @@ struct Moment {
 
 pub(super) struct Story<'a> {
     screen: &'a mut Screen,
-    /// This very program.
+    /// Path of this program.
     program: PathBuf,
     scale: f64,
     stores: Stores,
-    /// The child processes' own.
+    /// Folder for the child processes' own files.
     scratch: &'a Path,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Story<'a> {
         Ok(Self { screen, program, scale, stores, scratch })
     }
 
-    /// Tells it all; the server that is up at its end is the restored one.
+    /// Runs the whole story. Returns the restored server, which is still running.
     pub async fn tell(mut self) -> Result<ServerProcess, DemoError> {
         let server = self.start("Start a server on a fresh store").await?;
         let session = Session::open(&server).await?;
@@ -135,7 +135,7 @@ impl<'a> Story<'a> {
         Ok(Moment { epoch, picture: truth })
     }
 
-    /// Damages one thing after the other; returns the moment between the first and the second.
+    /// Damages the database step by step; returns the moment between the first step and the second.
     async fn damage(&mut self, session: &Session, before: &Moment) -> Result<Moment, DemoError> {
         self.screen.step("A bad UPDATE: the WHERE was forgotten")?;
         session.show(self.screen, "UPDATE customer SET c_acctbal = 0").await?;
@@ -198,7 +198,7 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// Reads at an epoch and compares with what was seen when it was the present.
+    /// Reads at a past epoch and compares with the picture taken when that epoch was current.
     async fn read_past(&mut self, session: &Session, moment: &Moment) -> Result<(), DemoError> {
         session.show(self.screen, &format!("SET QUERY_EPOCH = {}", moment.epoch)).await?;
         let seen = session.picture().await?;
@@ -298,7 +298,7 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// Runs `risectl`, shows the command and what it said.
+    /// Runs `risectl`; shows the command and its output.
     async fn risectl(
         &mut self,
         server: Option<&ServerProcess>,
@@ -320,7 +320,7 @@ fn words(text: &'static str) -> impl Iterator<Item = String> {
     text.split_whitespace().map(str::to_owned)
 }
 
-/// A command as one types it, a long one with a flag in each line.
+/// A command as one would type it; a long one has one flag per line.
 fn command_line(program: &str, args: &[String]) -> String {
     let mut line = program.to_owned();
     let mut broken = program.to_owned();
@@ -334,7 +334,7 @@ fn command_line(program: &str, args: &[String]) -> String {
     if line.len() <= COMMAND_WIDTH { line } else { broken }
 }
 
-/// A bar on stderr; draws nothing where that is no terminal.
+/// A progress bar on stderr; draws nothing if that is not a terminal.
 fn progress_bar(rows: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("   {msg:9} {wide_bar} {human_pos} rows, {per_sec}")
         .expect("the template is fixed and valid");

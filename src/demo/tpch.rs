@@ -1,4 +1,5 @@
-//! The eight TPC-H tables: their definitions, their generated rows, a fingerprint of what they hold.
+//! The eight TPC-H tables: their definitions, their generated rows, and fingerprint queries over their
+//! contents.
 
 use std::fmt::{Display, Write as _};
 use std::sync::OnceLock;
@@ -15,11 +16,11 @@ use tpchgen::generators::{
 };
 use tpchgen::text::TextPool;
 
-/// Text of one `CopyData` message.
+/// Target size of one `CopyData` message.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Comments are cut from a pool of generated text. The standard's pool takes seconds to make, which
-/// a small scale does not repay.
+/// Comments are cut from a pool of generated text. The standard's pool takes seconds to generate, which
+/// is too long for a small scale.
 const SMALL_POOL_BYTES: i32 = 4 << 20;
 
 /// One TPC-H table.
@@ -27,12 +28,13 @@ pub struct Table {
     pub name: &'static str,
     /// The `CREATE TABLE` statement.
     pub ddl: &'static str,
-    /// Aggregates that together change with any damage the demo does: exact, and of any row order.
+    /// Aggregates that together change with any damage the demo does. They are exact and do not depend
+    /// on row order.
     fingerprint: &'static str,
     rows: fn(f64) -> Chunks,
 }
 
-/// Rows as text, some thousand at a time.
+/// Rows as text, some thousand per chunk.
 type Chunks = Box<dyn Iterator<Item = Chunk> + Send>;
 
 /// Rows in the text format of `COPY`, separated by `|`.
@@ -41,10 +43,10 @@ struct Chunk {
     rows: u64,
 }
 
-/// What a load did.
+/// The result of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Loaded {
-    /// Rows the server says it took.
+    /// Rows that the server reports as copied.
     pub rows: u64,
     /// Rows that were sent.
     pub sent: u64,
@@ -147,12 +149,12 @@ pub const TABLES: [Table; 8] = [
 ];
 
 impl Table {
-    /// The statement that loads it.
+    /// The statement that loads the table.
     pub fn copy_sql(&self) -> String {
         format!("COPY {} FROM STDIN WITH (FORMAT text, DELIMITER '|')", self.name)
     }
 
-    /// The query whose one row tells the contents of the table: the row count first.
+    /// The query whose one row summarizes the table: the row count first, then the aggregates.
     pub fn fingerprint_sql(&self) -> String {
         format!("SELECT count(*), {}\n  FROM {}", self.fingerprint, self.name)
     }
@@ -178,7 +180,7 @@ impl Table {
     }
 }
 
-/// About how many rows all tables have together, for a progress bar.
+/// Approximate number of rows of all tables together, for a progress bar.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -211,7 +213,7 @@ fn nation(scale: f64) -> Chunks {
     )
 }
 
-/// A generator of all rows of a table that grows with the scale.
+/// A generator of all rows of a table whose size depends on the scale.
 macro_rules! scaled {
     ($generator:ident, $scale:expr) => {
         $generator::new_with_distributions_and_text_pool(
@@ -245,7 +247,7 @@ fn lineitem(scale: f64) -> Chunks {
     chunks(scaled!(LineItemGenerator, scale))
 }
 
-/// At some small scales the generator gives a part the same supplier twice, which the key forbids.
+/// Leaves out duplicate keys: at some small scales the generator gives a part the same supplier twice.
 fn partsupp(scale: f64) -> Chunks {
     let rows = PartSuppGenerator::new_with_text_pool(scale, 1, 1, text_pool(scale)).into_iter();
     let mut part = 0;
@@ -272,7 +274,7 @@ fn next_chunk<T: Display>(rows: &mut impl Iterator<Item = T>) -> Option<Chunk> {
         && let Some(row) = rows.next()
     {
         write!(text, "{row}").expect("a string takes any text");
-        // The generator ends each row with a separator, which COPY would take for one more column.
+        // The generator ends each row with a separator, which COPY would read as one more column.
         if text.ends_with('|') {
             text.pop();
         }

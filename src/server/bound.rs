@@ -1,4 +1,4 @@
-//! An address that is taken before anything else is touched, and heard on once there is somebody to answer.
+//! Reserves a listen address before anything else is touched; starts listening when ready.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,10 +7,11 @@ use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 use super::StartError;
 
-/// Connections that may wait to be taken.
+/// Maximum number of connections waiting to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// A bound socket on which nobody listens: who connects is refused, and tries elsewhere or later.
+/// A bound socket that does not listen yet: connections are refused, and clients try another address or
+/// retry.
 #[derive(Debug)]
 pub struct Bound {
     socket: TcpSocket,
@@ -18,7 +19,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Takes the address. `what` is whose it is, for messages.
+    /// Binds the address. `what` names its purpose in error messages.
     pub async fn new(what: &'static str, addr: &str) -> Result<Self, StartError> {
         bind(addr).await.map_err(|error| StartError::listen(what, addr, &error))
     }
@@ -41,7 +42,7 @@ async fn bind(addr: &str) -> io::Result<Bound> {
 
 fn bind_to(addr: SocketAddr) -> io::Result<Bound> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Connections of a server that was there before may still be winding down.
+    // Connections of an earlier server may still be closing.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     let addr = socket.local_addr()?;

@@ -1,5 +1,4 @@
-//! The meta role of this process: it stands by until it leads, leads until it is deposed, and stands by
-//! again.
+//! The meta role of this process: standby until it leads, leader until it is deposed, then standby again.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,22 +19,22 @@ use tidemark_ledger::epoch::SystemClock;
 use tidemark_ledger::meta_store::MetaStore;
 use tidemark_ledger::params::{self, ParamError, ParamSpec, Params};
 
-/// Before another try of a role that could not begin.
+/// Pause before a failed attempt to start the role is retried.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How long a role that ends waits to write down how far it came.
+/// Timeout for a stopping role to record how far its metadata is durable.
 const PROMISE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The meta role at work.
+/// The running meta role.
 #[derive(Debug)]
 pub struct MetaRole {
     pub addr: SocketAddr,
-    /// The way to it inside this process.
+    /// Connects to the role from inside this process.
     pub local: LocalMeta,
     stop: oneshot::Sender<()>,
     task: JoinHandle<StartError>,
 }
 
-/// One time of leading.
+/// One term as leader.
 struct Term {
     store: Arc<dyn MetaStore>,
     node: Arc<MetaNode>,
@@ -43,7 +42,7 @@ struct Term {
     maintenance: JoinSet<()>,
 }
 
-/// What every term begins with.
+/// What every term starts from.
 struct Candidate {
     settings: MetaSettings,
     addr: SocketAddr,
@@ -52,7 +51,7 @@ struct Candidate {
 }
 
 impl MetaRole {
-    /// Returns once this process leads. `leading` tells whether it does.
+    /// Returns once this process leads. `leading` holds the node while it does, else `None`.
     pub async fn start(
         settings: MetaSettings,
         bound: Bound,
@@ -68,12 +67,12 @@ impl MetaRole {
     }
 
     pub async fn stop(self) {
-        // A role that has ended by itself needs no telling.
+        // Fails if the role has already ended.
         let _ended = self.stop.send(());
         drop(self.task.await);
     }
 
-    /// Resolves when the role ends by itself.
+    /// Resolves with the reason when the role ends on its own.
     pub async fn ended(&mut self) -> String {
         match (&mut self.task).await {
             Ok(error) => crate::cli::chain(&error),
@@ -83,11 +82,11 @@ impl MetaRole {
 }
 
 impl Candidate {
-    /// Leads, again and again, until it is told to stop. Returns why it cannot lead any more.
+    /// Leads, term after term, until it is stopped. Returns why it cannot lead any more.
     async fn run(self, first: Term, mut stopped: oneshot::Receiver<()>) -> StartError {
         let mut term = first;
         loop {
-            // Resolves too when nobody is left who could tell.
+            // Also resolves when the sender is dropped.
             let reason = tokio::select! {
                 _ = &mut stopped => None,
                 reason = term.ends(&self.settings.stores) => Some(reason),
@@ -111,7 +110,7 @@ impl Candidate {
             let bound = Bound::new("meta", &self.addr.to_string()).await?;
             match self.begin(bound).await {
                 Ok(term) => return Ok(term),
-                // What passes by itself is waited for.
+                // Transient failures are retried.
                 Err(error) if error.may_pass() => {
                     warn!(error = crate::cli::chain(&error), "could not stand by; trying again");
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -121,7 +120,7 @@ impl Candidate {
         }
     }
 
-    /// Waits until this process may lead, and begins to.
+    /// Waits until this process may lead, then starts a term.
     async fn begin(&self, bound: Bound) -> Result<Term, StartError> {
         let stores = &self.settings.stores;
         let params = initial_params(stores)?;
@@ -163,10 +162,10 @@ impl Candidate {
 }
 
 impl Term {
-    /// Resolves, with the reason, when this process must not lead any more.
+    /// Resolves with the reason when this process must stop leading.
     async fn ends(&mut self, stores: &StoreSettings) -> String {
         let manager = self.node.manager.clone();
-        // The other stores are locked to this process, and to open one anew would learn nothing.
+        // The other stores are locked to this process; reopening one would learn nothing.
         let unsure = async {
             match stores.meta_store {
                 MetaStoreSetting::Etcd(_) => manager.unsure().await,
@@ -183,13 +182,13 @@ impl Term {
     async fn end(mut self) {
         self.maintenance.shutdown().await;
         self.served.stop().await;
-        // A storage that does not answer does not keep the role from ending.
+        // A storage that does not respond must not keep the role from ending.
         drop(tokio::time::timeout(PROMISE_PATIENCE, self.node.manager.promise()).await);
         self.store.resign().await;
     }
 }
 
-/// Starts what keeps the data directory in shape.
+/// Starts the maintenance tasks of the data directory.
 fn maintain(node: &Arc<MetaNode>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(node).hold_backups());
@@ -203,7 +202,7 @@ fn maintain(node: &Arc<MetaNode>) -> JoinSet<()> {
     tasks
 }
 
-/// What a new cluster starts with: the settings where there are some, else the defaults.
+/// Parameters of a new cluster: those of the settings, else the defaults.
 fn initial_params(stores: &StoreSettings) -> Result<Params, ParamError> {
     let mut params = Params::default();
     for spec in params::PARAMS {

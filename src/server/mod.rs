@@ -1,4 +1,4 @@
-//! A server: the roles of this process, started and stopped.
+//! A server: starts and stops the roles of this process.
 
 mod bound;
 mod meta_role;
@@ -37,7 +37,7 @@ use tidemark_pg::error::SqlError;
 use tidemark_sql::Frontend;
 use tidemark_sql::wire::{self, SqlServer};
 
-/// Before the meta role is looked for again.
+/// Pause between attempts to find the meta role.
 const META_PAUSE: Duration = Duration::from_millis(500);
 
 /// A running server.
@@ -78,7 +78,7 @@ impl StartError {
         Self::Listen { what, addr: addr.to_owned(), reason: error.to_string() }
     }
 
-    /// A way out, if there is one to tell.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Listen { what, .. } => {
@@ -98,7 +98,7 @@ impl StartError {
         }
     }
 
-    /// Whether the cause may go away by itself: a store or a network that does not answer.
+    /// Whether the cause may be transient, such as a store or a network that does not respond.
     fn may_pass(&self) -> bool {
         match self {
             Self::Store(error) | Self::Open(OpenError::Store(error)) => {
@@ -109,14 +109,14 @@ impl StartError {
                 | OpenError::Lease(LeaseError::Storage(error))
                 | OpenError::Hummock(HummockError::Storage(error)),
             ) => matches!(error, StorageError::Io { .. }),
-            // Another began to lead meanwhile.
+            // Another server has started to lead meanwhile.
             Self::Open(OpenError::Lease(LeaseError::Deposed { .. })) | Self::Meta(_) => true,
             _ => false,
         }
     }
 }
 
-/// Starts the roles of `settings`. Nothing is touched where another listens on one of the addresses.
+/// Starts the roles of `settings`. Reserves all addresses first: if one is in use, nothing is touched.
 pub async fn start(settings: Settings) -> Result<Server, StartError> {
     Box::pin(start_roles(settings)).await
 }
@@ -197,7 +197,7 @@ async fn start_compactor(
     Ok(Arc::new(Compactor::new(worker, storage, settings.memory_bytes)?))
 }
 
-/// The state store, as the cluster's parameters name it.
+/// Opens the state store that the cluster's parameters name.
 fn state_store_of(worker: &Worker) -> Result<Storage, StartError> {
     let params = Arc::clone(&worker.replica.state().params);
     let url = storage_url::without_hummock(params.value(params::STATE_STORE));
@@ -205,7 +205,7 @@ fn state_store_of(worker: &Worker) -> Result<Storage, StartError> {
     Ok(Storage::open_existing(&url)?)
 }
 
-/// What this process says of itself.
+/// What this process reports about itself to the meta role.
 fn worker_info(role: Role, addr: String) -> WorkerInfo {
     let parallelism = u32::try_from(config::default_parallelism()).unwrap_or(u32::MAX);
     WorkerInfo {
@@ -219,7 +219,7 @@ fn worker_info(role: Role, addr: String) -> WorkerInfo {
 }
 
 impl Server {
-    /// A connection to the meta role: that of this process, or, once it is found, that of another.
+    /// Connects to the meta role: the one of this process, or else a remote one, retrying until it is found.
     async fn client(&self, addrs: Option<&str>) -> Result<MetaClient, RpcError> {
         if let Some(meta) = &self.meta {
             return MetaClient::connect_local(&meta.local, &meta.addr.to_string()).await;
@@ -247,12 +247,12 @@ impl Server {
         self.meta.as_ref().map(|meta| meta.addr)
     }
 
-    /// Where the metrics are.
+    /// Address of the HTTP server for metrics.
     pub fn monitor_addr(&self) -> Option<SocketAddr> {
         self.monitor.as_ref().map(|monitor| monitor.addr)
     }
 
-    /// Ends all connections, then the roles behind them. What was acknowledged is durable already.
+    /// Ends all connections, then stops the roles. Everything acknowledged is already durable.
     pub async fn stop(mut self) {
         if let Some(sql) = self.sql {
             sql.stop().await;
@@ -266,7 +266,7 @@ impl Server {
         }
     }
 
-    /// Resolves, with the reason, when a role ends by itself.
+    /// Resolves with the reason when a role ends on its own.
     pub async fn failed(&mut self) -> String {
         let sql = async {
             match &mut self.sql {

@@ -1,4 +1,4 @@
-//! What others see of this process over HTTP: `/metrics` for Prometheus, `/health` (it is up) and
+//! HTTP endpoints of this process: `/metrics` for Prometheus, `/health` (the process is up) and
 //! `/ready` (it can do its work).
 
 use std::net::SocketAddr;
@@ -20,26 +20,26 @@ use tidemark_engine::rpc::Replica;
 use tidemark_ledger::metrics;
 use tidemark_ledger::state::State;
 
-/// How long reading the list of snapshots may hold up an answer.
+/// How long listing the snapshots may delay a response.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The HTTP server. It ends with this value.
+/// The HTTP server. It stops when this value is dropped.
 #[derive(Debug)]
 pub struct Monitor {
     pub addr: SocketAddr,
     _serving: JoinSet<()>,
 }
 
-/// What is told about.
+/// What the endpoints report on.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// The meta role, where this process may have it.
+    /// The node while this process leads. `None` if the process has no meta role.
     pub meta: Option<watch::Receiver<Option<Arc<MetaNode>>>>,
-    /// The metadata of a worker, once it is there.
+    /// The replica of a worker, once the worker has started.
     pub replica: Arc<OnceLock<Replica>>,
-    /// Whether this process is to be a worker.
+    /// Whether this process runs a worker: a frontend or a compactor.
     pub works: bool,
-    /// Unix time of the newest snapshot that was listed last.
+    /// Unix time, in ms, of the newest snapshot in the last successful listing.
     pub newest_snapshot_ms: Arc<Mutex<Option<i64>>>,
 }
 
@@ -90,7 +90,7 @@ async fn metrics_text(Shared(watched): Shared<Watched>) -> String {
             of_state(&node.manager.state());
             of_node(&node, &watched.newest_snapshot_ms).await;
         }
-        // What it was when this process led, if it ever did, is nothing to go by.
+        // Values left from an earlier term as leader would be stale.
         None if watched.meta.is_some() => {
             metrics::WRITABLE.set(0);
             metrics::WORKERS.reset();
@@ -122,7 +122,7 @@ async fn of_node(node: &MetaNode, newest_snapshot_ms: &Mutex<Option<i64>>) {
     let listed = tokio::time::timeout(LISTING_TIMEOUT, node.list_snapshots()).await;
     let is_up = matches!(listed, Ok(Ok(_)));
     metrics::BACKUP_STORAGE_UP.set(i64::from(is_up));
-    // A snapshot grows old while its storage is away too.
+    // The snapshot keeps ageing while its storage is unavailable.
     let mut newest = *newest_snapshot_ms.lock().unwrap_or_else(PoisonError::into_inner);
     if let Ok(Ok(snapshots)) = listed {
         metrics::SNAPSHOTS.set(signed(snapshots.len() as u64));

@@ -1,5 +1,5 @@
-//! A cluster that was restored to be looked at: one process, nothing that keeps it in shape, and data
-//! files that lie elsewhere and are only read.
+//! A cluster restored for inspection: one process, no maintenance, and data files that are read where
+//! they are and never written.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const ADDR: &str = "127.0.0.1:0";
 const MEMORY_BYTES: usize = 1 << 30;
 const META_CACHE_BYTES: usize = 64 << 20;
 
-/// The roles of it, at work.
+/// The running roles.
 #[derive(Debug)]
 pub struct Rehearsal {
     sql: SqlServer,
@@ -33,7 +33,7 @@ pub struct Rehearsal {
 }
 
 impl Rehearsal {
-    /// Starts on free loopback ports. Its own writes go to `place`, its data files are in `data`.
+    /// Starts on free loopback ports. `place` takes its own writes; `data` holds the data files.
     pub async fn start(
         store: Arc<dyn MetaStore>,
         place: &StorageLocation,
@@ -72,7 +72,7 @@ impl Rehearsal {
     }
 }
 
-/// What a few queries need that one person waits for.
+/// Enough for a few queries of one user.
 fn resources() -> Resources {
     Resources {
         memory_bytes: MEMORY_BYTES,

@@ -1,4 +1,4 @@
-//! What becomes of each call and message, and the log of all of it.
+//! Decides the fate of each call and message, and logs all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,40 +8,40 @@ use std::time::Duration;
 use tidemark_ledger::ambient;
 use tidemark_ledger::ambient::simulated::{Process, Times};
 
-/// What every injected error says.
+/// The text of every injected error.
 pub const INJECTED: &str = "injected fault";
 
-/// What becomes of one call.
+/// The outcome of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Pass,
-    /// It fails, and nothing is done.
+    /// Fails without taking effect.
     Before,
-    /// It is done, and fails.
+    /// Takes effect, and fails.
     After,
-    /// It fails, and is done later.
+    /// Fails, and takes effect later.
     Later,
-    /// It is done, and answers as if it had been asked twice.
+    /// Takes effect, and responds as to a second request.
     Retried,
-    /// It fails, and a part of it is done.
+    /// Fails, and takes effect in part.
     Torn,
-    /// It answers, and one bit of it is wrong.
+    /// Responds with one wrong bit.
     Flip,
-    /// The process ends, and nothing is done.
+    /// Ends the process without taking effect.
     CrashBefore,
-    /// It is done, and the process ends.
+    /// Takes effect, and ends the process.
     CrashAfter,
 }
 
-/// Kinds of faults and of steps that a run does without, by name.
+/// Kinds of faults and of steps that a run leaves out, by name.
 ///
 /// | name | is |
 /// |---|---|
 /// | `flips` | bits flip when data files are read |
 /// | `manual` | tables are compacted by hand |
-/// | `rollbacks` | the meta store comes back as it was some time ago |
-/// | `crashes`, `late`, `torn`, `stalls` | processes end at a call; calls are done late, by half, slowly |
-/// | `lost`, `doubled` | messages are |
+/// | `rollbacks` | the meta store goes back to an earlier state |
+/// | `crashes`, `late`, `torn`, `stalls` | processes end at a call; calls take effect late, in part, slowly |
+/// | `lost`, `doubled` | messages are lost or arrive twice |
 /// | `clock`, `ddl`, `takeovers`, `zombies`, `restores`, `workers` | steps of programs |
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Without(pub BTreeSet<String>);
@@ -61,7 +61,7 @@ struct Inner {
     on: bool,
     per_mille: u64,
     without: Without,
-    /// Which process ends, after how many calls.
+    /// The process that is to end, and after how many of its calls.
     doomed: Option<(Arc<Process>, u64)>,
     hash: u64,
     events: u64,
@@ -69,7 +69,7 @@ struct Inner {
     trace: Vec<String>,
 }
 
-/// Decides, and writes down.
+/// Decides fates and logs events.
 pub struct Chaos {
     pub times: Arc<Times>,
     inner: Mutex<Inner>,
@@ -84,13 +84,13 @@ impl fmt::Debug for Chaos {
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
-/// A hash of `bytes` on top of `hash`.
+/// Continues the FNV hash `hash` with `bytes`.
 fn fnv(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
 }
 
 impl Chaos {
-    /// Faults are off at first.
+    /// Faults are off initially.
     pub fn new(times: Arc<Times>, per_mille: u64, without: Without) -> Arc<Self> {
         let inner = Inner {
             on: false,
@@ -117,7 +117,7 @@ impl Chaos {
         self.lock().on
     }
 
-    /// Whether this run has such faults or steps.
+    /// Whether this run has faults or steps of this kind.
     pub fn has(&self, name: &str) -> bool {
         self.lock().without.has(name)
     }
@@ -135,12 +135,12 @@ impl Chaos {
         (count > 0).then(|| some[usize::try_from(self.below(count)).expect("few")].clone())
     }
 
-    /// This process ends at one of its next calls.
+    /// Ends this process after this many of its next calls.
     pub fn doom(&self, process: &Arc<Process>, calls: u64) {
         self.lock().doomed = Some((Arc::clone(process), calls));
     }
 
-    /// Writes down what happened; the line is part of what two runs of one seed have in common.
+    /// Logs an event. The events are what two runs of one seed must have in common.
     pub fn event(&self, line: &str) {
         let now_ms = self.times.now_ms();
         let process = Process::current().map_or_else(String::new, |process| process.name.clone());
@@ -152,7 +152,7 @@ impl Chaos {
         inner.trace.push(format!("{now_ms:>9} {process:<12} {line}"));
     }
 
-    /// Writes down something that is for people only.
+    /// Adds a line to the log that is for readers only.
     pub fn note(&self, line: &str) {
         self.lock().trace.push(format!("                       {line}"));
     }
@@ -165,7 +165,7 @@ impl Chaos {
         self.lock().counts.clone()
     }
 
-    /// Of everything that happened so far.
+    /// Hash of all events so far.
     pub fn hash(&self) -> u64 {
         self.lock().hash
     }
@@ -174,7 +174,7 @@ impl Chaos {
         self.lock().trace.join("\n")
     }
 
-    /// A call begins: it takes its time, and is told its fate.
+    /// Begins a call: delays it, and returns its fate.
     pub async fn turn(&self, call: &'static str, subject: &str) -> Fate {
         never_if_dead().await;
         if !self.is_on() {
@@ -214,7 +214,7 @@ impl Chaos {
         let reads = ["get", "list", "get a key", "list pairs"].contains(&call);
         let swapped = subject.ends_with(".json");
         match self.below(7) {
-            // What is read is under a checksum of its own here.
+            // These objects have a checksum of their contents.
             0 | 1
                 if call == "get"
                     && !swapped
@@ -232,7 +232,7 @@ impl Chaos {
         }
     }
 
-    /// Where a process may end that asks no store.
+    /// A point at which a process may end without calling a store.
     pub async fn may_crash(&self) {
         if self.is_on()
             && let Some(fate) = self.doomed_now()
@@ -257,14 +257,14 @@ impl Chaos {
     }
 }
 
-/// What a process does that has ended: nothing.
+/// Never returns in a process that has ended.
 async fn never_if_dead() {
     if Process::current().is_some_and(|process| process.is_dead()) {
         std::future::pending::<()>().await;
     }
 }
 
-/// How faults are counted.
+/// The name under which a fault is counted.
 fn name_of(call: &'static str, fate: Fate) -> &'static str {
     match fate {
         Fate::Pass => "passes",
@@ -282,5 +282,5 @@ fn name_of(call: &'static str, fate: Fate) -> &'static str {
     }
 }
 
-/// The calls of a meta store. It gives up earlier than an object store.
+/// The calls of a meta store, which times out earlier than an object store.
 const IN_META_STORE: [&str; 4] = ["commit", "fill", "get a key", "list pairs"];

@@ -1,4 +1,5 @@
-//! Whether everything is as it must be, at every epoch that is kept, here and in every snapshot.
+//! Checks that everything is as it must be, at every epoch that is kept, in the cluster and in every
+//! snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -18,7 +19,7 @@ use tidemark_ledger::version::{LiveFile, VersionDelta};
 use tidemark_ledger::{keys, layout};
 
 impl World {
-    /// Compares everything.
+    /// Compares everything with the model, without faults.
     pub async fn check(&mut self) -> Result<(), String> {
         let on = self.chaos.is_on();
         self.chaos.set(false);
@@ -27,7 +28,7 @@ impl World {
         checked
     }
 
-    /// Compares the snapshots that are listed with what was committed until now.
+    /// Compares the listed snapshots with what was committed until now.
     pub async fn check_snapshots(&mut self) -> Result<(), String> {
         let on = self.chaos.is_on();
         self.chaos.set(false);
@@ -64,7 +65,7 @@ impl World {
         Ok(())
     }
 
-    /// What was told to those who wrote.
+    /// Checks the replies that writers got.
     fn check_told(&self, commits: &[Commit]) -> Result<(), String> {
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let epochs: BTreeMap<_, Epoch> =
@@ -86,7 +87,7 @@ impl World {
         Ok(())
     }
 
-    /// What a server would find in the meta store.
+    /// The state that a server would recover from the meta store.
     pub async fn stored(&self) -> Result<State, String> {
         let pairs = self.meta.pairs().await;
         let pointer = pairs.iter().find(|pair| pair.key == keys::VERSION_CHECKPOINT);
@@ -179,7 +180,7 @@ impl World {
     }
 }
 
-/// Whether the tables are there that were made, and those not that were dropped.
+/// Checks that created tables exist, and dropped ones do not.
 fn check_catalog(model: &Model, state: &State) -> Result<(), String> {
     let newest = state.version.max_committed_epoch;
     let catalog = state.catalog.at(newest);
@@ -189,7 +190,7 @@ fn check_catalog(model: &Model, state: &State) -> Result<(), String> {
         if there && dropped {
             return Err(format!("table {} was dropped, and is there", table.name));
         }
-        // Whoever dropped it may not have been told.
+        // The client that dropped it may not have got the reply.
         if !there && !dropped && !table.may_be_dropped && table.made <= newest {
             return Err(format!("table {} is not there", table.name));
         }
@@ -197,7 +198,7 @@ fn check_catalog(model: &Model, state: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// Compares a table at every epoch that is kept. Returns at how many.
+/// Compares a table at every epoch that is kept. Returns the number of epochs.
 async fn compare(
     state: &State,
     table: ObjectId,
@@ -231,7 +232,7 @@ async fn compare(
     Ok(epochs.len() as u64)
 }
 
-/// The rows of a file that are not dead.
+/// The live rows of a file.
 fn alive(file: &LiveFile, rows: &[Row]) -> Vec<Row> {
     let is_alive = |at: usize| {
         let at = u32::try_from(at).expect("small");

@@ -1,4 +1,4 @@
-//! A compactor: the real work, its questions and answers over the link.
+//! A compactor: does the real work; its requests and responses go over the link.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use tidemark_ledger::meta_error::{ErrorKind, MetaError};
 use tidemark_ledger::state::State;
 use tidemark_ledger::storage::Storage;
 
-/// What the sorting of one compaction may take.
+/// Memory for the sorting of one compaction.
 const MEMORY_BYTES: usize = 64 << 20;
 
 /// A worker that compacts.
@@ -48,7 +48,7 @@ impl Compactor {
             return Ok(None);
         };
         let (this, table) = (Arc::clone(self), claimed.table_id);
-        // A panic is an error of the compaction.
+        // A panic counts as an error of the compaction.
         let work = ambient::spawn(async move { this.compact(through(&claimed)).await });
         let done =
             work.await.map_err(|e| MetaError::new(ErrorKind::Storage, e.to_string())).flatten();

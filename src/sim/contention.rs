@@ -1,9 +1,9 @@
-//! Compactions that wait for one another while rows of their tables die.
+//! Compactions that wait for each other while rows of their tables die.
 //!
-//! Tables get several files each. Then compactions of them are asked for at the same time: each task waits
-//! for those before it, and clients update and delete rows of all tables until the last one is done. A task
-//! that reads its rows from an older state than the one it says they are from brings rows back, which the
-//! comparison of all epochs after the step finds.
+//! Tables get several files each. Then several compactions of them are requested at the same time: each
+//! task waits for those before it, and clients update and delete rows of all tables until the last one
+//! is done. A task that reads its rows from an older state than it claims would bring rows back, which
+//! the comparison of all epochs after the step finds.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -21,13 +21,13 @@ use tidemark_ledger::ambient;
 use tidemark_ledger::id::{SnapshotId, SstId};
 use tidemark_ledger::meta_error::MetaError;
 
-/// Inserts of each client before the compactions.
+/// Inserts per client before the compactions.
 const INSERTS: u64 = 4;
-/// Writes of each client while compactions run.
+/// Maximum number of writes per client while compactions run.
 const KILLS_MAX: u64 = 12;
-/// Between two of them.
+/// Maximum pause between two of these writes.
 const PAUSE_MS_MAX: u64 = 60;
-/// How a compaction is counted that waited while rows of its inputs died.
+/// Counts compactions that waited while rows of their inputs died.
 pub const OVERTAKEN: &str = "done: compactions overtaken by deaths of their rows while they waited";
 
 /// Compacts tables while clients change them.
@@ -92,7 +92,7 @@ async fn write(world: &World, frontend: &Arc<Frontend>, change: Change) -> Resul
     run_statement(world, frontend, async move { of.write(change).await }).await
 }
 
-/// Compactions some of whose rows died before an earlier one was committed.
+/// Number of compactions some of whose rows died before an earlier one was committed.
 fn overtaken(commits: &[Commit]) -> usize {
     let (mut dying, mut died): (BTreeSet<SstId>, BTreeSet<SstId>) = Default::default();
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! The rows of data files, read by other means than the product reads them, and none twice.
+//! Reads the rows of data files, by other means than the product does. Decodes each file once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tidemark_ledger::id::SstId;
 use tidemark_ledger::layout;
 use tidemark_ledger::sst::SstInfo;
 
-/// The columns of every table, besides those that are added later.
+/// The columns of every table, apart from those that are added later.
 pub const KEY: &str = "k";
 pub const TAG: &str = "v";
 pub const TEXT: &str = "t";
@@ -26,7 +26,7 @@ struct Known {
     rows: Arc<Vec<Row>>,
 }
 
-/// Data files as they were when they were first seen.
+/// Data files as they were when first seen.
 #[derive(Debug)]
 pub struct Files {
     store: Arc<dyn ObjectStore>,
@@ -38,10 +38,10 @@ impl Files {
         Self { store, known: BTreeMap::new() }
     }
 
-    /// All rows of a file that lies in this directory, by their positions.
+    /// All rows of a file in this directory, by position.
     ///
     /// # Errors
-    /// Where it is not there, cannot be read, or is another than it was.
+    /// If the file is missing, cannot be read, or has changed.
     pub async fn rows(&mut self, sst: &SstInfo, directory: &str) -> Result<Arc<Vec<Row>>, String> {
         let bytes = match &sst.inline {
             Some(inline) => inline.bytes().clone(),
@@ -87,7 +87,7 @@ fn decoded(sst: &SstInfo, bytes: &Bytes) -> Result<Vec<Row>, String> {
 /// The rows of a batch.
 ///
 /// # Errors
-/// Where one of them holds another text than it was given.
+/// If a row does not hold the text that belongs to it.
 pub fn rows_of(
     batch: &RecordBatch,
     place: impl Fn(&str) -> Option<usize>,

@@ -1,4 +1,4 @@
-//! A frontend below SQL: it follows the metadata, stages files, commits them, and scans.
+//! A frontend below SQL: follows the metadata, stages files, commits them, and scans.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,25 +44,25 @@ use tidemark_ledger::state::State;
 use tidemark_ledger::storage::{BlockStore, Storage};
 
 const STATE_STORE_URL: &str = "tidemark://simulated";
-/// Keys of rows are below it, so that they meet.
+/// Upper bound of the keys of rows; it is low, so that writes meet.
 const KEYS: u64 = 40;
 
 /// What a write does to its tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Any,
-    /// Inserts rows, in place of those with the same keys.
+    /// Inserts rows, replacing those with the same keys.
     Insert,
     /// Updates or deletes rows.
     Kill,
 }
 
-/// Why a question has no answer, or a wrong one.
+/// Why a request failed, or what is wrong with its result.
 #[derive(Debug)]
 pub enum Trouble {
-    /// It failed, as it may.
+    /// A failure that is allowed.
     Fails(String),
-    /// It did not fail, and should have.
+    /// Something that must not happen.
     Wrong(String),
 }
 
@@ -71,7 +71,7 @@ impl Trouble {
         Self::Fails(error.to_string())
     }
 
-    /// What is to be told of it: to fail is no trouble.
+    /// The error to report, if any: an allowed failure is only logged.
     pub fn told(outcome: Result<(), Self>, chaos: &Chaos) -> Result<(), String> {
         match outcome {
             Ok(()) => Ok(()),
@@ -92,7 +92,7 @@ struct Seen {
     state: Arc<State>,
 }
 
-/// A row and its place.
+/// A row and its row position.
 #[derive(Clone, Copy, Debug)]
 struct Placed {
     row: Row,
@@ -100,7 +100,7 @@ struct Placed {
     position: u32,
 }
 
-/// What a worker is to the meta role, whatever it does.
+/// The client side of a worker, whatever its role.
 #[derive(Debug)]
 pub struct Follower {
     pub process: Arc<Process>,
@@ -139,7 +139,7 @@ impl Follower {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Hears of what was committed meanwhile, or begins to follow another server.
+    /// Fetches what was committed meanwhile, or starts to follow another server.
     pub async fn sync(&self) -> Result<Arc<State>, MetaError> {
         let gone = || MetaError::new(ErrorKind::Storage, "cannot reach the meta role");
         let server = self.link.server().ok_or_else(gone)?;
@@ -153,7 +153,7 @@ impl Follower {
                     async move { Ok(node.follow(&name).0) }
                 };
                 let state = self.link.call("follow", follow).await?;
-                // Another meta role knows nothing of the ids that the one before gave out.
+                // Another meta role does not know the ids that the previous one handed out.
                 self.ids.renew();
                 state
             }
@@ -163,12 +163,12 @@ impl Follower {
         Ok(state)
     }
 
-    /// The metadata as it is known here, which may be that of some time ago.
+    /// The metadata as it is known here, which may be outdated.
     pub fn state(&self) -> Option<Arc<State>> {
         self.seen().map(|seen| seen.state)
     }
 
-    /// Tells what is in use.
+    /// Reports what is in use.
     pub async fn report(&self, oldest: Option<VersionId>) -> Result<(), MetaError> {
         let state = self.sync().await?;
         let pins = Pins {
@@ -189,7 +189,7 @@ impl Follower {
     }
 }
 
-/// One that serves sessions.
+/// A frontend that serves sessions.
 pub struct Frontend {
     pub follower: Follower,
     chaos: Arc<Chaos>,
@@ -200,7 +200,7 @@ pub struct Frontend {
     statistics: Arc<StatisticsCache>,
     filters: Arc<KeyFilters>,
     model: Arc<Mutex<Model>>,
-    /// What a session reads on.
+    /// The metadata that a long-running session reads.
     held: Mutex<Option<Seen>>,
 }
 
@@ -242,7 +242,7 @@ impl Frontend {
         self.follower.report(held.map(|seen| seen.state.version.id)).await
     }
 
-    /// A session begins to read on, or ends.
+    /// Begins the reads of a long-running session, or ends them.
     pub fn hold(&self) {
         let seen = self.follower.seen();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,7 +256,7 @@ impl Frontend {
         self.follower.seen().ok_or_else(|| Trouble::fails("nothing is known yet"))
     }
 
-    /// Reads a table, now or in the past, and compares.
+    /// Reads a table, now or in the past, and compares it with the model.
     pub async fn read(&self) -> Result<(), Trouble> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let seen = match held {
@@ -287,7 +287,7 @@ impl Frontend {
         keys.collect()
     }
 
-    /// The rows of a table, or those with some keys, as they must be.
+    /// The rows of a table, or those with some keys, checked against the model.
     async fn rows(
         &self,
         seen: &Seen,
@@ -328,7 +328,7 @@ impl Frontend {
         };
         let filters: Vec<Expr> = keys.map(of_keys).into_iter().collect();
         let session = self.session.clone();
-        // A panic is an error of the statement.
+        // A panic counts as an error of the statement.
         let scanned = ambient::spawn(async move {
             let plan = provider.scan(&session, None, &filters, None).await?;
             collect(plan, session.task_ctx()).await
@@ -402,7 +402,7 @@ impl Frontend {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A row of the journal, by whose file the write is known.
+    /// A row of the journal, whose file identifies the write.
     async fn journal(
         &self,
         seen: &Seen,
@@ -506,7 +506,7 @@ impl Frontend {
     }
 }
 
-/// The last row that is born dies in the same write.
+/// Makes the last row that is born die in the same write.
 fn take_back(write: &mut TableWrite, added: &mut Vec<Row>) {
     let last = u32::try_from(added.len() - 1).expect("few");
     added.pop();
@@ -519,7 +519,7 @@ fn effect_of(write: &TableWrite, added: Vec<Row>, removed: Vec<Row>) -> Effect {
     Effect { table: write.table_id, born, added, removed, truncates: write.truncate }
 }
 
-/// Rows in the form of a table whose columns after the first three are null.
+/// Rows in the schema of a table whose columns after the first three are null.
 fn stream_of(table: &Table, rows: &[Row]) -> SendableRecordBatchStream {
     let schema = table_schema(table);
     let columns = schema.fields().iter().map(|field| -> ArrayRef {

@@ -1,4 +1,4 @@
-//! Jobs that the meta role is asked for, and what their outcomes mean.
+//! Jobs requested from the meta role, and what their outcomes mean.
 
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ impl Job {
     }
 }
 
-/// Takes over the outcome of a job that began with the backup location in this directory.
+/// Updates what is known by the outcome of a job. `directory` was that of the backup location when it began.
 pub fn learn(
     world: &mut World,
     job: &Job,
@@ -119,7 +119,7 @@ pub fn learn(
     }
 }
 
-/// Refuses an error that only a bug of ours can cause.
+/// Rejects an error that only a bug of ours can cause.
 pub fn judge(error: &MetaError, chaos: &Chaos) -> Result<(), String> {
     let panicked = error.message.contains("panicked");
     if error.kind == ErrorKind::Internal && !(panicked && chaos.has("flips")) {

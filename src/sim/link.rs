@@ -1,5 +1,5 @@
-//! Messages between a worker and the meta role: they take their time, overtake one another, are lost on
-//! either way, and come twice.
+//! Messages between a worker and the meta role: they are delayed, reordered, lost in either direction,
+//! and doubled.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,14 +22,14 @@ pub struct Server {
     pub meta: Arc<Shared>,
 }
 
-/// Where the meta role is now.
+/// The connection to the current meta role.
 #[derive(Debug)]
 pub struct Link {
     pub chaos: Arc<Chaos>,
     server: Mutex<Option<Server>>,
 }
 
-/// What it says who was asked and may have done it.
+/// The error for a request that may have been carried out.
 const LOST: &str = "lost the meta role before it answered";
 
 impl Link {
@@ -54,7 +54,7 @@ impl Link {
         ambient::sleep(Duration::from_millis(delay_ms)).await;
     }
 
-    /// Whether this message is lost, or whatever else `what` says.
+    /// Whether `what` happens to this message; logs and counts it if so.
     fn happens(&self, what: &'static str, one_in: u64) -> bool {
         let happens = self.chaos.is_on() && self.chaos.one_in(one_in);
         if happens {
@@ -64,7 +64,7 @@ impl Link {
         happens
     }
 
-    /// Asks the meta role.
+    /// Sends a request to the meta role.
     pub async fn call<T, F>(
         &self,
         what: &'static str,
@@ -108,7 +108,7 @@ impl Link {
         }
         let answer =
             answer.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string())).flatten();
-        // What failed once may have been done the second time.
+        // What failed the first time may have been done the second time.
         let answer = answer.map_err(|error| match error.kind {
             ErrorKind::Internal => error,
             _ if doubled => MetaError { kind: ErrorKind::Unknown, ..error },
@@ -120,7 +120,7 @@ impl Link {
     }
 }
 
-/// What comes out at the other end.
+/// A message as it arrives at the other end.
 pub fn through<T: Serialize + DeserializeOwned>(message: &T) -> T {
     let json = serde_json::to_vec(message).expect("a message has a form");
     serde_json::from_slice(&json).expect("what was written reads back")

@@ -1,4 +1,4 @@
-//! A meta store with faults, as one on etcd has them, that knows what was durably committed.
+//! A meta store with faults like those of etcd, which records what was durably committed.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,16 +15,16 @@ use tidemark_ledger::meta_store::{Head, MemoryStore, MetaStore, Operation, Pair,
 use tidemark_ledger::version::VersionDelta;
 use tidemark_ledger::{ambient, keys};
 
-/// A change that is durable.
+/// A durable change.
 #[derive(Clone, Debug)]
 pub struct Commit {
     pub epoch: Epoch,
     pub born: BTreeSet<SstId>,
-    /// Files some of whose rows died by it.
+    /// Files some of whose rows died in it.
     pub stamped: BTreeSet<SstId>,
-    /// Inputs, if it is a compaction.
+    /// Its inputs, if it is a compaction.
     pub replaced: BTreeSet<SstId>,
-    /// When it was.
+    /// When it was committed.
     pub at_ms: u64,
 }
 
@@ -40,17 +40,17 @@ impl Commit {
     }
 }
 
-/// What all clients of one meta store share.
+/// Shared by all clients of one meta store.
 #[derive(Debug)]
 pub struct Shared {
     store: Mutex<Arc<MemoryStore>>,
     chaos: Arc<Chaos>,
     leader: AtomicU64,
-    /// Whether a client that does not lead any more is told so. Else only preconditions guard the store.
+    /// Whether the store refuses a client that no longer leads. Otherwise only preconditions guard it.
     fenced: bool,
     /// Everything that was committed, in order.
     commits: Mutex<Vec<Commit>>,
-    /// What is remembered apart from the store, and does not go back with it.
+    /// The head, which is kept apart from the store and does not go back with it.
     head: Mutex<Option<Head>>,
 }
 
@@ -61,7 +61,7 @@ enum Deed {
 }
 
 impl Shared {
-    /// An empty store, with commits that are to come with what it is filled with.
+    /// An empty store. `commits` are those in the contents that it is going to be filled with.
     pub fn new(chaos: &Arc<Chaos>, fenced: bool, commits: Vec<Commit>) -> Arc<Self> {
         Arc::new(Self {
             store: Mutex::default(),
@@ -85,13 +85,12 @@ impl Shared {
         self.lock().clone()
     }
 
-    /// What is stored, without faults.
+    /// The contents of the store, read without faults.
     pub async fn pairs(&self) -> Vec<Pair> {
         self.store().list("").await.expect("a memory store lists")
     }
 
-    /// Puts other content in place of what is stored. What was committed is `commits` from now on: a late commit
-    /// of an earlier leader may have landed in the content that goes, and goes with it.
+    /// Replaces the contents of the store.
     pub async fn put_back(&self, pairs: Vec<Pair>, commits: Vec<Commit>) {
         let store = MemoryStore::new();
         store.fill(pairs).await.expect("it is empty");
@@ -138,7 +137,7 @@ pub struct FaultyMeta {
 }
 
 impl FaultyMeta {
-    /// A client that leads from now on.
+    /// A client that becomes the leader.
     pub fn lead(shared: &Arc<Shared>) -> Arc<Self> {
         let term = shared.leader.fetch_add(1, Ordering::SeqCst) + 1;
         let (shared, chaos) = (Arc::clone(shared), Arc::clone(&shared.chaos));
@@ -153,7 +152,7 @@ impl FaultyMeta {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whatever was sent before happens now, or never.
+    /// Whatever was sent before takes effect now, or never.
     async fn settle(&self) {
         if let Some(deed) = self.take_unsettled()
             && self.chaos.one_in(2)

@@ -1,4 +1,4 @@
-//! What must be in each table at each epoch: naive sets of rows that know nothing of files.
+//! The expected contents of each table at each epoch: naive sets of rows that know nothing of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use super::meta_store::Commit;
 use tidemark_ledger::epoch::Epoch;
 use tidemark_ledger::id::{ObjectId, SstId};
 
-/// A row. What else it holds follows from `tag`, which no other row has.
+/// A row. Its other contents follow from `tag`, which is unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     pub key: i32,
     pub tag: i64,
 }
 
-/// Bytes of the long text of a row.
+/// Length in bytes of the long text of a row.
 const LONG: usize = 400;
 
 fn mixed(number: u64) -> u64 {
@@ -22,7 +22,7 @@ fn mixed(number: u64) -> u64 {
 }
 
 impl Row {
-    /// The text it holds: one row in four has a long one that hardly compresses.
+    /// The text of the row: one row in four has a long one that hardly compresses.
     pub fn text(self) -> String {
         let tag = self.tag.unsigned_abs();
         if !tag.is_multiple_of(4) {
@@ -33,18 +33,18 @@ impl Row {
     }
 }
 
-/// What one write does to one table.
+/// The effect of one write on one table.
 #[derive(Clone, Debug, Default)]
 pub struct Effect {
     pub table: ObjectId,
     pub born: BTreeSet<SstId>,
     pub added: Vec<Row>,
     pub removed: Vec<Row>,
-    /// Everything goes first.
+    /// Whether all rows are removed first.
     pub truncates: bool,
 }
 
-/// What a write was told.
+/// The reply that a write got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     Committed(Epoch),
@@ -52,23 +52,23 @@ pub enum Told {
     Unknown,
 }
 
-/// A table that was made.
+/// A table that was created.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub id: ObjectId,
     pub name: String,
-    /// An epoch at which it is there.
+    /// An epoch at which it exists.
     pub made: Epoch,
-    /// When it was dropped, as far as its caller was told.
+    /// When it was dropped, as far as its caller knows.
     pub dropped: Option<Epoch>,
-    /// Somebody tried to drop it.
+    /// Whether a client tried to drop it.
     pub may_be_dropped: bool,
 }
 
-/// What everybody who wrote meant.
+/// What all writers intended.
 #[derive(Debug, Default)]
 pub struct Model {
-    /// By a file that is born with the write and with nothing else.
+    /// The effects of each write, by a file that is born with this write only.
     pub meant: BTreeMap<SstId, Vec<Effect>>,
     pub told: Vec<(SstId, Told)>,
     pub tables: BTreeMap<String, Table>,
@@ -81,7 +81,7 @@ impl Model {
         self.next_tag
     }
 
-    /// Whatever came after this epoch never was: a snapshot was restored.
+    /// Forgets everything after this epoch: a snapshot was restored.
     pub fn go_back(&mut self, epoch: Epoch) {
         self.tables.retain(|_, table| table.made <= epoch);
         for table in self.tables.values_mut() {
@@ -89,7 +89,7 @@ impl Model {
         }
     }
 
-    /// The rows of a table after each of these commits that touched it, each from its epoch on.
+    /// The rows of a table after each of these commits that touched it, by the epoch from which on they hold.
     pub fn history(&self, table: ObjectId, commits: &[Commit]) -> BTreeMap<Epoch, BTreeSet<Row>> {
         let mut history = BTreeMap::from([(Epoch::ZERO, BTreeSet::new())]);
         let mut rows: BTreeSet<Row> = BTreeSet::new();
@@ -101,7 +101,7 @@ impl Model {
             }
             if effects.iter().any(|effect| effect.truncates) {
                 rows.clear();
-                // Of those that share the commit, what came before the truncation is not born.
+                // Of the writes that share the commit, files of those before the truncation are not born.
                 let born = effects.iter().filter(|e| e.born.is_subset(&commit.born));
                 rows.extend(born.flat_map(|effect| &effect.added));
             } else {

@@ -1,5 +1,5 @@
-//! Random programs: steps of a cluster, each of several things at the same time. Everything is compared after
-//! each step.
+//! Random programs: steps of a cluster, each of which does several things at the same time. Everything
+//! is compared after each step.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -22,22 +22,22 @@ use tidemark_ledger::meta_error::MetaError;
 
 const STEPS_MIN: u64 = 6;
 const STEPS_MAX: u64 = 16;
-/// Statements of clients in one step.
+/// Maximum number of client statements in one step.
 const STATEMENTS_MAX: u64 = 5;
-/// Age of an older copy of the meta store, and commits that it lacks: at least.
+/// Minimum age of an older copy of the meta store, and of the number of commits that it lacks.
 const OLDER_MS: u64 = 2_000;
 const OLDER_COMMITS: usize = 4;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
-    /// What is not as it must be, with all that was done.
+    /// What is wrong, with a trace of all that was done.
     pub outcome: Result<(), String>,
     pub hash: u64,
     pub counts: BTreeMap<&'static str, u64>,
 }
 
-/// Runs the program of this seed. No other run of this name may be going on.
+/// Runs the program of this seed. No other run of this name may be active.
 pub fn run(name: &str, seed: u64, without: Without) -> Run {
     let simulation = Simulation::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc);
     let mut world = match World::new(name, &simulation.times, without) {
@@ -60,7 +60,7 @@ async fn steps(world: &mut World) -> Result<(), String> {
     }
     chaos.set(true);
     let count = STEPS_MIN + chaos.below(STEPS_MAX - STEPS_MIN);
-    // A program that fails is shrunk by ending it earlier.
+    // A failing program is shrunk by ending it earlier.
     let most = std::env::var("SIM_STEPS").ok().and_then(|steps| steps.parse().ok());
     for step in 0..count.min(most.unwrap_or(count)) {
         world.mend().await?;
@@ -72,7 +72,7 @@ async fn steps(world: &mut World) -> Result<(), String> {
     Box::pin(end(world)).await
 }
 
-/// The stores behave again: whatever went wrong before, all works.
+/// The stores stop failing: whatever went wrong before, everything must work.
 async fn end(world: &mut World) -> Result<(), String> {
     let chaos = Arc::clone(&world.chaos);
     chaos.event("the end");
@@ -86,7 +86,7 @@ async fn end(world: &mut World) -> Result<(), String> {
     world.mend().await?;
     for frontend in world.frontends.clone() {
         frontend.report().await.map_err(|e| format!("the last report: {e}"))?;
-        // Each, as long as it does not conflict with itself.
+        // Every frontend works, though a write may still conflict with itself.
         Trouble::told(frontend.write(Change::Any).await, &chaos)?;
         Trouble::told(frontend.read().await, &chaos)?;
     }
@@ -148,7 +148,7 @@ async fn one_step(world: &mut World) -> Result<(), String> {
     }
 }
 
-/// The clock of the meta server is set.
+/// Sets the clock of the meta server back or forward.
 fn jump(world: &World) {
     let chaos = &world.chaos;
     let ms = i64::try_from(chaos.below(600_000)).expect("small");
@@ -158,7 +158,7 @@ fn jump(world: &World) {
     world.clock.jump(if back { -ms } else { ms });
 }
 
-/// Now and then, a process is to end at one of its next calls.
+/// Now and then, picks a process that is to end at one of its next calls.
 fn doom(world: &World) {
     let chaos = &world.chaos;
     if !chaos.has("crashes") || !chaos.one_in(5) {
@@ -173,7 +173,7 @@ fn doom(world: &World) {
     }
 }
 
-/// Runs statements of clients, each begun at some moment.
+/// Runs statements of clients, each after a random delay.
 async fn clients(world: &World) -> Result<(), String> {
     let chaos = Arc::clone(&world.chaos);
     let doing = (0..chaos.below(STATEMENTS_MAX + 1)).filter_map(|_| {
@@ -218,7 +218,7 @@ pub async fn run_statement(
     Trouble::told(done.unwrap_or(Ok(())), &world.chaos)
 }
 
-/// Clients work; a job, if there is one, runs at the same time.
+/// Runs statements of clients and, if there is one, a job at the same time.
 async fn serve(world: &mut World, job: Option<Job>) -> Result<(), String> {
     let directory = backup_directory(world);
     if let Some(Job::DeleteSnapshots { ids }) = &job {
@@ -238,7 +238,7 @@ async fn serve(world: &mut World, job: Option<Job>) -> Result<(), String> {
     report(world).await
 }
 
-/// Keeps a copy of the meta store, maybe; frontends tell what they have in use.
+/// Now and then, keeps a copy of the meta store. Frontends report what they have in use.
 pub async fn report(world: &mut World) -> Result<(), String> {
     world.remember().await;
     for frontend in world.frontends.clone() {
@@ -249,7 +249,7 @@ pub async fn report(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// Compactors and clients work at the same time.
+/// Runs compactors and clients at the same time.
 async fn compact_by_workers(world: &World) -> Result<(), String> {
     let work = world.compactors.iter().map(|compactor| {
         let (compactor, chaos) = (Arc::clone(compactor), Arc::clone(&world.chaos));
@@ -273,7 +273,7 @@ async fn compact_by_workers(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes, drops or alters a table.
+/// Creates, drops or alters a table.
 async fn change_catalog(world: &mut World) -> Result<(), String> {
     let chaos = Arc::clone(&world.chaos);
     let others: Vec<String> = {
@@ -349,7 +349,7 @@ async fn drop_table(world: &World, name: &str) -> Result<Result<(), MetaError>, 
     Ok(outcome.map(|_| ()))
 }
 
-/// The server ends, or another begins to lead while it works.
+/// Ends the server, or makes another one take over while it works.
 async fn take_over(world: &mut World) -> Result<(), String> {
     let chaos = Arc::clone(&world.chaos);
     if chaos.one_in(2)
@@ -367,14 +367,14 @@ async fn take_over(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// A server that must not do anything any more is asked all the same.
+/// Requests a job from a server that must not do anything any more, and checks that it fails.
 async fn ask_zombie(world: &mut World) -> Result<(), String> {
     let chaos = Arc::clone(&world.chaos);
     let leads = world.link.server().is_some();
     let Some(server) = chaos.pick(&world.zombies).filter(|_| leads) else { return Ok(()) };
     let link = Link::new(&chaos);
     link.set(Some(server.clone()));
-    // It looks at the lease once a second.
+    // The server checks the lease once a second.
     ambient::sleep(Duration::from_millis(20_000)).await;
     let job = match chaos.below(3) {
         0 => Job::Vacuum,
@@ -391,7 +391,7 @@ async fn ask_zombie(world: &mut World) -> Result<(), String> {
     }
 }
 
-/// The meta store comes back as it was some time ago: no server may go on with it.
+/// The meta store goes back to an earlier state: no server may continue from it.
 async fn go_back(world: &mut World) -> Result<(), String> {
     let (now_ms, commits) = (world.chaos.times.now_ms(), world.meta.commits());
     let lacks = |at_ms: u64| commits.iter().filter(|c| c.at_ms > at_ms).count();
@@ -407,7 +407,7 @@ async fn go_back(world: &mut World) -> Result<(), String> {
     chaos.count("meta store: older copy");
     world.meta.put_back(memory.pairs, commits.clone()).await;
     match world.start_server().await {
-        // Whatever is missing, the check finds.
+        // The check finds whatever is missing.
         Ok(()) => Ok(()),
         Err(why) => {
             chaos.note(&why);
@@ -418,7 +418,7 @@ async fn go_back(world: &mut World) -> Result<(), String> {
     }
 }
 
-/// Brings a snapshot back, as a life of its own.
+/// Restores a snapshot, which begins a new life.
 async fn restore(world: &mut World) -> Result<(), String> {
     let chaos = Arc::clone(&world.chaos);
     let listed: Vec<_> = world.must_be_listed.iter().cloned().collect();
@@ -428,7 +428,7 @@ async fn restore(world: &mut World) -> Result<(), String> {
 }
 
 impl World {
-    /// Keeps a copy of the meta store, to come back later.
+    /// Keeps a copy of the meta store now and then, to go back to it later.
     async fn remember(&mut self) {
         if self.memory.is_none() && self.chaos.one_in(3) {
             let (pairs, at_ms) = (self.meta.pairs().await, self.chaos.times.now_ms());

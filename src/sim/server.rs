@@ -15,14 +15,14 @@ use tidemark_ledger::meta_error::chain;
 use tidemark_ledger::meta_store::MetaStore;
 use tidemark_ledger::params::Params;
 
-/// What virtual time begins at.
+/// Unix time in ms at which virtual time begins.
 const BEGIN_MS: u64 = 1_900_000_000_000;
 
-/// The clock of the machine of the meta server.
+/// The clock of the meta server's machine.
 #[derive(Debug)]
 pub struct SimClock {
     times: Arc<Times>,
-    /// How far it is off.
+    /// How far it is off, in ms.
     off_ms: AtomicI64,
     latest_ms: AtomicU64,
 }
@@ -37,7 +37,7 @@ impl SimClock {
         self.off_ms.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// Makes it the latest time that it ever told.
+    /// Sets the clock past the latest time that it has shown.
     pub fn set_right(&self) {
         let behind = self.latest_ms.load(Ordering::SeqCst).saturating_sub(self.now_ms());
         self.jump(i64::try_from(behind).expect("clocks jump by days") + 1);
@@ -57,7 +57,7 @@ impl Clock for SimClock {
     }
 }
 
-/// What a worker says of itself.
+/// What a worker reports about itself.
 pub fn info(role: Role) -> WorkerInfo {
     WorkerInfo {
         role,
@@ -69,7 +69,7 @@ pub fn info(role: Role) -> WorkerInfo {
     }
 }
 
-/// Starts a server on this store, as one that begins to lead.
+/// Starts a server on this store, as one that starts to lead.
 pub async fn start(
     process: &Arc<Process>,
     meta: &Arc<Shared>,

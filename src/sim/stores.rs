@@ -1,4 +1,5 @@
-//! An object store in memory that fails in every way a real one over a network, or a disk below it, can.
+//! An in-memory object store that fails in every way in which a real one over a network, or a disk
+//! below it, can.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use object_store::{
 use super::chaos::{Chaos, Fate, INJECTED};
 use tidemark_ledger::ambient;
 
-/// A memory store behind faults.
+/// An in-memory object store behind faults.
 #[derive(Clone, Debug)]
 pub struct FaultyObjects {
     pub inner: Arc<InMemory>,
@@ -36,7 +37,7 @@ fn injected<T>() -> Result<T> {
     Err(Error::Generic { store: "memory", source: INJECTED.into() })
 }
 
-/// What the second of two equal requests is told.
+/// The error that the second of two equal requests gets.
 fn came_second<T>(path: &Path, mode: &PutMode) -> Result<T> {
     let (path, source) = (path.to_string(), INJECTED.into());
     Err(match mode {
@@ -45,13 +46,13 @@ fn came_second<T>(path: &Path, mode: &PutMode) -> Result<T> {
     })
 }
 
-/// The process has ended: nobody hears of it.
+/// The process has ended: there is no response.
 async fn never<T>() -> Result<T> {
     std::future::pending().await
 }
 
 impl FaultyObjects {
-    /// Does it some time from now, whoever asked.
+    /// Performs the deed after a random delay, even if the process that requested it has ended.
     fn later(&self, deed: impl Future<Output: Send> + Send + 'static) {
         let delay = Duration::from_millis(1_000 + self.chaos.below(40_000));
         tokio::spawn(async move {
@@ -62,8 +63,8 @@ impl FaultyObjects {
 
     async fn delete_one(&self, path: Path) -> Result<Path> {
         let mut fate = self.chaos.turn("delete", path.as_ref()).await;
-        // A copy of a data file that is deleted may be made anew under its name, and no store tells the
-        // two apart: this one is not survived.
+        // A deleted copy of a data file may be written again under the same name, and no store tells
+        // the two apart. The cluster would not survive a late delete, so it is not injected here.
         if fate == Fate::Later && path.as_ref().contains("/data/") {
             fate = Fate::Before;
         }
@@ -87,7 +88,7 @@ impl FaultyObjects {
         }
     }
 
-    /// A part of an object appears.
+    /// Writes only the first part of an object.
     async fn tear(&self, path: &Path, payload: PutPayload, options: PutOptions) {
         let whole = Bytes::from(payload);
         let length = u64::try_from(whole.len()).expect("small");
@@ -206,7 +207,7 @@ impl ObjectStore for FaultyObjects {
     }
 }
 
-/// The same answer with one bit of it wrong.
+/// The same response with one flipped bit.
 async fn flipped(read: GetResult, chaos: &Chaos) -> Result<GetResult> {
     let (meta, range, attributes) =
         (read.meta.clone(), read.range.clone(), read.attributes.clone());

@@ -1,4 +1,4 @@
-//! Many programs, the same one twice, and the bugs that they must find.
+//! Tests: many programs, the same one twice, and what some of them must reach.
 
 use std::collections::BTreeMap;
 use std::sync::Once;
@@ -8,7 +8,7 @@ use super::contention::OVERTAKEN;
 use super::program::{Run, run};
 use tidemark_ledger::ambient::simulated;
 
-/// Programs that run by default.
+/// Number of programs that run by default.
 const PROGRAMS: u64 = 300;
 
 fn number(variable: &str) -> Option<u64> {
@@ -19,10 +19,10 @@ fn number(variable: &str) -> Option<u64> {
 const MUST_HAPPEN: [&str; 3] =
     [OVERTAKEN, "done: compactions by workers", "done: snapshots compared"];
 
-/// Kinds of faults that what is tested cannot bear: bugs that are known and not mended.
+/// Kinds of faults that are left out because of known bugs that are not fixed yet.
 const NOT_BORNE: &str = "";
 
-/// What a run does without, unless the environment says otherwise.
+/// What a run leaves out, unless the environment says otherwise.
 fn without() -> Without {
     let named = |variable: &str| Without::of(&std::env::var(variable).unwrap_or_default());
     let (with, more) = (named("SIM_WITH"), named("SIM_WITHOUT"));
@@ -32,7 +32,7 @@ fn without() -> Without {
     without
 }
 
-/// A panic in a simulation is an error of the statement there, and no news.
+/// Silences panics in a simulation, where they are errors of the statement.
 fn quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

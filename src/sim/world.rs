@@ -1,4 +1,4 @@
-//! The cluster: its stores, its processes, and what is known of them.
+//! The simulated cluster: its stores, its processes, and what is known of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,26 +32,26 @@ use tidemark_ledger::sst::SstInfo;
 use tidemark_ledger::storage::{Storage, StorageLocation};
 
 pub const DATA_DIR: &str = "hummock_001";
-/// The table by which writes are known.
+/// The table whose files identify writes.
 pub const JOURNAL: &str = "journal";
 /// The other tables of a new cluster, and whether they have a primary key.
 pub const TABLES: [(&str, bool); 4] = [("a", true), ("b", true), ("c", false), ("d", true)];
-/// Where snapshots are at first, and where they are moved to.
+/// Backup directories: the initial one, and the one that backups are moved to.
 pub const PLACES: [&str; 2] = ["backup", "elsewhere"];
-/// Faults in a thousand calls, one of them for each program.
+/// Faults per thousand calls; each program uses one of these rates.
 const RATES: [u64; 4] = [0, 10, 40, 120];
-/// After which something waits for what never comes.
+/// Virtual time after which something counts as hanging.
 pub const HANGS: Duration = Duration::from_secs(2 * 3600);
 
 /// A snapshot that was compared with what it must hold.
 #[derive(Debug)]
 pub struct Snapshot {
     pub files: Vec<Arc<SstInfo>>,
-    /// What it holds.
+    /// The commits that it holds.
     pub commits: Vec<Commit>,
 }
 
-/// The meta store as it was.
+/// An earlier state of the meta store.
 #[derive(Debug)]
 pub struct Memory {
     pub pairs: Vec<Pair>,
@@ -64,7 +64,7 @@ pub struct World {
     pub meta: Arc<Shared>,
     pub link: Arc<Link>,
     pub clock: Arc<SimClock>,
-    /// Servers that must do nothing any more.
+    /// Servers that must not do anything any more.
     pub zombies: Vec<Server>,
     pub frontends: Vec<Arc<Frontend>>,
     pub compactors: Vec<Arc<Compactor>>,
@@ -73,9 +73,9 @@ pub struct World {
     pub snapshots: BTreeMap<(String, SnapshotId), Snapshot>,
     pub must_be_listed: BTreeSet<(String, SnapshotId)>,
     pub memory: Option<Memory>,
-    /// What was told before the last restore does not bind any more.
+    /// Number of replies before the last restore, which are not binding any more.
     pub told_before: usize,
-    /// Tables, each at an epoch, that were compared.
+    /// Number of comparisons of a table at an epoch.
     pub compared: u64,
     storage: Storage,
     stores: Vec<String>,
@@ -93,8 +93,8 @@ impl Drop for World {
 }
 
 impl World {
-    /// A cluster without tables whose processes are still to be started. No other of this name may be
-    /// there: its stores are known by it.
+    /// A cluster without tables whose processes are still to be started. No other cluster of this name
+    /// may exist, since its stores are named after it.
     pub fn new(name: &str, times: &Arc<Times>, without: Without) -> Result<Self, String> {
         let per_mille = RATES[usize::try_from(times.below(4)).expect("small")];
         let chaos = Chaos::new(Arc::clone(times), per_mille, without);
@@ -143,7 +143,7 @@ impl World {
         })
     }
 
-    /// A directory of the storage of backups, or of the data.
+    /// Opens a directory of the backup storage, or the data directory.
     pub fn place(&self, directory: &str) -> Result<OpenLocation, String> {
         let url = match directory {
             DATA_DIR => self.params.data_location().url,
@@ -158,7 +158,7 @@ impl World {
         Process::new(format!("{what} {}", self.processes))
     }
 
-    /// Starts a meta server. The one before is deposed, if it still is there.
+    /// Starts a meta server. The previous one is deposed, if it still runs.
     pub async fn start_server(&mut self) -> Result<(), String> {
         let process = self.process("meta");
         let (meta, params) = (Arc::clone(&self.meta), self.params.clone());
@@ -183,7 +183,7 @@ impl World {
         Ok(())
     }
 
-    /// Runs something until it is done or its process has ended. A panic is an error of it.
+    /// Runs something until it is done or its process has ended (`None`). A panic or a hang is an error.
     pub async fn in_process<T: Send + 'static>(
         &self,
         process: &Arc<Process>,
@@ -201,7 +201,7 @@ impl World {
         ended.unwrap_or_else(|| Err(format!("{} hangs", process.name)))
     }
 
-    /// Starts what does not run, as far as that can be done now.
+    /// Starts what is not running, as far as this is possible now.
     pub async fn mend(&mut self) -> Result<(), String> {
         if self.link.server().is_none()
             && let Err(why) = Box::pin(self.start_server()).await
@@ -234,7 +234,7 @@ impl World {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a table.
+    /// Creates a table.
     pub async fn create_table(&self, name: &str, keyed: bool) -> Result<(), MetaError> {
         let create = create(name, keyed);
         let ask = |node: Arc<MetaNode>| {
@@ -257,7 +257,7 @@ impl World {
         Ok(())
     }
 
-    /// Restores a snapshot into an empty store, which is the meta store from then on.
+    /// Restores a snapshot into an empty store, which becomes the meta store.
     pub async fn restore(&mut self, place: &str, id: SnapshotId) -> Result<bool, String> {
         let Some(snapshot) = self.snapshots.get(&(place.to_owned(), id)) else { return Ok(false) };
         let commits = snapshot.commits.clone();
@@ -292,7 +292,7 @@ impl World {
         }
         self.chaos.event(&format!("snapshot {id} in {place} is restored"));
         self.chaos.count("done: restores");
-        // What the life before has listed until now is compared with its own commits.
+        // Compares what the previous life has listed until now with its own commits.
         self.check_snapshots().await?;
         self.meta = target;
         self.memory = None;

@@ -1,4 +1,4 @@
-//! The compactor role: asks the meta role for tables to compact, and compacts them. Any number may run.
+//! The compactor role: claims tables from the meta role and compacts them. Any number of compactors may run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tidemark_ledger::meta_error::{ErrorKind, MetaError};
 use tidemark_ledger::state::State;
 use tidemark_ledger::storage::Storage;
 
-/// How long a change may take to arrive here.
+/// How long to wait for a change to reach this replica.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A worker that compacts.
@@ -26,13 +26,13 @@ pub struct Compactor {
 }
 
 impl Compactor {
-    /// Sorting goes to disk beyond `memory_bytes`.
+    /// Sorts that need more than `memory_bytes` spill to disk.
     pub fn new(worker: Worker, storage: Storage, memory_bytes: usize) -> Result<Self, MetaError> {
         let executor = Executor::new(&storage, memory_bytes).map_err(|e| MetaError::storage(&e))?;
         Ok(Self { worker, storage, executor })
     }
 
-    /// Works as long as there is work. Never returns.
+    /// Claims and runs tasks as long as there are any. Never returns.
     pub async fn run_forever(self: Arc<Self>) {
         let mut lost = false;
         loop {
@@ -60,9 +60,9 @@ impl Compactor {
         }
     }
 
-    /// Whether it was committed.
+    /// Returns whether the compaction was committed.
     async fn compact(&self, task: Task) -> Result<bool, MetaError> {
-        // Files may have been born that this worker has not heard of yet.
+        // The commits that wrote the inputs may not have reached this replica yet.
         let known = |state: &State| Inputs::of(&task, &state.version).map(drop);
         if self.worker.replica.wait_for(CHANGE_TIMEOUT, known).await.is_none() {
             return Ok(false);
@@ -87,7 +87,7 @@ impl Versions for Compactor {
             Err(other) => return Err(MetaError::new(ErrorKind::Storage, other.to_string())),
         };
         if error.kind == ErrorKind::Conflict {
-            // What stood in the way is in a change that may still be on its way here.
+            // The change that caused the conflict may not have reached this replica yet.
             let newer = |state: &State| (state.version.max_committed_epoch > base).then_some(());
             self.worker.replica.wait_for(CHANGE_TIMEOUT, newer).await;
         }

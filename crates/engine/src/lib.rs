@@ -1,17 +1,17 @@
-//! What works on the ledger: reading and writing its files, the meta role that is its one writer, calls between
-//! processes, and what every other process is to the meta role.
+//! Works on the ledger: reads and writes its files, runs the meta role (its single writer) and the
+//! other roles, and connects them by RPC.
 
-// Tables of the query engine over data files.
+// Query engine tables over data files.
 pub mod scan;
-// Rows become data files.
+// Writes rows to data files.
 pub mod write;
-// Files of a table become fewer and larger ones.
+// Rewrites the files of a table as fewer and larger ones.
 pub mod compaction;
-// The single writer of the truth.
+// The meta role: the single writer of the metadata.
 pub mod meta;
 // gRPC between the roles.
 pub mod rpc;
-// What every process other than the meta role is to it: it follows, pins and asks for writes.
+// The client side of a frontend or compactor: follows the meta role, pins versions and asks for writes.
 pub mod worker;
 // The compactor role.
 pub mod compactor;

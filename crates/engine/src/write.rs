@@ -1,7 +1,7 @@
-//! Staging rows: a stream of batches becomes sorted files. Nothing is committed here.
+//! Stages rows: writes a stream of batches to sorted files. Commits nothing.
 //!
-//! Rows of a table with a primary key are sorted by it (spilling to disk when they are many), and of
-//! several rows with one key the last to arrive stays. Other rows keep their order.
+//! Rows of a table with a primary key are sorted by it (spilling to disk if there are many); of several
+//! rows with one key, only the last to arrive is kept. Other rows keep their order.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,13 +33,13 @@ use tidemark_ledger::storage::Checksum;
 
 const ARRIVAL_COLUMN: &str = "\u{1}arrival";
 
-/// What was written.
+/// The result of staging rows.
 #[derive(Debug)]
 pub struct Written {
     pub files: Vec<Arc<SstInfo>>,
-    /// How many rows came, those with a key that came again included.
+    /// Number of rows that arrived, including those replaced by a later row with the same key.
     pub arrived: u64,
-    /// All that was written, sorted by key, where it is at most [`INLINE_ROWS_MAX`] rows.
+    /// All rows that were written, sorted by key, if they are at most [`INLINE_ROWS_MAX`].
     pub few: Option<RecordBatch>,
 }
 
@@ -74,7 +74,7 @@ pub async fn write_rows(
     Ok(Written { files, arrived, few })
 }
 
-/// Writes rows that come in order of the table's primary key, each key once.
+/// Writes rows that are sorted by the table's primary key and have each key once.
 pub async fn write_sorted(
     target: &Target<'_>,
     table_id: ObjectId,
@@ -87,7 +87,7 @@ pub async fn write_sorted(
     }
 }
 
-/// Writes rows that are there already: inline if they are small enough.
+/// Writes rows that are already in memory: inline if they are small enough.
 async fn write_few(
     target: &Target<'_>,
     table_id: ObjectId,
@@ -136,14 +136,14 @@ async fn write_all(
     Ok(files)
 }
 
-/// The rows that came first.
+/// The first rows of a stream.
 enum First {
-    /// There are no others.
+    /// All rows: there are no others.
     All(RecordBatch),
     Some(Vec<RecordBatch>),
 }
 
-/// Reads on while the rows may be few enough to lie inline.
+/// Reads as long as the rows may be few enough to be inline.
 async fn first_rows(
     target: &Target<'_>,
     rows: &mut SendableRecordBatchStream,
@@ -163,7 +163,7 @@ async fn first_rows(
     Ok(First::Some(first))
 }
 
-/// The rows as a file without an object, if they are small enough.
+/// The rows as an inline file, if they are small enough.
 async fn inline(
     target: &Target<'_>,
     table_id: ObjectId,
@@ -188,7 +188,7 @@ async fn inline(
     }))
 }
 
-/// The rows that were read already, then the others.
+/// The rows that were read already, followed by the rest.
 fn rows_after(
     first: Vec<RecordBatch>,
     rows: SendableRecordBatchStream,
@@ -198,7 +198,7 @@ fn rows_after(
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// A few rows in order of the key, the last of each key only.
+/// Sorts a few rows by key, and keeps only the last row of each key.
 fn sorted_by_key(table: &Table, batch: &RecordBatch) -> Result<RecordBatch, HummockError> {
     if batch.num_rows() < 2 {
         return Ok(batch.clone());
@@ -227,7 +227,7 @@ fn counted(rows: SendableRecordBatchStream, count: Arc<Mutex<u64>>) -> SendableR
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// The rows with each key in one form.
+/// Normalizes the keys of the rows.
 fn one_form(table: &Arc<Table>, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
     let (schema, table) = (rows.schema(), Arc::clone(table));
     let rows = rows.and_then(move |batch| {
@@ -237,8 +237,8 @@ fn one_form(table: &Arc<Table>, rows: SendableRecordBatchStream) -> SendableReco
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// The rows of a table, each key in one form: -0 is 0, and there is one NaN. Rows are sorted and compared
-/// by their bits, where keys are compared as numbers.
+/// Normalizes the keys of rows: -0 becomes 0, and every NaN the same one. Rows are sorted and compared
+/// by their bits, but keys are compared as numbers.
 pub fn keys_in_one_form(table: &Table, batch: RecordBatch) -> Result<RecordBatch, DataFusionError> {
     let key = key_indices(table).into_iter();
     let floats: Vec<usize> =
@@ -266,7 +266,7 @@ pub fn keys_in_one_form(table: &Table, batch: RecordBatch) -> Result<RecordBatch
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
-/// The rows in order of the key, the last of each key only.
+/// Sorts rows by key, and keeps only the last row of each key.
 fn by_key(
     table: &Table,
     rows: SendableRecordBatchStream,
@@ -295,7 +295,7 @@ fn by_key(
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, last.apply(sorted))))
 }
 
-/// The order by these columns of a schema.
+/// The ascending order by these columns of a schema, nulls last.
 fn ascending(
     schema: &SchemaRef,
     columns: impl Iterator<Item = usize>,
@@ -308,7 +308,7 @@ fn ascending(
     order.ok_or_else(|| rows_error(exec_datafusion_err!("a key without columns")))
 }
 
-/// The order of the table's files; `schema` begins with the table's columns.
+/// The sort order of the table's files; `schema` begins with the table's columns.
 pub fn key_order(table: &Table, schema: &SchemaRef) -> Result<LexOrdering, HummockError> {
     ascending(schema, key_indices(table).into_iter())
 }
@@ -318,7 +318,7 @@ fn key_indices(table: &Table) -> Vec<usize> {
     table.primary_key.iter().filter_map(|id| place(*id)).collect()
 }
 
-/// The rows with their order of arrival as last column.
+/// Appends the order of arrival to the rows, as the last column.
 fn numbered(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
     let mut fields = rows.schema().fields().to_vec();
     fields.push(Arc::new(Field::new(ARRIVAL_COLUMN, DataType::UInt64, false)));
@@ -336,12 +336,12 @@ fn numbered(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// Drops every row whose key comes again right after it.
+/// Drops every row that is followed by a row with the same key.
 struct LastOfKey {
     schema: SchemaRef,
     key: Vec<usize>,
     converter: RowConverter,
-    /// The last row seen, whose successor is not known yet.
+    /// The last row seen; it is not known yet whether its key comes again.
     held: Option<(OwnedRow, RecordBatch)>,
 }
 
@@ -373,7 +373,7 @@ impl LastOfKey {
         })
     }
 
-    /// What of the held row and of `batch` but its last row stays; the last row is held next.
+    /// Emits each key's last row; holds back the final row of `batch`.
     fn step(&mut self, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
         let width = self.schema.fields().len();
         let batch = batch.project(&(0..width).collect::<Vec<_>>())?;
@@ -397,7 +397,7 @@ impl LastOfKey {
     }
 }
 
-/// A stream that is already there, as a source of a plan that runs once.
+/// An existing stream, as the source of a plan that runs once.
 pub struct OnceStream {
     schema: SchemaRef,
     stream: Mutex<Option<SendableRecordBatchStream>>,

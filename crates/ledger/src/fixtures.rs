@@ -1,20 +1,20 @@
 //! Files of every format ever written, kept in `tests/fixtures/` and read forever.
 //!
-//! `UPDATE_FIXTURES=1 cargo test` writes them anew: only for a format no release has written yet.
+//! `UPDATE_FIXTURES=1 cargo test` rewrites them: only for a format no release has written yet.
 
 use std::path::PathBuf;
 
-/// Where a fixture is. One that was released is read from here, and never written anew.
+/// Path of a fixture. A released fixture is only read, never rewritten.
 pub fn path_of(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", "..", "tests", "fixtures", name].iter().collect()
 }
 
-/// Whether this run writes the fixtures anew.
+/// Whether this run rewrites the fixtures.
 pub fn updating() -> bool {
     std::env::var_os("UPDATE_FIXTURES").is_some_and(|value| value == "1")
 }
 
-/// The bytes of a fixture; those of `make` when the fixtures are written anew.
+/// Returns the bytes of a fixture; first rewrites it with `make` if this run updates fixtures.
 pub fn read_or_update<T: AsRef<[u8]>>(name: &str, make: impl FnOnce() -> T) -> Vec<u8> {
     let path = path_of(name);
     if updating() {

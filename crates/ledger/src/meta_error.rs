@@ -52,22 +52,22 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// Why the meta role did not do as asked.
+/// Why a request to the meta role failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RpcError {
-    /// It answered, and this is its answer.
+    /// The meta role replied with this error.
     #[error(transparent)]
     Refused(#[from] MetaError),
-    /// It was not even asked, or only a question that changes nothing.
+    /// The request was not sent, or changes nothing.
     #[error("cannot reach the meta role at {addr}: {reason}")]
     Unreachable { addr: String, reason: String },
-    /// It was asked, and may have done it.
+    /// The request was sent, and may have been carried out.
     #[error("lost the meta role at {addr} before it answered: {reason}")]
     Lost { addr: String, reason: String },
 }
 
 impl RpcError {
-    /// A way out, if there is one to tell.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused(error) => error.hint.clone(),

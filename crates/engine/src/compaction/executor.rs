@@ -1,4 +1,4 @@
-//! Runs a task: reads the live rows of the inputs in order of the key, writes them as new files.
+//! Runs a task: reads the live rows of the inputs in key order and writes them to new files.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,7 +35,7 @@ use tidemark_ledger::version::{FileEntry, LiveFile, Version};
 
 const STATE_STORE_URL: &str = "tidemark://compaction";
 
-/// Where compactions run, within a bound of memory.
+/// Runs compactions within a memory limit.
 #[derive(Debug)]
 pub struct Executor {
     state: SessionState,
@@ -44,18 +44,18 @@ pub struct Executor {
     statistics: Arc<StatisticsCache>,
 }
 
-/// The files of a task as one version has them.
+/// The input files of a task, as of one version.
 #[derive(Debug)]
 pub struct Inputs {
     pub table_id: ObjectId,
     /// In order of id.
     pub files: Vec<Arc<FileEntry>>,
-    /// The newest epoch of that version: rows alive then are copied.
+    /// The newest epoch of that version; rows alive at it are copied.
     pub base: Epoch,
 }
 
 impl Inputs {
-    /// `None` when one of the files is gone.
+    /// Returns `None` if one of the files is gone.
     pub fn of(task: &Task, version: &Version) -> Option<Self> {
         let file = |sst: &SstId| version.open_file(task.table_id, *sst).cloned();
         let files = task.inputs.iter().map(file).collect::<Option<_>>()?;
@@ -63,7 +63,7 @@ impl Inputs {
     }
 }
 
-/// What a compaction came to: files that nobody sees yet.
+/// The result of a compaction: files that are not visible yet.
 #[derive(Debug)]
 pub struct Compacted {
     pub born: Vec<Arc<SstInfo>>,
@@ -71,7 +71,7 @@ pub struct Compacted {
 }
 
 impl Executor {
-    /// Beyond `memory_bytes`, sorting goes to disk.
+    /// Sorts that need more than `memory_bytes` spill to disk.
     pub fn new(storage: &Storage, memory_bytes: usize) -> Result<Self, HummockError> {
         let store_url = ObjectStoreUrl::parse(STATE_STORE_URL).map_err(rows_error)?;
         let pool = Arc::new(FairSpillPool::new(memory_bytes));
@@ -79,7 +79,7 @@ impl Executor {
             RuntimeEnvBuilder::new().with_memory_pool(pool).build().map_err(rows_error)?;
         runtime.register_object_store(store_url.as_ref(), storage.object_store());
         let blocks = Arc::new(BlockStore::without_cache(storage.object_store()));
-        // One partition: what is read from a file comes in the file's order.
+        // One partition, so that the rows of a file are read in the order of the file.
         let config = SessionConfig::new().with_target_partitions(1).with_collect_statistics(false);
         let state = SessionStateBuilder::new()
             .with_config(config)
@@ -88,7 +88,7 @@ impl Executor {
         Ok(Self { state, store_url, blocks, statistics: Arc::default() })
     }
 
-    /// Copies the rows of the inputs that are alive.
+    /// Copies the live rows of the inputs.
     pub async fn run(
         &self,
         inputs: &Inputs,
@@ -107,7 +107,7 @@ impl Executor {
         Ok(Compacted { born, moved: Arc::new(moved) })
     }
 
-    /// The rows of `files` with their places, in the order in which they are to be written.
+    /// Reads the rows of `files` with their row positions, in the order in which they are to be written.
     async fn rows(
         &self,
         table: &Arc<Table>,
@@ -161,7 +161,7 @@ impl Executor {
     }
 }
 
-/// The rows without their places, which `moved` gets to know.
+/// Removes the row positions from the rows and records them in `moved`.
 fn followed(
     rows: SendableRecordBatchStream,
     schema: SchemaRef,

@@ -1,4 +1,4 @@
-//! Where the rows of a compaction's inputs went.
+//! Maps the rows of a compaction's inputs to their positions in the outputs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use tidemark_ledger::error::HummockError;
 use tidemark_ledger::id::SstId;
 use tidemark_ledger::sst::SstInfo;
 
-/// A row that was not copied.
+/// Marks a row that was not copied.
 const NOWHERE: u32 = u32::MAX;
 
-/// For each position of each input, the place of the row among all rows of the output.
+/// For each position of each input, the number of the row among all rows of the output.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Moved {
     inputs: HashMap<SstId, Places>,
     rows: u32,
-    /// First row of each output file, in order.
+    /// Number of the first row of each output file, in order.
     outputs: Vec<(u32, SstId)>,
 }
 
@@ -33,8 +33,8 @@ impl Moved {
         Self { inputs: inputs.map(places).collect(), ..Self::default() }
     }
 
-    /// The next row of the output is the one at `position` of `input`. `None` where there is none
-    /// such.
+    /// Records that the next row of the output is the one at `position` of `input`. `None` if there is
+    /// no such row, or if there are more rows than can be numbered.
     pub fn push(&mut self, input: SstId, position: i64) -> Option<()> {
         let Places(positions) = self.inputs.get_mut(&input)?;
         *positions.get_mut(usize::try_from(position).ok()?)? = self.rows;
@@ -42,7 +42,7 @@ impl Moved {
         Some(())
     }
 
-    /// The rows are in these files, in this order.
+    /// Records that the rows are in these files, in this order. Panics if the row counts do not match.
     pub fn close(&mut self, outputs: &[Arc<SstInfo>]) {
         let mut first = 0;
         for sst in outputs {
@@ -52,11 +52,12 @@ impl Moved {
         assert_eq!(first, self.rows, "every row that was read was written");
     }
 
-    /// For each input, the positions of the rows that are not alive in the outputs once `dead` rows died
-    /// there.
+    /// For each input, the positions of the rows that are not alive in the outputs once the `dead` rows
+    /// have died there.
     ///
     /// # Errors
-    /// [`HummockError::Corrupt`] when `born` does not hold each row that was moved exactly once.
+    /// [`HummockError::Corrupt`] if `born` does not hold each moved row exactly once, or if `dead`
+    /// names rows of other files.
     pub fn left_out<'a>(
         &self,
         born: &[Arc<SstInfo>],
@@ -91,7 +92,7 @@ impl Moved {
         }
     }
 
-    /// All rows of the outputs, which must be `born`.
+    /// The numbers of all output rows. An error if the output files are not `born`.
     fn output_rows(&self, born: &[Arc<SstInfo>]) -> Result<RoaringBitmap, HummockError> {
         let mut first = 0_u64;
         let firsts = born.iter().map(|sst| {
@@ -110,12 +111,12 @@ impl Moved {
         self.inputs.keys().copied()
     }
 
-    /// How many rows the inputs have, the dead ones among them.
+    /// Number of rows of the inputs, including dead ones.
     pub fn rows_in(&self) -> usize {
         self.inputs.values().map(|places| places.0.len()).sum()
     }
 
-    /// The places in the output of rows at `positions` of `input`, by output file.
+    /// The output positions of the rows at `positions` of `input`, by output file.
     pub fn places(
         &self,
         input: SstId,
@@ -140,8 +141,8 @@ fn unsound(what: &str) -> HummockError {
     HummockError::Corrupt(format!("a compaction is not sound: {what}"))
 }
 
-/// The place of the row at each position. In JSON: base64 of the zstd-compressed differences of
-/// neighbours, which are small and alike, little endian.
+/// The output row number at each input position. In JSON: base64 of the zstd-compressed differences of
+/// neighbours, which are small and similar, as little-endian `u32`.
 #[derive(Clone, Debug)]
 struct Places(Vec<u32>);
 

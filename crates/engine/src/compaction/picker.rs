@@ -1,4 +1,4 @@
-//! What to compact next. Pure: from a version to a task.
+//! Picks what to compact next. Pure: maps a version to a task.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 use tidemark_ledger::id::{ObjectId, SstId};
 use tidemark_ledger::version::{FileEntry, Version};
 
-/// A file with at least one dead row in this many is rewritten.
+/// A file is rewritten when at least one in this many of its rows is dead.
 const DEAD_SHARE: u64 = 5;
-/// Files of about one size that are merged once there are so many.
+/// A tier of similarly sized files is merged once it has this many files.
 const FILES_PER_TIER: usize = 8;
-/// Files below this size are of one tier; each further tier is four times as large.
+/// Files below this size are in one tier; each further tier is four times as large.
 const TIER_BYTES: u64 = 1 << 20;
 const TIER_FACTOR: u64 = 4;
-/// Large files whose keys overlap are merged once so many lie over one another.
+/// Large files with overlapping keys are merged once more than this many overlap.
 const OVERLAP_MAX: usize = 4;
 
-/// What one task may take and make.
+/// The limits of one task.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Output files are closed at this size.
     pub sst_bytes_target: u64,
-    /// Rows of all inputs: four bytes of memory each say where a row went.
+    /// Maximum rows of all inputs together: where a row went takes four bytes of memory.
     pub rows_max: u64,
     pub files_max: usize,
 }
 
-/// Files of one table to be rewritten together. Names them only: what is alive in them is looked up when
-/// the task runs.
+/// Files of one table to be rewritten together. Holds only their ids: what is alive in them is looked
+/// up when the task runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     pub table_id: ObjectId,
@@ -39,19 +39,19 @@ pub struct Task {
     pub reason: Reason,
 }
 
-/// Why a task is worth its work.
+/// Why a task is worth running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Many rows are dead.
     Dead,
-    /// Many small batches lie in the metadata.
+    /// The metadata holds many small batches of rows.
     Inline,
     /// Many files are small.
     Small,
-    /// Many files hold the same keys.
+    /// Many files have overlapping key ranges.
     Overlap,
-    /// Somebody asked for it.
+    /// A user asked for it.
     Manual,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// The most urgent task of a table, if there is one.
+/// The most urgent task of a table, if any.
 pub fn pick(version: &Version, table_id: ObjectId, limits: &Limits) -> Option<Task> {
     let alive = alive(version, table_id);
     let candidates = [
@@ -82,7 +82,7 @@ pub fn pick(version: &Version, table_id: ObjectId, limits: &Limits) -> Option<Ta
     })
 }
 
-/// Tasks that leave a table as compact as it can be; each file is in one of them at most.
+/// Tasks that compact a table as far as possible; each file is in at most one of them.
 pub fn pick_all(version: &Version, table_id: ObjectId, limits: &Limits) -> Vec<Task> {
     let alive = alive(version, table_id);
     let is_dirty = |file: &FileEntry| file.stamps.rows() > 0 || file.sst.inline.is_some();
@@ -113,7 +113,7 @@ fn alive(version: &Version, table_id: ObjectId) -> Vec<Arc<FileEntry>> {
     version.open_files(table_id).cloned().collect()
 }
 
-/// As many of `files` as one task takes; at least one.
+/// The first of `files`, as many as one task takes; at least one.
 fn bounded(mut files: Vec<Arc<FileEntry>>, limits: &Limits) -> Vec<Arc<FileEntry>> {
     let mut rows = 0;
     let fits = files.iter().take_while(|file| {
@@ -145,7 +145,7 @@ fn is_small(file: &FileEntry, limits: &Limits) -> bool {
     file.sst.size_bytes < limits.sst_bytes_target / 2
 }
 
-/// The smallest tier of small files that is full.
+/// The lowest tier of small files that is full.
 fn small(alive: &[Arc<FileEntry>], limits: &Limits) -> Option<Vec<Arc<FileEntry>>> {
     let mut tiers: BTreeMap<u32, Vec<Arc<FileEntry>>> = BTreeMap::new();
     let small = alive.iter().filter(|f| f.sst.inline.is_none() && is_small(f, limits));
@@ -159,7 +159,7 @@ fn tier(size_bytes: u64) -> u32 {
     (size_bytes / TIER_BYTES).checked_ilog(TIER_FACTOR).map_or(0, |log| log + 1)
 }
 
-/// The large files that lie over one another in one place, where these are many.
+/// The large files that overlap the most overlapped one, if more than [`OVERLAP_MAX`] overlap there.
 fn overlapping(alive: &[Arc<FileEntry>], limits: &Limits) -> Option<Vec<Arc<FileEntry>>> {
     let large: Vec<_> = alive.iter().filter(|file| !is_small(file, limits)).cloned().collect();
     let layers = layers(&large);
@@ -172,7 +172,8 @@ fn overlapping(alive: &[Arc<FileEntry>], limits: &Limits) -> Option<Vec<Arc<File
     Some(over.cloned().collect())
 }
 
-/// For each file, how many hold keys of its range, itself included. Files without known keys: 0.
+/// For each file, the number of files whose key ranges overlap its own, itself included. 0 for files
+/// without known keys.
 fn layers(files: &[Arc<FileEntry>]) -> Vec<usize> {
     let keys = |file: &Arc<FileEntry>| file.sst.keys.clone();
     let known: Vec<_> = files.iter().map(keys).collect();

@@ -1,4 +1,4 @@
-//! The online side of snapshots: taking one, listing them, deleting them, moving their place.
+//! The online side of snapshots: takes, verifies and deletes them, and moves or forgets their location.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use tidemark_ledger::state::State;
 use tidemark_ledger::storage::StorageLocation;
 
 impl MetaNode {
-    /// Gives up the snapshots of a place: what only they hold may be deleted.
+    /// Gives up the snapshots of a backup location: what only they hold may be deleted.
     pub async fn forget_location(&self, location: StorageLocation) -> Result<(), MetaError> {
         let _job = self.job.lock().await;
         if location.is_same_place(&self.manager.state().params.backup_location()) {
@@ -60,7 +60,7 @@ impl MetaNode {
             .await
             .map_err(|e| backup_error(&e))?;
         let id = self.manager.reserve_snapshot(least).await?;
-        // Everything acknowledged so far, up to now and not only up to the last write.
+        // Commits an epoch of now, so that the snapshot does not end at the last write.
         let committed = self.manager.flush().await?;
         let state = self.manager.state();
         let snapshot = covered_history(&state, committed.epoch).await?;
@@ -80,14 +80,14 @@ impl MetaNode {
         Ok(entry)
     }
 
-    /// Where the data files are.
+    /// The location of the data files.
     fn data_place(&self, state: &State) -> OpenLocation {
         let directory = state.params.value(params::DATA_DIRECTORY).to_owned();
         OpenLocation { storage: self.manager.state_store().clone(), directory }
     }
 
-    /// Checks snapshots of the current location, and writes down there what came of it. Others work on
-    /// meanwhile: a snapshot that is deleted while it is looked at is unknown.
+    /// Verifies snapshots of the current location and records the results there. Does not block other
+    /// jobs: a snapshot that is deleted meanwhile counts as unknown.
     pub async fn verify_snapshots(
         &self,
         request: &verify::Request,
@@ -105,7 +105,7 @@ impl MetaNode {
         verified.map_err(|e| backup_error(&e))
     }
 
-    /// Deletes all of `ids`, or none when one is unknown.
+    /// Deletes all of `ids`, or none if one of them is unknown.
     pub async fn delete_snapshots(&self, ids: &[SnapshotId]) -> Result<(), MetaError> {
         let _job = self.job.lock().await;
         let place = self.manager.state().params.backup_location();
@@ -121,7 +121,7 @@ impl MetaNode {
         Ok(())
     }
 
-    /// Changes a parameter; `None` is its default.
+    /// Changes a parameter; `None` resets it to its default.
     pub async fn alter_system(
         &self,
         name: &str,
@@ -130,7 +130,7 @@ impl MetaNode {
         let spec = ParamSpec::find(name).map_err(|e| param_error(&e))?;
         let moves = [params::BACKUP_STORAGE_URL, params::BACKUP_STORAGE_DIRECTORY];
         let moves = moves.contains(&spec.name);
-        // Other parameters need not wait for a long backup.
+        // Only a move takes the job lock: other parameters need not wait for a long backup.
         let _job = if moves { Some(self.job.lock().await) } else { None };
         let params = Arc::clone(&self.manager.state().params);
         if !spec.mutable {
@@ -141,7 +141,7 @@ impl MetaNode {
             None => default_value(spec, &params).map_err(|e| param_error(&e))?,
         };
         if moves && params.value(spec.name) == value {
-            // Said again, it takes back what another server has taken over.
+            // Setting the same location again takes it back from another server that has taken it over.
             self.hold_anew(&params.backup_location()).await?;
         }
         let notices = if moves && params.value(spec.name) != value {
@@ -164,7 +164,8 @@ impl MetaNode {
         Ok(Committed { notices, ..committed })
     }
 
-    /// Tries a new backup place and takes its manifest, and says what goes out of sight with the old one.
+    /// Probes a new backup location and takes over its manifest. Returns notices about the snapshots of
+    /// the old location, which will be out of sight.
     async fn check_move(
         &self,
         params: &Params,
@@ -177,7 +178,7 @@ impl MetaNode {
                 .hint("The backup storage must be writable. Nothing was changed.")
         })?;
         self.hold_anew(&moved.backup_location()).await?;
-        // The old place may be what is broken: not being able to count must not keep the user there.
+        // The old location may be broken: failing to count its snapshots must not keep the user there.
         let listed = self.list_snapshots().await;
         let hidden = listed.map_or(0, |snapshots| snapshots.len());
         let masked = params.shown(params::BACKUP_STORAGE_URL);
@@ -192,8 +193,8 @@ impl MetaNode {
     }
 }
 
-/// What a snapshot taken at `epoch` holds: the history since the retention time before it. Much may
-/// have to be left out; nobody waits for it.
+/// The history that a snapshot taken at `epoch` holds: since the retention time before it. Runs as a
+/// blocking task, since there may be much to leave out.
 async fn covered_history(state: &State, epoch: Epoch) -> Result<State, MetaError> {
     let since = epoch.minus_ms(state.params.retention_ms()).max(state.version.safe_epoch);
     let mut covered = state.clone();

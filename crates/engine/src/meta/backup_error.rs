@@ -1,4 +1,4 @@
-//! Errors of backups as the meta role reports them.
+//! Maps errors of backups to errors of the meta role.
 
 use tidemark_ledger::backup::BackupError;
 use tidemark_ledger::meta_error::{ErrorKind, MetaError};

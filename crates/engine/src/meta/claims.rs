@@ -1,11 +1,11 @@
-//! Which tables a compaction may help, and who works on which.
+//! Which tables may need compaction, and which worker has claimed which table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidemark_ledger::id::ObjectId;
 
-/// Which tables may have work, and who works on which.
+/// Tables that may need compaction, and the claims on tables.
 #[derive(Debug, Default)]
 pub struct Claims(Mutex<Tables>);
 

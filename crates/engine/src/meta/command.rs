@@ -1,4 +1,4 @@
-//! What the meta role can be asked to do, as data.
+//! The commands of the meta role, as data.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use tidemark_ledger::id::{ObjectId, SnapshotId, SstId, VersionId};
 use tidemark_ledger::sst::SstInfo;
 use tidemark_ledger::sst_ids::Unfinished;
 
-/// What a backup may be told.
+/// Options of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackupOptions {
-    /// A note to be kept with the snapshot.
+    /// A note that is kept with the snapshot.
     pub remarks: Option<String>,
     /// Copy the data files into the backup storage too.
     pub copy_data: bool,
 }
 
-/// Rows to be born and to die, staged in the state store, to become visible in one epoch.
+/// Rows that are born and rows that die in one epoch. The files of the born rows are already staged.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Write {
-    /// What the writer saw when it decided.
+    /// The epoch that the writer read at.
     pub base_epoch: Epoch,
     pub tables: Vec<TableWrite>,
 }
@@ -32,22 +32,22 @@ pub struct Write {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TableWrite {
     pub table_id: ObjectId,
-    /// Birth of the table's definition under which the rows were written.
+    /// Birth of the table definition under which the rows were written.
     pub definition_born: Epoch,
     #[serde(default)]
     pub born: Vec<Arc<SstInfo>>,
     #[serde(default)]
     pub dead_rows: Vec<DeadRows>,
-    /// The keys of the born rows that were looked for as of `base_epoch`.
+    /// Keys of the born rows, which the writer looked up as of `base_epoch`.
     #[serde(default)]
     pub keys: WrittenKeys,
-    /// Every row alive when this commits dies first.
+    /// Every row alive at the commit dies first.
     #[serde(default)]
     pub truncate: bool,
 }
 
 impl TableWrite {
-    /// A write to a table under this definition of it, that does nothing yet.
+    /// An empty write to a table, under this definition of it.
     pub fn to(relation: &Relation) -> Self {
         Self {
             table_id: relation.id,
@@ -60,7 +60,7 @@ impl TableWrite {
     }
 }
 
-/// Keys of rows that are born.
+/// Keys of the rows that are born.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WrittenKeys {
@@ -69,12 +69,12 @@ pub enum WrittenKeys {
     None,
     /// A hash of each, sorted.
     Hashes(Vec<u64>),
-    /// Too many to tell.
+    /// Too many to list; may be any key.
     Any,
 }
 
 impl WrittenKeys {
-    /// So many are told apart.
+    /// Maximum number of hashes to list; more become [`Self::Any`].
     const HASHES_MAX: usize = 1 << 16;
 
     pub fn of(mut hashes: Vec<u64>) -> Self {
@@ -85,7 +85,7 @@ impl WrittenKeys {
         Self::Hashes(hashes)
     }
 
-    /// Whether some key may be among both.
+    /// Whether some key may be in both.
     pub fn meet(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::None, _) | (_, Self::None) => false,
@@ -97,7 +97,7 @@ impl WrittenKeys {
         }
     }
 
-    /// Those of both.
+    /// The union of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -107,7 +107,7 @@ impl WrittenKeys {
         }
     }
 
-    /// What it takes to keep them.
+    /// Cost of keeping them, in hashes; at least 1.
     pub fn size(&self) -> usize {
         match self {
             Self::None | Self::Any => 1,
@@ -116,7 +116,7 @@ impl WrittenKeys {
     }
 }
 
-/// Rows of one file that die. Of a file that is born in the same write, they were never alive.
+/// Rows of one file that die. If the file is born in the same write, these rows were never alive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DeadRows {
     pub sst_id: SstId,
@@ -124,22 +124,22 @@ pub struct DeadRows {
     pub positions: Arc<RoaringBitmap>,
 }
 
-/// Files of one table that take the place of others, with the same rows.
+/// Files of one table that replace others and hold the same rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Compaction {
     pub table_id: ObjectId,
     pub inputs: Vec<SstId>,
     pub born: Vec<Arc<SstInfo>>,
-    /// Rows of the born files that died in the inputs after they were read.
+    /// Rows of the born files that died in the inputs after these were read.
     pub dead_rows: Vec<DeadRows>,
-    /// The newest epoch whose deaths are in `dead_rows`, or were known when the inputs were read.
+    /// The newest epoch whose deaths are in `dead_rows` or were known when the inputs were read.
     pub base_epoch: Epoch,
-    /// Where the rows went.
+    /// Where each input row went.
     #[serde(default)]
     pub moved: Arc<Moved>,
 }
 
-/// What a process does for the cluster.
+/// The role of a process in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -149,7 +149,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The type of a process, as RisingWave names it.
+    /// RisingWave's name for this type of process.
     pub const fn worker_type(self) -> &'static str {
         match self {
             Self::Meta => "WORKER_TYPE_META",
@@ -159,11 +159,11 @@ impl Role {
     }
 }
 
-/// What a process says of itself.
+/// What a process reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerInfo {
     pub role: Role,
-    /// Where it listens: `host:port`; empty where it does not.
+    /// Its address, `host:port`; empty if it does not listen.
     pub addr: String,
     pub release: String,
     pub started_ms: u64,
@@ -173,33 +173,33 @@ pub struct WorkerInfo {
 }
 
 impl WorkerInfo {
-    /// The time at which the process was started, in microseconds since 1970.
+    /// Start time of the process, in microseconds since 1970.
     pub fn started_micros(&self) -> i64 {
         i64::try_from(self.started_ms.saturating_mul(1000)).unwrap_or(i64::MAX)
     }
 }
 
-/// What a worker still needs, told again and again while it lives.
+/// What a worker still needs. Sent repeatedly while the worker lives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Pins {
     pub worker: String,
     pub info: WorkerInfo,
-    /// The oldest version somebody reads there.
+    /// The oldest version that is being read there.
     pub version: VersionId,
-    /// Snapshots somebody reads there.
+    /// Snapshots that are being read there.
     pub snapshots: Vec<SnapshotKey>,
     /// Files that may be on their way to a commit.
     pub unfinished: Unfinished,
 }
 
-/// A snapshot, told apart from those of the same id in other places by its checksum.
+/// Identifies a snapshot. The checksum tells it from snapshots of the same id in other locations.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SnapshotKey {
     pub id: SnapshotId,
     pub sha256: String,
 }
 
-/// A change of the catalog. Names are as resolved by the session: schema first.
+/// A change of the catalog. The session has resolved all names to schema and name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatalogCommand {
@@ -232,8 +232,8 @@ pub enum CatalogCommand {
         view: View,
         or_replace: bool,
     },
-    /// All of them, in order and in one epoch, or none. Only of relations and schemas to be dropped:
-    /// two definitions of one object cannot be born in one epoch.
+    /// All of them, in order and in one epoch, or none. Only for drops of relations and schemas: two
+    /// definitions of one object cannot be born in one epoch.
     All(Vec<CatalogCommand>),
 }
 
@@ -242,10 +242,10 @@ pub struct CreateTable {
     pub schema: String,
     pub name: String,
     pub columns: Vec<NewColumn>,
-    /// Names of the key's columns, in key order.
+    /// Names of the primary key's columns, in key order.
     pub primary_key: Vec<String>,
     pub if_not_exists: bool,
-    /// Reserved beforehand when the table is born with rows.
+    /// Reserved beforehand if the table is created with rows.
     pub id: Option<ObjectId>,
     pub rows: Vec<Arc<SstInfo>>,
 }
@@ -282,7 +282,7 @@ pub enum AlterStep {
         from: String,
         to: String,
     },
-    /// The column takes a type that holds every value of its old one.
+    /// Changes the column to a type that holds every value of its old one.
     WidenColumn {
         name: String,
         to: ColumnType,
@@ -292,18 +292,18 @@ pub enum AlterStep {
     },
 }
 
-/// A commit that happened, or found nothing to do.
+/// The result of a commit, or of a command that found nothing to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {
     pub epoch: Epoch,
     /// A reader that has seen this revision sees the commit.
     pub revision: u64,
-    /// What the user should know all the same, as NOTICEs.
+    /// What the user should know although the command succeeded, as NOTICEs.
     pub notices: Vec<String>,
 }
 
 impl NewColumn {
-    /// The column under the id it takes.
+    /// Gives the column its id.
     pub fn with_id(self, id: tidemark_ledger::id::ColumnId) -> Column {
         Column {
             id,
@@ -317,7 +317,7 @@ impl NewColumn {
 }
 
 impl RelationKind {
-    /// What messages call it.
+    /// Its name in messages.
     pub fn noun(self) -> &'static str {
         match self {
             Self::Table => "table",

@@ -1,4 +1,4 @@
-//! Compaction: who compacts which table, and the commit that carries over what died meanwhile.
+//! Compaction: which worker compacts which table, and the commit that carries over rows that died meanwhile.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use tidemark_ledger::state::State;
 use tidemark_ledger::storage::Storage;
 use tidemark_ledger::{metrics, params};
 
-/// How often it is looked for work.
+/// Pause before looking for work again.
 pub const COMPACTION_PAUSE: Duration = Duration::from_secs(1);
-/// Tries of a commit against deletes that land meanwhile: each only looks places up.
+/// Attempts to commit while deletes land meanwhile. Each attempt only looks up row positions again.
 const COMMITS_MAX: usize = 1000;
-/// How often a table that others compact meanwhile is picked from again.
+/// Maximum rounds on a table that others compact at the same time.
 const ROUNDS_MAX: usize = 4;
 /// The name under which the meta role itself claims tables.
 const THIS_SERVER: &str = "";
 
-/// What compactions came to.
+/// Totals of the compactions that were run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompactionReport {
     pub tasks: u64,
@@ -40,12 +40,12 @@ pub struct CompactionReport {
     pub bytes_out: u64,
 }
 
-/// The truth, as whoever compacts sees it: here, or from afar.
+/// The newest state, as a compaction sees it: that of this process, or a replica.
 pub trait Versions: Sync {
     fn state(&self) -> Arc<State>;
 
-    /// Puts the new files in the place of the old ones. After [`ErrorKind::Conflict`] it may be tried
-    /// again on the newest `state`.
+    /// Replaces the old files with the new ones. After [`ErrorKind::Conflict`] it may be retried on the
+    /// newest `state`.
     fn commit(
         &self,
         compaction: Compaction,
@@ -62,7 +62,7 @@ impl Versions for Manager {
     }
 }
 
-/// Runs one task; `None` when it could not be committed, because an input is gone.
+/// Runs one task. Returns `None` if it could not be committed, because the table or an input is gone.
 pub async fn run_task(
     versions: &impl Versions,
     executor: &Executor,
@@ -70,7 +70,7 @@ pub async fn run_task(
     ids: &Staging,
     task: &Task,
 ) -> Result<Option<CompactionReport>, MetaError> {
-    // All that is read is of this one state, taken now: tasks wait, and rows die meanwhile.
+    // Everything is read from this one state, taken now: the task may have waited, and rows die meanwhile.
     let state = versions.state();
     let catalog = state.catalog.at(Epoch::LAST);
     let Some(table) = catalog.relation_by_id(task.table_id).and_then(|r| r.as_table()) else {
@@ -109,8 +109,8 @@ pub async fn run_task(
     Ok(Some(report))
 }
 
-/// Commits; rows that died in the inputs meanwhile die in the outputs too. Whether it could be done: it
-/// cannot when an input is gone.
+/// Commits. Rows that died in the inputs meanwhile die in the outputs too. Returns whether it was
+/// committed: it cannot be when an input is gone.
 async fn commit(
     versions: &impl Versions,
     inputs: &Inputs,
@@ -138,8 +138,8 @@ async fn commit(
     Ok(false)
 }
 
-/// Runs a compaction in a task of its own: a panic there must not end the compaction of all tables. Says
-/// what went wrong; whether it was committed.
+/// Runs a compaction in a separate task: a panic there must not end the compaction of all tables. Logs
+/// errors; returns whether it was committed.
 pub async fn run_apart(
     table: ObjectId,
     work: impl Future<Output = Result<bool, MetaError>> + Send + 'static,
@@ -176,13 +176,13 @@ impl MetaNode {
         }
     }
 
-    /// The next table's work, for a worker that asks for some. The table is its own until it is released, or the
-    /// worker is given up, or asks for another: each works on one at a time, and may not have heard of the one
-    /// it had.
+    /// The next table to compact, claimed for a worker that asks for work. The claim lasts until the
+    /// table is released, the worker is given up, or it asks again: a worker has one table at a time,
+    /// and may not have received the reply that named the last one.
     pub fn claim(&self, worker: &str) -> Option<Task> {
         let now_ms = self.manager.clock().monotonic_ms();
         let mut tables = self.claims.tables();
-        // Before the state, which then has what changed them.
+        // Taken before the state, which then includes these changes.
         tables.changed.extend(self.manager.take_changed());
         let state = self.manager.state();
         let limits = self.limits(&state);
@@ -200,7 +200,7 @@ impl MetaNode {
         None
     }
 
-    /// Gives a table back. One whose compaction failed waits for the next change.
+    /// Releases a table. One whose compaction failed is not picked again before it changes.
     pub fn release(&self, worker: &str, table: ObjectId, compacted: bool) {
         let mut tables = self.claims.tables();
         if tables.claimed.get(&table).is_some_and(|by| by == worker) {
@@ -211,7 +211,7 @@ impl MetaNode {
         }
     }
 
-    /// Makes tables as compact as they can be: one, by name, or all.
+    /// Compacts tables as far as possible: one, by schema and name, or all.
     pub async fn compact_all(
         &self,
         table: Option<(&str, &str)>,
@@ -240,8 +240,8 @@ impl MetaNode {
         Ok(report)
     }
 
-    /// Runs all tasks of one table. Returns whether another compaction took the files of one of them before its
-    /// turn, so that there may be more to do.
+    /// Runs all tasks of one table. Returns whether another compaction took the inputs of a task first,
+    /// so that there may be more to do.
     async fn compact_once(
         &self,
         table: ObjectId,
@@ -273,7 +273,7 @@ impl MetaNode {
     }
 }
 
-/// The rows of the outputs that died in the inputs since these were read. `None` when an input is gone.
+/// The output positions of rows that died in the inputs after these were read. `None` if an input is gone.
 fn carried(inputs: &Inputs, state: &State, moved: &Moved) -> Option<Vec<DeadRows>> {
     let mut dead_rows = vec![];
     for input in &inputs.files {
@@ -286,7 +286,7 @@ fn carried(inputs: &Inputs, state: &State, moved: &Moved) -> Option<Vec<DeadRows
     Some(joined(dead_rows))
 }
 
-/// One entry per file.
+/// Merges the entries of each file into one.
 fn joined(dead_rows: Vec<DeadRows>) -> Vec<DeadRows> {
     let mut by_file: HashMap<SstId, roaring::RoaringBitmap> = HashMap::new();
     for dead in dead_rows {

@@ -1,5 +1,5 @@
-//! Holding the manifests of backup locations: before the meta role changes one it becomes its holder, and one
-//! that was there once must be there whenever it is asked for.
+//! Claims the manifests of backup locations: the meta role becomes the holder of a manifest before it
+//! changes it, and a manifest that existed once must exist whenever it is read.
 
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ use tidemark_ledger::meta_error::MetaError;
 use tidemark_ledger::storage::StorageLocation;
 
 impl MetaNode {
-    /// The current place, with this server as the holder of its manifest.
+    /// The current backup location, with this server as the holder of its manifest.
     pub(super) async fn hold_current(&self) -> Result<OpenLocation, MetaError> {
         self.hold(&self.manager.state().params.backup_location()).await
     }
 
-    /// Makes this server the holder of a place's manifest, which is made if there never was one.
+    /// Makes this server the holder of a location's manifest, which is created if there never was one.
     ///
     /// # Errors
-    /// What [`Claim::prepare`] finds, `ErrorKind::Deposed`, and what the storage answers.
+    /// Those of [`Claim::prepare`], `ErrorKind::Deposed`, and errors of the storage.
     pub(super) fn hold<'a>(
         &'a self,
         location: &'a StorageLocation,
     ) -> BoxFuture<'a, Result<OpenLocation, MetaError>> {
         async move {
             let seen = self.seen_in(location).await?;
-            // A root that is missing is made, but never where there were snapshots: it may not be mounted.
+            // A missing root is created, but not if there were snapshots: it may just not be mounted.
             let how = if seen > 0 { OpenLocation::open_existing } else { OpenLocation::open };
             let opened = open(location.clone(), how).await?;
             if !self.places.is_held(location) {
@@ -42,13 +42,13 @@ impl MetaNode {
         .boxed()
     }
 
-    /// The same, though another server may have claimed it since this one did.
+    /// Like [`MetaNode::hold`], but claims the manifest again: another server may have claimed it since.
     pub(super) async fn hold_anew(&self, location: &StorageLocation) -> Result<(), MetaError> {
         self.places.let_go(location);
         self.hold(location).await.map(|_| ())
     }
 
-    /// Claims a manifest, unless its holder is not to be followed.
+    /// Claims a manifest, if `follows` says that this server succeeds its holder.
     async fn claim_manifest(
         &self,
         location: &StorageLocation,
@@ -63,8 +63,8 @@ impl MetaNode {
             if !follows(claim.holder()) {
                 return Ok(());
             }
-            // After the manifest was read: should another server lead by now, it has not claimed it, or
-            // the manifest is not the same any more.
+            // Checked after the manifest was read: if another server leads by now, either it has not
+            // claimed the manifest yet, or the manifest has changed.
             self.manager.standing().await?;
             let taken = claim.take(&self.places.holder).await.map_err(|e| backup_error(&e))?;
             if let Some(manifest_id) = taken {
@@ -78,7 +78,7 @@ impl MetaNode {
         Ok(())
     }
 
-    /// The newest manifest that was seen in a place, zero where there was none.
+    /// The newest manifest id that was seen in a location; 0 if none was.
     async fn seen_in(&self, location: &StorageLocation) -> Result<u64, MetaError> {
         let seen = self.places.known().seen.get(location).copied();
         if let Some(seen) = seen {
@@ -90,7 +90,7 @@ impl MetaNode {
         Ok(*self.places.known().seen.entry(location.clone()).or_insert(seen))
     }
 
-    /// Keeps in the lease that a place has a manifest.
+    /// Records in the lease that a location has this manifest.
     async fn note(&self, location: &StorageLocation, manifest_id: u64) -> Result<(), MetaError> {
         let noted = KnownLocation { location: location.clone(), manifest_id };
         self.manager.note_location(noted).await?;
@@ -100,15 +100,15 @@ impl MetaNode {
         Ok(())
     }
 
-    /// Keeps which manifest a change of this server has made. Where that fails, the next listing does it.
+    /// Records which manifest a change of this server has made. If that fails, the next listing does it.
     pub(super) async fn note_newest(&self, location: &StorageLocation) {
         if let Err(error) = self.listed_in(location).await {
             debug!(%error, %location, "not noted");
         }
     }
 
-    /// What a change of the current place failed with. Where it may still happen, the place has to be held
-    /// anew, which keeps it out.
+    /// Maps the error of a change to the current location. If the change may still happen, the location
+    /// has to be claimed again, which keeps the change out.
     pub(super) fn change_error(&self, error: &BackupError) -> MetaError {
         if matches!(error, BackupError::Unsure { .. }) {
             let location = self.manager.state().params.backup_location();
@@ -118,9 +118,8 @@ impl MetaNode {
         backup_error(error)
     }
 
-    /// Makes sure that nothing arrives any more in a place that was sent there before by this server, or by
-    /// one that led before it. Where nothing is known to be on its way, a place that can only be read will
-    /// do.
+    /// Makes sure that no earlier write to a location, by this server or by an earlier leader, can still
+    /// arrive. If no write is known to be in flight, a location that is only readable is accepted.
     pub(super) fn settle<'a>(
         &'a self,
         location: &'a StorageLocation,
@@ -147,8 +146,8 @@ impl MetaNode {
         .boxed()
     }
 
-    /// Becomes the holder of the current place when this server begins to lead, and reads what the snapshots name.
-    /// What keeps it from that is told, and tried again by whatever changes the place.
+    /// Becomes the holder of the current location when this server starts to lead, and reads what the
+    /// snapshots name. A failure is logged; whatever changes the location tries again.
     pub async fn hold_backups(self: Arc<Self>) {
         if let Err(error) = self.hold_current().await {
             let hint = error.hint.as_deref().unwrap_or_default();
@@ -157,22 +156,22 @@ impl MetaNode {
         self.read_snapshots().await;
     }
 
-    /// The snapshots of the current place, in order of creation. Read from there each time.
+    /// The snapshots of the current location, in order of creation. Read from there each time.
     pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, MetaError> {
         let location = self.manager.state().params.backup_location();
         Ok(self.listed_in(&location).await?.1)
     }
 
-    /// The snapshots of a place, and the place. Nothing is made there.
+    /// Opens a location and lists its snapshots. Creates nothing there.
     ///
     /// # Errors
-    /// Also when its snapshots are another cluster's, and when the manifest is gone.
+    /// Also if the snapshots are another cluster's, or if the manifest is gone or older than one seen before.
     pub(super) fn listed_in<'a>(
         &'a self,
         location: &'a StorageLocation,
     ) -> BoxFuture<'a, Result<(OpenLocation, Vec<ManifestEntry>), MetaError>> {
         async move {
-            // Before the manifest is read: it is no older than what was seen until then.
+            // Read before the manifest, which therefore is no older than what was seen until now.
             let seen = self.seen_in(location).await?;
             let opened = open(location.clone(), OpenLocation::open_existing).await?;
             let manifest = match Manifest::find(&opened).await.map_err(|e| backup_error(&e))? {

@@ -1,4 +1,4 @@
-//! Snapshots whose files are known.
+//! Caches which files the snapshots name.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use roaring::RoaringTreemap;
 use super::command::SnapshotKey;
 use tidemark_ledger::id::SstId;
 
-/// Snapshots whose files are known: a snapshot never changes.
+/// The files of snapshots. They stay valid, since a snapshot never changes.
 #[derive(Debug, Default)]
 pub(super) struct KnownSnapshots {
     pub files: HashMap<SnapshotKey, Arc<RoaringTreemap>>,
     pub sizes: HashMap<SstId, u64>,
-    /// Deleted while a session read them.
+    /// Deleted while a session was reading them.
     pub deleted: BTreeSet<SnapshotKey>,
 }
 
 impl KnownSnapshots {
-    /// Forgets the snapshots that are not listed any more, but for those that are read.
+    /// Drops the snapshots that are not listed any more, except those that are being read.
     pub fn keep(&mut self, listed: &BTreeSet<SnapshotKey>) {
         let before = self.files.len();
         self.files.retain(|key, _| listed.contains(key) || self.deleted.contains(key));

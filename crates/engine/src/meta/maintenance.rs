@@ -1,4 +1,4 @@
-//! What keeps the data directory in shape: forgetting what is past retention, and vacuum.
+//! Maintenance of the data directory: forgetting what is past retention, and vacuum.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -26,15 +26,15 @@ use tidemark_ledger::storage::{self, StorageLocation};
 use tidemark_ledger::vacuum::{self, Forgotten, Garbage, Holder, Holders, Plan, SnapshotFiles};
 use tidemark_ledger::{layout, metrics, params};
 
-/// Objects deleted between two looks at whether this server still has the data directory.
+/// Objects deleted between two checks that this server still has the data directory.
 const DELETES_PER_CHECK: usize = 1000;
-/// Snapshots that are read at a time.
+/// Number of snapshots that are read at a time.
 const SNAPSHOTS_AT_ONCE: usize = 16;
-/// A listing of snapshots waits no longer for what has to be read from each.
+/// How long a listing of snapshots waits for what has to be read from each of them.
 const USAGE_WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// Listings of the data directory, as [`super::misdated`] tells them apart. One of a backup location goes by the
-/// location's name.
+/// Names under which [`super::misdated`] tracks the listings of the data directory. The listing of a
+/// backup location is tracked under the location's name.
 const OBJECTS: &str = "objects";
 const LEFTOVERS: &str = "leftovers";
 
@@ -45,12 +45,12 @@ type SnapshotWithFiles = (ManifestEntry, Arc<RoaringTreemap>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotUsage {
     pub id: SnapshotId,
-    /// Of the files that nothing else names: what deleting it would free.
+    /// Bytes of the files that nothing else names: what deleting the snapshot would free.
     pub exclusive_bytes: u64,
 }
 
 impl MetaNode {
-    /// Forgets and vacuums at intervals. Never returns.
+    /// Forgets and vacuums periodically. Never returns.
     pub async fn vacuum_forever(self: Arc<Self>) {
         loop {
             tokio::time::sleep(Duration::from_millis(self.settings.vacuum_interval_ms)).await;
@@ -67,13 +67,13 @@ impl MetaNode {
     }
 
     /// Forgets what is past retention and deletes what nothing needs, unless it is a dry run.
-    /// `retention_ms` is the least age of what may go, in place of the setting.
+    /// `retention_ms` is the minimum age of what is deleted; `None` stands for the setting.
     pub async fn vacuum(
         &self,
         retention_ms: Option<u64>,
         dry_run: bool,
     ) -> Result<Plan, MetaError> {
-        // No backup runs meanwhile: what it reads is held by nothing else.
+        // No backup runs meanwhile: nothing else holds what it reads.
         let _job = self.job.lock().await;
         let retention_ms = retention_ms.unwrap_or(self.settings.min_sst_retention_ms);
         if !dry_run {
@@ -106,14 +106,14 @@ impl MetaNode {
         Ok(plan)
     }
 
-    /// What a listing dates in the future, as a clock that was ahead has dated it, is taken to be as old as the
-    /// time for which it has been seen.
+    /// Corrects dates in the future, set by a clock that was ahead: such an entry counts as being as
+    /// old as the time for which it has been seen.
     fn date<T: Dated>(&self, listing: &str, things: &mut [T]) {
         let mut misdated = self.misdated.lock().unwrap_or_else(PoisonError::into_inner);
         misdated.date(listing, things, self.now());
     }
 
-    /// One thing, as [`MetaNode::date`] would date it.
+    /// Corrects the date of one entry, as [`MetaNode::date`] would.
     fn dated<T: Dated>(&self, listing: &str, mut thing: T) -> T {
         let misdated = self.misdated.lock().unwrap_or_else(PoisonError::into_inner);
         misdated.date_one(listing, &mut thing, self.now());
@@ -127,8 +127,8 @@ impl MetaNode {
         }
     }
 
-    /// Files in backup locations that were not finished and that no process writes any more. A location that
-    /// cannot be read has none, and stops nothing.
+    /// Unfinished files in backup locations that no process writes any more. A location that cannot be
+    /// read is skipped.
     async fn leftovers_of_backups(
         &self,
         held: &Held,
@@ -152,7 +152,7 @@ impl MetaNode {
         found
     }
 
-    /// What was deleted.
+    /// Deletes the leftovers of backups; returns those that were deleted.
     async fn delete_from_backups(
         &self,
         leftovers: &[(OpenLocation, Vec<Garbage>)],
@@ -179,7 +179,7 @@ impl MetaNode {
         Ok(())
     }
 
-    /// Who holds an object of the data directory, given by its name there or its whole path.
+    /// What holds an object of the data directory, given by its name there or its whole path.
     pub async fn explain_object(&self, name: &str) -> Result<Vec<Holder>, MetaError> {
         let _job = self.job.lock().await;
         let state = self.manager.state();
@@ -207,7 +207,7 @@ impl MetaNode {
         )
     }
 
-    /// Who holds a file that was being written when its process was killed, or is still being written.
+    /// What holds a file that is still being written, or whose process was killed while writing it.
     async fn explain_leftover(
         &self,
         name: &str,
@@ -229,8 +229,8 @@ impl MetaNode {
         Ok(held.holders().of_leftover(&leftover, retention_ms))
     }
 
-    /// What deleting each of the snapshots would free that are listed in the current backup location. Empty while
-    /// the snapshots are still being read, which takes its time once after a server begins to lead.
+    /// What deleting each snapshot in the current backup location would free. Empty while the snapshots
+    /// are still being read, which takes a while once after a server starts to lead.
     pub async fn snapshot_usage(self: &Arc<Self>) -> Result<Vec<SnapshotUsage>, MetaError> {
         let node = Arc::clone(self);
         let read = tokio::spawn(async move { node.files_of_all().await });
@@ -270,14 +270,14 @@ impl MetaNode {
         Ok(found)
     }
 
-    /// Reads which files the snapshots name, so that nobody has to wait for it later.
+    /// Reads ahead of time which files the snapshots name, so that nobody has to wait for it later.
     pub(super) async fn read_snapshots(&self) {
         if let Err(error) = self.files_of_all().await {
             warn!(%error, "could not read which files the meta snapshots name");
         }
     }
 
-    /// Every place whose snapshots hold files of this cluster, the current one included.
+    /// Every backup location whose snapshots hold files of this cluster, including the current one.
     pub fn locations(&self) -> BoxFuture<'_, Result<BTreeSet<StorageLocation>, MetaError>> {
         async move {
             let known = self.manager.backup_locations().await?;
@@ -289,8 +289,7 @@ impl MetaNode {
         .boxed()
     }
 
-    /// How many snapshots of a place name data files that are gone: those of a place that was forgotten
-    /// may.
+    /// Number of snapshots in a location that name missing data files. Those of a forgotten location may.
     pub(super) async fn broken_snapshots(
         &self,
         location: &StorageLocation,
@@ -308,7 +307,7 @@ impl MetaNode {
         Ok(snapshots.iter().filter(|(_, files)| !files.is_subset(&there)).count())
     }
 
-    /// What this process and the workers may have on its way.
+    /// Files that this process and the workers may have in flight.
     fn unfinished(&self) -> Vec<Unfinished> {
         let next = self.manager.state().next.sst;
         let now_ms = self.manager.clock().monotonic_ms();
@@ -320,7 +319,7 @@ impl MetaNode {
         unfinished
     }
 
-    /// Asks everybody who may need a file.
+    /// Collects everything that may need a file.
     fn held(
         &self,
         unfinished: Vec<Unfinished>,
@@ -328,7 +327,7 @@ impl MetaNode {
     ) -> BoxFuture<'_, Result<Held, MetaError>> {
         async move {
             let standing = self.manager.standing().await?;
-            // From here on no server that led before lists a snapshot there.
+            // From here on, no earlier leader can list a snapshot there.
             self.hold_current().await?;
             let now_ms = self.manager.clock().monotonic_ms();
             let mut snapshots = vec![];
@@ -350,7 +349,7 @@ impl MetaNode {
             }
             snapshots.extend(self.deleted_and_read(now_ms));
             self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&listed);
-            // The state after the snapshots: what one of them lost meanwhile, the version still had.
+            // The state is read after the snapshots: what one of them lost meanwhile, the version still had.
             let state = self.manager.state();
             let reader = match self.may_be_unheard_of(now_ms) {
                 true => Some(("a worker that may not have reported yet".to_owned(), VersionId(0))),
@@ -374,12 +373,12 @@ impl MetaNode {
         .boxed()
     }
 
-    /// Whether there may be workers of the meta role before this one that are still to report here.
+    /// Whether there may be workers of an earlier leader that have not reported to this one yet.
     fn may_be_unheard_of(&self, now_ms: u64) -> bool {
         self.settings.workers_outside && now_ms < self.started_ms.saturating_add(SILENCE_MS_MAX)
     }
 
-    /// Snapshots that were deleted while a session reads them, as long as one does.
+    /// Snapshots that were deleted while a session reads them, as long as it does.
     fn deleted_and_read(&self, now_ms: u64) -> Vec<SnapshotFiles> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.deleted.retain(|snapshot| self.workers.reads(snapshot, now_ms));
@@ -391,7 +390,7 @@ impl MetaNode {
         read.collect()
     }
 
-    /// Before snapshots go: those that a session reads hold their files until it ends.
+    /// Called before snapshots are deleted: those that a session reads hold their files until it ends.
     pub(super) async fn keep_for_readers(
         &self,
         location: &OpenLocation,
@@ -408,7 +407,7 @@ impl MetaNode {
         Ok(())
     }
 
-    /// Whether a session may read this snapshot: it is listed, or was when it began.
+    /// Whether this snapshot was deleted while a session reads it; such a session may continue.
     pub(super) fn is_kept_for_readers(&self, snapshot: &SnapshotKey) -> bool {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).deleted.contains(snapshot)
     }
@@ -440,7 +439,7 @@ impl MetaNode {
         .boxed()
     }
 
-    /// The files that a snapshot names.
+    /// The ids of the files that a snapshot names. Reads each snapshot once.
     async fn files_of(
         &self,
         location: &OpenLocation,
@@ -461,7 +460,7 @@ impl MetaNode {
     }
 }
 
-/// Everything that holds files, as it was found.
+/// Everything that holds files, at one moment.
 struct Held {
     state: Arc<State>,
     standing: Standing,
@@ -487,7 +486,7 @@ impl Held {
     }
 }
 
-/// Garbage of a backup location by its whole name: a plan lists it next to that of the data directory.
+/// Garbage of a backup location under its full name, as a plan lists it next to that of the data directory.
 fn named(place: &OpenLocation, garbage: &[Garbage]) -> impl Iterator<Item = Garbage> {
     let root = place.storage.name_of(&Path::default());
     garbage.iter().map(move |found| Garbage {

@@ -1,4 +1,4 @@
-//! How old something is that is dated in the future, as a clock that was ahead has dated it.
+//! The age of entries dated in the future, which a clock that was ahead has dated.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use object_store::ObjectMeta;
 use tidemark_ledger::epoch::AHEAD_MS_MAX;
 use tidemark_ledger::storage::Leftover;
 
-/// Something that a listing dates.
+/// An entry of a listing, with a date.
 pub trait Dated {
     fn name(&self) -> String;
     fn modified_ms(&self) -> u64;
@@ -45,19 +45,20 @@ impl Dated for Leftover {
     }
 }
 
-/// The time, by the clock that dates things and by the one that only goes forward.
+/// The time by the clock that dates entries, and by the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub wall_ms: u64,
     pub monotonic_ms: u64,
 }
 
-/// What is dated in the future: by listing and name there, when it was first seen, by the monotonic clock.
+/// Entries dated in the future: by listing and name, when each was first seen, in ms of the monotonic clock.
 #[derive(Debug, Default)]
 pub struct Misdated(HashMap<String, HashMap<String, u64>>);
 
 impl Misdated {
-    /// Dates what a listing has by how long it has been seen; what is gone from the listing is forgotten.
+    /// Dates the entries of a listing by how long they have been seen; forgets those that are no longer
+    /// listed.
     pub fn date<T: Dated>(&mut self, listing: &str, things: &mut [T], now: Now) {
         let mut seen = HashMap::new();
         for thing in things {
@@ -71,7 +72,7 @@ impl Misdated {
         };
     }
 
-    /// Dates one thing. Returns when it was first seen, if its date is in the future.
+    /// Dates one entry. Returns when it was first seen, if its date is in the future.
     pub fn date_one<T: Dated>(&self, listing: &str, thing: &mut T, now: Now) -> Option<u64> {
         if thing.modified_ms() <= now.wall_ms.saturating_add(AHEAD_MS_MAX) {
             return None;
@@ -108,7 +109,7 @@ mod tests {
         Leftover { directory: Path::from("d"), name: name.to_owned(), size_bytes: 1, modified_ms }
     }
 
-    /// So long after the first look.
+    /// The time that has passed since the first listing, added to both clocks.
     fn now(passed_ms: u64) -> Now {
         Now { wall_ms: NOW_MS + passed_ms, monotonic_ms: 100 + passed_ms }
     }

@@ -1,7 +1,8 @@
-//! The single writer of the truth.
+//! The meta role: the single writer of the metadata.
 //!
-//! A command is validated, becomes a [`tidemark_ledger::state::Change`], is persisted in one transaction of the
-//! [`tidemark_ledger::meta_store::MetaStore`], and only then becomes the new [`tidemark_ledger::state::State`] that everybody reads.
+//! A command is validated and becomes a [`tidemark_ledger::state::Change`], which is persisted in one
+//! transaction of the [`tidemark_ledger::meta_store::MetaStore`]. Only then it becomes the new
+//! [`tidemark_ledger::state::State`] that everybody reads.
 
 mod backup;
 mod backup_error;

@@ -1,4 +1,4 @@
-//! The meta role of a server: the manager, the workers it hears of, and the locks of the jobs around it.
+//! The meta role of a server: the manager, its workers, and the locks of the jobs around it.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use tidemark_ledger::meta_error::{ErrorKind, MetaError};
 use tidemark_ledger::sst_ids::{SstIdPool, Staging};
 use tidemark_ledger::state::{Change, State};
 
-/// The meta role as RPC sees it: the manager, and the jobs around it.
+/// The meta role, as the RPC service uses it: the manager, and the jobs around it.
 #[derive(Debug)]
 pub struct MetaNode {
     pub manager: Manager,
     pub info: WorkerInfo,
     pub workers: Workers,
-    /// When it began, by the monotonic clock.
+    /// Start time in ms, by the monotonic clock.
     pub(super) started_ms: u64,
     pub(super) settings: MaintenanceSettings,
     pub(super) executor: Executor,
@@ -33,13 +33,13 @@ pub struct MetaNode {
     pub(super) known: std::sync::Mutex<KnownSnapshots>,
     pub(super) misdated: std::sync::Mutex<Misdated>,
     pub(super) places: Places,
-    /// One job at a time touches a backup location, moves it, or deletes data.
+    /// Locked by jobs that use or move a backup location or delete data: one at a time.
     pub(super) job: Mutex<()>,
-    /// Snapshots whose files are not known are read by one at a time.
+    /// Locked to read the files of snapshots that are not known yet: one reader at a time.
     pub(super) reading_snapshots: Mutex<()>,
-    /// One compaction runs at a time.
+    /// Locked while a compaction runs: one at a time.
     pub(super) compacting: Mutex<()>,
-    /// Sessions begin to read snapshots, and snapshots are deleted, one at a time.
+    /// Locked while a session starts to read snapshots, and while snapshots are deleted.
     pub(super) pinning: Mutex<()>,
 }
 
@@ -78,7 +78,7 @@ impl MetaNode {
         })
     }
 
-    /// The newest state and every change after it, for a worker, if it has a name.
+    /// The newest state and every change after it. Registers the worker, if it has a name.
     pub fn follow(&self, worker: &str) -> (Arc<State>, broadcast::Receiver<Arc<Change>>) {
         let (state, changes) = self.manager.follow();
         if !worker.is_empty() {
@@ -88,18 +88,18 @@ impl MetaNode {
         (state, changes)
     }
 
-    /// Commits staged writes of a worker, each for itself; the outcomes come in their order.
+    /// Commits staged writes of a worker, each on its own; returns the outcomes in order.
     pub async fn write_all(
         &self,
         worker: &str,
         writes: Vec<Write>,
     ) -> Vec<Result<Committed, MetaError>> {
         let commits = writes.into_iter().map(|write| self.write(worker, write, vec![]));
-        // All of them are asked for before the first is waited for: they share a commit.
+        // All requests are sent before the first reply is awaited, so that they share a commit.
         join_all(commits).await
     }
 
-    /// Commits a staged write of a worker; `staged` as of [`Manager::write`].
+    /// Commits a staged write of a worker; for `staged` see [`Manager::write`].
     pub async fn write(
         &self,
         worker: &str,
@@ -123,12 +123,12 @@ impl MetaNode {
         &self.settings
     }
 
-    /// Takes the word of a worker on what it needs.
+    /// Records what a worker needs.
     ///
-    /// Returns whether it had been given up, and begins anew.
+    /// Returns whether the worker had been given up, and starts over.
     ///
     /// # Errors
-    /// [`ErrorKind::UndefinedSnapshot`] when a snapshot it begins to read is not there any more.
+    /// [`ErrorKind::UndefinedSnapshot`] if a snapshot that it starts to read no longer exists.
     pub async fn report(&self, pins: Pins) -> Result<bool, MetaError> {
         let now_ms = self.manager.clock().monotonic_ms();
         let is_new = |snapshot: &&SnapshotKey| !self.workers.reads(snapshot, now_ms);

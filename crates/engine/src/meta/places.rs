@@ -11,27 +11,27 @@ use tidemark_ledger::params::Params;
 use tidemark_ledger::state::State;
 use tidemark_ledger::storage::StorageLocation;
 
-/// What this server knows of the places, and is in them.
+/// The backup locations, as far as this server knows them.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// What it calls itself as the holder of a manifest: `<number of its life>/<id of its life>/<random>`.
+    /// This server's name as the holder of a manifest: `<number of its life>/<id of its life>/<random>`.
     pub holder: String,
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Places whose manifest this server holds.
+    /// Locations whose manifest this server holds.
     pub held: BTreeSet<StorageLocation>,
-    /// Places where a change of the manifest may still arrive that this server or the one before has sent.
-    /// Holding them keeps it out.
+    /// Locations where a change of the manifest may still arrive that this server or an earlier one has
+    /// sent. Holding the manifest keeps the change out.
     pub unsure: BTreeSet<StorageLocation>,
-    /// The newest manifest that was seen in each, as the lease says; zero where there was none.
+    /// The newest manifest id seen in each location, as recorded in the lease; 0 if there was none.
     pub seen: BTreeMap<StorageLocation, u64>,
 }
 
 impl Places {
-    /// Those of a server that begins to lead with this state.
+    /// The locations of a server that starts to lead with this state.
     pub fn beginning_with(state: &State) -> Self {
         let current = state.params.backup_location();
         let known = Known { unsure: BTreeSet::from([current]), ..Known::default() };
@@ -40,8 +40,8 @@ impl Places {
         Self { holder, known: Mutex::new(known) }
     }
 
-    /// Whether `other` was a server of this life of the cluster, or of one before: it is deposed. One that
-    /// was restored from this one, or next to it, has a data directory of its own.
+    /// Whether `other` was a server of this life of the cluster or of an earlier one, and thus is
+    /// deposed. A server that was restored from this life, or next to it, has its own data directory.
     pub fn follows(&self, other: &str) -> bool {
         let life = |holder: &str| {
             let (number, rest) = holder.split_once('/')?;
@@ -58,7 +58,7 @@ impl Places {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds a place no more: it was given up, or is to be claimed anew.
+    /// Stops holding a location that was given up or is to be claimed again.
     pub fn let_go(&self, location: &StorageLocation) {
         let mut known = self.known();
         known.held.remove(location);
@@ -70,12 +70,12 @@ impl Places {
     }
 }
 
-/// The place that these parameters name; a root that is missing is made.
+/// Opens the location that these parameters name; creates a missing root.
 pub(super) async fn open_new(params: &Params) -> Result<OpenLocation, MetaError> {
     open(params.backup_location(), OpenLocation::open).await
 }
 
-/// Opens a place, which may take its time.
+/// Opens a location on a blocking thread, since that may take a while.
 pub(super) async fn open(
     location: StorageLocation,
     how: fn(&StorageLocation) -> Result<OpenLocation, BackupError>,

@@ -1,4 +1,4 @@
-//! Repairing a data file that is damaged or gone, from a copy that a backup has.
+//! Repairs a damaged or missing data file from a copy in a backup.
 
 use std::collections::BTreeSet;
 
@@ -13,23 +13,23 @@ use tidemark_ledger::sst::SstInfo;
 use tidemark_ledger::storage::{Storage, StorageError};
 use tidemark_ledger::{layout, params};
 
-/// What came of a repair.
+/// The result of a repair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repaired {
-    /// The object, by its whole name.
+    /// The full name of the object.
     pub object: String,
-    /// The copy it was made from; none where nothing was wrong.
+    /// The copy it was made from; `None` if nothing was wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<String>,
 }
 
 impl MetaNode {
-    /// Puts a copy that is as it was written in the place of a data file that is not.
+    /// Replaces a damaged or missing data file with an intact copy.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] when no backup has such a copy. Then nothing has changed.
+    /// [`ErrorKind::Damaged`] if no backup has such a copy. Then nothing has changed.
     pub async fn repair_object(&self, sst: SstId) -> Result<Repaired, MetaError> {
-        // Nothing deletes the file or the copies meanwhile.
+        // Nothing else deletes the file or its copies meanwhile.
         let _job = self.job.lock().await;
         let state = self.manager.state();
         let file = state.version.find(sst).filter(|file| file.sst.is_object());
@@ -61,8 +61,8 @@ impl MetaNode {
         Err(no_good_copy(&object, &looked_at))
     }
 
-    /// Every place where snapshots have copies of data files. A backup location that cannot be read has none
-    /// to offer.
+    /// Every location where snapshots have copies of data files. A backup location that cannot be read
+    /// is skipped.
     async fn copies(&self) -> Result<Vec<OpenLocation>, MetaError> {
         let mut places = vec![];
         for location in self.locations().await? {
@@ -80,7 +80,7 @@ impl MetaNode {
     }
 }
 
-/// Whether the object is there, as it was written.
+/// Whether the object exists and is as it was written.
 async fn is_whole(
     storage: &Storage,
     path: &object_store::path::Path,

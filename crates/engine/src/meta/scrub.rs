@@ -1,8 +1,8 @@
-//! The scrub: every data file of the newest version is read now and then, and proven to be as it was written,
-//! so that damage is found before the file is needed.
+//! The scrub: regularly reads every data file of the newest version and checks that it is as it was
+//! written, so that damage is found before the file is needed.
 //!
-//! A pass takes `scrub_interval_ms`. What has been read is kept in memory: a meta role that begins to lead
-//! begins at some file, and goes round.
+//! A pass takes `scrub_interval_ms`. Progress is kept in memory: a meta role that starts to lead starts
+//! at some file and goes round.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use tidemark_ledger::state::State;
 use tidemark_ledger::storage::StorageError;
 use tidemark_ledger::{layout, metrics, params};
 
-/// The longest time between two looks at what is due.
+/// Longest pause between two checks of what is due.
 const PAUSE_MS_MAX: u64 = 5000;
-/// The longest time between two looks through all files, of which there may be a million.
+/// Longest time between two scans of the list of all files, of which there may be a million.
 const MEASURE_MS_MAX: u64 = 60_000;
-/// A longer time between two looks was not spent reading: it earns no more than this.
+/// Maximum time credited for the pause between two checks: a longer one was not spent reading.
 const EARNED_MS_MAX: u64 = 60_000;
 
-/// How far the scrub has come.
+/// The progress of the scrub.
 #[derive(Debug)]
 struct Progress {
     begun_ms: u64,
     looked_ms: u64,
-    /// Bytes that may be read now, times the interval: what is earned in a moment may be less than a byte.
+    /// Bytes that may be read now, times the interval in ms: a moment may earn less than a byte.
     earned: u128,
-    /// The files that this pass is still to read.
+    /// The files that this pass has yet to read.
     ahead: VecDeque<Arc<SstInfo>>,
-    /// When each file was read last.
+    /// When each file was last read.
     read_ms: HashMap<SstId, u64>,
     damaged: BTreeSet<SstId>,
 }
@@ -45,15 +45,15 @@ struct Files {
     version: Option<VersionId>,
     list: Vec<Arc<SstInfo>>,
     bytes: u64,
-    /// When all were last looked through.
+    /// When the whole list was last scanned.
     measured_ms: Option<u64>,
 }
 
 impl Files {
-    /// Whether to look through all of them now.
+    /// Whether to scan the whole list now.
     fn are_due(&mut self, now_ms: u64, interval_ms: u64) -> bool {
         let pause_ms = (interval_ms / 8).min(MEASURE_MS_MAX);
-        // A clock may go back.
+        // The clock may go back.
         let is_over = |since_ms: u64| now_ms < since_ms || now_ms - since_ms >= pause_ms;
         let are_due = self.measured_ms.is_none_or(is_over);
         if are_due {
@@ -62,7 +62,7 @@ impl Files {
         are_due
     }
 
-    /// Takes those of `version`. False where it is the one they are of: nothing is collected then.
+    /// Takes the files of `version`. Returns false, and collects nothing, if it already has them.
     fn take(&mut self, version: VersionId, collect: impl FnOnce() -> Vec<Arc<SstInfo>>) -> bool {
         if self.version == Some(version) {
             return false;
@@ -74,14 +74,14 @@ impl Files {
     }
 }
 
-/// What a read of a file came to.
+/// The result of reading a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     Whole,
     Damaged,
-    /// It is not in the newest version any more.
+    /// The file is not in the newest version any more.
     Gone,
-    /// The store did not answer.
+    /// The store did not respond.
     Unknown,
 }
 
@@ -97,7 +97,7 @@ impl Progress {
         }
     }
 
-    /// Lets time pass: it earns bytes that may be read, so that all are read in `interval_ms`.
+    /// Credits the time that has passed: it earns bytes to read, so that all are read in `interval_ms`.
     fn earn(&mut self, now_ms: u64, total_bytes: u64, interval_ms: u64) {
         let passed = now_ms.saturating_sub(self.looked_ms).min(EARNED_MS_MAX);
         self.looked_ms = now_ms;
@@ -105,8 +105,8 @@ impl Progress {
         self.earned = earned.min(u128::from(total_bytes) * u128::from(interval_ms));
     }
 
-    /// The next file, if as many bytes are earned. A new pass begins with `files`, which `first` of are put
-    /// last.
+    /// The next file, if enough bytes have been earned for it. A new pass goes through `files`, the
+    /// first `first` of which come last.
     fn next(
         &mut self,
         files: &[Arc<SstInfo>],
@@ -131,8 +131,8 @@ impl Progress {
         self.read_ms.insert(sst, now_ms);
     }
 
-    /// The age of the oldest read among `files`, and the share of their bytes that were read within the
-    /// interval. A file that was not read yet is as old as the scrub.
+    /// The age in ms of the oldest read among `files`, and the share of their bytes that was read
+    /// within the interval. A file that was not read yet is as old as the scrub.
     fn coverage(&self, files: &[Arc<SstInfo>], now_ms: u64, interval_ms: u64) -> (u64, f64) {
         let (mut oldest_ms, mut bytes, mut read) = (now_ms, 0, 0);
         for file in files {
@@ -147,7 +147,7 @@ impl Progress {
         (now_ms.saturating_sub(oldest_ms), share)
     }
 
-    /// Forgets files that are not there any more.
+    /// Forgets files that no longer exist.
     fn keep(&mut self, files: &[Arc<SstInfo>]) {
         if self.read_ms.len() > files.len() || !self.damaged.is_empty() {
             let alive: BTreeSet<SstId> = files.iter().map(|file| file.id).collect();
@@ -158,7 +158,7 @@ impl Progress {
 }
 
 impl MetaNode {
-    /// Reads data files at the rate that `scrub_interval_ms` asks for. Never returns.
+    /// Reads data files at the rate that `scrub_interval_ms` sets. Never returns.
     pub async fn scrub_forever(self: Arc<Self>) {
         let mut progress = Progress::beginning_at(self.manager.clock().now_ms());
         let mut files = Files::default();
@@ -170,7 +170,7 @@ impl MetaNode {
         }
     }
 
-    /// Reads what is due by now.
+    /// Reads the files that are due.
     async fn scrub(&self, progress: &mut Progress, files: &mut Files) {
         let now_ms = self.manager.clock().now_ms();
         let state = self.manager.state();
@@ -185,7 +185,7 @@ impl MetaNode {
             progress.keep(&files.list);
         }
         progress.earn(now_ms, files.bytes, interval_ms);
-        // Where a pass begins does not matter, as long as not each server begins at the same file.
+        // It does not matter where a pass starts, as long as not every server starts at the same file.
         let first = usize::try_from(progress.begun_ms).unwrap_or(0) % files.list.len().max(1);
         while let Some(sst) = progress.next(&files.list, first, interval_ms) {
             let found = self.read_whole(&state, &sst).await;
@@ -228,13 +228,13 @@ impl MetaNode {
         found
     }
 
-    /// Whether the newest version names the file, alive or for its history.
+    /// Whether the newest version names the file, as alive or for its history.
     fn is_named(&self, sst: SstId) -> bool {
         self.manager.state().version.find(sst).is_some()
     }
 }
 
-/// The data files that the newest version names, those that died among them.
+/// The data files that the newest version names, including dead ones.
 fn objects_of(state: &State) -> Vec<Arc<SstInfo>> {
     let files = state.version.all_files().filter(|file| file.sst.is_object());
     files.map(|file| Arc::clone(&file.sst)).collect()
@@ -275,7 +275,7 @@ mod tests {
         (1..=4).map(sst).collect()
     }
 
-    /// The files that are read in these milliseconds, a look every second.
+    /// The files that are read in these milliseconds, with a check every second.
     fn read_in(progress: &mut Progress, from_ms: u64, ms: u64, interval_ms: u64) -> Vec<u64> {
         let mut read = vec![];
         for now_ms in (from_ms..=from_ms + ms).step_by(1000) {

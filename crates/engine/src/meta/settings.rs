@@ -1,19 +1,19 @@
-//! How maintenance is to be done.
+//! The settings of maintenance.
 
-/// The flags of maintenance.
+/// The maintenance flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaintenanceSettings {
-    /// Whether tables are compacted without being asked for.
+    /// Whether tables are compacted automatically.
     pub compaction: bool,
-    /// What the sorting of one compaction may take.
+    /// Memory for the sorting of one compaction.
     pub compaction_memory_bytes: usize,
-    /// Rows that one compaction may take.
+    /// Maximum rows of one compaction.
     pub compaction_rows_max: u64,
-    /// Whether processes may follow that go on when this one ends.
+    /// Whether there may be workers in other processes, which continue when this one ends.
     pub workers_outside: bool,
-    /// Time between two vacuums; zero for never.
+    /// Time between two vacuums; zero disables them.
     pub vacuum_interval_ms: u64,
-    /// An object younger than this is never deleted.
+    /// Minimum age of an object to be deleted.
     pub min_sst_retention_ms: u64,
 }
 

@@ -1,7 +1,8 @@
-//! Who follows the meta role, and what each of them still needs.
+//! The workers that follow the meta role, and what each of them still needs.
 //!
-//! A worker tells what it reads and which of its files are on their way, about once a second. One that has been silent for [`SILENCE_MS_MAX`] holds nothing any more, and nothing it
-//! staged until then can be committed: vacuum may have deleted it.
+//! A worker reports what it reads and which of its files are in flight, about once a second. One that
+//! has been silent for [`SILENCE_MS_MAX`] is given up: it holds nothing any more, and nothing it staged
+//! before can be committed, since vacuum may have deleted it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,10 +14,10 @@ use tidemark_ledger::id::{SstId, VersionId};
 use tidemark_ledger::meta_error::{ErrorKind, MetaError};
 use tidemark_ledger::sst_ids::Unfinished;
 
-/// How long the word of a worker holds.
+/// How long the report of a worker is valid.
 pub const SILENCE_MS_MAX: u64 = 60_000;
 
-/// A process that is not heard of for so long is shown as silent.
+/// A process without a report for longer than this is shown as silent.
 const QUIET_MS_MAX: u64 = 5_000;
 
 #[derive(Debug, Default)]
@@ -25,15 +26,15 @@ pub struct Workers(Mutex<BTreeMap<String, Worker>>);
 /// A worker, as `SHOW CLUSTER` lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerNode {
-    /// Zero is the meta role; the others by the order in which it heard of them.
+    /// Zero is the meta role; the others are numbered as they register.
     pub id: u32,
     pub info: WorkerInfo,
-    /// Whether it is heard of.
+    /// Whether it has reported recently.
     pub running: bool,
 }
 
 impl WorkerNode {
-    /// The state of a process, as the catalog names it.
+    /// The state of the process, as the catalog names it.
     pub fn state(&self) -> &'static str {
         if self.running { "RUNNING" } else { "SILENT" }
     }
@@ -44,10 +45,10 @@ struct Worker {
     version: VersionId,
     snapshots: Vec<SnapshotKey>,
     unfinished: Unfinished,
-    /// Files below were staged in an earlier life, whose end nobody told of.
+    /// Files below this id were staged before the worker was registered, and may have been deleted.
     writes_from: SstId,
     heard_ms: u64,
-    /// `None` until it has reported.
+    /// `None` until the first report.
     info: Option<WorkerInfo>,
     id: u32,
 }
@@ -60,9 +61,9 @@ pub struct PinnedVersion {
     pub snapshots: Vec<SnapshotKey>,
 }
 
-/// Times are those of the monotonic clock of the meta role: no step of a clock makes a worker silent.
+/// Times are those of the meta role's monotonic clock: no clock step makes a worker silent.
 impl Workers {
-    /// A worker begins to follow at `version`; every file from `next` on may become its own.
+    /// Registers a worker that starts to follow at `version`; it may stage files from `next` on.
     pub fn register(&self, worker: &str, version: VersionId, next: SstId, now_ms: u64) {
         let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lives = workers.get(worker).is_some_and(|known| known.lives(now_ms));
@@ -72,8 +73,8 @@ impl Workers {
         }
     }
 
-    /// Takes the word of a worker. Returns whether one that was given up begins anew: the files it has
-    /// reserved or staged so far are lost to it.
+    /// Records a report. Returns whether the worker had been given up and starts over: it has lost the
+    /// files that it reserved or staged before.
     pub fn report(&self, pins: Pins, next: SstId, now_ms: u64) -> bool {
         let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = workers.remove(&pins.worker).filter(|known| known.lives(now_ms));
@@ -93,7 +94,7 @@ impl Workers {
         anew
     }
 
-    /// Those that have said what they are, by their id.
+    /// The workers that have reported, by id.
     pub fn nodes(&self, now_ms: u64) -> Vec<WorkerNode> {
         let living = self.living(now_ms).into_iter();
         let node = |(_, worker): (String, Worker)| {
@@ -114,10 +115,10 @@ impl Workers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
     }
 
-    /// Whether files of `worker` are as it staged them.
+    /// Checks that files of `worker` are as it staged them.
     ///
     /// # Errors
-    /// [`ErrorKind::GivenUp`] when they may have been deleted: the statement must stage them again.
+    /// [`ErrorKind::GivenUp`] if they may have been deleted: the statement must stage them again.
     pub fn check_staged(
         &self,
         worker: &str,
@@ -139,13 +140,13 @@ impl Workers {
         }
     }
 
-    /// The oldest version that somebody reads, and who.
+    /// The worker that reads the oldest version, and that version.
     pub fn oldest_reader(&self, now_ms: u64) -> Option<(String, VersionId)> {
         let workers = self.living(now_ms).into_iter();
         workers.map(|(name, worker)| (name, worker.version)).min_by_key(|(_, version)| *version)
     }
 
-    /// What each of them may have on its way.
+    /// What each worker may have in flight.
     pub fn unfinished(&self, now_ms: u64) -> Vec<Unfinished> {
         self.living(now_ms).into_iter().map(|(_, worker)| worker.unfinished).collect()
     }

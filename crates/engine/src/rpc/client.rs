@@ -1,4 +1,4 @@
-//! The other roles' side of the RPC, and the replica of the metadata it feeds.
+//! The client side of the RPC, and the replica of the metadata that it feeds.
 
 use std::io::BufReader;
 use std::sync::Arc;
@@ -40,34 +40,34 @@ use tidemark_ledger::storage::{ChunkReader, StorageLocation};
 use tidemark_ledger::vacuum::{Holder, Plan};
 use tidemark_ledger::version::{Version, encoding};
 
-/// What requests are addressed to; connections find the meta role by other means.
+/// The URI of all requests. The connector finds the address of the meta role.
 const META_URI: &str = "http://meta";
-/// What may be on its way in each direction of a connection without a socket.
+/// Buffer size in each direction of an in-process connection.
 const LOCAL_BUFFER_BYTES: usize = 256 << 10;
-/// How long the meta role may be silent before the first metadata is whole.
+/// How long the meta role may be silent before the first state is complete.
 const FIRST_STATE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a silent connection is asked whether somebody is there, and how long that may take.
+/// Interval of keep-alive pings, and the timeout of each.
 const PING_PAUSE: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a session waits to see its own commit, which stands anyway.
+/// How long a session waits to see its own commit, which is durable anyway.
 const SEE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait before following a lost meta role again.
+/// Pause before following a lost meta role again.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 
-/// A connection to the meta role. Cheap to clone; reconnects by itself.
+/// A connection to the meta role. Cheap to clone; reconnects automatically.
 #[derive(Clone, Debug)]
 pub struct MetaClient {
     addr: String,
-    /// The name under which this client stages files and follows; empty where it does neither.
+    /// The name under which this client stages files and follows; empty if it does neither.
     worker: String,
-    /// Where the meta role is in this process at times.
+    /// The meta role of this process, which is present only while it leads.
     local: Option<LocalMeta>,
     grpc: Grpc<Channel>,
 }
 
 impl MetaClient {
-    /// Connects to `host:port` or `http://host:port`; of several, separated by commas, to the one that
-    /// has the meta role.
+    /// Connects to `host:port` or `http://host:port`. Of several addresses, separated by commas, picks
+    /// the one that has the meta role.
     pub async fn connect(addrs: &str) -> Result<Self, RpcError> {
         let dial = Dial::parse(addrs);
         let connector = tower::service_fn(move |_: Uri| {
@@ -81,8 +81,8 @@ impl MetaClient {
         Self::over(endpoint.connect_with_connector(connector).await, addrs)
     }
 
-    /// Connects to the meta role of this process: the same calls, without a socket. `addr` is what to
-    /// call it.
+    /// Connects to the meta role of this process: the same calls, without a socket. `addr` names it in
+    /// errors.
     pub async fn connect_local(local: &LocalMeta, addr: &str) -> Result<Self, RpcError> {
         let (local, kept) = (local.clone(), local.clone());
         let connector = tower::service_fn(move |_: Uri| {
@@ -109,7 +109,7 @@ impl MetaClient {
         }
     }
 
-    /// The same connection, of a worker under a name nobody else has.
+    /// The same connection as a worker, under a unique name.
     #[must_use]
     pub fn as_worker(self) -> Self {
         Self { worker: uuid::Uuid::new_v4().simple().to_string(), ..self }
@@ -119,17 +119,17 @@ impl MetaClient {
         &self.worker
     }
 
-    /// Where the meta role is.
+    /// The address of the meta role.
     pub fn addr(&self) -> &str {
         &self.addr
     }
 
-    /// The meta role of this process, while it has it.
+    /// The meta role of this process, while it leads.
     pub(crate) fn present(&self) -> Option<Arc<MetaNode>> {
         Some(self.local.as_ref()?.present()?.node)
     }
 
-    /// Commits staged writes, each for itself; the outcomes come in their order.
+    /// Commits staged writes, each on its own; returns the outcomes in order.
     pub async fn write_all(
         &self,
         writes: Vec<Write>,
@@ -148,7 +148,7 @@ impl MetaClient {
         self.json(self.grpc.clone().change_catalog(request).await)
     }
 
-    /// Changes a cluster parameter; `None` is its default.
+    /// Changes a cluster parameter; `None` resets it to its default.
     pub async fn alter_system(
         &self,
         name: &str,
@@ -162,7 +162,7 @@ impl MetaClient {
         self.json(self.grpc.clone().flush(FlushRequest {}).await)
     }
 
-    /// The first of `count` file ids that are the caller's alone.
+    /// Reserves `count` file ids for the caller; returns the first.
     pub async fn reserve_ssts(&self, count: u32) -> Result<SstId, RpcError> {
         let answer = self.grpc.clone().reserve_ssts(ReserveSstsRequest { count }).await;
         answer.map(|r| SstId(r.into_inner().first)).map_err(|e| self.error(&e))
@@ -182,7 +182,7 @@ impl MetaClient {
         self.asked(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
     }
 
-    /// Looks at snapshots, and tells what comes of it as it comes.
+    /// Verifies snapshots; reports events as they arrive.
     pub async fn verify_snapshots(
         &self,
         request: &verify::Request,
@@ -203,12 +203,12 @@ impl MetaClient {
         answer.map(|_| ()).map_err(|e| self.error(&e))
     }
 
-    /// What deleting each of the listed snapshots would free; empty while that is not known.
+    /// What deleting each of the listed snapshots would free; empty while this is not known.
     pub async fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>, RpcError> {
         self.asked(self.grpc.clone().snapshot_usage(Empty {}).await)
     }
 
-    /// Tells what this worker needs. Returns whether it had been given up before.
+    /// Reports what this worker needs. Returns whether it had been given up before.
     pub async fn report(&self, pins: &Pins) -> Result<bool, RpcError> {
         let request = to_json(pins).map_err(|e| self.error(&e))?;
         let answer = self.grpc.clone().report(request).await;
@@ -220,7 +220,7 @@ impl MetaClient {
         self.asked(self.grpc.clone().worker_nodes(Empty {}).await)
     }
 
-    /// Asks for a table to compact; nobody else gets it until it is released, or this worker is silent.
+    /// Claims a table to compact. Nobody else gets it until it is released or this worker falls silent.
     pub async fn claim_compaction(&self) -> Result<Option<Task>, RpcError> {
         let request = WorkerRequest { worker: self.worker.clone() };
         self.asked(self.grpc.clone().claim_compaction(request).await)
@@ -258,12 +258,12 @@ impl MetaClient {
         self.json(self.grpc.clone().vacuum(VacuumRequest { retention_ms, dry_run }).await)
     }
 
-    /// Who holds an object of the data directory.
+    /// What holds an object of the data directory.
     pub async fn explain_object(&self, name: String) -> Result<Vec<Holder>, RpcError> {
         self.asked(self.grpc.clone().explain_object(ExplainObjectRequest { name }).await)
     }
 
-    /// Puts a good copy in the place of a damaged data file.
+    /// Replaces a damaged data file with a good copy.
     pub async fn repair_object(&self, sst: SstId) -> Result<Repaired, RpcError> {
         self.json(self.grpc.clone().repair_object(RepairObjectRequest { sst: sst.0 }).await)
     }
@@ -293,7 +293,7 @@ impl MetaClient {
         from_json(&message.json).map_err(|e| self.error(&e))
     }
 
-    /// The answer to a question that changes nothing: it need not be looked whether it was done.
+    /// The reply to a query. It changes nothing, so it does not matter whether it was carried out.
     fn asked<T: serde::de::DeserializeOwned>(
         &self,
         answer: Result<Response<Json>, Status>,
@@ -317,7 +317,7 @@ impl MetaClient {
         }
     }
 
-    /// Takes over a whole state, then applies each change, until there are no more.
+    /// Takes over a whole state, then applies each change, until the stream ends.
     async fn follow(
         &self,
         replica: &Arc<SharedState>,
@@ -331,7 +331,7 @@ impl MetaClient {
         Err("the meta role closed the stream".to_owned())
     }
 
-    /// The state of this process's meta role is the replica's too: a large one is there once.
+    /// Shares the state of this process's meta role with the replica: a large one exists only once.
     async fn share(
         &self,
         Present { node, leaving, .. }: Present,
@@ -385,7 +385,7 @@ impl MetaClient {
     }
 }
 
-/// An error of a question that changes nothing: it need not be looked whether it was done.
+/// Maps the error of a query. It changes nothing, so it does not matter whether it was carried out.
 fn changes_nothing(error: RpcError) -> RpcError {
     match error {
         RpcError::Lost { addr, reason } => RpcError::Unreachable { addr, reason },
@@ -393,7 +393,7 @@ fn changes_nothing(error: RpcError) -> RpcError {
     }
 }
 
-/// Ends what [`Published::share`] begins, also when the follower is dropped.
+/// Ends the sharing that [`Published::share`] starts, also when the follower is dropped.
 struct Sharing<'a> {
     published: Arc<Published>,
     replica: &'a Arc<SharedState>,
@@ -405,7 +405,7 @@ impl Drop for Sharing<'_> {
     }
 }
 
-/// A version that comes in pieces, and is decoded meanwhile.
+/// A version that arrives in pieces, and is decoded meanwhile.
 struct Arriving {
     pieces: mpsc::Sender<Bytes>,
     decoded: JoinHandle<Result<Version, HummockError>>,
@@ -419,7 +419,7 @@ impl Arriving {
     }
 
     async fn add(&mut self, piece: Vec<u8>) {
-        // A decoder that takes no more has failed, and says why when all is there.
+        // A decoder that accepts no more has failed, and returns its error at the end.
         drop(self.pieces.send(piece.into()).await);
     }
 
@@ -444,12 +444,12 @@ fn decode_pairs(part: &[u8]) -> Result<Vec<Pair>, String> {
     Ok(pairs.into_iter().map(|(key, value)| Pair { key, value: value.into() }).collect())
 }
 
-/// The metadata as a frontend knows it: always some committed state, soon the newest.
+/// A worker's replica of the metadata: always some committed state, soon the newest.
 #[derive(Clone, Debug)]
 pub struct Replica {
     state: watch::Receiver<Option<Arc<State>>>,
     followed: Arc<AtomicBool>,
-    /// Ends the following task with the last handle.
+    /// Ends the following task when the last handle is dropped.
     follower: Arc<Follower>,
 }
 
@@ -463,8 +463,8 @@ impl Drop for Follower {
 }
 
 impl Replica {
-    /// Follows the meta role; returns once the first state is there. `followed` is called each time the
-    /// meta role has taken this worker up.
+    /// Follows the meta role; returns once the first state has arrived. `followed` is called each time
+    /// the meta role has accepted this worker.
     pub async fn start(
         client: MetaClient,
         followed: impl Fn() + Send + Sync + 'static,
@@ -514,13 +514,13 @@ impl Replica {
         })
     }
 
-    /// The newest state known here.
+    /// The newest state in this replica.
     pub fn state(&self) -> Arc<State> {
         let state = self.state.borrow().clone();
         state.expect("a replica starts with a state and never loses it")
     }
 
-    /// What `look` finds, once it finds something; `None` when it does not in time.
+    /// Waits until `look` finds something, and returns it; `None` on a timeout.
     pub async fn wait_for<T>(
         &self,
         timeout: Duration,
@@ -533,18 +533,18 @@ impl Replica {
         look(&state)
     }
 
-    /// Follows no more: what is known is all there will be.
+    /// Stops following; the state stays what it is.
     pub fn unfollow(&self) {
         self.follower.0.abort();
     }
 
-    /// Whether the meta role is followed at present.
+    /// Whether the replica follows the meta role at present.
     pub fn is_followed(&self) -> bool {
         self.followed.load(Ordering::Relaxed)
     }
 
-    /// The state, once it holds `revision`: what a session waits for after its own commit. When the
-    /// meta role was lost meanwhile, what is known.
+    /// Waits until the state has `revision`, as a session does after its own commit, and returns it. On
+    /// a timeout, as when the meta role is lost, returns the newest state known here.
     pub async fn at_revision(&self, revision: u64) -> Arc<State> {
         let mut watched = self.state.clone();
         let reached = |s: &Option<Arc<State>>| s.as_ref().is_some_and(|s| s.revision >= revision);

@@ -1,4 +1,4 @@
-//! Between our values and what travels.
+//! Converts between Rust values and messages of the RPC.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,13 +16,13 @@ pub fn from_json<T: DeserializeOwned>(message: &[u8]) -> Result<T, Status> {
     serde_json::from_slice(message).map_err(|e| Status::invalid_argument(e.to_string()))
 }
 
-/// An error of the meta role as a status; the whole of it is in the details.
+/// An error of the meta role as a status, whose details carry all of it.
 pub fn to_status(error: &MetaError) -> Status {
     let details = serde_json::to_vec(error).unwrap_or_default();
     Status::with_details(code_of(error.kind), error.message.clone(), details.into())
 }
 
-/// The error a status carries, if it came from our meta role.
+/// The meta role's error that a status carries, if any.
 pub fn from_status(status: &Status) -> Option<MetaError> {
     serde_json::from_slice(status.details()).ok()
 }

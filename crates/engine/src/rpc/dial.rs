@@ -1,4 +1,4 @@
-//! Finding the meta role: of the servers that may have it, only the one that has it listens.
+//! Finds the meta role: of the servers that may have it, only the one that has it listens.
 
 use std::fmt;
 use std::io;
@@ -13,31 +13,31 @@ use tokio_util::sync::CancellationToken;
 
 use crate::meta::MetaNode;
 
-/// How long one server may take to answer a call.
+/// Timeout of a connection attempt to one server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The addresses at which the meta role may be.
 #[derive(Clone, Debug)]
 pub struct Dial {
-    /// `host:port` each.
+    /// Each is `host:port`.
     addrs: Arc<[String]>,
     next: Arc<AtomicUsize>,
 }
 
-/// The meta role of this process, while it has it.
+/// A handle to the meta role of this process; empty while the process does not have it.
 #[derive(Clone, Debug, Default)]
 pub struct LocalMeta(Arc<Mutex<Option<Present>>>);
 
-/// The meta role, as long as this process has it.
+/// The meta role, while this process has it.
 #[derive(Clone, Debug)]
 pub(super) struct Present {
     pub connections: mpsc::Sender<DuplexStream>,
     pub node: Arc<MetaNode>,
-    /// Sends followers away.
+    /// Disconnects followers.
     pub leaving: CancellationToken,
 }
 
-/// No connection was made, and so nothing was asked.
+/// No connection was made, so no request was sent.
 #[derive(Debug)]
 pub struct NotConnected(io::Error);
 
@@ -50,7 +50,7 @@ impl fmt::Display for NotConnected {
 impl std::error::Error for NotConnected {}
 
 impl Dial {
-    /// Reads `host:port` or `http://host:port`, several separated by commas.
+    /// Parses `host:port` or `http://host:port`, or several of these separated by commas.
     pub fn parse(addrs: &str) -> Self {
         let bare = |addr: &str| {
             let addr = addr.trim();
@@ -59,8 +59,8 @@ impl Dial {
         Self { addrs: addrs.split(',').map(bare).collect(), next: Arc::default() }
     }
 
-    /// Connects to the first that listens. The next call begins with another one: a server that is
-    /// paused listens, and never answers.
+    /// Connects to the first address that listens. The next call starts with another one, since a
+    /// server that is paused still accepts connections but never replies.
     pub async fn connect(&self) -> Result<TcpStream, NotConnected> {
         let from = self.next.load(Ordering::Relaxed);
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -94,7 +94,7 @@ impl LocalMeta {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A connection without a socket.
+    /// Connects without a socket.
     pub(super) async fn connect(&self, buffer_bytes: usize) -> Result<DuplexStream, NotConnected> {
         let away = |_| NotConnected(io::Error::other("it is not in this process at present"));
         let present = self.present().ok_or(()).map_err(away)?;

@@ -1,7 +1,8 @@
-//! What goes on after the call that began it: on tasks of its own.
+//! Jobs that continue after the call that began them, in separate tasks.
 //!
-//! These are plain functions, and not part of the service: there the compiler proves anew, for each method,
-//! that what a task holds may move between threads (`docs/hacking.md`, "Futures that are proven once").
+//! These are plain functions rather than methods of the service: there the compiler proves anew, for
+//! each method, that what a task holds may move between threads (`docs/hacking.md`, "Futures that are
+//! proven once").
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +30,7 @@ use tidemark_ledger::state::State;
 use tidemark_ledger::vacuum::Plan;
 use tidemark_ledger::version::encoding;
 
-/// A job that goes on when its caller goes away.
+/// A job that continues when its caller goes away.
 struct Job<T>(JoinHandle<Result<T, MetaError>>);
 
 impl<T: Send + 'static> Job<T> {
@@ -82,7 +83,7 @@ pub async fn repair_object(node: &Arc<MetaNode>, sst: SstId) -> Result<Repaired,
     Job::begin(async move { node.repair_object(sst).await }).outcome().await
 }
 
-/// The state, and what changes in it, until the follower is gone or `stop` sends it away.
+/// Streams the state, then each change, until the follower is gone or `stop` is cancelled.
 pub fn follow(
     node: &Arc<MetaNode>,
     stop: &CancellationToken,
@@ -106,7 +107,7 @@ pub fn follow(
     ReceiverStream::new(stream).boxed()
 }
 
-/// Goes on as long as the caller listens: what was found until then is written down.
+/// Verifies snapshots as long as the caller listens. What was found until then has been recorded.
 pub fn verify(
     node: &Arc<MetaNode>,
     stop: &CancellationToken,
@@ -129,10 +130,10 @@ pub fn verify(
     UnboundedReceiverStream::new(stream).boxed()
 }
 
-/// Between two words of how far the files of a snapshot are.
+/// Minimum pause between two events about the files of a snapshot.
 const FILES_PAUSE: Duration = Duration::from_millis(200);
 
-/// Passes on what a verification tells. There is an event for each snapshot, and one now and then of files.
+/// Sends the events of a verification: one for each snapshot, and one about files now and then.
 struct Told {
     to: mpsc::UnboundedSender<Result<Json, Status>>,
     files_at: Mutex<Instant>,
@@ -151,12 +152,12 @@ impl Told {
             }
             *last = Instant::now();
         }
-        // A caller that has gone away ends the verification.
+        // The verification ends when the caller goes away.
         drop(self.to.send(to_json(event)));
     }
 }
 
-/// Sends the state, its version as it is encoded.
+/// Sends the state; its version is sent piece by piece as it is encoded.
 fn send_whole(state: &State, to: ToFollower) -> Option<()> {
     let pairs: Vec<(String, Vec<u8>)> = state
         .encode_without_version()
@@ -171,7 +172,7 @@ fn send_whole(state: &State, to: ToFollower) -> Option<()> {
 
 type ToFollower = mpsc::Sender<Result<Followed, Status>>;
 
-/// Sends what is written, a message for each write.
+/// Sends what is written to it, one message per write.
 struct Pieces(ToFollower);
 
 impl Pieces {

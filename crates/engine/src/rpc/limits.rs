@@ -1,4 +1,4 @@
-//! What a caller of the meta role may ask for: messages no longer than their call needs, and not everything at once.
+//! Limits on callers of the meta role: the size of messages, by call, and the number of calls at once.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -11,21 +11,21 @@ use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-/// Largest message of a call that brings rows or many files.
+/// Maximum message size of a call that carries rows or many files.
 pub const LARGE_BYTES_MAX: usize = 256 << 20;
-/// Largest message of any other call: names and numbers.
+/// Maximum message size of any other call: names and numbers.
 pub const SMALL_BYTES_MAX: usize = 4 << 20;
 
-/// The calls that bring rows within metadata, or as many files as a transaction wrote.
+/// The calls that carry rows within metadata, or as many files as a transaction wrote.
 const LARGE_CALLS: [&str; 4] = ["Write", "ChangeCatalog", "CommitCompaction", "Report"];
 
-/// How often a silent connection is asked whether the other side is there, and how long that may take.
+/// Interval of keep-alive pings, and the timeout of each.
 const PING_PAUSE: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls that one connection may have under way: a frontend has a few, whatever its clients do.
+/// Maximum concurrent calls on one connection: a frontend has a few, whatever its clients do.
 const CALLS_MAX: u32 = 256;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
-/// Before connections are accepted again when that failed, for want of descriptors for example.
+/// Pause before connections are accepted again after a failure, for want of descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A server with limits on connections.
@@ -37,11 +37,11 @@ pub fn server() -> Server {
         .http2_max_header_list_size(HEADER_BYTES_MAX)
 }
 
-/// Connections that are accepted, with a pause where that fails: the error would come again at once.
+/// Accepts connections. Pauses after a failure, since the error would come again at once.
 pub fn accepted(
     listener: TcpListener,
 ) -> impl Stream<Item = io::Result<tokio::net::TcpStream>> + Send {
-    // Requests are small and a caller waits for each: no packet is held back.
+    // Requests are small and a caller waits for each, so packets are not delayed.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     incoming.then(|accepted| async move {
         if accepted.is_err() {
@@ -51,7 +51,7 @@ pub fn accepted(
     })
 }
 
-/// The same service twice, with different limits: each call goes to the one that suits it.
+/// The same service twice, with different limits; each call goes to the one that suits it.
 #[derive(Clone, Debug)]
 pub struct BySize<S> {
     pub small: S,

@@ -1,4 +1,4 @@
-//! The meta role's side of the RPC.
+//! The server side of the RPC: the meta role as a gRPC service.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ use tidemark_ledger::backup::verify;
 use tidemark_ledger::id::{ObjectId, SnapshotId, SstId};
 use tidemark_ledger::meta_error::MetaError;
 
-/// How long what is asked already may take when the server stops.
+/// How long requests in flight may take when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// A running RPC server.
@@ -40,28 +40,27 @@ pub struct Served {
     pub addr: SocketAddr,
     task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     local: LocalMeta,
-    /// Closes connections, and sends followers away: a connection ends only when nothing is on its way on
-    /// it.
+    /// Closes connections and disconnects followers: a connection ends only when nothing is in flight on it.
     followers: CancellationToken,
     local_task: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 impl Served {
-    /// Stops taking requests and closes every connection; followers are sent away. What is asked already is
-    /// waited for a little while.
+    /// Stops accepting requests, closes every connection and disconnects followers. Waits briefly for
+    /// requests in flight.
     pub async fn stop(mut self) {
         self.local.set(None);
         self.followers.cancel();
         let until = tokio::time::Instant::now() + STOP_GRACE;
         for task in [&mut self.task, &mut self.local_task] {
-            // One that has ended is not to be waited for again.
+            // A task that has ended must not be awaited again.
             if !task.is_finished() && tokio::time::timeout_at(until, &mut *task).await.is_err() {
                 task.abort();
             }
         }
     }
 
-    /// Resolves when the server ends by itself, which it never should.
+    /// Resolves with the reason if the server ends on its own, which it never should.
     pub async fn ended(&mut self) -> String {
         let ended = tokio::select! {
             ended = &mut self.task => ended,
@@ -175,7 +174,7 @@ impl Meta for Service {
         respond(self.node.list_snapshots().await)
     }
 
-    /// Goes on as long as the caller listens: what was found until then is written down.
+    /// Verifies as long as the caller listens. What was found until then has been recorded.
     async fn verify(&self, request: Request<Json>) -> Result<Response<Self::VerifyStream>, Status> {
         let asked: verify::Request = from_json(&request.into_inner().json)?;
         Ok(Response::new(jobs::verify(&self.node, &self.followers, asked)))

@@ -1,4 +1,4 @@
-//! Reads a file written under an older definition of its table: columns are found by id.
+//! Reads files that were written under an older definition of their table: finds columns by id.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -16,10 +16,10 @@ use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapter
 use tidemark_ledger::id::ColumnId;
 use tidemark_ledger::sst::schema::{column_id, decode_intervals};
 
-/// Makes adapters for the files of one table.
+/// Creates adapters for the files of one table.
 #[derive(Debug)]
 pub struct ById {
-    /// What a column reads as in files older than it; columns not named here read as null.
+    /// The values of columns in files older than these; columns not listed here read as null.
     pub backfill: HashMap<ColumnId, ScalarValue>,
 }
 
@@ -42,10 +42,10 @@ impl PhysicalExprAdapterFactory for ById {
 }
 
 impl ById {
-    /// What a column of the table is in this file.
+    /// What a column of the table reads as in this file.
     fn replacement(&self, field: &FieldRef, file: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
         let Some(id) = column_id(field) else {
-            // Not a column of the table but one the reader makes up: it goes by name.
+            // Not a column of the table but one that the reader adds: it is found by name.
             return Ok(Arc::new(Column::new_with_schema(field.name(), file)?));
         };
         let Some(index) = file.fields().iter().position(|f| column_id(f) == Some(id)) else {
@@ -93,7 +93,7 @@ impl PhysicalExprAdapter for Adapter {
     }
 }
 
-/// Turns the bytes a file holds for an interval column back into intervals.
+/// Decodes the stored bytes of an interval column.
 #[derive(Debug, Eq)]
 struct DecodeIntervals {
     column: Arc<dyn PhysicalExpr>,

@@ -1,7 +1,7 @@
-//! Leaves out the dead rows of files that have some.
+//! Filters out the dead rows of files.
 //!
-//! Measured (`docs/architecture.md`): whole row groups and long runs of dead rows are cheapest to skip
-//! in the reader's access plan, scattered ones in a filter over the row's position, which costs next to
+//! Measured (`docs/architecture.md`): dead row groups and long dead runs are cheapest to skip in the
+//! reader's access plan, scattered dead rows in a filter on the row's position, which costs next to
 //! nothing where nothing is dead.
 
 use std::collections::HashMap;
@@ -23,10 +23,10 @@ use roaring::RoaringBitmap;
 use tidemark_ledger::sst::SstInfo;
 use tidemark_ledger::version::LiveFile;
 
-/// Runs of dead rows at least this long are skipped by the reader. About a page.
+/// Minimum length of a run of dead rows that the reader skips. About a page.
 const RUN_ROWS: u32 = 8192;
 
-/// What the reader need not touch: dead row groups, and dead runs of whole blocks of [`RUN_ROWS`].
+/// What the reader skips: dead row groups, and dead runs of whole blocks of [`RUN_ROWS`].
 pub fn access_plan(sst: &SstInfo, dead: &RoaringBitmap) -> ParquetAccessPlan {
     let mut start = 0;
     let groups = sst.row_group_rows.iter().map(|rows| {
@@ -61,7 +61,7 @@ fn row_group_access(dead: &RoaringBitmap, start: u32, rows: u32) -> RowGroupAcce
     }
 }
 
-/// True where the row at (file, position) is alive.
+/// A predicate that is true if the row at (file, position) is alive.
 #[derive(Debug, Clone)]
 pub struct Alive {
     file: Arc<dyn PhysicalExpr>,
@@ -71,7 +71,7 @@ pub struct Alive {
 }
 
 impl Alive {
-    /// `file` yields the file's id (u64) and `position` the row's place in it (i64).
+    /// `file` yields the id of the file (u64), `position` the position of the row in it (i64).
     pub fn new(
         file: Arc<dyn PhysicalExpr>,
         position: Arc<dyn PhysicalExpr>,
@@ -90,7 +90,7 @@ impl Alive {
     }
 }
 
-/// Which of so many rows from `first` on are alive. Costs as much as the rows, not the file.
+/// Which of the `rows` rows from `first` on are alive. The cost depends on these rows, not on the file.
 fn alive_from(first: u32, rows: usize, dead: &RoaringBitmap) -> BooleanBuffer {
     let end = u64::from(first) + rows as u64;
     let mut words = vec![u64::MAX; rows.div_ceil(64)];

@@ -1,4 +1,4 @@
-//! Opening data files: their bytes, checked, and their footers, which are kept.
+//! Opens data files: checks their bytes and caches their footers.
 
 use std::fmt;
 use std::ops::Range;
@@ -29,7 +29,7 @@ use tidemark_ledger::sst::SstInfo;
 use tidemark_ledger::storage::{BlockStore, Damage, DataObject, ReadError};
 use tidemark_ledger::{DamagedFile, layout};
 
-/// The end of a file that is fetched before it is known how long the footer is.
+/// Bytes fetched from the end of a file while the length of its footer is not known.
 const FOOTER_GUESS_BYTES: usize = 64 << 10;
 
 /// The data files of a table.
@@ -43,7 +43,7 @@ pub struct DataFiles {
 }
 
 impl DataFiles {
-    /// Files in the data directory; their footers are kept in the cache of `runtime`.
+    /// The files in the data directory. Their footers are cached in `runtime`.
     pub fn new(blocks: Arc<BlockStore>, runtime: &RuntimeEnv, data_directory: &str) -> Self {
         let footers = runtime.cache_manager.get_file_metadata_cache();
         Self { blocks, footers, data_directory: data_directory.into(), table: None }
@@ -63,7 +63,7 @@ impl DataFiles {
         DataFile { files: self.clone(), sst: Arc::clone(sst), object, metrics }
     }
 
-    /// A file as a scan lists it.
+    /// A file as an entry of a scan.
     pub fn partitioned(&self, sst: &Arc<SstInfo>) -> PartitionedFile {
         let file = PartitionedFile::new_from_meta(object_of(&self.data_directory, sst));
         file.with_extension(Arc::clone(sst))
@@ -76,11 +76,11 @@ impl fmt::Debug for DataFiles {
     }
 }
 
-/// Where a file lies, as caches know it.
+/// A file's object, as caches identify it.
 fn object_of(data_directory: &str, sst: &SstInfo) -> ObjectMeta {
     ObjectMeta {
         location: layout::sst(data_directory, sst.id),
-        // A file never changes: one time for all keeps cached metadata valid.
+        // A file never changes: one modification time for all keeps cached metadata valid.
         last_modified: chrono::DateTime::UNIX_EPOCH,
         size: sst.size_bytes,
         e_tag: None,
@@ -88,7 +88,7 @@ fn object_of(data_directory: &str, sst: &SstInfo) -> ObjectMeta {
     }
 }
 
-/// One data file. Every byte it hands out is as it was written.
+/// One data file. Every byte it returns is as it was written.
 pub struct DataFile {
     files: DataFiles,
     pub sst: Arc<SstInfo>,
@@ -114,7 +114,7 @@ impl DataFile {
     fn failed(&self, error: ReadError) -> ParquetError {
         let (range, damage) = match error {
             ReadError::Damaged { range, damage } => (range, damage),
-            // Nothing deletes a file that is needed: something else did.
+            // The server deletes no file that is needed: something else did.
             ReadError::Store(object_store::Error::NotFound { .. }) => {
                 (0..self.object.size, Damage::Gone)
             }
@@ -130,7 +130,7 @@ impl DataFile {
         }))
     }
 
-    /// The footer, with the page index unless `pages` is false.
+    /// The footer, including the page index unless `pages` is false.
     pub async fn footer(&self, pages: bool) -> ParquetResult<Arc<ParquetMetaData>> {
         if let Some(known) = self.known_footer()
             && (!pages || has_page_index(&known))

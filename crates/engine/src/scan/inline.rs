@@ -1,4 +1,4 @@
-//! Rows that lie in the metadata, as a scan.
+//! Scans inline rows, which are stored in the metadata.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use tidemark_ledger::id::ColumnId;
 use tidemark_ledger::sst::schema::column_id;
 use tidemark_ledger::version::LiveFile;
 
-/// A scan of files without objects. `schema` is the table's, with the two columns of places at its
-/// end when `placed`.
+/// A scan of inline files. `schema` is that of the table, followed by the two columns of the row
+/// position if `placed`.
 pub fn scan(
     files: &[LiveFile],
     schema: &SchemaRef,
@@ -74,7 +74,7 @@ fn small(count: usize) -> Result<u32> {
     }
 }
 
-/// A column of the table in this file.
+/// A column of the table as this file has it.
 fn column(
     field: &Field,
     file: &LiveFile,

@@ -1,7 +1,6 @@
-//! Bloom filters of keys, kept in memory: whether a file may hold a key, without reading it.
+//! Bloom filters of keys, kept in memory: tell whether a file may hold a key without reading it.
 //!
-//! A file that was asked about once is not read again, however often its range holds a key that its
-//! rows do not.
+//! The filters of a file are read once, however often its key range includes a key that its rows do not have.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,14 +22,14 @@ use tidemark_ledger::version::LiveFile;
 
 const BLOCK_BYTES: usize = 32;
 
-/// The filters of files, those used last.
+/// The filters of the files that were used last.
 pub struct KeyFilters(Cache<SstId, Arc<FileFilters>>);
 
 impl KeyFilters {
-    /// Keeps filters of so many bytes; a row takes about one and a half.
+    /// Keeps up to this many bytes of filters; a row takes about one and a half.
     pub fn new(bytes: usize) -> Self {
         let weight = |_: &SstId, filters: &Arc<FileFilters>| filters.bytes();
-        // One shard: the filters of a file may be a tenth of all, and would not fit a part.
+        // One shard: the filters of a file may be a tenth of all, and would not fit into a part.
         Self(CacheBuilder::new(bytes).with_shards(1).with_weighter(weight).build())
     }
 }
@@ -41,7 +40,7 @@ impl fmt::Debug for KeyFilters {
     }
 }
 
-/// The filters of one file: of each row group, those of the key's columns that have one.
+/// The filters of one file: of each row group, those of the key columns that have one.
 #[derive(Debug)]
 struct FileFilters(Vec<HashMap<ColumnId, Filter>>);
 
@@ -51,17 +50,17 @@ struct Filter {
     stored: Stored,
 }
 
-/// How a column is stored, as far as its filter is concerned.
+/// How a column is stored, as far as its filter depends on that.
 #[derive(Clone, Copy, Debug)]
 enum Stored {
     Int32,
     Int64,
     Bytes,
-    /// A big-endian number of so many bytes.
+    /// A big-endian number of this many bytes.
     Fixed(usize),
 }
 
-/// Keys as their filters are asked for them: by row, the value of each column.
+/// Keys in the form in which filters are queried: for each column, its values by row.
 #[derive(Debug)]
 pub struct SoughtKeys(Vec<(ColumnId, Vec<Option<Value>>)>);
 
@@ -72,7 +71,7 @@ enum Value {
 }
 
 impl SoughtKeys {
-    /// The keys whose columns these are.
+    /// The keys that these columns make up.
     pub fn new<'a>(columns: impl Iterator<Item = (ColumnId, &'a ArrayRef)>) -> Self {
         Self(columns.filter_map(|(id, column)| Some((id, values(column)?))).collect())
     }
@@ -82,7 +81,7 @@ impl SoughtKeys {
     }
 }
 
-/// The values of a column, by row. `None` for types whose filters are not asked.
+/// The values of a column, by row. `None` for types whose filters are not used.
 fn values(column: &ArrayRef) -> Option<Vec<Option<Value>>> {
     let rows = 0..column.len();
     let by_row = |value: &dyn Fn(usize) -> Value| {
@@ -106,7 +105,7 @@ fn values(column: &ArrayRef) -> Option<Vec<Option<Value>>> {
 }
 
 impl KeyFilters {
-    /// Whether some of `keys` may be in the file; its filters are read if it was not asked for before.
+    /// Whether the file may hold one of `keys`. Reads its filters unless they are cached.
     async fn may_hold(&self, file: &DataFile, keys: &SoughtKeys) -> Result<bool> {
         if keys.0.is_empty() {
             return Ok(true);
@@ -123,7 +122,7 @@ impl KeyFilters {
         Ok(filters.may_hold(keys))
     }
 
-    /// Those of the files that may hold some of `keys`; those without an object are not asked.
+    /// The files that may hold one of `keys`. Files without an object are always kept.
     pub async fn holding(
         &self,
         data_files: &DataFiles,
@@ -196,7 +195,7 @@ impl FileFilters {
     }
 }
 
-/// Where the filter of a column chunk lies.
+/// The byte range of a column chunk's filter.
 fn filter_range(chunk: &ColumnChunkMetaData) -> Option<Range<u64>> {
     let start = u64::try_from(chunk.bloom_filter_offset()?).ok()?;
     let length = u64::try_from(chunk.bloom_filter_length()?).ok()?;
@@ -204,7 +203,7 @@ fn filter_range(chunk: &ColumnChunkMetaData) -> Option<Range<u64>> {
 }
 
 impl Filter {
-    /// A value that the stored type cannot hold is not there: the column was widened since.
+    /// A value that the stored type cannot hold is not in the file: the column was widened since.
     fn may_hold(&self, value: &Value) -> bool {
         match (value, self.stored) {
             (Value::Number(number), Stored::Int32) => {

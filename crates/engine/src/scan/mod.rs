@@ -1,4 +1,4 @@
-//! Reading a table as of an epoch: DataFusion's own Parquet scan over the files alive then.
+//! Reads a table as of an epoch: DataFusion's own Parquet scan over the files alive then.
 
 mod adapter;
 mod alive;

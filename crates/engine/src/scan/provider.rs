@@ -1,4 +1,4 @@
-//! A table at one epoch, as DataFusion sees it.
+//! A table at one epoch, as a table provider of DataFusion.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -40,16 +40,16 @@ use tidemark_ledger::sst::schema::table_schema;
 use tidemark_ledger::storage::BlockStore;
 use tidemark_ledger::version::LiveFile;
 
-/// Name of the column that says which file a row is in, where a scan is asked for places.
+/// Name of the column with the file of a row, in a scan that returns row positions.
 pub const FILE_COLUMN: &str = "\u{1}file";
-/// Name of the column that says where in its file a row is.
+/// Name of the column with the position of a row in its file.
 pub const POSITION_COLUMN: &str = "\u{1}position";
 
-/// The files of one table at one epoch. They are listed when they are scanned, and not before.
+/// The files of one table at one epoch. They are listed only when they are scanned.
 pub trait Files: fmt::Debug + Send + Sync {
     fn all(&self) -> Vec<LiveFile>;
 
-    /// Those that may hold one of `keys`, which are sorted.
+    /// Those that may hold one of `keys`, which must be sorted.
     fn with_keys(&self, keys: &[Bytes]) -> Vec<LiveFile>;
 }
 
@@ -68,23 +68,23 @@ impl Files for Vec<LiveFile> {
 pub struct SstTable {
     table: Arc<Table>,
     files: Arc<dyn Files>,
-    /// Asked where several files may hold a key.
+    /// Consulted if several files may hold a key.
     key_filters: Option<Arc<KeyFilters>>,
     store_url: ObjectStoreUrl,
     blocks: Arc<BlockStore>,
     data_directory: String,
     statistics: Arc<StatisticsCache>,
-    /// What messages call the table.
+    /// The table's name in messages.
     name: Option<Arc<str>>,
-    /// Whether the columns [`FILE_COLUMN`] and [`POSITION_COLUMN`] follow the table's own.
+    /// Whether the columns [`FILE_COLUMN`] and [`POSITION_COLUMN`] follow those of the table.
     places: bool,
     schema: SchemaRef,
     constraints: Constraints,
 }
 
 impl SstTable {
-    /// `store_url` names the state store in the runtime of the session that will scan; `blocks` is how its
-    /// files are read.
+    /// `store_url` names the state store in the runtime of the session that will scan; `blocks` reads
+    /// its files.
     pub fn new(
         table: Arc<Table>,
         files: impl Files + 'static,
@@ -111,19 +111,19 @@ impl SstTable {
         }
     }
 
-    /// The same rows; where a query names their keys, `filters` tell which files have them.
+    /// The same rows; if a query names their keys, `filters` tell which files may have them.
     #[must_use]
     pub fn with_key_filters(self, filters: &Arc<KeyFilters>) -> Self {
         Self { key_filters: Some(Arc::clone(filters)), ..self }
     }
 
-    /// The same rows; messages call the table so.
+    /// The same rows; sets the table's name in messages.
     #[must_use]
     pub fn named(self, name: &str) -> Self {
         Self { name: Some(name.into()), ..self }
     }
 
-    /// The same rows, each with its place: file and position.
+    /// The same rows, each with its row position: a file and a position in it.
     #[must_use]
     pub fn with_places(mut self) -> Self {
         let mut fields = self.schema.fields().to_vec();
@@ -134,7 +134,7 @@ impl SstTable {
         self
     }
 
-    /// A scan of `files` that yields all columns of `self.schema`, then the places when `placed`.
+    /// The schema of a scan that yields all columns of the table, then the row position if `placed`.
     fn source(&self, placed: bool) -> Result<TableSchema> {
         let mut builder = TableSchema::builder(table_schema(&self.table));
         if placed {
@@ -216,7 +216,7 @@ impl SstTable {
                 let opened = data_files.open(&file.sst);
                 let known = statistics::of_file(&self.statistics, &opened, &self.table, &seen_as);
                 let known = known.await?;
-                // What is known of all rows is only near the truth once some are dead.
+                // Statistics of all rows are only approximate once some are dead.
                 let known = match &file.dead {
                     Some(_) => Arc::new(Statistics::clone(&known).to_inexact()),
                     None => known,
@@ -243,7 +243,7 @@ impl SstTable {
         Ok(DataSourceExec::from_data_source(config))
     }
 
-    /// A scan of files with dead rows: what the access plan does not skip, the filter drops.
+    /// A scan of files with dead rows: the filter drops those that the access plan does not skip.
     async fn scan_dirty(
         &self,
         state: &dyn Session,
@@ -275,7 +275,7 @@ impl SstTable {
         Ok(Arc::new(filter))
     }
 
-    /// The files that may hold rows that `filters` let through, as far as the keys tell.
+    /// The files that may hold rows that match `filters`, as far as keys tell.
     async fn files_for(&self, state: &dyn Session, filters: &[Expr]) -> Result<Vec<LiveFile>> {
         let Some(sought) = Sought::by(filters, &self.table, &table_schema(&self.table), state)?
         else {
@@ -289,7 +289,7 @@ impl SstTable {
         filters.holding(&self.data_files(state), files, &sought.values).await
     }
 
-    /// As many rows as there are, without columns: how many is known without reading one.
+    /// The number of live rows as rows without columns: it is known without reading any.
     fn only_counted(&self) -> Result<Arc<dyn ExecutionPlan>> {
         let none = Arc::new(Schema::empty());
         let rows: u64 = self.files.all().iter().map(LiveFile::live_rows).sum();
@@ -343,7 +343,7 @@ impl TableProvider for SstTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        // The scan takes filters as physical expressions later and prunes by them; it promises nothing.
+        // The scan gets the filters later, as physical expressions, and prunes by them without any guarantee.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -366,7 +366,7 @@ fn partitioned_file(files: &DataFiles, file: &LiveFile) -> PartitionedFile {
     }
 }
 
-/// Statistics of the stored columns, with nothing known of the columns the reader makes up.
+/// Statistics of the stored columns; those of the columns that the reader adds are unknown.
 fn over_all_columns(known: Statistics, schema: &Schema) -> Statistics {
     let mut all = Statistics::new_unknown(schema);
     all.num_rows = known.num_rows;

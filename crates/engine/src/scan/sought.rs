@@ -1,5 +1,4 @@
-//! Which keys a query asks for, where its filters name them one by one: files that hold none of them are not
-//! scanned.
+//! The keys that a query asks for, if its filters list them: files that hold none of them are not scanned.
 
 use std::sync::Arc;
 
@@ -15,10 +14,10 @@ use super::key_filters::SoughtKeys;
 use tidemark_ledger::catalog::{Column, Table};
 use tidemark_ledger::sst::{KeyColumn, Keys};
 
-/// So many keys are asked for one by one; more are left to the statistics of files and pages.
+/// Maximum number of keys to look up one by one; more are left to the statistics of files and pages.
 const KEYS_MAX: usize = 64;
 
-/// Keys that are looked for.
+/// Keys to look up.
 #[derive(Debug)]
 pub struct Sought {
     /// Sorted.
@@ -27,8 +26,8 @@ pub struct Sought {
 }
 
 impl Sought {
-    /// The keys of the rows that all of `filters` may let through. `None` where these leave open which, or
-    /// name too many.
+    /// The keys of the rows that all of `filters` may let through. `None` if the filters do not
+    /// determine them, or if there are too many.
     pub fn by(
         filters: &[Expr],
         table: &Table,
@@ -39,7 +38,7 @@ impl Sought {
             return Ok(None);
         }
         let schema = DFSchema::try_from(Arc::clone(schema))?;
-        // What has no physical form yet, such as a sub-query, says nothing of keys.
+        // A filter that has no physical form yet, such as a sub-query, tells nothing about keys.
         let filters = filters
             .iter()
             .filter_map(|filter| session.create_physical_expr(filter.clone(), &schema).ok());
@@ -52,7 +51,7 @@ impl Sought {
         let Some(count) = count.filter(|count| (1..=KEYS_MAX).contains(count)) else {
             return Ok(None);
         };
-        // Every value of a column with every one of those after it.
+        // Combines every value of a column with every one of those after it.
         let mut repeated = count;
         let mut columns: Vec<ArrayRef> = vec![];
         for values in named {
@@ -64,7 +63,7 @@ impl Sought {
     }
 
     fn of(table: &Table, columns: &[ArrayRef]) -> Option<Self> {
-        // Two zeros are one number, and have two forms.
+        // 0 and -0 are equal as numbers, but differ in their bytes.
         let is_float =
             |column: &ArrayRef| matches!(KeyColumn::of(column), Some(KeyColumn::Float(_)));
         if columns.iter().any(is_float) {
@@ -80,7 +79,7 @@ impl Sought {
     }
 }
 
-/// The values that a column may have, if it is among a few of its type.
+/// The values that a column may have, if it is restricted to a list of values of its type.
 fn values_of(column: &Column, known: &[LiteralGuarantee]) -> Option<Vec<ScalarValue>> {
     let its_type = column.column_type.arrow_type();
     let is_of =
@@ -114,7 +113,7 @@ mod tests {
         Table { columns, primary_key, next_column_id: ColumnId(9) }
     }
 
-    /// How many keys the filters name.
+    /// Number of keys that the filters name, if they do.
     fn named(key: &[ColumnType], filters: &[Expr]) -> Option<usize> {
         let (table, state) = (table(key), SessionContext::new().state());
         let sought = Sought::by(filters, &table, &table_schema(&table), &state).unwrap();

@@ -1,4 +1,4 @@
-//! What the planner knows of a data file: row count, and minimum, maximum and nulls of its columns.
+//! Planner statistics of a data file: the row count, and minimum, maximum and nulls of its columns.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +16,10 @@ use tidemark_ledger::id::{ColumnId, SstId};
 use tidemark_ledger::sst::SstInfo;
 use tidemark_ledger::sst::schema::{file_schema, table_schema};
 
-/// How many files' statistics are kept before the cache starts anew.
+/// Number of files whose statistics are kept; the cache is cleared when it is full.
 const FILES_MAX: usize = 20_000;
 
-/// The columns of a table that a file is seen as.
+/// The ids and types of a table's columns, as which a file is read.
 pub type SeenAs = Arc<[(ColumnId, ColumnType)]>;
 
 type Key = (SstId, SeenAs);
@@ -28,7 +28,7 @@ pub fn seen_as(table: &Table) -> SeenAs {
     table.columns.iter().map(|column| (column.id, column.column_type.clone())).collect()
 }
 
-/// Statistics of files, read from their footers once. Files never change, so nothing goes stale.
+/// Statistics of files, read once from their footers. Files never change, so no entry goes stale.
 #[derive(Debug, Default)]
 pub struct StatisticsCache(Mutex<HashMap<Key, Arc<Statistics>>>);
 
@@ -73,15 +73,15 @@ pub async fn of_file(
     Ok(statistics)
 }
 
-/// Whether every column of the table is in the file under the name it has now. Footer statistics are
-/// found by name, so only then can they be trusted.
+/// Whether the file has every column of the table under its current name. Footer statistics are found
+/// by name, so they can be trusted only then.
 fn same_names(sst: &SstInfo, table: &Table) -> bool {
     table.columns.iter().all(|column| {
         sst.columns.iter().any(|stored| stored.id == column.id && stored.name == column.name)
     })
 }
 
-/// Whether the file holds every column by the type it has now. Footer statistics are of the old type.
+/// Whether the file has every column with its current type. Footer statistics are of the old type.
 fn same_types(metadata: &ParquetMetaData, table: &Table) -> Result<bool> {
     let file = metadata.file_metadata();
     let stored = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;

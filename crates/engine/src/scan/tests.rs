@@ -1,7 +1,7 @@
-//! Damaged data files: what is read from one is what was written, or an error that says where it is damaged.
+//! Damaged data files: a read returns what was written, or an error that says where the damage is.
 //!
-//! `TIDEMARK_DAMAGES=3000 cargo test --lib engine::scan` makes this number of damages; `TIDEMARK_DAMAGE_SEED`
-//! is where the choices begin.
+//! `TIDEMARK_DAMAGES=3000 cargo test --lib engine::scan` makes this number of damages;
+//! `TIDEMARK_DAMAGE_SEED` is the first seed.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use tidemark_ledger::storage::{BlockStore, BlockSums, CacheSettings, Checksum, D
 use tidemark_ledger::version::{FileEntry, LiveFile, Stamp, Stamps};
 use tidemark_ledger::{DamagedFile, layout};
 
-/// Damages by default.
+/// Default number of damages.
 const DAMAGES: u64 = 60;
 const ROWS: i64 = 9000;
 const TABLE: ObjectId = ObjectId(5);
@@ -41,7 +41,7 @@ const DIRECTORY: &str = "data";
 const URL: &str = "tidemark://damage";
 const NOW: u64 = 9 << 16;
 
-/// Numbers from a seed.
+/// Pseudorandom numbers from a seed.
 struct Random(u64);
 
 impl Random {
@@ -63,10 +63,10 @@ impl SstIds for Counted {
     }
 }
 
-/// A part of a file.
+/// The name and the bytes of a part of a file.
 type Region = (&'static str, Range<usize>);
 
-/// Two files of a table whose ranges of keys overlap; some rows of the second are dead.
+/// Two files of a table whose key ranges overlap; some rows of the second are dead.
 struct World {
     storage: Storage,
     ids: Counted,
@@ -76,7 +76,7 @@ struct World {
     regions: Vec<Vec<Region>>,
 }
 
-/// What a look at the table says.
+/// The results of all queries on the table.
 #[derive(Debug, PartialEq)]
 struct Answers {
     all: RecordBatch,
@@ -171,13 +171,13 @@ impl World {
         sst
     }
 
-    /// Puts these bytes in the place of a file.
+    /// Overwrites a file with these bytes.
     async fn put(&self, file: usize, bytes: Bytes) {
         let path = layout::sst(DIRECTORY, self.files[file].sst.id);
         self.storage.object_store().put(&path, PutPayload::from(bytes)).await.unwrap();
     }
 
-    /// The files as their metadata was before blocks had checksums.
+    /// The files with metadata as it was before blocks had checksums.
     fn old_files(&self) -> Vec<Arc<FileEntry>> {
         let old = |file: &Arc<FileEntry>| {
             let sst = SstInfo { block_sums: None, ..SstInfo::clone(&file.sst) };
@@ -234,7 +234,7 @@ impl World {
         Answers { all, by_key, statistics: ask(&session, STATISTICS).await.unwrap() }
     }
 
-    /// Whether what is read is right; an error if it is not read.
+    /// Whether a read returns the right rows; an error if it fails.
     async fn look(
         &self,
         look: Look,
@@ -261,7 +261,7 @@ impl World {
 
 const STATISTICS: &str = "SELECT min(k), max(k), count(*), count(v), max(w) FROM t";
 
-/// Of the first file, of the second, one that is dead, and one that is not there.
+/// A key of the first file, one of the second, a dead one, and one that does not exist.
 fn keys() -> [i64; 4] {
     [4 * 5000, 4 * 8001 + 2, 2, 4 * 7000 + 1]
 }
@@ -276,7 +276,7 @@ async fn ask(session: &SessionContext, query: &str) -> Result<RecordBatch, DataF
     Ok(concat_batches(&schema, &frame.collect().await?)?)
 }
 
-/// Every part of a file, by what lies there.
+/// The parts of a file, by kind.
 fn regions(bytes: &Bytes) -> Vec<Region> {
     let footer = ParquetMetaDataReader::new()
         .with_page_index_policy(PageIndexPolicy::Required)
@@ -310,7 +310,7 @@ fn regions(bytes: &Bytes) -> Vec<Region> {
     regions
 }
 
-/// The file's bytes with something wrong in the region, and what.
+/// The file's bytes with a random damage in the region, and the kind of damage.
 fn damaged(
     bytes: &Bytes,
     region: &Range<usize>,
@@ -351,11 +351,11 @@ fn damaged(
             "swapped blocks"
         }
         _ => {
-            // What lies there in another file, or all of that file.
+            // The bytes of another file at that position, or all of that file.
             if random.below(2) == 0 {
                 wrong = other.to_vec();
             } else {
-                // The other may be shorter.
+                // The other file may be shorter.
                 let end = end(4096).min(other.len());
                 let start = at.min(end);
                 wrong[start..end].copy_from_slice(&other[start..end]);
@@ -366,7 +366,7 @@ fn damaged(
     (what, wrong.into())
 }
 
-/// The damage that the error tells of.
+/// The damage that an error reports.
 fn told(error: &DataFusionError) -> Option<&DamagedFile> {
     let first: &(dyn std::error::Error + 'static) = error;
     std::iter::successors(Some(first), |error| error.source()).find_map(|error| {
@@ -434,7 +434,7 @@ async fn a_damaged_file_is_read_as_it_was_written_or_not_at_all() {
     assert!(noticed > harmless, "{noticed} noticed, {harmless} harmless");
 }
 
-/// Shows that the test above would see it: here the checksums are those of the damaged bytes.
+/// Proves that the test above would notice: here the checksums are those of the damaged bytes.
 #[tokio::test]
 async fn what_is_not_checked_gives_wrong_answers() {
     let world = World::new().await;

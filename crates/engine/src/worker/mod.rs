@@ -1,5 +1,5 @@
-//! The side of a frontend or a compactor towards the meta role: it follows the metadata, stages files under ids of
-//! its own, and reports every second what it reads and which files it has not committed yet.
+//! The client side of a frontend or compactor: follows the metadata, stages files under its own ids,
+//! and reports every second what it reads and which files it has not committed yet.
 
 pub mod pins;
 pub mod write_queue;
@@ -15,10 +15,10 @@ use crate::worker::pins::Pins;
 use tidemark_ledger::meta_error::RpcError;
 use tidemark_ledger::sst_ids::SstIdPool;
 
-/// How often the meta role is told what is in use.
+/// Interval of reports to the meta role.
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
 
-/// A worker of the cluster. Its word ends with it.
+/// A worker of the cluster. Its reports end when it is dropped.
 #[derive(Debug)]
 pub struct Worker {
     pub client: MetaClient,
@@ -30,12 +30,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Follows the meta role. Returns once the metadata is there.
+    /// Follows the meta role. Returns once the metadata has arrived.
     pub async fn start(client: MetaClient, info: WorkerInfo) -> Result<Self, RpcError> {
         let client = client.as_worker();
         let pool: Arc<OnceLock<Arc<SstIdPool>>> = Arc::default();
         let renewed = Arc::clone(&pool);
-        // A meta role that is followed anew knows nothing of the ids that another one gave out.
+        // A meta role that is followed anew does not know the ids that another one handed out.
         let replica = Replica::start(client.clone(), move || {
             if let Some(pool) = renewed.get() {
                 pool.renew();
@@ -56,7 +56,7 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Tells the meta role now what is in use.
+    /// Reports to the meta role now what is in use.
     pub async fn report(&self) -> Result<(), RpcError> {
         self.reporter().report().await
     }
@@ -85,7 +85,7 @@ impl Reporter {
         let worker = self.client.worker();
         let report = self.pins.report(worker, &self.info, &self.replica, &self.sst_ids);
         if self.client.report(&report).await? {
-            // It had given this worker up: what was reserved before may be deleted.
+            // The meta role had given this worker up: files under the reserved ids may be deleted.
             self.sst_ids.renew();
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What a worker reads, so that vacuum leaves it alone.
+//! Pins: what a worker reads, so that vacuum does not delete it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,9 +32,9 @@ enum Pinned {
 }
 
 impl Pins {
-    /// The newest state with a pin on its version.
+    /// The newest state, with a pin on its version.
     pub fn latest(self: &Arc<Self>, replica: &Replica) -> (Arc<State>, Arc<Pin>) {
-        // Under the lock, so that a report made meanwhile does not pass over this version.
+        // Under the lock, so that a report made meanwhile does not miss this version.
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let state = replica.state();
         let version = state.version.id;
@@ -43,14 +43,14 @@ impl Pins {
         (state, Arc::new(Pin { pins, what: Pinned::Version(version) }))
     }
 
-    /// A pin on a snapshot. It holds from the next report on.
+    /// A pin on a snapshot. It takes effect with the next report.
     pub fn snapshot(self: &Arc<Self>, snapshot: SnapshotKey) -> Arc<Pin> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.snapshots.entry(snapshot.clone()).or_default() += 1;
         Arc::new(Pin { pins: Arc::clone(self), what: Pinned::Snapshot(snapshot) })
     }
 
-    /// What is pinned now; sessions that begin later read the replica's version or a newer one.
+    /// What is pinned now. Sessions that begin later read the replica's version or a newer one.
     pub fn report(
         &self,
         worker: &str,

@@ -1,5 +1,5 @@
-//! Writes of many sessions on their way to the meta role: those that wait at the same time go in one
-//! call, and there share a commit.
+//! The queue of writes from many sessions to the meta role: those that wait at the same time go in one
+//! call, and share a commit there.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::rpc::MetaClient;
 use tidemark_ledger::meta_error::RpcError;
 use tidemark_ledger::sst_ids::Staging;
 
-/// Writes that one call carries at most.
+/// Maximum number of writes in one call.
 const WRITES_MAX: usize = 256;
 
 struct Waiting {
     write: Write,
-    /// Vacuum leaves the files of the write alone until it is answered.
+    /// Vacuum does not delete the files of the write before the reply.
     staged: Vec<Arc<Staging>>,
     answer: oneshot::Sender<Result<Committed, RpcError>>,
 }
 
-/// Hands writes on, one call at a time: what comes while one is under way goes with the next. A meta role
-/// of this process gets each at once, and makes groups of them itself.
+/// Sends writes, one call at a time: what arrives during a call goes with the next one. A meta role in
+/// this process gets each write at once, and groups them itself.
 #[derive(Clone, Debug)]
 pub struct WriteQueue {
     client: MetaClient,
@@ -29,7 +29,7 @@ pub struct WriteQueue {
 }
 
 impl WriteQueue {
-    /// Ends with the last handle.
+    /// Starts the queue; it ends when the last handle is dropped.
     pub fn start(client: MetaClient) -> Self {
         let (sender, waiting) = mpsc::channel(WRITES_MAX);
         tokio::spawn(hand_on(client.clone(), waiting));
@@ -62,7 +62,7 @@ impl WriteQueue {
 async fn hand_on(client: MetaClient, mut waiting: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, WRITES_MAX).await > 0 {
-        // Who was cancelled meanwhile has written nothing.
+        // Nothing is written for a session that was cancelled meanwhile.
         batch.retain(|waiting: &Waiting| !waiting.answer.is_closed());
         let mut writes = Vec::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
@@ -78,7 +78,7 @@ async fn hand_on(client: MetaClient, mut waiting: mpsc::Receiver<Waiting>) {
             Err(error) => vec![Err(error); waiting.len()],
         };
         for ((staged, answer), outcome) in waiting.into_iter().zip(outcomes) {
-            // Who was cancelled no longer waits; the commit stands.
+            // A cancelled session no longer waits; the commit stands.
             drop(answer.send(outcome));
             drop(staged);
         }

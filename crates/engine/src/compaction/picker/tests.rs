@@ -1,4 +1,4 @@
-//! What is picked, from versions made by hand.
+//! Tests of the picker, on versions made by hand.
 
 use roaring::RoaringBitmap;
 

@@ -1,4 +1,4 @@
-//! Whether all is as the model says. Looks without faults, at what a server would find that starts now.
+//! Compares the cluster with the model. Reads, without faults, what a server would find if it started now.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use tidemark_ledger::state::{State, decode_value};
 use tidemark_ledger::version::{Version, VersionDelta};
 use tidemark_ledger::{checkpoint, keys};
 
-/// Why an error is no good one.
+/// Returns why an error is not acceptable.
 pub fn judge(error: &MetaError) -> Result<(), String> {
     let of_store = matches!(error.kind, ErrorKind::Storage | ErrorKind::Unknown);
     if error.kind == ErrorKind::Internal {
@@ -24,7 +24,7 @@ pub fn judge(error: &MetaError) -> Result<(), String> {
     judge_text(&error.message, of_store)
 }
 
-/// The same of a text; `of_store` where a store is to blame.
+/// Like [`judge`], for the text of an error. `of_store` tells whether a store is to blame.
 pub fn judge_text(text: &str, of_store: bool) -> Result<(), String> {
     let causes = [INJECTED, "no answer within", "already exists", "again and again"];
     let bad = text.is_empty()
@@ -35,7 +35,7 @@ pub fn judge_text(text: &str, of_store: bool) -> Result<(), String> {
 }
 
 impl World {
-    /// What a server would find in the meta store.
+    /// The state that a server would recover from the meta store.
     pub async fn stored(&self) -> Result<State, String> {
         let pairs = self.meta.store.list("").await.map_err(|e| e.to_string())?;
         Seal::verify(&pairs).map_err(|e| e.to_string())?;
@@ -54,7 +54,7 @@ impl World {
         State::decode(&pairs, version).map_err(|e| e.to_string())
     }
 
-    /// Compares everything with the model. When nothing is on its way, what was not known is learnt.
+    /// Compares everything with the model. If no request is in flight, unknown outcomes become known.
     pub async fn check(&mut self) -> Result<(), String> {
         self.chaos.set(false);
         let stored = self.stored().await?;
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// Takes over what is found: nothing can change it any more but a new request.
+    /// Records the outcomes that are found: only a new request can change them now.
     fn learn(&mut self, stored: &State) {
         let Model { facts, moved, tables, params, .. } = &mut self.model;
         for fact in facts.iter_mut().filter(|fact| fact.happened == Happened::Maybe) {

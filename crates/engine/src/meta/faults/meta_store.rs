@@ -1,5 +1,5 @@
-//! A meta store with faults, as one on etcd has them: a commit whose answer is lost may happen later, but
-//! not after this client has read the store again, nor after another client leads.
+//! A meta store with faults like those of etcd: a commit whose response is lost may take effect later,
+//! but not after this client has read the store again, nor after another client leads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +10,12 @@ use bytes::Bytes;
 use super::{Chaos, Fate, INJECTED};
 use tidemark_ledger::meta_store::{MemoryStore, MetaStore, Operation, Pair, StoreError, Txn};
 
-/// What all clients of one meta store share.
+/// Shared by all clients of one meta store.
 #[derive(Debug)]
 pub struct Shared {
     pub store: MemoryStore,
     leader: AtomicU64,
-    /// Whether a client that does not lead any more is told so. Else only preconditions guard the store.
+    /// Whether the store refuses a client that no longer leads. Otherwise only preconditions guard it.
     fenced: bool,
 }
 
@@ -52,7 +52,7 @@ impl Shared {
 }
 
 impl FaultyMeta {
-    /// A client that leads from now on.
+    /// A client that becomes the leader.
     pub fn lead(shared: &Arc<Shared>, chaos: &Arc<Chaos>) -> Arc<Self> {
         let term = shared.leader.fetch_add(1, Ordering::SeqCst) + 1;
         let (shared, chaos) = (Arc::clone(shared), Arc::clone(chaos));
@@ -67,7 +67,7 @@ impl FaultyMeta {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whatever was sent before happens now, or never.
+    /// Whatever was sent before takes effect now, or never.
     async fn settle(&self) {
         if let Some(deed) = self.take_unsettled()
             && self.chaos.one_in(2)
@@ -145,7 +145,7 @@ impl MetaStore for FaultyMeta {
             Operation::Put { key, .. } | Operation::Delete { key } => key.clone(),
         };
         let keys: Vec<_> = txn.operations.iter().take(8).map(key_of).collect();
-        // The very last one is the seal.
+        // The last operation is the seal.
         let last: Vec<_> = txn.operations.iter().rev().take(2).map(key_of).collect();
         let subject = format!("{} … {}", keys.join(" "), last.join(" "));
         self.change("commit", &subject, Deed::Commit(txn)).await

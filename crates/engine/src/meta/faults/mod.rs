@@ -1,8 +1,8 @@
-//! Stores that fail, stall, or answer after the deed was done, at random, under the real meta role.
+//! Random faults under the real meta role: stores that fail, stall, or report an error after doing the work.
 //!
-//! [`meta_store`] and [`object_store`] put such faults between the meta role and stores in memory.
-//! [`world`] is a cluster on them with a model of what must be, [`check`] compares the two, and
-//! [`programs`] does random things to it. Time is virtual: a call that stalls moves the clock on.
+//! [`meta_store`] and [`object_store`] inject such faults between the meta role and in-memory stores.
+//! [`world`] is a cluster on them with a model of the expected state, [`check`] compares the two, and
+//! [`programs`] runs random steps on it. Time is virtual: a call that stalls advances the clock.
 
 mod check;
 mod meta_store;
@@ -20,30 +20,30 @@ use futures::future::BoxFuture;
 use tidemark_ledger::epoch::{Clock as _, ManualClock};
 use tidemark_ledger::storage::Patience;
 
-/// What every injected error says.
+/// The text of every injected error.
 pub const INJECTED: &str = "injected fault";
 
-/// What becomes of one call.
+/// The outcome of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Pass,
-    /// It fails, and nothing is done.
+    /// Fails without taking effect.
     Before,
-    /// It is done, and fails.
+    /// Takes effect, and fails.
     After,
-    /// It fails, and is done later.
+    /// Fails, and takes effect later.
     Later,
-    /// It is done, and answers as if it had been asked twice: the client of the store did.
+    /// Takes effect, and responds as to a second request: the client of the store retried it.
     Retried,
-    /// Nobody answers for as long as the caller waits; it may be done later.
+    /// Gets no response for as long as the caller waits; may take effect later.
     Hang {
         later: bool,
     },
-    /// It says that it is done, and is not. No store does that: it proves that the checks see it.
+    /// Reports success without taking effect. No store does that: it proves that the checks notice.
     Lie,
 }
 
-/// Numbers from a seed.
+/// Pseudorandom numbers from a seed.
 #[derive(Debug)]
 pub struct Random(u64);
 
@@ -74,13 +74,13 @@ impl Random {
     }
 }
 
-/// A request that is still on its way.
+/// A request in flight.
 struct Late {
     due_ms: u64,
     deed: BoxFuture<'static, ()>,
 }
 
-/// A fate that is decided beforehand, for the next call of this kind on such a subject.
+/// A fate fixed beforehand, for the next call of this kind on such a subject.
 struct Scripted {
     call: &'static str,
     subject: String,
@@ -97,7 +97,7 @@ struct Dice {
     trace: Vec<String>,
 }
 
-/// Decides the fate of every call, and keeps the time.
+/// Decides the fate of every call, and drives the clock.
 pub struct Chaos {
     pub clock: Arc<ManualClock>,
     dice: Mutex<Dice>,
@@ -110,7 +110,7 @@ impl fmt::Debug for Chaos {
 }
 
 impl Chaos {
-    /// Faults are off at first.
+    /// Faults are off initially.
     pub fn new(seed: u64, per_mille: u64, clock: Arc<ManualClock>) -> Arc<Self> {
         let (late, scripted, trace) = (vec![], vec![], vec![]);
         let random = Random::new(seed);
@@ -126,18 +126,18 @@ impl Chaos {
         self.dice().on = on;
     }
 
-    /// From now on some calls of the meta store lie.
+    /// From now on, a fault in a commit to the meta store is a lie.
     pub fn lie(&self) {
         self.dice().lies = true;
     }
 
-    /// The next `call` whose subject contains this text has this fate, faults on or off.
+    /// The next `call` whose subject contains this text gets this fate, whether faults are on or off.
     pub fn script(&self, call: &'static str, subject: &str, fate: Fate) {
         let subject = subject.to_owned();
         self.dice().scripted.push(Scripted { call, subject, fate });
     }
 
-    /// Whether every scripted fate has come.
+    /// Whether every scripted fate has been used.
     pub fn is_played(&self) -> bool {
         self.dice().scripted.is_empty()
     }
@@ -146,7 +146,7 @@ impl Chaos {
         self.dice().trace.push(line);
     }
 
-    /// What happened, a line each.
+    /// The trace, one line per event.
     pub fn trace(&self) -> String {
         self.dice().trace.join("\n")
     }
@@ -155,7 +155,7 @@ impl Chaos {
         self.dice().random.one_in(n)
     }
 
-    /// The deed happens some time from now.
+    /// Performs the deed after a random delay of virtual time.
     pub fn later(&self, deed: BoxFuture<'static, ()>) {
         let mut dice = self.dice();
         let delay_ms = 1_000 + dice.random.below(40_000);
@@ -163,7 +163,7 @@ impl Chaos {
         dice.late.push(Late { due_ms, deed });
     }
 
-    /// Requests arrive whose time has come.
+    /// Delivers the requests in flight that are due.
     async fn land(&self) {
         loop {
             let now_ms = self.clock.now_ms();
@@ -177,7 +177,7 @@ impl Chaos {
         }
     }
 
-    /// Everything arrives that is still on its way.
+    /// Delivers all requests in flight.
     pub async fn drain(&self) {
         loop {
             let late = self.dice().late.pop();
@@ -186,12 +186,12 @@ impl Chaos {
         }
     }
 
-    /// Whether nothing is on its way.
+    /// Whether no request is in flight.
     pub fn is_quiet(&self) -> bool {
         self.dice().late.is_empty()
     }
 
-    /// A call begins: it may have to wait, and is told its fate.
+    /// Begins a call: may delay it, and returns its fate.
     async fn turn(&self, call: &'static str, subject: &str) -> Fate {
         self.land().await;
         let patience = Patience::current();
@@ -211,7 +211,7 @@ impl Chaos {
         for _ in 0..turns {
             tokio::task::yield_now().await;
         }
-        // Longer than the caller waits is another fate.
+        // A stall past the caller's timeout is a different fate.
         let limit_ms = patience.map_or(u64::MAX, |patience| ms(patience.limit) - 1);
         self.clock.advance_ms(stall_ms.min(limit_ms));
         self.land().await;
@@ -221,7 +221,7 @@ impl Chaos {
         fate
     }
 
-    /// Nobody answers until the caller gives up.
+    /// Gets no response until the caller times out.
     async fn hang<T>(&self) -> T {
         match Patience::current() {
             Some(patience) => {
@@ -239,7 +239,7 @@ fn ms(duration: std::time::Duration) -> u64 {
 }
 
 impl Dice {
-    /// How many others go first, how long it takes, and what becomes of it.
+    /// Decides how many other tasks go first, the stall in ms, and the fate.
     fn decide(&mut self, call: &'static str, patient: bool) -> (u64, u64, Fate) {
         let turns = self.random.below(4);
         let stall_ms = match self.random.below(60) {
@@ -268,5 +268,5 @@ impl Dice {
     }
 }
 
-/// The calls of a meta store. It gives up by itself, and earlier than an object store.
+/// The calls of a meta store, whose own timeout is shorter than that of an object store.
 const IN_META_STORE: [&str; 4] = ["commit", "fill", "get a key", "list pairs"];

@@ -1,5 +1,5 @@
-//! An object store with faults, as one over a network has them: a request whose caller has given up may
-//! arrive later, and a client that asks again by itself may be told that it came second to itself.
+//! An object store with faults like those over a network: a request may arrive after its caller has
+//! timed out, and a client that retries on its own may conflict with its first request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use object_store::{
 
 use super::{Chaos, Fate, INJECTED};
 
-/// A memory store behind faults.
+/// An in-memory object store behind faults.
 #[derive(Clone, Debug)]
 pub struct FaultyObjects {
     pub inner: Arc<InMemory>,
@@ -34,7 +34,7 @@ fn injected<T>() -> Result<T> {
     Err(Error::Generic { store: "memory", source: INJECTED.into() })
 }
 
-/// What the second of two equal requests is told.
+/// The error that the second of two equal requests gets.
 fn came_second<T>(path: &Path, mode: &PutMode) -> Result<T> {
     let (path, source) = (path.to_string(), INJECTED.into());
     Err(match mode {
@@ -46,8 +46,8 @@ fn came_second<T>(path: &Path, mode: &PutMode) -> Result<T> {
 impl FaultyObjects {
     async fn delete_one(&self, path: Path) -> Result<Path> {
         let mut fate = self.chaos.turn("delete", path.as_ref()).await;
-        // A copy of a data file that is deleted may be made anew under its name, and no store tells the
-        // two apart: this one is not survived.
+        // A deleted copy of a data file may be written again under the same name, and no store tells
+        // the two apart. The cluster would not survive a late delete, so it is not injected here.
         if fate == Fate::Later && path.as_ref().contains("/data/") {
             fate = Fate::Before;
         }

@@ -1,4 +1,4 @@
-//! Random programs: what a cluster goes through, step by step, with a look at everything after each.
+//! Random programs: the steps a cluster goes through, with a check of everything after each.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::meta::MetaNode;
 use tidemark_ledger::id::{SnapshotId, SstId};
 use tidemark_ledger::params;
 
-/// Faults in a thousand calls, one of them for each program.
+/// Faults per thousand calls; each program uses one of these rates.
 const RATES: [u64; 3] = [10, 40, 120];
 const STEPS_MAX: u64 = 20;
-/// Tries of a start.
+/// Attempts to start a server.
 const STARTS: usize = 3;
 
 /// Runs the program of this seed. With `lies`, the meta store lies, and the program must fail.
 ///
 /// # Errors
-/// What is not as it must be, with all that was done.
+/// What is wrong, with a trace of all that was done.
 pub async fn run(seed: u64, lies: bool) -> Result<(), String> {
     let mut random = Random::new(seed);
     let rate = random.pick(&RATES).expect("there are some");
@@ -55,14 +55,14 @@ async fn looked_at(world: &mut World) -> Result<(), String> {
     world.check().await
 }
 
-/// A server that cannot write any more must never again.
+/// Makes a server that can no longer write an old one: it must never write again.
 fn drop_halted(world: &mut World) {
     if let Some(node) = world.node.take_if(|node| !node.manager.is_writable()) {
         world.old.push((node, Arc::clone(&world.meta)));
     }
 }
 
-/// The stores behave again: whatever went wrong before, all works.
+/// The stores stop failing: whatever went wrong before, everything must work.
 async fn end(world: &mut World) -> Result<(), String> {
     world.chaos.note("  the end".to_owned());
     world.chaos.drain().await;
@@ -140,7 +140,7 @@ async fn step(world: &mut World, random: &mut Random) -> Result<(), String> {
     }
 }
 
-/// Something that a server may be asked.
+/// A random request to a server.
 fn any(world: &mut World, random: &mut Random, node: &MetaNode) -> Ask {
     match random.below(19) {
         15 => compact(world, random),
@@ -171,7 +171,7 @@ fn any(world: &mut World, random: &mut Random, node: &MetaNode) -> Ask {
     }
 }
 
-/// Deletes rows that nobody else will ever try to delete.
+/// Deletes rows that no other request will ever try to delete.
 fn delete(world: &mut World, random: &mut Random) -> Ask {
     let mut rows: Vec<(SstId, u32)> = vec![];
     for _ in 0..=random.below(2) {
@@ -183,7 +183,7 @@ fn delete(world: &mut World, random: &mut Random) -> Ask {
     if rows.is_empty() { Ask::Flush } else { Ask::Delete { rows } }
 }
 
-/// Another file takes the place of one.
+/// Replaces a random file with another.
 fn compact(world: &World, random: &mut Random) -> Ask {
     let born = world.model.facts.iter().filter(|fact| fact.happened == Happened::Yes);
     let born: Vec<SstId> = born.flat_map(|fact| fact.born.iter().copied()).collect();
@@ -196,7 +196,7 @@ fn drop_table(world: &World, random: &mut Random) -> Ask {
     random.pick(&tables).map_or(Ask::Flush, |name| Ask::DropTable { name })
 }
 
-/// The snapshots of the place where a server has them.
+/// The listed snapshots of the server's current backup location.
 fn listed(world: &World, node: &MetaNode) -> Vec<SnapshotId> {
     let place = World::current_place(node);
     let snapshots = world.model.snapshots.iter();
@@ -205,7 +205,7 @@ fn listed(world: &World, node: &MetaNode) -> Vec<SnapshotId> {
     there.map(|((_, id), _)| *id).collect()
 }
 
-/// Two things at once.
+/// Sends two requests at once.
 async fn together(
     world: &mut World,
     random: &mut Random,
@@ -228,7 +228,7 @@ async fn together(
     world.learn_told(two)
 }
 
-/// Another server begins to lead, while the one before may be at work.
+/// Another server starts to lead, while the previous one may be at work.
 async fn take_over(world: &mut World, busy: Option<(Arc<MetaNode>, Ask)>) -> Result<(), String> {
     world.chaos.note("    another server takes over".to_owned());
     let meta = Arc::clone(&world.meta);
@@ -253,7 +253,7 @@ fn refused(world: &World, text: &str) -> Result<(), String> {
     judge_text(text, text.contains("could not"))
 }
 
-/// Starts a server where there is none.
+/// Starts a server if there is none.
 async fn start(world: &mut World) -> Result<(), String> {
     let meta = Arc::clone(&world.meta);
     for _ in 0..STARTS {
@@ -266,7 +266,7 @@ async fn start(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// A server has begun to lead: it goes on after everything that was acknowledged.
+/// A server has started to lead: it continues after everything that was acknowledged.
 async fn begun(world: &mut World, node: Arc<MetaNode>) -> Result<(), String> {
     world.replace_node(Arc::clone(&node));
     world.chaos.set(false);
@@ -280,7 +280,7 @@ async fn begun(world: &mut World, node: Arc<MetaNode>) -> Result<(), String> {
             world.model.newest = committed.epoch;
             Ok(())
         }
-        // Somebody began at the same time, or what was asked of the lease before arrives now.
+        // Another server started at the same time, or an earlier lease request arrives now.
         Err(error) => {
             world.chaos.note(format!("    its first commit: {error}"));
             judge_text(&error.message, false)
@@ -288,7 +288,7 @@ async fn begun(world: &mut World, node: Arc<MetaNode>) -> Result<(), String> {
     }
 }
 
-/// Brings a snapshot back, as a life of its own.
+/// Restores a snapshot, which begins a new life.
 async fn restore(world: &mut World, random: &mut Random) -> Result<(), String> {
     let snapshots = world.model.snapshots.iter();
     let listed = snapshots.filter(|(_, snapshot)| snapshot.listed == Happened::Yes);
@@ -315,7 +315,7 @@ async fn restore(world: &mut World, random: &mut Random) -> Result<(), String> {
     Ok(())
 }
 
-/// The server of the life before goes on until the next one begins. What it commits is lost with it.
+/// The server of the previous life continues until the next one begins. What it commits is lost with it.
 async fn asked_before(
     world: &mut World,
     random: &mut Random,

@@ -1,4 +1,4 @@
-//! What a program can ask a server for, each with what the model is told of it.
+//! The requests that a program can send to a server, and what the model learns from each.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +27,15 @@ use tidemark_ledger::sst_ids::{SstIds as _, Staging};
 use tidemark_ledger::storage::{Checksum, StorageLocation};
 use tidemark_ledger::{layout, params};
 
-/// What a commit may take, in virtual time: it waits for the lease and for the meta store, each with an
-/// end, and a few times.
+/// Limit for a commit, in virtual ms: it waits for the lease and for the meta store, each with a
+/// timeout, and a few times.
 const COMMIT_MS_MAX: u64 = 180_000;
-/// What a job may take: many calls, each of which may take as long as a client of a store waits.
+/// Limit for a job, in virtual ms: many calls, each of which may take the full timeout of a store's client.
 const JOB_MS_MAX: u64 = 3_600_000;
-/// In real time, after which something waits for what never comes.
+/// Real time after which a request counts as hanging.
 const HANGS: Duration = Duration::from_secs(120);
 
-/// What a server is asked for.
+/// A request to a server.
 #[derive(Clone, Debug)]
 pub enum Ask {
     Insert {
@@ -44,7 +44,7 @@ pub enum Ask {
     Delete {
         rows: Vec<(SstId, u32)>,
     },
-    /// Puts another file in the place of this one, or of the one that took its place.
+    /// Replaces this file, or the one that has replaced it, with another.
     Compact {
         from: SstId,
     },
@@ -69,7 +69,7 @@ pub enum Ask {
     Flush,
 }
 
-/// What came of it.
+/// The outcome of a request.
 #[derive(Debug)]
 pub enum Told {
     Write {
@@ -83,7 +83,7 @@ pub enum Told {
     },
     Catalog {
         name: String,
-        /// Whether the table is there if it was done.
+        /// Whether the table exists if the command succeeded.
         made: bool,
         outcome: Result<Committed, MetaError>,
     },
@@ -127,7 +127,7 @@ impl Told {
 }
 
 impl World {
-    /// Asks, and makes sure that the answer comes in time and is a good one.
+    /// Sends a request, and checks that the reply comes in time and that an error is acceptable.
     pub async fn ask(&self, node: &MetaNode, ask: &Ask) -> Result<Told, String> {
         let begun_ms = self.clock.now_ms();
         let asked = Box::pin(self.do_ask(node, ask));
@@ -139,7 +139,7 @@ impl World {
                 JOB_MS_MAX
             }
             Ask::Alter { name, .. } if *name != params::TIME_TRAVEL_RETENTION_MS => JOB_MS_MAX,
-            // With an object of its own.
+            // Includes the time to write a staged file.
             _ => COMMIT_MS_MAX,
         };
         if taken_ms > limit_ms {
@@ -227,7 +227,7 @@ impl World {
         told
     }
 
-    /// Does what a compaction of one file does, but for its rows: nobody reads them.
+    /// Does what a compaction of one file does, except for copying its rows, which nobody reads.
     async fn compact(&self, node: &MetaNode, from: SstId) -> Told {
         let (state, table_id) = (node.manager.state(), relation(node).id);
         let from = self.model.moved.now(&state.version, from);
@@ -255,7 +255,7 @@ impl World {
         Told::Compact { from, to, outcome }
     }
 
-    /// Takes over what was told.
+    /// Updates the model with an outcome.
     pub fn learn_told(&mut self, told: Told) -> Result<(), String> {
         let model = &mut self.model;
         match told {
@@ -349,11 +349,11 @@ impl World {
         Ok(())
     }
 
-    /// A server that must not do anything any more is asked all the same.
+    /// Sends a request to a server that must not do anything any more, and checks that it fails.
     pub async fn ask_old(&mut self, old: &Server, ask: &Ask) -> Result<(), String> {
         let (node, meta) = old;
         if !Arc::ptr_eq(meta, &self.meta) {
-            // It is alone with its meta store until it looks at the lease, as it does once a second.
+            // The server is alone with its meta store until it checks the lease, which it does once a second.
             self.chaos.set(false);
             if node.manager.standing().await.is_ok() {
                 return Err("a server of an earlier life has the data directory".to_owned());
@@ -368,7 +368,7 @@ impl World {
         self.learn_told(told)
     }
 
-    /// Restores a listed snapshot into an empty store, which is the meta store from then on.
+    /// Restores a listed snapshot into an empty store, which becomes the meta store.
     ///
     /// Returns whether it was restored.
     pub async fn restore(&mut self, place: &str, id: SnapshotId) -> Result<bool, String> {
@@ -424,7 +424,7 @@ impl World {
     }
 }
 
-/// Where each row of a file goes when all are copied in their order, the dead ones too.
+/// Where each row of a file goes if all are copied in order, dead ones included.
 fn each_row_moved(from: &Arc<SstInfo>, born: &[Arc<SstInfo>]) -> compaction::Moved {
     let mut moved = compaction::Moved::new(std::iter::once(from));
     for position in 0..i64::from(ROWS) {
@@ -434,13 +434,13 @@ fn each_row_moved(from: &Arc<SstInfo>, born: &[Arc<SstInfo>]) -> compaction::Mov
     moved
 }
 
-/// Stages a file. What it came to instead, where it could not be.
+/// Stages a file. On failure, returns the outcome of the whole request.
 async fn staged(
     node: &MetaNode,
     staging: &Staging,
     table_id: ObjectId,
 ) -> Result<Arc<SstInfo>, Told> {
-    // What reserves ids has its own say when it fails.
+    // An error of the id reservation is not judged here.
     let id = staging.next().await.map_err(|_| Told::Nothing(None))?;
     let content = format!("the rows of file {id}, which nobody reads as such");
     let path = layout::sst(DATA_DIR, id);
@@ -460,7 +460,6 @@ async fn staged(
     }))
 }
 
-/// Commits a write.
 async fn commit(
     node: &MetaNode,
     table: TableWrite,

@@ -1,4 +1,4 @@
-//! The programs, and the bugs they stand for, each by its name.
+//! Tests: the random programs, and the bugs they stand for, each by its name.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use tidemark_ledger::state::{json_pair, put};
 use tidemark_ledger::storage::StorageLocation;
 use tidemark_ledger::{keys, lease, params};
 
-/// Programs that run by default.
+/// Number of programs that run by default.
 const PROGRAMS: u64 = 300;
-/// Programs of a meta store that lies: one of them at least must be found out.
+/// Number of programs on a meta store that lies: at least one of them must be detected.
 const LIARS: u64 = 30;
 const MANIFEST: &str = "manifest.json";
 const LEASE: &str = "lease.json";
@@ -29,7 +29,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Each in a runtime of its own, so that nothing of one goes on in the next.
+/// Runs each program in its own runtime, so that no task of one continues in the next.
 fn outcome_of(seed: u64, lies: bool) -> Result<(), String> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().expect("a runtime can be made");
@@ -65,7 +65,7 @@ async fn quiet() -> (World, Arc<MetaNode>) {
     (world, node)
 }
 
-/// Asks, and looks at everything before and after what is late has come.
+/// Sends a request, then checks everything before and after the requests in flight arrive.
 async fn asked(world: &mut World, node: &Arc<MetaNode>, ask: Ask) -> Result<(), MetaError> {
     let told = world.ask(node, &ask).await.unwrap();
     let error = told.error().cloned();
@@ -111,7 +111,7 @@ async fn a_backup_of_which_it_is_not_known_whether_it_is_listed_says_so() {
     }
 }
 
-/// A server whose BACKUP is still on its way, with the only entry that will name a file.
+/// A server with a BACKUP in flight whose manifest entry will be the only one to name a file.
 async fn backup_on_its_way() -> (World, Arc<MetaNode>) {
     let (mut world, node) = quiet().await;
     let mut write = TableWrite::to(&relation(&node));
@@ -125,7 +125,7 @@ async fn backup_on_its_way() -> (World, Arc<MetaNode>) {
     let told = world.ask(&node, &BACKUP).await.unwrap();
     assert_eq!(told.error().unwrap().kind, ErrorKind::Unknown);
     world.learn_told(told).unwrap();
-    // The truncated files are not within retention any more, and the entry has not arrived yet.
+    // The truncated files are past retention now, and the entry has not arrived yet.
     world.clock.advance_ms(800);
     (world, node)
 }
@@ -160,7 +160,7 @@ async fn a_vacuum_keeps_late_entries_out_of_the_place_before() {
 #[tokio::test]
 async fn a_vacuum_keeps_late_entries_of_the_server_before_out() {
     let (mut world, _node) = backup_on_its_way().await;
-    // It does not become the holder when it begins to lead, and then the place is another.
+    // The next server fails to become the holder when it starts to lead, and then the location changes.
     world.chaos.script("get", MANIFEST, Fate::Before);
     let next = world.opened(&Arc::clone(&world.meta)).await.unwrap();
     assert!(world.chaos.is_played());
@@ -270,7 +270,7 @@ async fn a_lease_that_does_not_answer_is_waited_for_ten_seconds() {
     }
 }
 
-/// A checkpoint that seemed adopted, and was not, once left deltas behind that no start could read.
+/// A checkpoint that seemed adopted but was not once left deltas behind that no start could read.
 #[tokio::test]
 async fn a_checkpoint_is_adopted_only_when_the_store_says_so() {
     let (mut world, node) = quiet().await;
@@ -288,14 +288,14 @@ async fn a_checkpoint_is_adopted_only_when_the_store_says_so() {
     world.check().await.unwrap();
 }
 
-/// A restored cluster whose first start failed after it had taken the data directory once used numbers
-/// that the life before had used.
+/// The first start of a restored cluster once failed after it had taken the data directory; the next
+/// start then used numbers that the previous life had used.
 #[tokio::test]
 async fn a_first_start_that_fails_with_the_lease_taken_is_made_up_for_by_the_next() {
     let (mut world, node) = quiet().await;
     node.backup(BackupOptions::default()).await.unwrap();
     assert!(world.restore(PLACES[0], SnapshotId(1)).await.unwrap());
-    // The life before goes on after the restore was planned.
+    // The previous life continues after the restore was planned.
     world.clock.advance_ms(3_600_000);
     let last = node.manager.flush().await.unwrap();
     world.clock.set_ms(last.epoch.unix_ms() - 3_600_000);
@@ -317,8 +317,8 @@ async fn a_first_start_that_fails_with_the_lease_taken_is_made_up_for_by_the_nex
 
 const DAY_MS: u64 = 86_400_000;
 
-/// Kills all rows that are there, and returns how many objects a vacuum deletes once their history has been
-/// past retention for as long again.
+/// Kills all rows. Returns the number of objects that a vacuum deletes 21 minutes later, about twice
+/// the retention time.
 async fn killed_and_reclaimed(world: &World, node: &MetaNode) -> usize {
     let mut write = TableWrite::to(&relation(node));
     write.truncate = true;
@@ -336,7 +336,7 @@ async fn killed_and_reclaimed(world: &World, node: &MetaNode) -> usize {
 async fn a_clock_that_was_a_day_ahead_stops_neither_commits_nor_reclamation() {
     let (mut world, node) = quiet().await;
     world.clock.set_ms(world.clock.now_ms() + DAY_MS);
-    // Long enough to be believed.
+    // Long enough for the jump to be believed.
     for _ in 0..5 {
         world.clock.advance_ms(60_000);
         asked(&mut world, &node, Ask::Insert { files: 1 }).await.unwrap();

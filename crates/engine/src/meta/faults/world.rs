@@ -1,4 +1,4 @@
-//! A cluster on faulty stores, and a model of what must be, must not be, and may be.
+//! A cluster on faulty stores, with a model of what must, must not and may have happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,14 +26,14 @@ use tidemark_ledger::version::Version;
 
 pub const DATA_DIR: &str = "hummock_001";
 pub const TABLE: &str = "t";
-/// Where snapshots are at first, and where they are moved to.
+/// Backup directories: the initial one, and the one that backups are moved to.
 pub const PLACES: [&str; 2] = ["backup", "elsewhere"];
-/// Rows of each file.
+/// Rows per file.
 pub const ROWS: u32 = 8;
-/// Objects that were written in the past are not young.
+/// How far the clock starts ahead of the real one, so that no object counts as young.
 const AHEAD_MS: u64 = 86_400_000;
 
-/// Whether something happened, as far as its caller was told.
+/// Whether something happened, as far as its caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happened {
     Yes,
@@ -50,13 +50,13 @@ impl Happened {
         }
     }
 
-    /// What it is once it was looked.
+    /// The outcome once it has been checked.
     pub fn found(found: bool) -> Self {
         if found { Self::Yes } else { Self::No }
     }
 }
 
-/// A commit of rows: files that are born, and rows that die, all or none.
+/// A commit of rows: files that are born and rows that die, all or none.
 #[derive(Clone, Debug)]
 pub struct Fact {
     pub what: String,
@@ -66,7 +66,7 @@ pub struct Fact {
 }
 
 impl Fact {
-    /// Whether the newest epoch of this version has it.
+    /// Whether the newest epoch of this version has it. An error if that has only a part of it.
     pub fn found_in(&self, version: &Version, moved: &Moved) -> Result<bool, String> {
         let now = |sst: &SstId| moved.now(version, *sst);
         let born = self.born.iter().map(|sst| version.find(now(sst)).is_some());
@@ -79,7 +79,7 @@ impl Fact {
     }
 }
 
-/// Which file was to take the place of which, row for row.
+/// Which file was to replace which, row for row.
 #[derive(Debug, Default)]
 pub struct Moved(BTreeMap<SstId, Vec<SstId>>);
 
@@ -88,11 +88,11 @@ impl Moved {
         self.0.entry(from).or_default().push(to);
     }
 
-    /// The file that has the rows of `sst` in this version.
+    /// The file that holds the rows of `sst` in this version.
     pub fn now(&self, version: &Version, sst: SstId) -> SstId {
         let mut reached = vec![sst];
         let mut at = 0;
-        // Those between may be forgotten.
+        // The files in between may have been forgotten.
         while let Some(from) = reached.get(at) {
             reached.extend(self.0.get(from).into_iter().flatten().copied().collect::<Vec<_>>());
             at += 1;
@@ -107,39 +107,39 @@ fn is_dead(version: &Version, sst: SstId, row: u32) -> bool {
     file.and_then(|file| file.dead).is_some_and(|dead| dead.contains(row))
 }
 
-/// A meta snapshot, as its place should list it or not.
+/// A meta snapshot, and whether its location should list it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub listed: Happened,
-    /// What it holds at least; `None` when it was not told how it came to be.
+    /// What it holds at least; `None` if its backup was never acknowledged.
     pub holds: Option<Holds>,
 }
 
-/// What was there for certain when a backup began.
+/// What certainly existed when a backup began.
 #[derive(Clone, Debug, Default)]
 pub struct Holds {
-    /// Places in [`Model::facts`].
+    /// Indexes into [`Model::facts`].
     pub facts: Vec<usize>,
     pub tables: Vec<String>,
 }
 
-/// What must be.
+/// The expected state.
 #[derive(Debug, Default)]
 pub struct Model {
     pub facts: Vec<Fact>,
     pub moved: Moved,
-    /// Tables besides [`TABLE`] that were made, by name: whether they are there.
+    /// Tables other than [`TABLE`] that were created, by name, and whether they exist.
     pub tables: BTreeMap<String, Happened>,
-    /// The values a parameter may have.
+    /// The possible values of each parameter.
     pub params: BTreeMap<&'static str, Vec<String>>,
     pub snapshots: BTreeMap<(String, SnapshotId), Snapshot>,
-    /// Backups that may have been taken, by place.
+    /// Number of backups that may have been taken, by location.
     pub maybe_taken: BTreeMap<String, usize>,
-    /// Every file id that was ever handed out.
+    /// Every file id that was ever assigned.
     pub used: BTreeSet<SstId>,
-    /// The newest epoch that was acknowledged.
+    /// The newest acknowledged epoch.
     pub newest: Epoch,
-    /// Rows of files that nobody has tried to delete.
+    /// Rows that no request has tried to delete.
     pub untouched: Vec<(SstId, u32)>,
 }
 
@@ -154,7 +154,7 @@ impl Model {
     }
 }
 
-/// A server, and the meta store it has.
+/// A server and its meta store.
 pub type Server = (Arc<MetaNode>, Arc<Shared>);
 
 pub struct World {
@@ -163,11 +163,11 @@ pub struct World {
     pub params: Params,
     pub meta: Arc<Shared>,
     pub fenced: bool,
-    /// The server that was started last, if it could be.
+    /// The server that was started last, if it started.
     pub node: Option<Arc<MetaNode>>,
-    /// Servers that must do nothing any more.
+    /// Servers that must not do anything any more.
     pub old: Vec<Server>,
-    /// A server of the life before, which goes on until the next has begun.
+    /// A server of the previous life, which continues until the next one has begun.
     pub before: Option<Server>,
     pub model: Model,
     stores: Vec<String>,
@@ -226,7 +226,7 @@ impl World {
         Ok(world)
     }
 
-    /// A server on this store, as one that begins to lead.
+    /// Starts a server on this store, as one that starts to lead.
     pub async fn opened(&self, meta: &Arc<Shared>) -> Result<Arc<MetaNode>, String> {
         let store = FaultyMeta::lead(meta, &self.chaos) as Arc<dyn MetaStore>;
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
@@ -247,7 +247,7 @@ impl World {
         Ok(node)
     }
 
-    /// A directory of the storage of backups, or of the data.
+    /// Opens a directory of the backup storage, or the data directory.
     pub fn place(&self, directory: &str) -> Result<OpenLocation, String> {
         let url = match directory {
             DATA_DIR => self.params.data_location().url,
@@ -257,16 +257,16 @@ impl World {
         OpenLocation::open_existing(&location).map_err(|e| chain(&e))
     }
 
-    /// Where snapshots are now, as the server sees it.
+    /// The current backup directory, as the server sees it.
     pub fn current_place(node: &MetaNode) -> String {
         node.manager.state().params.value(params::BACKUP_STORAGE_DIRECTORY).to_owned()
     }
 
-    /// The node that was there before, and is not asked for anything good any more.
+    /// Replaces the node. From then on the previous one must not do anything.
     pub fn replace_node(&mut self, node: Arc<MetaNode>) {
         let deposed = self.node.replace(node).map(|node| (node, Arc::clone(&self.meta)));
         self.old.extend(deposed.into_iter().chain(self.before.take()));
-        // A few are enough.
+        // Keeps the newest three.
         let surplus = self.old.len().saturating_sub(3);
         self.old.drain(..surplus);
     }
@@ -298,7 +298,7 @@ pub fn has_table(state: &State, name: &str) -> bool {
     catalog.relation("public", name).is_some()
 }
 
-/// The table, as the server has it now.
+/// The table, as the server defines it now.
 pub fn relation(node: &MetaNode) -> Arc<Relation> {
     let state = node.manager.state();
     let catalog = state.catalog.at(state.version.max_committed_epoch);

@@ -1,4 +1,4 @@
-//! From a catalog command to catalog changes: everything that can be wrong is found here. Pure.
+//! Turns a catalog command into catalog changes. Pure: every error of a command is found here.
 
 use crate::meta::command::{AlterStep, CatalogCommand, CreateTable, NewColumn, RelationKind};
 use tidemark_ledger::catalog::{
@@ -9,18 +9,18 @@ use tidemark_ledger::epoch::{Epoch, Lifetime};
 use tidemark_ledger::id::{ColumnId, ObjectId};
 use tidemark_ledger::meta_error::{ErrorKind, MetaError};
 
-/// What a command comes to.
+/// The result of a command.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub changes: Vec<CatalogChange>,
     pub notices: Vec<String>,
-    /// Tables that go, with all their files.
+    /// Tables that are dropped, with all their files.
     pub dropped_tables: Vec<ObjectId>,
-    /// The table that is born, if one is.
+    /// The table that is created, if any.
     pub created: Option<ObjectId>,
 }
 
-/// Where a command is judged: the catalog as it is, the epoch of the change, and the next object id.
+/// What a command runs on: the catalog as it is, the epoch of the change, and the next object id.
 pub struct Context<'a> {
     pub catalog: &'a CatalogAt,
     pub epoch: Epoch,
@@ -50,7 +50,7 @@ impl Context<'_> {
         }
     }
 
-    /// Runs commands one after another, each on what those before it leave. All of them or none.
+    /// Runs commands one after another, each on the result of those before it. All of them or none.
     fn run_all(&mut self, commands: Vec<CatalogCommand>) -> Result<Outcome, MetaError> {
         let mut all = Outcome::default();
         let mut catalog = self.catalog.clone();
@@ -202,7 +202,7 @@ impl Context<'_> {
         Ok(outcome)
     }
 
-    /// Drops a relation and every view above it.
+    /// Drops a relation and every view that depends on it, directly or through other views.
     fn drop_cascading(&self, relation: &Relation, outcome: &mut Outcome) {
         let drop = CatalogChange::DropRelation(relation.id);
         if outcome.changes.contains(&drop) {
@@ -304,7 +304,7 @@ impl Context<'_> {
         Ok(Outcome { changes: vec![CatalogChange::Define(altered)], ..Outcome::default() })
     }
 
-    /// Views are kept as SQL text: a name in it must not change underneath.
+    /// Views are stored as SQL text: a name in it must not change underneath.
     fn refuse_if_viewed(&self, relation: &Relation, what: &str) -> Result<(), MetaError> {
         let dependents = self.catalog.dependents_of(relation.id);
         if dependents.is_empty() {
@@ -428,7 +428,7 @@ fn needed(what: &str, by: &[String]) -> MetaError {
     .hint("Use DROP ... CASCADE to drop the dependent objects too.")
 }
 
-/// Data files are not written anew: only what reads the same under the new type may change to it.
+/// Refuses a type under which the stored values would not read the same: data files are not rewritten.
 fn refuse_narrower(column: &Column, to: &ColumnType, in_key: bool) -> Result<(), MetaError> {
     let (name, from) = (&column.name, &column.column_type);
     let reason = if !from.widens_to(to) {

@@ -1,8 +1,9 @@
-//! The manager: validate, persist in one transaction, publish, tell the followers.
+//! The manager: validates a change, persists it in one transaction, publishes it, and sends it to the
+//! followers.
 //!
-//! One task owns the right to change the state. Callers send it requests; requests for data commits
-//! that wait at the same time share one epoch and one transaction. Because the task runs on when a
-//! caller goes away, a commit is never left half way.
+//! One task owns the right to change the state. Callers send it requests; data commits that wait at the
+//! same time share one epoch and one transaction. The task continues when a caller goes away, so a
+//! commit is never left half done.
 
 mod catalog;
 mod promises;
@@ -38,25 +39,25 @@ use tidemark_ledger::storage::{Storage, StorageError, StorageLocation};
 use tidemark_ledger::vacuum::Forgotten;
 use tidemark_ledger::version::Replaced;
 
-/// Requests that wait before senders do.
+/// Capacity of the request queue; senders wait while it is full.
 const QUEUE_LENGTH: usize = 1024;
-/// Between two looks at the lease.
+/// Pause between two checks of the lease.
 const LEASE_PAUSE: Duration = Duration::from_secs(1);
-/// Looks at the lease from one promise in it to the next, if there is anything to promise.
+/// A promise is written to the lease once in this many checks of it, if there is anything to promise.
 const LOOKS_PER_PROMISE: u64 = 5;
-/// Changes a slow follower may lag behind before it has to start anew.
+/// Number of changes that a follower may lag behind before it has to start over.
 const FOLLOW_LENGTH: usize = 4096;
 
-/// The state as a replica of it knows it: none at first.
+/// The state as shared with a replica; `None` at first.
 pub type SharedState = watch::Sender<Option<Arc<State>>>;
 
-/// Answers a request.
+/// Sends the reply to a request.
 type Reply<T> = oneshot::Sender<Result<T, MetaError>>;
 
-/// What the writing task can be asked.
+/// A request to the writing task.
 #[derive(Debug)]
 enum Request {
-    /// What is staged is held until the answer, even when nobody waits for it any more.
+    /// What is staged is held until the reply, even if nobody waits for it any more.
     Write(Write, Vec<Arc<Staging>>, Reply<Committed>),
     Catalog(CatalogCommand, Reply<Committed>),
     SetParam {
@@ -64,7 +65,7 @@ enum Request {
         value: String,
         reply: Reply<Committed>,
     },
-    /// Takes an epoch, and with it everything before that epoch is committed.
+    /// Takes an epoch; everything before that epoch is then committed.
     Tick {
         reply: Reply<Committed>,
     },
@@ -81,21 +82,21 @@ enum Request {
         reply: Reply<SnapshotId>,
     },
     CheckpointWritten(Result<Checkpoint, MetaError>),
-    /// With the rows of the inputs that it leaves out.
+    /// Carries, with each input, the rows that the outputs leave out.
     Compact(Compaction, Vec<Replaced>, Reply<Committed>),
     /// Forgets what died at or before this epoch.
     Forget(Epoch, Reply<Committed>),
-    /// The version of the checkpoint that recovery begins with.
+    /// Asks for the version of the checkpoint that recovery starts from.
     Checkpointed(Reply<VersionId>),
-    /// What a look at the lease found. Never answered well.
+    /// Reports a failed check of the lease. The reply is always an error.
     LeaseFailed(LeaseError, Reply<Infallible>),
 }
 
-/// What vacuum must know, at a moment when this server held the data directory.
+/// What vacuum needs to know, at a moment when this server held the data directory.
 #[derive(Clone, Debug)]
 pub struct Standing {
     pub backup_locations: BTreeSet<KnownLocation>,
-    /// Version of the checkpoint that recovery begins with.
+    /// Version of the checkpoint that recovery starts from.
     pub checkpointed: VersionId,
 }
 
@@ -109,19 +110,19 @@ pub struct Manager {
     lease: Arc<LeaseKeeper>,
 }
 
-/// The state everybody reads, and the stream of changes to it. Under one lock, so that a follower
-/// misses nothing between the state it starts from and its first change.
+/// The newest state and the stream of changes to it. Both under one lock, so that a follower misses
+/// nothing between the state it starts from and its first change.
 #[derive(Debug)]
 pub struct Published {
     state: Mutex<Arc<State>>,
     changes: broadcast::Sender<Arc<Change>>,
-    /// Replicas of this process: they have a state before its commit is answered.
+    /// Replicas in this process: they receive a state before its commit is acknowledged.
     shared: Mutex<Vec<Arc<SharedState>>>,
     forgotten: Mutex<Forgotten>,
-    /// Tables whose files changed since somebody last asked. Noted here, as a task that follows would be
-    /// woken by every commit.
+    /// Tables whose files changed since they were last taken. Recorded here, since a task that follows
+    /// the changes would be woken by every commit.
     changed: Mutex<BTreeSet<ObjectId>>,
-    /// Whether it is not known what the store holds: whoever opens it again will know.
+    /// Whether it is unknown what the store holds; opening it again tells.
     unsure: watch::Sender<bool>,
     /// Whether writes are stopped.
     halted: AtomicBool,
@@ -159,19 +160,19 @@ impl Published {
             replica.send_replace(Some(Arc::clone(&state)));
         }
         *current = state;
-        // After the state: whoever takes them looks at it then.
+        // After the state: whoever takes these tables then reads this state or a newer one.
         self.changed().extend(born.chain(stamped));
-        // No follower is no error.
+        // Having no followers is not an error.
         drop(self.changes.send(change));
     }
 
-    /// What the store holds is not known any more, and nothing is written.
+    /// Stops writes, since it is not known any more what the store holds.
     fn give_up(&self) {
         self.halted.store(true, Ordering::Relaxed);
         self.unsure.send_replace(true);
     }
 
-    /// Gives a replica of this process the newest state, and each one after it.
+    /// Sends a replica in this process the newest state, and each one after it.
     pub fn share(&self, replica: &Arc<SharedState>) {
         let current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared().push(Arc::clone(replica));
@@ -202,12 +203,12 @@ impl Manager {
         self.published.state()
     }
 
-    /// What everybody reads; whoever has it does not keep the manager alive.
+    /// The published state. Holding it does not keep the manager alive.
     pub fn published(&self) -> Arc<Published> {
         Arc::clone(&self.published)
     }
 
-    /// Tables whose files changed since this was last asked; at first, all that have files.
+    /// Takes the tables whose files changed since the last call; the first call returns all that have files.
     pub fn take_changed(&self) -> BTreeSet<ObjectId> {
         std::mem::take(&mut *self.published.changed())
     }
@@ -217,12 +218,12 @@ impl Manager {
         self.published.follow()
     }
 
-    /// Whether commits are taken.
+    /// Whether commits are accepted.
     pub fn is_writable(&self) -> bool {
         !self.published.halted.load(Ordering::Relaxed)
     }
 
-    /// Resolves when it is not known what the store holds. Nothing is written any more then.
+    /// Resolves when it is unknown what the store holds. From then on nothing is written.
     pub async fn unsure(&self) {
         let mut unsure = self.published.unsure.subscribe();
         if unsure.wait_for(|unsure| *unsure).await.is_err() {
@@ -234,12 +235,12 @@ impl Manager {
         self.timeline.clock()
     }
 
-    /// The time that epochs are made of.
+    /// The timeline that epochs are taken from.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
     }
 
-    /// The epoch from which on the past is kept: the retention time before now.
+    /// The oldest epoch within retention: the retention time before now.
     pub fn retained_since(&self) -> Epoch {
         let state = self.state();
         let now = self.timeline.now().max(state.version.max_committed_epoch);
@@ -250,8 +251,8 @@ impl Manager {
         &self.state_store
     }
 
-    /// Files that readers of versions older than the newest may still need; what no reader of
-    /// `oldest` or later needs is dropped from it.
+    /// Files that readers of versions older than the newest may still need. Drops those that no reader
+    /// of `oldest` or later needs.
     pub fn forgotten(&self, oldest: VersionId) -> Forgotten {
         let forgotten = &self.published.forgotten;
         let mut forgotten = forgotten.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,7 +261,7 @@ impl Manager {
     }
 
     pub async fn compact(&self, compaction: Compaction) -> Result<Committed, MetaError> {
-        // Looked at here and on a thread of its own, so that neither a commit nor a request waits for it.
+        // Computed here, and on a blocking thread, so that neither a commit nor a request waits for it.
         let look = move || writes::replaced(&compaction).map(|replaced| (compaction, replaced));
         let looked = tidemark_ledger::ambient::blocking(look).await;
         let looked = looked.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))?;
@@ -273,11 +274,13 @@ impl Manager {
         self.ask(|reply| Request::Forget(safe_epoch, reply)).await
     }
 
+    /// Checks that this server has the data directory, and returns what vacuum needs to know.
+    ///
     /// # Errors
-    /// [`ErrorKind::Deposed`] when another server has taken the data directory.
+    /// [`ErrorKind::Deposed`] if another server has taken the data directory.
     pub fn standing(&self) -> BoxFuture<'_, Result<Standing, MetaError>> {
         async move {
-            // Looked at here, so that no commit waits for it.
+            // The lease is read here, so that no commit waits for it.
             let checkpointed = self.ask(Request::Checkpointed).await?;
             match self.lease.look().await {
                 Ok(record) => {
@@ -289,10 +292,10 @@ impl Manager {
         .boxed()
     }
 
-    /// Where snapshots may be, as the lease says; for who only reads.
+    /// The backup locations in the lease, for callers that only read.
     ///
     /// # Errors
-    /// As of [`Manager::standing`], but a full storage is none.
+    /// Those of [`Manager::standing`], except that a full storage is not an error.
     pub fn backup_locations(&self) -> BoxFuture<'_, Result<BTreeSet<KnownLocation>, MetaError>> {
         async move {
             match self.lease.look_only().await {
@@ -303,7 +306,7 @@ impl Manager {
         .boxed()
     }
 
-    /// What a failure of the lease is to a caller. Whoever lost the data directory writes no more.
+    /// Maps a failure of the lease for a caller. A server that has lost the data directory stops writing.
     async fn lease_failed(&self, error: LeaseError) -> MetaError {
         match self.ask(|reply| Request::LeaseFailed(error, reply)).await {
             Ok(never) => match never {},
@@ -311,9 +314,9 @@ impl Manager {
         }
     }
 
-    /// Looks now and then whether the data directory is still this server's: another may have taken it,
-    /// and this one has numbers left that it would not have to ask for. Writes down there, more seldom, how
-    /// far the metadata is durable. Returns when the manager is gone.
+    /// Checks periodically whether this server still has the data directory: another may have taken it
+    /// while this one has reserved numbers left and need not ask for more. Less often, records there
+    /// how far the metadata is durable. Returns when the manager is gone.
     async fn watch_lease(
         lease: Arc<LeaseKeeper>,
         published: Arc<Published>,
@@ -334,8 +337,8 @@ impl Manager {
         }
     }
 
-    /// Writes down in the lease how far the metadata is durable. Where that fails, the lease says what it
-    /// said before.
+    /// Records in the lease how far the metadata is durable. If that fails, the lease keeps its
+    /// previous promise.
     pub async fn promise(&self) {
         if let Err(error) = self.lease.promise(self.state().end()).await {
             debug!(%error, "not promised");
@@ -362,8 +365,8 @@ impl Manager {
         }
     }
 
-    /// Commits staged writes. What holds their files is let go once that is settled, also when the caller
-    /// has gone away meanwhile.
+    /// Commits staged writes. Their files are held until the outcome is known, even if the caller goes
+    /// away meanwhile.
     pub async fn write(
         &self,
         write: Write,
@@ -376,8 +379,8 @@ impl Manager {
         self.ask(|reply| Request::Catalog(command, reply)).await
     }
 
-    /// Stores a value that [`tidemark_ledger::params::ParamSpec::parse`] made. A place of snapshots that comes with it
-    /// is to be noted before.
+    /// Stores a value that [`tidemark_ledger::params::ParamSpec::parse`] made. A new backup location that
+    /// results from it must be noted before.
     pub async fn set_param(&self, name: String, value: String) -> Result<Committed, MetaError> {
         self.ask(|reply| Request::SetParam { name, value, reply }).await
     }
@@ -386,7 +389,7 @@ impl Manager {
         self.ask(|reply| Request::Tick { reply }).await
     }
 
-    /// The first of `count` file ids nobody else gets.
+    /// Reserves `count` file ids; returns the first.
     pub async fn reserve_ssts(&self, count: u32) -> Result<SstId, MetaError> {
         self.ask(|reply| Request::ReserveSsts { count, reply }).await
     }
@@ -396,7 +399,7 @@ impl Manager {
     }
 
     pub async fn reserve_snapshot(&self, least: SnapshotId) -> Result<SnapshotId, MetaError> {
-        // In the lease first, where no commit waits for it.
+        // Reserved in the lease first, where no commit waits for it.
         let next = SnapshotId(self.state().next.snapshot.max(least).0.saturating_add(1));
         let needed = Reserved { snapshot: next, ..Reserved::default() };
         if let Err(error) = self.lease.reserve(needed, self.state().end()).await {
@@ -409,7 +412,7 @@ impl Manager {
         let (reply, answer) = oneshot::channel();
         let gone = |_| MetaError::new(ErrorKind::Internal, "the meta role is shutting down");
         self.requests.send(request(reply)).await.map_err(gone)?;
-        // It was taken, and may have been done.
+        // The request was accepted, and may have been carried out.
         answer.await.map_err(|_| {
             let message = "it is not known whether this was done: the meta role ended meanwhile";
             MetaError::new(ErrorKind::Unknown, message)

@@ -1,9 +1,9 @@
-//! What recovery finds is compared with what was promised elsewhere: in the lease, in the head next to the
-//! store, by checkpoints and by meta snapshots.
+//! Compares what recovery finds with what was promised elsewhere: in the lease, in the head file next
+//! to the store, by checkpoints and by meta snapshots.
 //!
-//! A meta store that is intact may still be an old one: a copy that was put back, a journal that SQLite cut
-//! at a damaged frame. Whoever starts on it would serve what was true once, and write on. So a store that
-//! ends before any of these words is refused, until whoever runs the cluster accepts the loss.
+//! A meta store that is intact may still be an old one: a copy that was put back, or a journal that
+//! SQLite cut at a damaged frame. A server started on it would serve outdated data, and write on. So a
+//! store that ends before any of these promises is refused until the operator accepts the loss.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use tidemark_ledger::state::State;
 use tidemark_ledger::storage::{Storage, StorageLocation, within};
 use tidemark_ledger::{checkpoint, layout};
 
-/// How long a store of checkpoints or snapshots is waited for.
+/// Timeout for reading checkpoints and for reading snapshots.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Checkpoints that are read, the newest first.
+/// Maximum number of checkpoints that are read, newest first.
 const CHECKPOINTS_MAX: usize = 3;
 
-/// How far the metadata has been, by one who knows.
+/// How far the metadata has been, according to one source.
 #[derive(Clone, Debug)]
 pub(super) struct Word {
     by: String,
@@ -42,14 +42,14 @@ pub struct Restorable {
 #[derive(Clone, Debug)]
 pub struct Lost {
     pub store: String,
-    /// Where it ends.
+    /// Where the store ends.
     pub found: Promised,
-    /// How far it has been, as far as that is known.
+    /// How far it has been, as far as is known.
     pub promised: Promised,
-    /// Who says so.
+    /// The sources that say so.
     pub by: String,
     pub restorable: Option<Restorable>,
-    /// The epoch after which a loss was accepted, which is not where the store ends.
+    /// The epoch after which the operator accepted a loss, if the store does not end there.
     pub accepted: Option<Epoch>,
 }
 
@@ -68,7 +68,7 @@ impl fmt::Display for Lost {
 }
 
 impl Lost {
-    /// The ways out.
+    /// What the user can do about it.
     pub fn hint(&self) -> String {
         let other = self.accepted.map(|accepted| {
             format!("The store does not end at epoch {accepted}, after which a loss was accepted. ")
@@ -83,7 +83,7 @@ impl Lost {
     }
 }
 
-/// How to restore, in the middle of a sentence.
+/// How to restore, as a part of a sentence.
 pub(super) fn way_back(restorable: Option<Restorable>) -> String {
     let which = match restorable {
         Some(Restorable { id, epoch }) => {
@@ -104,7 +104,7 @@ fn shown(end: Promised) -> String {
     }
 }
 
-/// What the metadata lacks, if anything. `held` is the lease, where it is that of this life.
+/// What the metadata lacks, if anything. `held` is the lease, if it belongs to this life.
 pub(super) async fn lost(
     state: &State,
     store: &dyn MetaStore,
@@ -118,7 +118,7 @@ pub(super) async fn lost(
     words.extend(held.and_then(|held| of_lease(held, data_directory)));
     words.extend(of_head(state, store));
     words.extend(of_snapshots(state, &listed));
-    // Numbers of lives before this one are below where it began, which only the lease knows.
+    // Numbers of earlier lives are below where this one began, which only the lease knows.
     if let Some(held) = held {
         let begun = held.begun_at.version;
         words.extend(of_checkpoints(state, begun, state_store, data_directory).await);
@@ -137,7 +137,7 @@ pub(super) async fn lost(
     })
 }
 
-/// The meta snapshot that goes furthest, of those in a backup location: of this cluster, or of any.
+/// The newest meta snapshot in a backup location: of this cluster, or of any.
 pub(super) async fn restorable_in(
     location: &StorageLocation,
     cluster_id: Option<&str>,
@@ -159,7 +159,7 @@ fn of_head(state: &State, store: &dyn MetaStore) -> Option<Word> {
     Some(Word { by: "its head file".to_owned(), end: head.end })
 }
 
-/// A snapshot of this life was taken of commits that were durable.
+/// A snapshot of this life covers only commits that were durable.
 fn of_snapshots(state: &State, listed: &[ManifestEntry]) -> Option<Word> {
     let own = listed.iter().filter(|entry| entry.info.life == state.incarnation.id);
     let newest = own.max_by_key(|entry| entry.info.max_committed_epoch)?;
@@ -167,8 +167,8 @@ fn of_snapshots(state: &State, listed: &[ManifestEntry]) -> Option<Word> {
     Some(Word { by: format!("meta snapshot {}", newest.info.id), end })
 }
 
-/// So was a checkpoint. One with a later number may also be that of a restore on which no server started:
-/// it ends earlier.
+/// A checkpoint covers only durable commits, too. One with a later number may also come from a restore
+/// on which no server started; it ends earlier.
 async fn of_checkpoints(
     state: &State,
     begun: VersionId,
@@ -190,7 +190,7 @@ async fn of_checkpoints(
     None
 }
 
-/// The newest first.
+/// Checkpoints after the state's version, newest first; `None` if they cannot be listed.
 async fn later_checkpoints(
     state: &State,
     begun: VersionId,
@@ -209,7 +209,7 @@ async fn later_checkpoints(
     Some(later)
 }
 
-/// The snapshots in a place of this cluster, or of any; none where they cannot be read.
+/// The snapshots in a location, of this cluster or of any; none if they cannot be read.
 async fn listed_in(location: &StorageLocation, cluster_id: Option<&str>) -> Vec<ManifestEntry> {
     let Ok(opened) = OpenLocation::open_existing(location) else { return vec![] };
     match within(PATIENCE, Manifest::find(&opened)).await {

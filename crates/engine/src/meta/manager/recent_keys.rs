@@ -1,8 +1,8 @@
-//! Which keys came to which tables lately: whether a write that looked for its keys some epochs ago
-//! can have missed one. Pure.
+//! The keys that recent commits added to tables: tells whether a write that looked up its keys some
+//! epochs ago may have missed one. Pure.
 //!
-//! Only the latest keys are kept, in a bounded number. A write that looked before the oldest that are
-//! known is taken to have missed one, and looks again.
+//! Only the latest keys are kept, in a bounded number. A write that looked before the oldest known ones
+//! is assumed to have missed one, and looks again.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,12 +10,12 @@ use crate::meta::command::WrittenKeys;
 use tidemark_ledger::epoch::Epoch;
 use tidemark_ledger::id::ObjectId;
 
-/// Hashes kept of one table: eight bytes each.
+/// Maximum number of hashes kept for one table, eight bytes each.
 const HASHES_MAX: usize = 1 << 17;
 
 #[derive(Debug)]
 pub struct RecentKeys {
-    /// Nothing is known of commits at or before it.
+    /// Nothing is known of commits at or before this epoch.
     started: Epoch,
     tables: HashMap<ObjectId, TableKeys>,
 }
@@ -32,7 +32,7 @@ impl RecentKeys {
         Self { started, tables: HashMap::new() }
     }
 
-    /// Whether one of `keys`, looked for at `base`, may have come to the table since.
+    /// Whether one of `keys`, looked up as of `base`, may have been added to the table since.
     pub fn may_have_come(&self, table: ObjectId, base: Epoch, keys: &WrittenKeys) -> bool {
         if *keys == WrittenKeys::None {
             return false;
@@ -42,12 +42,12 @@ impl RecentKeys {
         base < known.known_from || { later }.any(|(_, written)| written.meet(keys))
     }
 
-    /// A table that is gone takes no keys.
+    /// Forgets a table that was dropped.
     pub fn forget(&mut self, table: ObjectId) {
         self.tables.remove(&table);
     }
 
-    /// Notes what a commit brought.
+    /// Records the keys that a commit added.
     pub fn record(&mut self, table: ObjectId, epoch: Epoch, keys: WrittenKeys) {
         if keys == WrittenKeys::None {
             return;

@@ -1,7 +1,7 @@
-//! Where compactions moved rows lately: a write that decided before one of them finds its rows again. Pure.
+//! Where recent compactions moved rows: a write that decided before one of them finds its rows again. Pure.
 //!
-//! Only the latest moves are kept, of a bounded number of rows. A write whose rows went by one that is not
-//! known any more conflicts, as if somebody had changed them.
+//! Only the latest moves are kept, for a bounded number of rows. A write whose rows were moved by a
+//! forgotten compaction conflicts, as if the rows had been changed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use crate::meta::command::{DeadRows, TableWrite};
 use tidemark_ledger::id::SstId;
 use tidemark_ledger::version::Version;
 
-/// Rows of inputs whose places are kept: four bytes each.
+/// Maximum number of input rows whose new positions are kept, four bytes each.
 pub const ROWS_MAX: usize = 16 << 20;
 
 #[derive(Debug, Default)]
 pub struct RecentMoves {
     by_input: HashMap<SstId, Arc<Moved>>,
-    /// In order of their commits.
+    /// In commit order.
     moves: VecDeque<Arc<Moved>>,
     rows: usize,
 }
 
 impl RecentMoves {
-    /// Notes what a compaction that was committed moved.
+    /// Records what a committed compaction moved.
     pub fn record(&mut self, moved: Arc<Moved>) {
         self.rows += moved.rows_in();
         self.by_input.extend(moved.inputs().map(|input| (input, Arc::clone(&moved))));
@@ -33,20 +33,20 @@ impl RecentMoves {
         while self.rows > ROWS_MAX {
             let Some(oldest) = self.moves.pop_front() else { break };
             self.rows -= oldest.rows_in();
-            // A file is compacted once.
+            // A file is compacted only once.
             for input in oldest.inputs() {
                 self.by_input.remove(&input);
             }
         }
     }
 
-    /// Whether the rows of this file went to another.
+    /// Whether it is known where the rows of this file went.
     pub fn knows(&self, sst: SstId) -> bool {
         self.by_input.contains_key(&sst)
     }
 
-    /// Makes a write name its dead rows where they are in `version`. Those that are nowhere any more, or
-    /// went by a move that is not known, stay as they are.
+    /// Changes the dead rows of a write to their positions in `version`. Rows that no longer exist, or
+    /// whose move is not known, stay as they are.
     pub fn follow(&self, write: &mut TableWrite, version: &Version) {
         let open = |sst: SstId| version.open_file(write.table_id, sst).is_some();
         let gone = |sst: SstId| self.by_input.contains_key(&sst) && !open(sst);
@@ -59,7 +59,7 @@ impl RecentMoves {
         while let Some((sst, positions)) = left.pop() {
             let moved = self.by_input.get(&sst).filter(|_| !open(sst));
             match moved.map(|moved| moved.places(sst, &positions)) {
-                // What was dead when it was compacted is in no output.
+                // Rows that were dead at the compaction are in no output.
                 Some(places) if count(places.values()) == positions.len() => left.extend(places),
                 _ => *found.entry(sst).or_default() |= positions,
             }
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(followed(&recent, 4, &version(3, 3)), (SstId(3), 2));
         assert_eq!(followed(&recent, 4, &version(2, 4)), (SstId(2), 3));
         assert_eq!(followed(&recent, 4, &version(1, 5)), (SstId(1), 4));
-        // Dead when it was first compacted; and when it was compacted again.
+        // Dead at the first compaction, and dead at the second.
         assert_eq!(followed(&recent, 0, &version(3, 3)), (SstId(1), 0));
         assert_eq!(followed(&recent, 1, &version(3, 3)), (SstId(2), 0));
     }

@@ -1,4 +1,4 @@
-//! How a meta role comes to its state: a new cluster, or checkpoint and deltas of an old one.
+//! How a meta role gets its state: creates a new cluster, or recovers one from its checkpoint and deltas.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -37,15 +37,15 @@ use tidemark_ledger::storage_url::{self, StorageUrl, StorageUrlError};
 use tidemark_ledger::version::{Version, VersionDelta};
 use tidemark_ledger::{ambient, keys, layout};
 
-/// What a cluster that does not exist yet starts with, and how any is opened.
+/// The parameters of a cluster to be created, and the options for opening any.
 #[derive(Clone, Debug)]
 pub struct NewCluster {
     pub params: Params,
-    /// Whether a store will do that does not honour conditional writes.
+    /// Whether to accept a store that does not honour conditional writes.
     pub allow_unfenced: bool,
     /// What [`MetaStore::lead`] returned.
     pub leader: u64,
-    /// Whether to go on without acknowledged commits that are missing: where the store ends at this epoch.
+    /// Accepts the loss of missing acknowledged commits, if the store ends at this epoch.
     pub accept_loss_after: Option<Epoch>,
 }
 
@@ -86,7 +86,7 @@ pub enum OpenError {
         #[source]
         source: Box<HummockError>,
     },
-    /// Of the cluster there is only the data directory.
+    /// Only the data directory of the cluster is left.
     #[error(
         "the meta store {store} is empty, but the data directory belongs to cluster \"{cluster_id}\", as \
          {lease} says"
@@ -99,7 +99,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// A way out, if there is one to tell.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Lease(error) => error.hint(),
@@ -137,7 +137,7 @@ impl OpenError {
         }
     }
 
-    /// Whether the metadata itself is to blame.
+    /// Whether the metadata itself is damaged.
     fn is_damage(&self) -> bool {
         match self {
             Self::State(error) => !matches!(error, StateError::Format { .. }),
@@ -147,7 +147,7 @@ impl OpenError {
     }
 }
 
-/// A cluster as a start finds or makes it.
+/// A cluster as it was recovered or created at the start.
 struct Begun {
     state: State,
     lease: Tenure,
@@ -156,7 +156,7 @@ struct Begun {
     seal: Seal,
 }
 
-/// Opens the cluster that `store` holds, or makes a new one there.
+/// Opens the cluster in `store`, or creates a new one there.
 pub async fn open(
     store: Arc<dyn MetaStore>,
     new: NewCluster,
@@ -222,7 +222,7 @@ pub async fn open(
     Ok(Manager { requests, published, timeline, state_store, lease })
 }
 
-/// The parameters of the cluster that the store holds, or of the one to be made.
+/// The parameters of the cluster in the store, or of the one to be created.
 async fn params_of(
     pairs: &[Pair],
     store: &dyn MetaStore,
@@ -233,7 +233,7 @@ async fn params_of(
     }
     match kept_params(pairs, store, new) {
         Ok(params) => Ok(params),
-        // What they contradict may be damage.
+        // The error may be a consequence of damage.
         Err(error) => {
             let damage = Seal::verify(pairs).err().map(OpenError::from);
             Err(or_damaged(damage.unwrap_or(error), store, &new.params).await)
@@ -241,7 +241,7 @@ async fn params_of(
     }
 }
 
-/// The same error, with the way out where the metadata itself is to blame.
+/// Adds the snapshot to restore to an error for which the metadata or its checkpoint is to blame.
 async fn or_damaged(error: OpenError, store: &dyn MetaStore, params: &Params) -> OpenError {
     let is_damage = error.is_damage();
     if !is_damage && !matches!(error, OpenError::Checkpoint { .. }) {
@@ -259,8 +259,8 @@ async fn or_damaged(error: OpenError, store: &dyn MetaStore, params: &Params) ->
     }
 }
 
-/// Makes sure that the store can do what is needed of it. One that does not honour conditional writes lets
-/// two clusters take one directory.
+/// Checks that the store supports what is needed. With one that does not honour conditional writes, two
+/// clusters could take one directory.
 async fn prove(
     storage: &Storage,
     directory: &str,
@@ -282,7 +282,7 @@ fn is_fence(error: &StorageError) -> bool {
     matches!(error, StorageError::NotHonoured { capability, .. } if fences.contains(capability))
 }
 
-/// The parameters the store holds, which must not contradict what was asked for.
+/// The parameters in the store, which must not contradict the given ones.
 fn kept_params(
     pairs: &[Pair],
     store: &dyn MetaStore,
@@ -294,7 +294,7 @@ fn kept_params(
             kept.set(name, &decode_value::<String>(pair)?);
         }
     }
-    // Credentials may have been changed since; those that were given are used.
+    // Credentials may have changed since: the given ones are used.
     let given = new.params.value(params::STATE_STORE);
     if storage_url::is_same_place(kept.value(params::STATE_STORE), given) {
         kept.set(params::STATE_STORE, given);
@@ -312,13 +312,13 @@ fn kept_params(
     Ok(kept)
 }
 
-/// Refuses a place of snapshots where another cluster has some.
+/// Refuses a backup location where another cluster has snapshots.
 async fn check_no_snapshots(location: &StorageLocation) -> Result<(), OpenError> {
-    // A place that is not there yet, or does not answer, is no reason not to begin.
+    // A location that does not exist yet, or does not respond, is no reason not to start.
     let Ok(opened) = OpenLocation::open_existing(location) else { return Ok(()) };
     match Manifest::find(&opened).await {
         Ok(None) => Ok(()),
-        // No cluster has the id of one that is yet to be made.
+        // The cluster to be created has no id yet; the empty id is that of no other cluster.
         Ok(Some(manifest)) => Ok(manifest.accepts(&opened, "")?),
         Err(BackupError::Storage(error)) => {
             warn!(%error, "could not look whether another cluster has its meta snapshots there");
@@ -328,14 +328,14 @@ async fn check_no_snapshots(location: &StorageLocation) -> Result<(), OpenError>
     }
 }
 
-/// Where the cluster is.
+/// The stores of a cluster.
 struct Place<'a> {
     store: &'a dyn MetaStore,
     state_store: &'a Storage,
     directory: &'a str,
 }
 
-/// What the store holds, proven to be what was written.
+/// The contents of the meta store, verified.
 struct Found {
     state: State,
     checkpoint: Checkpoint,
@@ -366,7 +366,7 @@ impl Place<'_> {
         pairs.push(seal::checkpoint_pair(checkpoint, String::new()));
         let (pairs, seal) = seal::seal_pairs(pairs)?;
         self.store.fill(pairs).await?;
-        // Last, so that a crash before leaves no directory that belongs to a cluster that is not there.
+        // Last, so that a crash before it leaves no directory that belongs to a cluster that does not exist.
         let (id, life, end) = (&state.cluster_id, &state.incarnation, state.end());
         let lease = Lease::take(self.state_store, self.directory, id, life, leader, end).await?;
         let lease = Tenure::Taken(lease);
@@ -375,7 +375,8 @@ impl Place<'_> {
         Ok(Begun { state, lease, checkpointed, seal })
     }
 
-    /// Refuses a data directory that any cluster has: a new one must not begin where the meta store was lost.
+    /// Refuses a data directory that belongs to any cluster: a new one must not start where a meta
+    /// store was lost.
     async fn check_free(&self, params: &Params) -> Result<(), OpenError> {
         let Some(held) = lease::read(self.state_store, self.directory).await? else {
             return Ok(());
@@ -388,8 +389,8 @@ impl Place<'_> {
         Err(OpenError::EmptyStore { store, cluster_id, lease, restorable })
     }
 
-    /// Recovers what the store holds. Where another server has written to it in between, which is why it
-    /// seems to lack what was promised, it is read again.
+    /// Recovers the state in the store. Another server may have written to the store meanwhile, so that
+    /// it seems to lack what was promised: it is then read again.
     async fn recover_newest(
         &self,
         mut pairs: Vec<Pair>,
@@ -447,7 +448,7 @@ impl Place<'_> {
     }
 
     async fn read(&self, pairs: &[Pair]) -> Result<Found, OpenError> {
-        // The rest of the state first: its format number says whether this build may read on.
+        // The rest of the state is decoded first: its format number tells whether this build may read on.
         let state = State::decode(pairs, Version::empty(Epoch::ZERO))?;
         let seal = Seal::verify(pairs)?;
         let checkpoint = seal::checkpoint_of(pairs)?;
@@ -471,7 +472,7 @@ impl Place<'_> {
         Ok(Found { state, checkpoint, seal, deltas })
     }
 
-    /// The same error, with the checkpoint where the object is to blame.
+    /// Wraps an error in [`OpenError::Checkpoint`] if the checkpoint object is to blame for it.
     fn or_checkpoint(&self, error: HummockError, path: &str) -> OpenError {
         let is_to_blame = matches!(
             error,
@@ -487,8 +488,8 @@ impl Place<'_> {
         OpenError::Checkpoint { name, restorable: None, source: Box::new(error) }
     }
 
-    /// Goes on without what is lost, and writes that down. As after a restore, a new life begins above
-    /// everything that may have been used: a store of the life before is never led again.
+    /// Continues without the lost commits, and records the loss. As after a restore, a new life begins above
+    /// every number that may have been used: a server on a store of the previous life can never lead again.
     async fn accept(
         &self,
         found: &mut Found,
@@ -516,9 +517,9 @@ impl Place<'_> {
         self.move_above(reserved, found, vec![put(written_down), put(life)]).await
     }
 
-    /// Moves the state of a restored cluster above every number that the life before it may have used.
-    /// That one may have gone on after the restore was planned. Nothing is to do but at the first start;
-    /// should that one fail half way, at the next. `more` is done with it in any case.
+    /// Moves the state of a restored cluster above every number that the previous life may have used,
+    /// which may have continued after the restore was planned. There is only something to do at the
+    /// first start, or at the next one if that fails half way. `more` is committed with it in any case.
     async fn move_above(
         &self,
         reserved: Reserved,

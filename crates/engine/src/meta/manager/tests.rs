@@ -41,12 +41,12 @@ impl Cluster {
         Self { store, clock, params, manager }
     }
 
-    /// As after a crash: another manager on the same stores.
+    /// Opens another manager on the same stores, as after a crash.
     async fn restart(&mut self) {
         self.manager = opened(&self.store, &self.clock, &self.params).await;
     }
 
-    /// The law of the meta store: its pairs stand for the published state.
+    /// The invariant of the meta store: its pairs encode the published state.
     async fn check(&self) {
         let pairs = self.store.list("").await.unwrap();
         Seal::verify(&pairs).unwrap();
@@ -206,7 +206,7 @@ async fn a_deposed_manager_stops_writing() {
     cluster.check().await;
 }
 
-/// A store in which a commit ends in a panic, once it is told to.
+/// A store in which a commit panics once the flag is set.
 #[derive(Debug)]
 struct Panicking(Arc<MemoryStore>, AtomicBool);
 
@@ -246,7 +246,7 @@ async fn a_panic_of_the_one_that_commits_is_noticed() {
     assert!(manager.is_writable());
     store.1.store(true, Ordering::Relaxed);
     assert_eq!(manager.flush().await.unwrap_err().kind, ErrorKind::Unknown);
-    // Whoever leads hears of it, and opens the store anew.
+    // The leader learns of it, and opens the store again.
     manager.unsure().await;
     assert!(!manager.is_writable());
     cluster.restart().await;
@@ -277,7 +277,7 @@ async fn checkpoints_replace_deltas_and_history_past_retention_is_forgotten() {
     for _ in 0..1001 {
         cluster.manager.flush().await.unwrap();
     }
-    // The checkpoint is written beside the commits; each of these gives it a turn.
+    // The checkpoint is written concurrently; each of these commits gives it a turn.
     let deltas = async |cluster: &Cluster| {
         cluster.store.list(keys::VERSION_DELTA_PREFIX).await.unwrap().len()
     };

@@ -28,9 +28,9 @@ use tidemark_ledger::storage::Storage;
 use tidemark_ledger::version::Replaced;
 use tidemark_ledger::{keys, metrics};
 
-/// Deltas after which a new checkpoint of the version is written, at the earliest.
+/// Minimum number of deltas between two checkpoints of the version.
 const DELTAS_PER_CHECKPOINT: u64 = 1000;
-/// Data commits that share one transaction at most.
+/// Maximum number of data commits that share one transaction.
 const GROUP_MAX: usize = 256;
 
 #[derive(Debug)]
@@ -44,14 +44,14 @@ pub(super) struct Writer {
     pub timeline: Arc<Timeline>,
     pub state: Arc<State>,
     pub published: Arc<Published>,
-    /// Version of the newest checkpoint, and of the oldest delta still stored.
+    /// Version of the newest checkpoint; the deltas after it are still stored.
     pub checkpointed: VersionId,
     pub checkpoint_running: bool,
-    /// The checksum in the delta that led to the version of the checkpoint that is written.
+    /// The checksum in the delta that led to the version of the checkpoint being written.
     pub checkpoint_link: String,
-    /// The checksum over what the store holds.
+    /// The checksum over the contents of the store.
     pub seal: Seal,
-    /// Set when it is not known what the store holds; then nothing is written any more.
+    /// Why nothing is written any more, once this is so.
     pub halted: Option<String>,
     pub requests: mpsc::WeakSender<Request>,
 }
@@ -72,7 +72,7 @@ impl Writer {
             }
             self.commit_writes(writes).await;
             self.checkpoint_if_due().await;
-            // A commit may hold the thread: who was answered goes first, and the network is looked at.
+            // A commit may hold the thread: callers that got their reply, and the network, go first.
             if !requests.is_empty() {
                 tokio::task::yield_now().await;
             }
@@ -128,7 +128,7 @@ impl Writer {
         }
     }
 
-    /// One epoch for all writes that do not conflict.
+    /// Commits all writes that do not conflict, in one epoch.
     async fn commit_writes(&mut self, writes: Vec<(Write, Vec<Arc<Staging>>, Reply<Committed>)>) {
         if writes.is_empty() {
             return;
@@ -137,7 +137,7 @@ impl Writer {
         let mut group = Group::default();
         let mut accepted = Vec::with_capacity(writes.len());
         for (mut write, staged, reply) in writes {
-            // Who was cancelled meanwhile has written nothing.
+            // Nothing is written for a request that was cancelled meanwhile.
             if reply.is_closed() {
                 continue;
             }
@@ -217,7 +217,7 @@ impl Writer {
         Ok(committed)
     }
 
-    /// Takes an epoch only when there is something to forget.
+    /// Forgets; takes an epoch only if there is something to forget.
     async fn forget(&mut self, safe_epoch: Epoch) -> Result<Committed, MetaError> {
         let version = &self.state.version;
         let safe_epoch = safe_epoch.min(version.max_committed_epoch);
@@ -267,7 +267,7 @@ impl Writer {
         Ok(self.committed(&after))
     }
 
-    /// Commits to the store, under a new seal, what leads from revision `before` to revision `after`.
+    /// Commits the operations that lead from revision `before` to revision `after`, under a new seal.
     async fn persist(
         &mut self,
         mut operations: Vec<Operation>,
@@ -280,13 +280,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Sends a transaction. When the store fails, finds out whether it happened all the same: then everything
-    /// is there that the operations put, some of which was not there before.
+    /// Sends a transaction. If the store fails, finds out whether it happened nevertheless: then all
+    /// pairs that the operations put are there, some of which were not there before.
     async fn send(&mut self, operations: Vec<Operation>, before: u64) -> Result<(), MetaError> {
         let Pair { key, value } = json_pair(keys::REVISION.to_owned(), &before);
         let expected = Precondition::Equals { key, value: value.clone() };
         let puts: Vec<Pair> = operations.iter().filter_map(put_by).collect();
-        // A checkpoint is adopted under the revision that is there already: the seal tells of that too.
+        // The adoption of a checkpoint does not change the revision; the precondition on the seal
+        // covers it, too.
         let txn = Txn { preconditions: vec![expected, self.seal.precondition()], operations };
         let Err(failure) = self.store.commit(txn).await else { return Ok(()) };
         if let StoreError::Deposed { reason, .. } = &failure {
@@ -312,8 +313,8 @@ impl Writer {
         }
     }
 
-    /// Whether a transaction happened that puts these pairs on top of the revision `before`. Not known when
-    /// neither is there: a revision of the same number may be another server's.
+    /// Whether a transaction happened that puts these pairs on top of the revision `before`. `None`
+    /// (unknown) if neither is there: a revision of the same number may be another server's.
     async fn has_happened(
         &self,
         puts: &[Pair],
@@ -330,7 +331,7 @@ impl Writer {
         Ok((found.as_ref() == Some(before)).then_some(false))
     }
 
-    /// Makes sure that nothing this change uses can be used again after a restore.
+    /// Reserves in the lease every number that this change uses, so that none is used again after a restore.
     async fn reserve(&mut self, change: &Change) -> Result<(), MetaError> {
         let needed = Reserved {
             object: change.next.object,
@@ -343,7 +344,7 @@ impl Writer {
         reserved.map_err(|error| self.lease_error(error))
     }
 
-    /// Who lost the data directory writes no more.
+    /// Maps an error of the lease. A server that has lost the data directory stops writing.
     fn lease_error(&mut self, error: LeaseError) -> MetaError {
         match error {
             LeaseError::Deposed { .. }
@@ -398,11 +399,11 @@ impl Writer {
         }
     }
 
-    /// Forgets what is past retention and starts to write a checkpoint, when enough deltas have piled
-    /// up. Commits do not wait for the checkpoint.
+    /// Once enough deltas have accumulated, forgets what is past retention and starts to write a
+    /// checkpoint. Commits do not wait for the checkpoint.
     async fn checkpoint_if_due(&mut self) {
         let behind = self.state.version.id.0 - self.checkpointed.0;
-        // A checkpoint costs as much as the version is large, so a larger one is written less often.
+        // The cost of a checkpoint grows with the version, so a larger one is written less often.
         let due = DELTAS_PER_CHECKPOINT.max(self.state.version.file_count() as u64 / 2);
         if self.checkpoint_running || self.halted.is_some() || behind < due {
             return;
@@ -424,12 +425,12 @@ impl Writer {
         tidemark_ledger::ambient::spawn(async move {
             let outcome = checkpoint::write(&storage, &directory, &version).await;
             let outcome = outcome.map_err(|e| MetaError::storage(&e));
-            // The task is gone only when the server stops; the object is then an orphan.
+            // The writing task is gone only if the server stops; the object is then an orphan.
             drop(requests.send(Request::CheckpointWritten(outcome)).await);
         });
     }
 
-    /// Points to the new checkpoint and drops the deltas it holds.
+    /// Points to the new checkpoint and deletes the deltas it covers.
     async fn adopt_checkpoint(&mut self, outcome: Result<Checkpoint, MetaError>) {
         self.checkpoint_running = false;
         let checkpoint = match outcome {
@@ -455,7 +456,7 @@ impl Writer {
     }
 }
 
-/// The pair that an operation puts, if it is one that does.
+/// The pair that an operation puts; `None` for a deletion.
 fn put_by(operation: &Operation) -> Option<Pair> {
     match operation {
         Operation::Put { key, value } => Some(Pair { key: key.clone(), value: value.clone() }),
@@ -463,7 +464,7 @@ fn put_by(operation: &Operation) -> Option<Pair> {
     }
 }
 
-/// A caller that went away is no error: its request was served all the same.
+/// Sends a reply. A caller that has gone away is not an error: its request was served nevertheless.
 fn answer<T>(reply: Reply<T>, outcome: Result<T, MetaError>) {
     drop(reply.send(outcome));
 }

@@ -1,4 +1,4 @@
-//! From staged writes to a version delta: conflicts are found here. Pure.
+//! Turns staged writes into a version delta; finds conflicts. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use tidemark_ledger::meta_error::{ErrorKind, MetaError};
 use tidemark_ledger::sst::SstInfo;
 use tidemark_ledger::version::{FileStamp, Positions, Replaced, Version, VersionDelta};
 
-/// Writes that share one epoch. Each is taken whole or not at all.
+/// Writes that share one epoch. Each is added whole or refused.
 #[derive(Debug, Default)]
 pub struct Group {
     born: BTreeMap<SstId, Arc<SstInfo>>,
     dead_rows: BTreeMap<(ObjectId, SstId), RoaringBitmap>,
     died: BTreeMap<SstId, ObjectId>,
-    /// Keys that came to tables in this group.
+    /// Keys that the writes of this group add to tables.
     keys: Vec<(ObjectId, WrittenKeys)>,
 }
 
@@ -46,12 +46,12 @@ impl Group {
         Ok(())
     }
 
-    /// The keys that the group brings, by table.
+    /// Takes the keys that the group adds, by table.
     pub fn take_keys(&mut self) -> Vec<(ObjectId, WrittenKeys)> {
         std::mem::take(&mut self.keys)
     }
 
-    /// Writes everything into `delta`.
+    /// Moves everything into `delta`.
     pub fn fill(self, delta: &mut VersionDelta) {
         delta.born = self.born.into_values().collect();
         delta.died = self.died.into_iter().map(|(sst, table)| (table, sst)).collect();
@@ -88,7 +88,7 @@ impl Group {
         Ok(())
     }
 
-    /// Whether a key of the write may have come to the table after the write looked for it.
+    /// Whether a key of the write may have been added to the table after the write looked it up.
     fn may_hold_new_keys(&self, write: &TableWrite, base: Epoch, recent: &RecentKeys) -> bool {
         let mut in_group = self.keys.iter().filter(|(table, _)| *table == write.table_id);
         in_group.any(|(_, keys)| keys.meet(&write.keys))
@@ -114,7 +114,7 @@ impl Group {
             let id = table.table_id;
             let alive = version.open_files(id);
             self.died.extend(alive.map(|file| (file.sst.id, id)));
-            // What came before in the group goes too, and was never there.
+            // What earlier writes of the group added is dropped too, and was never there.
             self.born.retain(|_, sst| sst.table_id != id);
             self.dead_rows.retain(|(table, _), _| *table != id);
         }
@@ -140,8 +140,8 @@ pub fn check_compaction(compaction: &Compaction, version: &Version) -> Result<()
     Ok(())
 }
 
-/// Which rows of its inputs a compaction leaves out: from where it says that each row went. Costs as much
-/// as the inputs have rows.
+/// Computes which rows of its inputs a compaction leaves out, from its record of where each row went.
+/// The cost is proportional to the rows of the inputs.
 pub fn replaced(compaction: &Compaction) -> Result<Vec<Replaced>, MetaError> {
     let unsound = |e: HummockError| MetaError::new(ErrorKind::Internal, e.to_string());
     let dead = compaction.dead_rows.iter().map(|dead| (dead.sst_id, &*dead.positions));
@@ -154,7 +154,7 @@ pub fn replaced(compaction: &Compaction) -> Result<Vec<Replaced>, MetaError> {
     Ok(replaced.collect())
 }
 
-/// The inputs die as the outputs are born.
+/// Fills the delta: the inputs die as the outputs are born.
 pub fn fill_compaction(compaction: Compaction, replaced: Vec<Replaced>, delta: &mut VersionDelta) {
     delta.replaced = replaced;
     let table_id = compaction.table_id;
@@ -166,7 +166,7 @@ pub fn fill_compaction(compaction: Compaction, replaced: Vec<Replaced>, delta: &
     delta.stamps = stamps.collect();
 }
 
-/// The answer to a request that came twice. Its sender heard the first one, or is gone.
+/// The reply to a request that arrived twice. Its sender got the first reply, or is gone.
 pub fn done_already() -> MetaError {
     conflict("the files of this write were committed already")
 }

@@ -1,4 +1,4 @@
-//! Damage in what a start reads. The state is the true one, or the start is refused: never another state.
+//! Damage to what a start reads: the state is the true one or the start is refused, but never another state.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::meta::faults::Random;
 use tidemark_ledger::layout;
 use tidemark_ledger::meta_store::SqliteStore;
 
-/// Bytes of a page of SQLite, and of a frame of its journal.
+/// Sizes of a SQLite page and of a frame of its journal.
 const PAGE_BYTES: usize = 4096;
 const FRAME_BYTES: usize = PAGE_BYTES + 24;
-/// Damages of the long test, where the environment names no other number.
+/// Number of damages in the long test, unless the environment names another.
 const DAMAGES: u64 = 240;
 const DAMAGES_VARIABLE: &str = "TIDEMARK_DAMAGES";
 
@@ -27,7 +27,7 @@ struct Site {
     clock: Arc<ManualClock>,
 }
 
-/// A server on it.
+/// A server on such a cluster.
 struct Opened {
     manager: Manager,
     store: Arc<SqliteStore>,
@@ -53,7 +53,7 @@ impl Site {
         self.open_accepting(None).await
     }
 
-    /// Opens what ends at `epoch`, though it lacks commits.
+    /// Opens the store; accepts that it lacks commits if it ends at this epoch.
     async fn open_accepting(&self, accept_loss_after: Option<Epoch>) -> Result<Opened, String> {
         let endpoint = self.file("meta/meta.db").display().to_string();
         let store = SqliteStore::open_target(&endpoint).await;
@@ -76,7 +76,7 @@ impl Site {
         image
     }
 
-    /// The files as they are, with those of the meta store as they were.
+    /// The current files, except that those of the meta store are as in `older`.
     fn with_store_of(&self, older: &Image) -> Image {
         let of_store = |path: &PathBuf| path.starts_with(self.file("meta"));
         let mut mixed = self.image();
@@ -110,13 +110,13 @@ fn collect(directory: &Path, image: &mut Image) {
 }
 
 impl Opened {
-    /// Ends the server in good order.
+    /// Stops the server cleanly: records how far its metadata is durable.
     async fn close(self) {
         self.manager.promise().await;
         self.end().await;
     }
 
-    /// Ends it without a word.
+    /// Ends the server without that record.
     async fn end(self) {
         drop(self.manager);
         while Arc::strong_count(&self.store) > 1 {
@@ -143,7 +143,7 @@ async fn a_flipped_bit_in_the_journal_of_sqlite_is_noticed() {
     let server = site.open().await.unwrap();
     server.commit_some(40).await;
     let truth = server.manager.state();
-    // As after a crash: the journal has what the file does not.
+    // As after a crash: the journal has commits that the database file lacks.
     let image = site.image();
     server.close().await;
     let journal = site.file("meta/meta.db-wal");
@@ -156,10 +156,10 @@ async fn a_flipped_bit_in_the_journal_of_sqlite_is_noticed() {
         site.put(&damaged);
         match site.open().await {
             Err(error) => {
-                // Where nothing at all is left, the data directory is another cluster's.
+                // If nothing is left in the store, the data directory is that of another cluster.
                 let says = ["lacks acknowledged commits", "but the data directory belongs to"];
                 assert!(says.iter().any(|says| error.contains(says)), "{error}");
-                // What SQLite does not read any more is still there.
+                // The part that SQLite no longer reads is still there.
                 assert!(site.image()[&journal] == damaged[&journal]);
                 refused += 1;
             }
@@ -192,7 +192,7 @@ async fn a_crash_at_any_moment_is_no_reason_to_refuse() {
     let head = site.file("meta/meta.db-head");
     for two in crashes.windows(2) {
         let ((earlier, _), (image, truth)) = (&two[0], &two[1]);
-        // The next commit was not finished; the head was not written; it was lost with the power.
+        // The next commit was not finished; the head was not written; the head was lost with the power.
         let mut torn = image.clone();
         torn.get_mut(&journal).unwrap().extend(vec![7; FRAME_BYTES / 2]);
         let mut late = image.clone();
@@ -228,7 +228,7 @@ async fn an_older_copy_of_the_store_is_refused_until_the_loss_is_accepted() {
     assert!(error.contains(&newest.epoch.to_string()), "{error}");
     assert!(error.contains(&format!("revision {}", newest.revision)), "{error}");
     assert!(error.contains(&format!("--accept-loss-after-epoch {}", ends.epoch)), "{error}");
-    // Not any epoch will do.
+    // Only the epoch where the store ends is accepted.
     let error = site.open_accepting(Some(newest.epoch)).await.err().unwrap();
     assert!(error.contains("does not end at epoch"), "{error}");
 
@@ -240,7 +240,7 @@ async fn an_older_copy_of_the_store_is_refused_until_the_loss_is_accepted() {
     let next = server.manager.flush().await.unwrap();
     assert!(next.epoch > newest.epoch && server.manager.state().next.sst >= state.next.sst);
     server.close().await;
-    // It is written down, and asked for once.
+    // The loss is recorded, and need not be accepted again.
     let server = site.open().await.unwrap();
     assert_eq!(server.manager.state().accepted_losses(), losses);
     server.close().await;
@@ -314,7 +314,8 @@ async fn a_damaged_checkpoint_is_named_and_the_meta_store_is_not_blamed() {
     site.open().await.unwrap().close().await;
 }
 
-/// How one file is damaged, or nothing where it would not be.
+/// Damages one file at random: a description and the new contents, or no contents if the file is
+/// removed. `None` if nothing would change.
 fn damaged(random: &mut Random, name: &str, bytes: &[u8]) -> Option<(String, Option<Vec<u8>>)> {
     let below = |random: &mut Random, bound: usize| {
         usize::try_from(random.below(u64::try_from(bound.max(1)).unwrap())).unwrap()
@@ -364,7 +365,7 @@ fn damaged(random: &mut Random, name: &str, bytes: &[u8]) -> Option<(String, Opt
     (new != bytes).then_some((what, Some(new)))
 }
 
-/// What came of damages.
+/// The outcomes of damages.
 #[derive(Debug, Default)]
 struct Tally {
     refused: u64,
@@ -373,7 +374,7 @@ struct Tally {
 }
 
 impl Site {
-    /// Whether a server that starts here serves `truth`, goes on from it, and finds it again.
+    /// Whether a server that starts here serves `truth`, continues from it, and finds its own state again.
     async fn serves(&self, truth: &State) -> Result<bool, String> {
         let server = self.open().await?;
         let same = *server.manager.state() == *truth;
@@ -388,8 +389,8 @@ impl Site {
     }
 }
 
-/// A cluster of some history, as a crash leaves it, with deltas in the file and in the journal, and as it is
-/// after it was closed.
+/// A cluster with some history: as a crash leaves it, with deltas in both the file and the journal, and
+/// after a clean stop.
 async fn lived_in(site: &Site) -> (Vec<Image>, Arc<State>) {
     let server = site.open().await.unwrap();
     for n in 0..30 {
@@ -411,7 +412,7 @@ async fn create_schema(manager: &Manager, name: &str) {
     manager.change_catalog(command).await.unwrap();
 }
 
-/// `TIDEMARK_DAMAGES` says how many, and `TIDEMARK_DAMAGE_SEED` which.
+/// `TIDEMARK_DAMAGES` sets the number of damages, `TIDEMARK_DAMAGE_SEED` the seed.
 #[tokio::test]
 async fn no_damage_to_what_a_start_reads_is_believed() {
     let number = |name: &str, default: u64| {
@@ -465,7 +466,7 @@ async fn no_damage_to_what_a_start_reads_is_believed() {
     }
 }
 
-/// What becomes of a start on these pairs, with the data directory of `cluster`.
+/// Starts on these pairs, with the data directory of `cluster`.
 async fn opened_on(cluster: &Cluster, mut pairs: Vec<Pair>) -> Result<Manager, OpenError> {
     pairs.sort();
     let store = MemoryStore::new();
@@ -474,7 +475,7 @@ async fn opened_on(cluster: &Cluster, mut pairs: Vec<Pair>) -> Result<Manager, O
     open(Arc::new(store), NewCluster::new(cluster.params.clone()), clock).await
 }
 
-/// As any store may damage or lose them, one by one.
+/// Loses or damages the pairs one by one, as any store may.
 #[tokio::test]
 async fn no_damaged_pair_is_believed() {
     let cluster = Cluster::start("damaged_pairs").await;
@@ -519,7 +520,7 @@ async fn no_damaged_pair_is_believed() {
     assert_eq!(*opened_on(&cluster, pairs).await.unwrap().state(), *truth);
 }
 
-/// Without a file system there is no head: the lease knows.
+/// Without a file system there is no head file, but the lease knows.
 #[tokio::test]
 async fn any_store_that_went_back_is_refused() {
     let cluster = Cluster::start("went_back").await;
@@ -538,7 +539,7 @@ async fn any_store_that_went_back_is_refused() {
     opened_on(&cluster, pairs).await.unwrap();
 }
 
-/// A checkpoint with a later number says more than the lease may.
+/// A checkpoint with a later number may know more than the lease.
 #[tokio::test]
 async fn a_later_checkpoint_is_word_enough() {
     let cluster = Cluster::start("later_checkpoint").await;
