@@ -1,4 +1,4 @@
-//! What statements may hold, and which one goes first.
+//! How much statements may hold, and which one is ended first.
 
 use super::*;
 use crate::pg::text_input::json;

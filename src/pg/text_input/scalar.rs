@@ -1,11 +1,11 @@
-//! Text of booleans, integers, floats and byte strings.
+//! Reads booleans, integers, floats and byte strings.
 
 use std::num::{IntErrorKind, ParseIntError};
 use std::str::FromStr;
 
 use super::{Result, TextInputError, is_space};
 
-/// PostgreSQL takes any unambiguous beginning of these words, and 1 and 0.
+/// Reads a boolean: any unambiguous prefix of the words below, or 1 or 0, as in PostgreSQL.
 pub(super) fn boolean(text: &str) -> Result<bool> {
     let word = text.trim_matches(is_space).as_bytes();
     let begins = |whole: &[u8], length_min: usize| {
@@ -46,13 +46,13 @@ fn names_infinity(word: &str) -> bool {
     word.contains(['i', 'I'])
 }
 
-/// Whether the digits before the exponent say zero; else a zero is what is left of a tiny number.
+/// Whether the digits before the exponent are all zero; otherwise a zero result is an underflow.
 fn is_zero(word: &str) -> bool {
     let digits = word.split(['e', 'E']).next().unwrap_or_default();
     !digits.contains(|c: char| matches!(c, '1'..='9'))
 }
 
-/// Bytes as `\x` and hexadecimal digits, or as text with `\\` and `\ooo`.
+/// Reads bytes written as `\x` and hexadecimal digits, or as text with `\\` and `\ooo`.
 pub fn bytea(text: &str) -> Result<Vec<u8>> {
     match text.strip_prefix("\\x") {
         Some(digits) => hexadecimal(digits),
