@@ -1,7 +1,7 @@
 //! Conversions of bytes to text fail with 22021 unless the bytes are UTF-8 without a zero byte.
 //!
 //! DataFusion casts a `bytea` to text where the two types meet. Its cast accepts zero bytes, and reports
-//! invalid UTF-8 with an error of its own. After type coercion, such casts are replaced with a function call.
+//! invalid UTF-8 with a different error. After type coercion, such casts are replaced with a function call.
 
 use std::sync::Arc;
 

@@ -45,8 +45,8 @@ const LITERAL_COPIES: usize = 12;
 /// The same for a value bound to a parameter: no column is named after it.
 const VALUE_COPIES: usize = 6;
 
-/// Deepest plan, in levels of operators. A level of an expression counts as several, by the stack it takes,
-/// since expressions of stacked operators may be merged into one.
+/// Deepest plan, in levels of operators. A level of an expression counts as several, by the stack it takes.
+/// Levels of expressions add up over stacked operators, whose expressions may be merged into one.
 const DEPTH_MAX: usize = 2000;
 const EXPRESSION_LEVELS: usize = 4;
 /// Expressions up to this depth do not count, such as column names and simple computations.

@@ -48,8 +48,7 @@ impl QueryRuntime {
     /// Creates the threads for statements that use `parallelism` of them each; none if the caller's runtime
     /// is single-threaded.
     pub fn new(parallelism: usize) -> Self {
-        // Setting it again in one process fails, which changes nothing: the first one inherits in the same
-        // way.
+        // Fails if a tracer is set already, which is fine: the first one inherits in the same way.
         drop(set_join_set_tracer(&Inherit));
         // Registers the metric, so that it is exported before the first task.
         metrics::QUERY_TASKS.get();

@@ -1,4 +1,4 @@
-//! `BACKUP`, `DELETE META SNAPSHOTS`, `FLUSH`, `ALTER SYSTEM`: what the meta role does for SQL.
+//! Statements that the meta role executes: `BACKUP`, `DELETE META SNAPSHOTS`, `FLUSH`, `ALTER SYSTEM`.
 
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ impl Frontend {
     }
 }
 
-/// The one row `BACKUP` returns.
+/// Schema of the one row that `BACKUP` returns.
 pub fn backup_schema() -> SchemaRef {
     schema_of(vec![Field::new("snapshot_id", DataType::Int64, false)])
 }
