@@ -59,7 +59,7 @@ impl VisitorMut for OwnNames<'_> {
     }
 }
 
-/// The name of the function that is found under another one, in the order in which the planner looks.
+/// Returns the defined name of the function behind an alias, in the planner's lookup order.
 fn own_name(name: &str, is_window: bool, state: &SessionState) -> Option<String> {
     let scalars = state.scalar_functions();
     if let Some(function) = scalars.get(name) {
