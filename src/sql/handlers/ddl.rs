@@ -162,7 +162,7 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_alone("CREATE VIEW")?;
         let mut planner = self.planner(session);
-        // The view counts as a nesting level of its own query, so that every stored view can be queried.
+        // The view counts as a nesting level around its query, so that every stored view can be queried.
         planner.views = 1;
         let (schema, name) = (planner.schema_for_new(&create.name), create.name.name.clone());
         if create.if_not_exists && planner.view.catalog.relation(&schema, &name).is_some() {
