@@ -9,8 +9,7 @@ use crate::pg::sqlstate::SqlState;
 /// Most elements of an array, as in PostgreSQL.
 const ARRAY_ITEMS_MAX: usize = 134_217_727;
 
-/// Returns how many bytes one call may make for this number of rows, in the statement that `options` belong
-/// to.
+/// Returns how many bytes one call may make for this number of rows, in the statement of `options`.
 pub fn allowed(options: &ConfigOptions, rows: usize) -> usize {
     StatementMemory::of(options).map_or(VALUE_BYTES_MAX, |memory| memory.call_bytes_max(rows))
 }

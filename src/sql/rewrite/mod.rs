@@ -6,8 +6,6 @@
 //! planner lacks with calls of our functions. Three work with types: [`crate::pg::type_names`] resolves type
 //! names, [`typed_operators`] resolves operators by operand type, and [`subqueries`] turns correlated
 //! subqueries into plans that can be joined.
-//! types: [`crate::pg::type_names`] tells the planner what our types are, [`typed_operators`] what the operators between
-//! them mean, and [`subqueries`] turns plans of subqueries into such as can be joined.
 
 mod arrays;
 pub mod calls;

@@ -220,8 +220,7 @@ fn type_name(data_type: &DataType) -> String {
     name.to_owned()
 }
 
-/// Gives the unnamed columns of a query PostgreSQL's names, unless that would change what another name refers
-/// to.
+/// Gives the unnamed columns of a query PostgreSQL's names, unless another name would change its meaning.
 fn name_items(query: &mut Query) {
     let mut taken = HashSet::new();
     if let Some(order_by) = &query.order_by
