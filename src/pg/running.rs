@@ -84,6 +84,7 @@ impl Running {
         });
     }
 
+    /// Whether it was stopped and is not committing.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }

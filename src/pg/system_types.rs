@@ -32,6 +32,7 @@ pub struct PgType {
 }
 
 impl PgType {
+    /// `typbyval`: whether values are passed by value.
     pub fn by_value(&self) -> bool {
         (1..=8).contains(&self.length)
     }
@@ -41,6 +42,7 @@ impl PgType {
         if matches!(self.category, 'P' | 'X') { 'p' } else { 'b' }
     }
 
+    /// `typispreferred`: whether it is the preferred type of its category.
     pub fn is_preferred(&self) -> bool {
         matches!(
             self.name.as_str(),

@@ -94,6 +94,7 @@ pub enum PseudoType {
     Registered(Registered),
 }
 
+/// The kind of object that a `reg` type names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
     Class,
@@ -104,6 +105,7 @@ pub enum Registered {
     Other,
 }
 
+/// Returns the pseudo-type with this name, bare or as `pg_catalog.name`.
 pub fn pseudo_type(data_type: &DataType) -> Option<PseudoType> {
     let name = match data_type {
         DataType::Regclass => return Some(PseudoType::Registered(Registered::Class)),

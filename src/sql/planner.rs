@@ -54,6 +54,7 @@ pub struct Planner {
     pub views: usize,
 }
 
+/// Tables that exist for one statement only, by name.
 pub type Locals = BTreeMap<String, Arc<dyn TableProvider>>;
 
 /// A stream of rows with the schema that clients see.

@@ -11,6 +11,7 @@ use crate::pg::error::SqlError;
 use crate::pg::functions::SessionInfo;
 use crate::pg::sqlstate::SqlState;
 
+/// The state of a session.
 #[derive(Debug)]
 pub struct Session {
     /// Process id for cancel requests; 0 if there is no client.

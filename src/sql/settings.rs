@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::ledger::storage::{CacheSettings, DiskCache};
 
+/// Default limit of concurrent sessions.
 pub const CONNECTIONS_MAX: usize = 1000;
 /// PostgreSQL's default of authentication_timeout.
 pub const AUTHENTICATION_TIMEOUT_SEC: u32 = 60;

@@ -60,6 +60,7 @@ impl Decimal {
         &self.digits[self.start..self.end]
     }
 
+    /// Writes the text form: sign, integer digits, and the fraction with `scale` digits.
     pub(super) fn write_text(&self, out: &mut BytesMut) {
         let digits = self.digits();
         if self.negative {

@@ -178,6 +178,7 @@ impl<'a> Row<'a> {
         (!column.is_null(self.at)).then(|| column.value(self.at))
     }
 
+    /// The n-th argument as bytes; a text literal is parsed as `bytea`.
     pub(super) fn bytes(&self, n: usize) -> Result<Cow<'a, [u8]>, SqlError> {
         if let Some(literal) = self.text(n) {
             return Ok(Cow::Owned(text_input::bytea(literal)?));
@@ -186,6 +187,7 @@ impl<'a> Row<'a> {
         Ok(Cow::Borrowed(column.map_or(&[], |column| column.value(self.at))))
     }
 
+    /// The n-th argument if it is a `text[]` and not null.
     pub(super) fn texts(&self, n: usize) -> Option<Vec<Option<String>>> {
         let column = self.columns[n].as_list_opt::<i32>()?;
         if column.is_null(self.at) {

@@ -10,6 +10,7 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY_MICROS: f64 = 86_400_000_000.0;
 
+/// Reads an interval. Fails with 22007 on a syntax error and 22015 if a field is out of range.
 pub(super) fn interval(text: &str) -> Result<IntervalMonthDayNano> {
     let word = text.trim_matches(is_space);
     let sum = match word.as_bytes() {

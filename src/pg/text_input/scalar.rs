@@ -21,6 +21,7 @@ pub(super) fn boolean(text: &str) -> Result<bool> {
     }
 }
 
+/// Reads a decimal integer, with spaces around it. Fails with 22003 if it is out of range.
 pub(super) fn integer<T: FromStr<Err = ParseIntError>>(text: &str, type_name: &str) -> Result<T> {
     text.trim_matches(is_space).parse().map_err(|error: ParseIntError| match error.kind() {
         IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
@@ -31,6 +32,7 @@ pub(super) fn integer<T: FromStr<Err = ParseIntError>>(text: &str, type_name: &s
     })
 }
 
+/// Reads a float. Fails with 22003 if it is too large, or so small that it would become zero.
 pub(super) fn float<T: FromStr + Into<f64> + Copy>(text: &str, type_name: &str) -> Result<T> {
     let word = text.trim_matches(is_space);
     let value: T = word.parse().map_err(|_| TextInputError::syntax(type_name, text))?;

@@ -21,6 +21,7 @@ use crate::sql::session::Session;
 use crate::sql::system_catalog::MetaAnswers;
 
 impl Frontend {
+    /// `BACKUP`: creates a meta snapshot, and returns its id as one row.
     pub(super) async fn backup(
         &self,
         session: &Session,
@@ -46,6 +47,7 @@ impl Frontend {
         Ok(Outcome::done("DELETE_META_SNAPSHOTS").into())
     }
 
+    /// `FLUSH`: waits until this session sees everything committed so far.
     pub(super) async fn flush(&self, session: &Session) -> Result<Reply, SqlError> {
         session.check_alone("FLUSH")?;
         let committed = self.meta.flush().await?;

@@ -94,6 +94,7 @@ impl Frontend {
         Ok(staged.rows)
     }
 
+    /// `TRUNCATE`: ends the lifetime of all files of the tables, in one commit.
     pub(super) async fn truncate(
         &self,
         session: &mut Session,

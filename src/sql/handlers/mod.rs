@@ -51,6 +51,7 @@ pub struct Reply {
     pub notices: Vec<String>,
 }
 
+/// The outcome of a statement, by kind of response.
 pub enum Outcome {
     Empty,
     /// Rows; their number is appended to the command tag.

@@ -55,6 +55,7 @@ impl Places {
         Ok(filter_record_batch(batch, &new).map_err(DataFusionError::from)?)
     }
 
+    /// Number of row positions.
     pub fn len(&self) -> u64 {
         self.0.values().map(RoaringBitmap::len).sum()
     }

@@ -31,6 +31,8 @@ impl Conform {
         &self.schema
     }
 
+    /// Converts the columns of a batch. Fails with 42804 for an unassignable type and 23502 for a null in a
+    /// `NOT NULL` column.
     pub fn apply(&self, columns: &[ArrayRef]) -> Result<RecordBatch, SqlError> {
         let columns = columns.iter().zip(&self.table.columns);
         let assigned = columns.map(|(values, column)| self.assign(values, column));

@@ -7,6 +7,7 @@ use crate::sql::Frontend;
 use crate::sql::parser::{Discard, Statement};
 use crate::sql::session::{Session, Transaction};
 
+/// `BEGIN`: starts a transaction, or makes an implicit one explicit.
 pub fn begin(session: &mut Session, read_only: bool) -> Reply {
     match &mut session.transaction {
         // As in PostgreSQL, the earlier statements of the same text become part of the transaction.
@@ -48,6 +49,7 @@ impl Frontend {
     }
 }
 
+/// Ends the transaction without committing; `tag` is the command tag on success.
 pub fn end(session: &mut Session, tag: &'static str) -> Reply {
     match session.transaction.take() {
         // As in PostgreSQL, committing a failed transaction rolls back and reports ROLLBACK.
@@ -60,6 +62,7 @@ pub fn end(session: &mut Session, tag: &'static str) -> Reply {
     }
 }
 
+/// `DISCARD`: resets the session. Fails with 25001 inside a transaction.
 pub fn discard(session: &mut Session, discard: Discard) -> Result<Reply, SqlError> {
     if session.transaction.is_some() {
         return Err(SqlError::new(

@@ -34,6 +34,7 @@ const ATTEMPTS_MAX: usize = 16;
 pub struct KeyedWrites(Mutex<HashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>);
 
 impl KeyedWrites {
+    /// The lock of a table.
     pub(super) fn turn(&self, table: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Drops the locks that only this map still references.

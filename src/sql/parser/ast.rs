@@ -19,6 +19,7 @@ pub struct ParsedStatement {
     pub text: String,
 }
 
+/// A statement with all of its clauses.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Statement {
     /// An empty text, or only comments.
@@ -165,6 +166,7 @@ impl Statement {
         }
     }
 
+    /// How the statement relates to an implicit transaction.
     pub fn standing(&self) -> Standing {
         match self {
             Self::Query(_)
@@ -206,6 +208,7 @@ pub struct RelationName {
     pub name: String,
 }
 
+/// `COPY table [(columns)] FROM STDIN`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CopyFrom {
     pub table: RelationName,

@@ -43,6 +43,7 @@ impl<'a> StatementParser<'a> {
         next
     }
 
+    /// Skips `word`; a syntax error if it is not next.
     pub fn expect(&mut self, word: &str) -> Result<(), SqlError> {
         if self.eat(word) { Ok(()) } else { Err(self.unexpected()) }
     }

@@ -80,6 +80,7 @@ impl Wanted {
         })
     }
 
+    /// Whether the column is needed.
     pub fn has(&self, name: &str) -> bool {
         let is_it = |at: &usize| self.columns.get(*at).is_some_and(|(column, _)| *column == name);
         self.projection.as_ref().is_none_or(|wanted| wanted.iter().any(is_it))

@@ -31,6 +31,7 @@ use crate::sql::sessions::{Registration, SessionState};
 /// Texts up to this size are parsed without spawning a task.
 const SHORT_TEXT_BYTES: usize = 16 << 10;
 
+/// One client connection.
 pub struct Connection {
     pub(super) frontend: Arc<Frontend>,
     pub(super) session: tokio::sync::Mutex<Session>,

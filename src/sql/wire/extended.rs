@@ -330,6 +330,7 @@ impl Connection {
         feed(client, PgWireBackendMessage::CloseComplete(CloseComplete::new())).await
     }
 
+    /// Drops the unnamed portal, and sends `ReadyForQuery`.
     pub(super) async fn answer_sync(&self, client: &mut Client) -> PgWireResult<()> {
         client.portal_store().rm_portal(DEFAULT_NAME);
         send_ready_for_query(client, self.transaction_status().await).await

@@ -31,6 +31,7 @@ pub enum Message {
 }
 
 impl Message {
+    /// Parses a frame. Fails with 08P01 if the body is malformed, and 0A000 for a function call.
     pub fn read(frame: Frame) -> Result<Self> {
         let mut body = Body(frame.body);
         let message = match frame.kind {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::pg::error::SqlError;
 use crate::sql::parser::{self, Statement};
 
+/// A shared, parsed statement.
 #[derive(Clone)]
 pub struct SharedStatement(Arc<dyn Hidden>);
 

@@ -41,6 +41,7 @@ pub(super) enum Argument {
 }
 
 impl FunctionSpec {
+    /// A function whose result is null if an argument is.
     pub(super) const fn strict(
         name: &'static str,
         arguments: (usize, usize),
