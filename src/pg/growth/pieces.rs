@@ -1,7 +1,7 @@
 //! Cuts batches into pieces when functions over a whole batch would make too much.
 //!
 //! The results of functions over a batch of small rows may not fit in memory, even if they are consumed row
-//! by row. So a `PiecesExec` is placed below operators with such calls. It evaluates the arguments first, and
+//! by row. So a `PiecesExec` is inserted below operators with such calls. It evaluates the arguments first, and
 //! passes on only as many rows at a time as the allowed result size permits.
 
 use std::fmt;
@@ -36,7 +36,7 @@ use super::sizes::Rows;
 /// Any row count above one: calls for many rows share one limit.
 const MANY: usize = 2;
 
-/// Places a `PiecesExec` below operators that call functions with large results.
+/// Inserts a `PiecesExec` below operators that call functions with large results.
 #[derive(Debug)]
 pub struct InPieces;
 

@@ -1,5 +1,5 @@
-//! Runs statements on threads of their own, which the operating system schedules, so that no statement waits
-//! for another one to yield.
+//! Runs statements on separate threads, which the operating system schedules, so that no statement waits for
+//! another one to yield.
 //!
 //! [`super::running`] stops statements, [`super::lanes`] provides their threads, `rows` brings rows from
 //! these to the client, `interrupt` makes plans notice a stop. All tasks of statements are spawned in this
