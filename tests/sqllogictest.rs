@@ -1,15 +1,15 @@
-//! Runs every file of `sqllogictest/` on every pair of stores, each file on a server of its own.
+//! Runs every file in `sqllogictest/` on every pair of stores, each file on a separate server.
 //!
-//! `SLT=ddl/` runs the files with that in their path; `UPDATE_SLT=1` rewrites the expectations of
-//! what fails (on the first pair of stores). Beside what sqllogictest knows, a file may use:
+//! `SLT=ddl/` runs only files whose path contains that text; `UPDATE_SLT=1` rewrites the expectations of
+//! failures (on the first pair of stores). In addition to sqllogictest's syntax, a file may use:
 //!
 //! - `SELECT … \gdesc`: names and types of the columns, as psql shows them, instead of rows;
 //! - `COPY … FROM STDIN` with the data in the lines below it, ended by `\.`, as in a psql script
 //!   (one that fails ends its session);
 //! - `\notices`: the notices of the statement before.
 //!
-//! A value of several lines is shown with `\n`, NULL as `NULL`, the empty text as `(empty)`. Every
-//! query is also described by the extended protocol: both must name the same columns.
+//! Newlines in a value are shown as `\n`, NULL as `NULL`, the empty text as `(empty)`. Every query is also
+//! described through the extended protocol: both must name the same columns.
 
 #![expect(clippy::unwrap_used, reason = "a test panics")]
 
@@ -31,14 +31,14 @@ use tokio_postgres::error::DbError;
 use tokio_postgres::types::{Kind as TypeKind, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
 
-/// A file that takes longer hangs.
+/// A file that takes longer is considered hung.
 const FILE_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[test]
 fn every_file_passes_in_memory() {
     run_all(|_| Stores {
         meta: MetaStoreSetting::Memory,
-        // One name is one store in a process: each server needs its own.
+        // Stores are shared by name within a process: each server needs a unique one.
         state: format!("memory://{}", uuid::Uuid::new_v4()),
         block_cache_bytes: 16 << 20,
     });
@@ -46,7 +46,7 @@ fn every_file_passes_in_memory() {
 
 #[test]
 fn every_file_passes_on_sqlite_and_files() {
-    // Rewritten by one test only.
+    // Only one test rewrites the files.
     if std::env::var_os("UPDATE_SLT").is_some() {
         return;
     }
@@ -80,7 +80,7 @@ fn run_all(stores: fn(&Path) -> Stores) {
     assert!(failures.is_empty(), "{failures}");
 }
 
-/// The files to run, in order.
+/// The files to run in order.
 fn files() -> Vec<PathBuf> {
     let wanted = std::env::var("SLT").unwrap_or_default();
     let mut folders = vec![PathBuf::from("sqllogictest")];
@@ -120,7 +120,7 @@ async fn run_file(file: &Path, stores: fn(&Path) -> Stores) -> Result<(), String
     outcome
 }
 
-/// Runs a file to its end: one failure does not hide the next.
+/// Runs all records of a file, even after a failure.
 async fn run_records<M>(runner: &mut Runner<Session, M>, file: &Path) -> Result<(), String>
 where
     M: MakeConnection<Conn = Session>,
@@ -167,12 +167,12 @@ async fn start(stores: Stores) -> Server {
     server::start(settings).await.unwrap()
 }
 
-/// One connection of a file.
+/// A connection of a test file.
 struct Session {
     addr: SocketAddr,
     client: Option<Client>,
     connection: tokio::task::JoinHandle<()>,
-    /// Of the statement before.
+    /// Notices of the previous statement.
     notices: Arc<Mutex<Vec<String>>>,
 }
 
@@ -213,7 +213,7 @@ impl AsyncDB for Session {
             Some((copy, data)) => {
                 let outcome = copy_in(client, copy, data).await;
                 if outcome.is_err() {
-                    // The driver asks twice to go on after a COPY that failed, and loses count.
+                    // The driver sends Sync twice after a failed COPY, and gets out of step.
                     *self = connect(self.addr).await?;
                 }
                 outcome
@@ -290,7 +290,7 @@ fn shown(value: Option<&str>) -> String {
     }
 }
 
-/// The name of a type in SQL.
+/// The SQL name of a type.
 fn sql_name(type_: &Type) -> String {
     if let TypeKind::Array(element) = type_.kind() {
         return format!("{}[]", sql_name(element));
@@ -311,7 +311,7 @@ fn sql_name(type_: &Type) -> String {
     name.to_owned()
 }
 
-/// What a column holds, by the letter behind `query`.
+/// The kind of a column, by the letter after `query`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Shown {
     Text,
@@ -362,7 +362,7 @@ impl Shown {
     }
 }
 
-/// As many columns as letters; `?` is any type.
+/// The number of columns must match the letters; `?` matches any type.
 #[expect(clippy::ptr_arg, reason = "the signature sqllogictest asks for")]
 fn columns_match(actual: &Vec<Shown>, expected: &Vec<Shown>) -> bool {
     let is = |(actual, expected): (&Shown, &Shown)| {
@@ -371,7 +371,7 @@ fn columns_match(actual: &Vec<Shown>, expected: &Vec<Shown>) -> bool {
     actual.len() == expected.len() && actual.iter().zip(expected).all(is)
 }
 
-/// An error on one line: `42P01: relation "t" does not exist | DETAIL: … | HINT: …`.
+/// An error as one line: `42P01: relation "t" does not exist | DETAIL: … | HINT: …`.
 #[derive(Debug)]
 struct Failure {
     sqlstate: Option<String>,

@@ -1,6 +1,6 @@
-//! Clients that stall at every step there is, by the hundred, while another one is served.
+//! Hundreds of clients that stall at every step of the protocol, while another client is served.
 //!
-//! `TIDEMARK_ABUSE_CLIENTS` is how many there are, and `TIDEMARK_ABUSE_ROUNDS` how often they come.
+//! `TIDEMARK_ABUSE_CLIENTS` is their number, `TIDEMARK_ABUSE_ROUNDS` the number of rounds.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::wire::{SSL_REQUEST, Wire, bind, execute, login, message, packet, pars
 
 const CLIENTS: u64 = 120;
 const ROUNDS: u64 = 1;
-/// How long the answer to a client that behaves may take meanwhile.
+/// Time limit for responses to a well-behaved client meanwhile.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// Where a client stalls.
+/// The step at which a client stalls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Connected,
@@ -45,7 +45,7 @@ const STEPS: &[Step] = &[
     Step::Halfway,
 ];
 
-/// Goes as far as `step`, and no further.
+/// Performs the protocol up to `step`, then stalls.
 async fn stall_at(server: &Server, step: Step) -> Wire {
     match step {
         Step::Connected => Wire::connect(server).await,
@@ -72,7 +72,7 @@ async fn stall_at(server: &Server, step: Step) -> Wire {
     }
 }
 
-/// What a client that has logged in sends before it stalls.
+/// The bytes a logged-in client sends before it stalls.
 fn first_words(step: Step) -> Vec<u8> {
     let copy = query("COPY t FROM STDIN");
     match step {
@@ -114,7 +114,7 @@ async fn clients_that_stall_at_each_step_keep_nobody_from_being_served() {
             slowest = slowest.max(asked.elapsed());
         }
         assert!(slowest < ANSWER_MAX, "an answer took {slowest:?}");
-        // Those that never logged in are gone by themselves.
+        // Those that never logged in were disconnected by the server.
         for wire in stalled.iter_mut().step_by(STEPS.len()) {
             assert_eq!(wire.until_end().await, []);
         }

@@ -1,4 +1,4 @@
-//! Snapshots by `risectl` and by SQL: taking, listing, deleting them.
+//! Snapshots by `risectl` and by SQL: creating, listing and deleting them.
 
 use crate::harness::{Server, risectl, run, sql, tempdir};
 
@@ -23,7 +23,7 @@ async fn risectl_takes_lists_and_deletes_snapshots() {
     let remarks = "SELECT coalesce(remarks, '-') FROM rw_meta_snapshot ORDER BY meta_snapshot_id";
     assert_eq!(sql(&server, remarks).await, "-\nbefore the fix\n-");
 
-    // The files are where the documents say, and the manifest names them.
+    // The files are at the documented paths, and the manifest lists them.
     let place = dir.path().join("store/state_store/backup");
     let manifest = std::fs::read_to_string(place.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
@@ -91,7 +91,7 @@ async fn risectl_without_a_server_says_where_it_looked() {
     let said = run(env!("CARGO_BIN_EXE_risectl"), &args, "").await.refused();
     assert!(said.contains("cannot reach the meta role at http://127.0.0.1:1"), "{said}");
     assert!(said.contains("HINT: Check that the server runs and that RW_META_ADDR"), "{said}");
-    // The same commands are a subcommand of the server's program.
+    // The same commands are a subcommand of the server's binary.
     let args = ["risectl", "meta", "list-meta-snapshots", "--meta-addr", "127.0.0.1:1"];
     let said = run(env!("CARGO_BIN_EXE_tidemark"), &args, "").await.refused();
     assert!(said.contains("cannot reach the meta role"), "{said}");

@@ -1,4 +1,4 @@
-//! Stopping a statement: by a cancel request, by psql's Ctrl-C, by a timeout.
+//! Stopping a statement with a cancel request, psql's Ctrl-C, or a timeout.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use tokio_postgres::NoTls;
 
 use crate::harness::{Server, said, send_signal, sql, tempdir, wait_until};
 
-/// Runs for minutes if nothing stops it.
+/// Runs for minutes unless it is stopped.
 const LONG: &str = "SELECT count(*) FROM generate_series(1, 1000) AS a(x) \
                     CROSS JOIN generate_series(1, 100000000) AS b(y) WHERE (x * y) % 7 = 3";
-/// What a stopped statement may take at most, on a busy machine.
+/// Time limit for a stopped statement to end, on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -22,7 +22,7 @@ async fn a_cancel_request_stops_a_running_query_and_the_session_goes_on() {
     let begun = Instant::now();
     let query = client.simple_query(LONG);
     tokio::pin!(query);
-    // A request that comes before the query does nothing, so it is sent until it is heard.
+    // A request before the query starts has no effect, so it is repeated until the query fails.
     let error = loop {
         let pause = tokio::time::sleep(Duration::from_millis(100));
         tokio::select! {
@@ -74,7 +74,7 @@ async fn a_statement_that_takes_too_long_is_stopped() {
     client.batch_execute("RESET statement_timeout; SELECT 1").await.unwrap();
 }
 
-/// The server sends without a pause what the client reads at once.
+/// The server sends without pause, and the client reads everything at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_flow_run_out_of_time() {
     let dir = tempdir();
@@ -139,12 +139,12 @@ async fn ctrl_c_in_psql_stops_the_query_and_not_the_server() {
     assert_eq!(sql(&server, "SELECT 1").await, "1");
 }
 
-/// Whether the process has sent its query: psql that is still connecting would die of the signal.
+/// Whether the process has sent its query: psql would be killed by the signal while still connecting.
 fn is_connected(server: &Server, pid: u32) -> bool {
     let port = format!(":{:04X}", server.sql.port());
     let established = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
     let lines = established.lines().filter(|line| line.contains(&port));
-    // State 01 is an open connection; nothing of it is left to be sent.
+    // State 01 is an established connection.
     let sent = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         fields.get(2).is_some_and(|remote| remote.ends_with(&port))
@@ -154,7 +154,7 @@ fn is_connected(server: &Server, pid: u32) -> bool {
     lines.into_iter().any(sent)
 }
 
-/// Whether the process catches SIGINT, as psql does once it has started.
+/// Whether the process catches SIGINT, as psql does after its start.
 fn handler_of_sigint(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));

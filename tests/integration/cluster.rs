@@ -1,4 +1,5 @@
-//! Several processes: etcd for the metadata, frontends, compactors, a meta role that another takes over.
+//! A cluster of several processes: etcd for the metadata, frontends, compactors, and a standby meta server
+//! that takes over.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,11 @@ use crate::harness::{
 };
 use crate::s3::server::{KEY, S3, SECRET};
 
-/// A cluster whose data is in a folder and whose metadata is in etcd.
+/// A cluster with its data in a directory and its metadata in etcd.
 struct Cluster {
     dir: PathBuf,
     etcd: Etcd,
-    /// Where each of two meta servers listens when it leads.
+    /// The addresses on which the two meta servers listen while they lead.
     metas: [SocketAddr; 2],
 }
 
@@ -24,7 +25,7 @@ impl Cluster {
         Self { dir: dir.to_owned(), etcd, metas: [free_addr(), free_addr()] }
     }
 
-    /// A process of the cluster that need not be ready yet.
+    /// Starts a process of the cluster; does not wait until it is ready.
     fn launch(&self, name: &str, role: &str, flags: &[&str]) -> Server {
         let dir = self.dir.join(name);
         std::fs::create_dir_all(&dir).unwrap();
@@ -35,7 +36,7 @@ impl Cluster {
         Server::launch(command, &dir)
     }
 
-    /// The first or the second meta server.
+    /// Starts the first or the second meta server.
     fn launch_meta(&self, n: usize, flags: &[&str]) -> Server {
         let state_store = format!("hummock+fs://{}", self.dir.join("data").display());
         let (endpoint, listen) = (self.etcd.endpoint(), self.metas[n].to_string());
@@ -63,7 +64,7 @@ impl Cluster {
     }
 }
 
-/// All roles in one process on this etcd, which need not be ready yet.
+/// Starts all roles in one process on this etcd; does not wait until it is ready.
 fn launch_standalone(dir: &Path, etcd: &Etcd, state_store: &str, flags: &[&str]) -> Server {
     let ready = dir.join("ready").display().to_string();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark"));
@@ -76,7 +77,7 @@ fn launch_standalone(dir: &Path, etcd: &Etcd, state_store: &str, flags: &[&str])
     Server::launch(command, dir)
 }
 
-/// Waits until a statement succeeds.
+/// Retries a statement until it succeeds.
 async fn succeeds(server: &Server, statement: &str) -> String {
     wait_until(statement, async || {
         let ended = psql(server, &["-v", "ON_ERROR_STOP=1", "-c", statement], "").await;
@@ -89,7 +90,7 @@ async fn succeeds(server: &Server, statement: &str) -> String {
 async fn frontends_see_one_database_and_show_the_cluster() {
     let dir = tempdir();
     let cluster = Cluster::start(dir.path());
-    // Frontends may come first: they wait for the meta role.
+    // Frontends may start first: they wait for the meta role.
     let one = cluster.launch(
         "one",
         "frontend",
@@ -109,11 +110,11 @@ async fn frontends_see_one_database_and_show_the_cluster() {
     let held = sql(&one, newest).await;
     let transaction = two.connect().await;
     transaction.batch_execute("BEGIN; UPDATE t SET v = 'y' WHERE k = 1000").await.unwrap();
-    // Enough for the rest to be copied.
+    // Enough dead rows for a compaction to copy the rest.
     sql(&one, "DELETE FROM t WHERE k BETWEEN 1001 AND 1100").await;
     let compactor =
         cluster.launch("c", "compactor", &["--meta-addr", &meta.meta.to_string()]).ready().await;
-    // Many small batches: work for the compactor.
+    // Many small batches give the compactor work.
     for n in 0..80 {
         sql(
             &one,
@@ -129,7 +130,7 @@ async fn frontends_see_one_database_and_show_the_cluster() {
         (files.parse::<u32>().unwrap() < 20 && held == "0").then_some(())
     })
     .await;
-    // Its row is in another file by now, which the compactor told the meta role.
+    // Its row is in another file now, as the compactor has reported to the meta role.
     transaction.batch_execute("COMMIT").await.unwrap();
     let values = "SELECT v FROM t WHERE k IN (1000, 1200) ORDER BY k";
     assert_eq!(sql(&one, values).await, "y\nx");
@@ -162,7 +163,7 @@ async fn a_standby_takes_over_and_nothing_acknowledged_is_lost() {
     client.batch_execute("BEGIN READ ONLY; SELECT * FROM t").await.unwrap();
     assert!(!standby.is_ready(), "one leads already");
     first.kill();
-    // Reads of what is known go on; writes fail fast, and say so.
+    // Reads of known data continue; writes fail fast with a connection error.
     assert_eq!(sql(&frontend, "SELECT k FROM t").await, "1");
     let begun = Instant::now();
     let error = sql_error(&frontend, "INSERT INTO t VALUES (2)").await;
@@ -192,7 +193,7 @@ async fn a_paused_leader_writes_nothing_when_it_goes_on() {
     first.signal("STOP");
     let standby = standby.ready().await;
     succeeds(&frontend, "INSERT INTO t VALUES (1)").await;
-    // A writer that still talks to the old leader.
+    // A writer that still uses the old leader.
     let old = first.meta.to_string();
     let behind = cluster.launch(
         "behind",
@@ -294,7 +295,7 @@ async fn the_documented_restore_from_s3_into_etcd() {
     let id = sql(&server, "BACKUP").await;
     server.kill();
     drop(lost);
-    // Another etcd, where one must sign in.
+    // A new etcd that requires authentication.
     let etcd = Etcd::start(&dir.path().join("new"));
     require_sign_in(&etcd).await;
     let endpoint = etcd.endpoint();
@@ -368,7 +369,7 @@ async fn etcd_is_reached_over_tls_with_a_certificate_to_show() {
     assert_eq!(sql(&server, "SELECT a FROM t").await, "1");
 }
 
-/// An authority, and a certificate of it for a server on loopback and for a client.
+/// Creates a certificate authority, and certificates for a server on loopback and for a client.
 async fn make_certificates(dir: &Path) -> PathBuf {
     let script = "set -e
         openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
@@ -418,7 +419,7 @@ async fn of_two_lives_of_a_cluster_only_the_later_one_goes_on() {
     let first = Server::start(old.path()).await;
     sql(&first, "CREATE TABLE t (k int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
     let id: u64 = sql(&first, "BACKUP").await.parse().unwrap();
-    // Nobody stopped the old server, or put its meta store away.
+    // The old server was not stopped, nor its meta store removed.
     let meta = crate::harness::meta_store(new.path()).display().to_string();
     restore(old.path(), id, &[("--sql-endpoint", &meta)], &[]).await.ok();
     sql(&first, "INSERT INTO t VALUES (2)").await;
@@ -426,7 +427,7 @@ async fn of_two_lives_of_a_cluster_only_the_later_one_goes_on() {
     let flags = ["--state-store", &state_store];
     let second = Server::start_with(new.path(), &flags).await;
     sql(&second, "INSERT INTO t VALUES (3)").await;
-    // The old one stops by itself, and says why.
+    // The old server stops writing, and names the reason.
     let said = wait_until("the old server stops writing", async || {
         let statement = "INSERT INTO t VALUES (4)";
         let ended = psql(&first, &["-v", "VERBOSITY=verbose", "-c", statement], "").await;
@@ -435,7 +436,7 @@ async fn of_two_lives_of_a_cluster_only_the_later_one_goes_on() {
     .await;
     assert!(said.contains("restored into another meta store"), "{said}");
     assert!(sql(&first, "SELECT count(*) FROM t").await.parse::<u32>().unwrap() >= 2);
-    // Started again, it does not get the data back, in whatever order the two are.
+    // After a restart it does not get the data directory back, in whatever order the two start.
     first.kill();
     let said = try_start(old.path(), &[]).await.refused();
     assert!(said.contains("restored into another meta store"), "{said}");
@@ -443,7 +444,7 @@ async fn of_two_lives_of_a_cluster_only_the_later_one_goes_on() {
     try_start(old.path(), &[]).await.refused();
     let second = Server::start_with(new.path(), &flags).await;
     assert_eq!(sql(&second, "SELECT k FROM t ORDER BY k").await, "1\n3");
-    // It is its data directory now: what only the old life named may go, and nothing else.
+    // The directory belongs to the new server: vacuum may delete only what nothing but the old life named.
     let gc = ["hummock", "trigger-full-gc", "-s", "0", "--meta-addr", &second.meta.to_string()];
     run(env!("CARGO_BIN_EXE_risectl"), &gc, "").await.ok();
     assert_eq!(sql(&second, "SELECT k FROM t ORDER BY k").await, "1\n3");

@@ -1,4 +1,4 @@
-//! Many clients at once: nothing is lost, nothing is counted twice.
+//! Many concurrent clients: no write is lost or applied twice.
 
 use crate::harness::{Server, tempdir};
 
@@ -23,7 +23,7 @@ async fn two_updaters_of_the_same_rows_lose_no_update() {
                         assert_eq!(count, 10);
                         done += step;
                     }
-                    // A statement may lose a race for good; then it has done nothing.
+                    // A statement may fail after losing races repeatedly; then it has changed nothing.
                     Err(error) => assert_eq!(error.code().unwrap().code(), "40001", "{error}"),
                 }
             }
@@ -98,7 +98,7 @@ async fn snapshots_are_consistent_while_others_write() {
     let writer = server.connect().await;
     let writes = tokio::spawn(async move {
         for n in 0..20 {
-            // Two statements of one query, and one transaction.
+            // Two statements of one query text, which are one transaction.
             let pair = format!("INSERT INTO a VALUES ({n}); INSERT INTO b VALUES ({n});");
             writer.batch_execute(&pair).await.unwrap();
         }

@@ -1,4 +1,4 @@
-//! `\copy`: real files through real psql.
+//! `\copy` of real files with psql.
 
 use std::fmt::Write as _;
 
@@ -64,7 +64,7 @@ async fn a_file_that_is_cut_off_leaves_nothing_and_fails_its_transaction() {
     for k in 1..=50_000 {
         writeln!(lines, "{k}|value of {k}").unwrap();
     }
-    // Known to be wrong only when all the others were taken.
+    // An error in the last row, found after all others were accepted.
     lines.push_str("50001");
     let file = dir.path().join("cut");
     std::fs::write(&file, &lines).unwrap();
@@ -92,7 +92,7 @@ async fn a_client_that_goes_in_the_middle_of_a_copy_leaves_nothing() {
     let sink = client.copy_in("COPY t FROM STDIN").await.unwrap();
     let mut sink = std::pin::pin!(sink);
     sink.send(bytes::Bytes::from(rows)).await.unwrap();
-    // The server stops first: its connections are cut in the middle of what they do.
+    // The server stops while its connections are busy.
     assert!(server.stop().await.success());
     let server = Server::start(dir.path()).await;
     assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "0");

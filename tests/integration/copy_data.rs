@@ -1,4 +1,4 @@
-//! Snapshots that outlive the data directory: their data files are copied beside them.
+//! Snapshots that survive the loss of the data directory, as they include copies of their data files.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::harness::{
 const LARGE: &str = "CREATE TABLE large AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)";
 const MORE: &str = "CREATE TABLE more AS SELECT g AS a FROM generate_series(1, 2000) AS g(g)";
 
-/// The copies in the backup directory, by name.
+/// Paths of the copies in the backup directory.
 fn copies(dir: &Path) -> Vec<PathBuf> {
     let files = files_below(&dir.join("store/state_store/backup/data"));
     files.into_iter().map(|(path, _)| path).collect()
@@ -61,7 +61,7 @@ async fn only_new_files_are_copied_and_the_last_snapshot_takes_its_copies_along(
     assert_eq!(copies(dir.path()).len(), first.len() + 1);
     assert_eq!(std::fs::metadata(&first[0]).unwrap().modified().unwrap(), written);
 
-    // What a backup that failed left there goes with the next snapshot that had copies.
+    // Leftovers of a failed backup are deleted with the next snapshot that has copies.
     let orphan = dir.path().join("store/state_store/backup/data/987654.data");
     std::fs::write(&orphan, "nobody names it").unwrap();
     sql(&server, "DELETE META SNAPSHOTS 2").await;
@@ -82,7 +82,7 @@ async fn data_is_copied_to_another_place_in_several_tries() {
     assert_eq!(sql(&server, "BACKUP").await, "1");
     assert!(server.stop().await.success());
     lose_meta_store(dir.path());
-    // As an earlier try left it: one of the files is there.
+    // As left by an earlier attempt: one of the files exists.
     let (files, new) = (data_files(dir.path()), dir.path().join("new/moved"));
     std::fs::create_dir_all(&new).unwrap();
     let there = new.join(files[0].file_name().unwrap());
@@ -167,7 +167,7 @@ async fn copies_of_two_lives_are_told_apart() {
         restore(dir.path(), 1, &flags, &["--copy-data"]).await.ok();
         let server = Server::start_on(&own, &meta, &data).await;
         sql(&server, "ALTER SYSTEM SET backup_storage_directory = 'backup'").await;
-        // Files of the same number and size, and of other content.
+        // Files of the same number and size but different content.
         let fill =
             format!("INSERT INTO t SELECT g, '{life}' FROM generate_series(1, 1000) AS g(g)");
         sql(&server, &fill).await;

@@ -1,8 +1,8 @@
-//! The process dies before and after every write of an operation: nothing acknowledged is lost, nothing half
-//! done is seen, and the operation can be run again.
+//! Kills the process before and after every write of an operation: nothing acknowledged is lost, no partial
+//! state is visible, and the operation can be repeated.
 //!
-//! `src/ledger/crash_point.rs` ends the process at the n-th point; the tests here go through n = 1, 2, … until the
-//! operation comes to its end.
+//! `src/ledger/crash_point.rs` ends the process at the n-th point; these tests try n = 1, 2, … until the
+//! operation completes.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -17,18 +17,18 @@ use crate::harness::{
 };
 use crate::s3::server::S3;
 
-/// Nothing but the operation writes.
+/// Flags that keep everything but the operation from writing.
 const QUIET: [&str; 4] = ["--compaction", "false", "--vacuum-interval-sec", "0"];
-/// No operation has as many points.
+/// More than any operation has points.
 const POINTS_MAX: u32 = 100;
-/// How often all points of an operation are gone through, for one to be missed by chance.
+/// Maximum number of passes over an operation's points, as one may be missed by chance.
 const ROUNDS_MAX: u32 = 4;
-/// What `abort` ends a process with.
+/// The signal that `abort` raises.
 const SIGABRT: i32 = 6;
 
-/// Where the cluster keeps what it has.
+/// The stores of the cluster.
 enum Stores {
-    /// SQLite and files.
+    /// SQLite and local files.
     Embedded,
     Remote {
         etcd: Etcd,
@@ -53,7 +53,8 @@ impl Stores {
         flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()]).collect()
     }
 
-    /// Lets another lead at once: the lease of one that died takes seconds to run out.
+    /// Deletes the leader key, so that another server can lead at once: the lease of a killed one takes
+    /// seconds to expire.
     async fn forget_leader(&self) {
         if let Self::Remote { etcd, .. } = self {
             client_of(etcd).await.delete("tidemark/leader", None).await.unwrap();
@@ -65,21 +66,21 @@ async fn client_of(etcd: &Etcd) -> etcd_client::Client {
     etcd_client::Client::connect([etcd.endpoint()], None).await.unwrap()
 }
 
-/// A directory with a server that may die at one point, and what was acknowledged there.
+/// A server that may be killed at a crash point, with everything that was acknowledged.
 struct Victim {
     dir: TempDir,
     stores: Stores,
     server: Server,
     client: Client,
-    /// Rows of `log` that were acknowledged.
+    /// Number of acknowledged rows of `log`.
     rows: i64,
-    /// Snapshots that were acknowledged and not deleted.
+    /// Acknowledged snapshots that were not deleted.
     snapshots: Vec<i64>,
-    /// Where the process died so far.
+    /// The points at which the process was killed so far.
     crashes: Vec<String>,
 }
 
-/// Starts a server that dies at a point, counted from when `armed` is there.
+/// Starts a server that is killed at a point, counted from the creation of the file `armed`.
 async fn start(dir: &Path, stores: &Stores, point: u32) -> Server {
     drop(std::fs::remove_file(dir.join("armed")));
     stores.forget_leader().await;
@@ -90,7 +91,7 @@ async fn start(dir: &Path, stores: &Stores, point: u32) -> Server {
     Server::spawn(command, dir).await
 }
 
-/// The points at which processes died, from what they said.
+/// The points at which processes were killed, from their log.
 fn crashes_in(log: &str) -> Vec<String> {
     let lines = log.lines().filter_map(|line| line.strip_prefix("crash point "));
     lines.map(str::to_owned).collect()
@@ -118,7 +119,7 @@ impl Victim {
         self.client.query_one(query, &[]).await.unwrap().get(0)
     }
 
-    /// Commits a row, which no crash may lose from now on.
+    /// Commits a row, which no later crash may lose.
     async fn acknowledge_a_row(&mut self) {
         let insert = format!("INSERT INTO log VALUES ({})", self.rows + 1);
         self.client.batch_execute(&insert).await.unwrap();
@@ -131,7 +132,7 @@ impl Victim {
         id
     }
 
-    /// Runs a statement that may kill the server; whether the server lived.
+    /// Runs a statement that may kill the server; returns whether the server survived.
     async fn run(&mut self, statement: &str) -> bool {
         let armed = self.dir.path().join("armed");
         std::fs::write(&armed, "").unwrap();
@@ -145,7 +146,7 @@ impl Victim {
         false
     }
 
-    /// Starts the server again, to die at the point given, and checks what must hold after any crash.
+    /// Restarts the server with the given crash point, and checks the invariants that hold after any crash.
     async fn restart(&mut self, point: u32) {
         self.server = start(self.dir.path(), &self.stores, point).await;
         self.client = self.server.connect().await;
@@ -160,7 +161,7 @@ impl Victim {
         }
     }
 
-    /// Ids of the snapshots that are listed, and the newest epoch of each.
+    /// Ids and newest epochs of the listed snapshots.
     async fn listed(&self) -> Vec<(i64, i64)> {
         let query = "SELECT meta_snapshot_id, max_committed_epoch FROM rw_meta_snapshot ORDER BY 1";
         let rows = self.client.query(query, &[]).await.unwrap();
@@ -171,10 +172,10 @@ impl Victim {
         self.listed().await.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// Goes through the points of an operation until the process died at each of these.
+    /// Goes through the points of an operation until the process was killed at each of `points`.
     ///
-    /// One round does, as a rule. The server also writes at times of its own, though, and a point that is
-    /// counted between two of the operation makes the round pass over one of them.
+    /// One round is usually enough. But the server also writes in the background, and a point counted for
+    /// such a write makes the round skip one of the operation's.
     async fn die_at(&mut self, points: &[&str], mut round: impl AsyncFnMut(&mut Self)) {
         for _ in 0..ROUNDS_MAX {
             round(self).await;
@@ -189,13 +190,13 @@ impl Victim {
     }
 }
 
-/// Those points at which no process died.
+/// The points at which no process was killed.
 fn missing<'a>(points: &[&'a str], crashes: &[String]) -> Vec<&'a str> {
     let died = |point: &str| crashes.iter().any(|crash| crash.contains(point));
     points.iter().copied().filter(|point| !died(point)).collect()
 }
 
-/// Dies at every write of `BACKUP`.
+/// Kills the server at every write of `BACKUP`.
 async fn die_in_backups(victim: &mut Victim) {
     for point in 1..POINTS_MAX {
         victim.acknowledge_a_row().await;
@@ -207,7 +208,7 @@ async fn die_in_backups(victim: &mut Victim) {
         let (old, new) = ids.split_at(victim.snapshots.len());
         assert_eq!(old, victim.snapshots, "{:?}", victim.crashes.last());
         assert!(new.len() <= 1, "{new:?}");
-        // It was listed, only nobody was told.
+        // The snapshot was listed, only the response was lost.
         victim.snapshots = ids;
     }
     victim.snapshots = victim.ids().await;
@@ -238,7 +239,7 @@ async fn a_backup_to_s3_is_listed_and_whole_or_not_at_all() {
     victim.die_at(&points, die_in_backups).await;
 }
 
-/// Dies at every write of `DELETE META SNAPSHOTS`.
+/// Kills the server at every write of `DELETE META SNAPSHOTS`.
 async fn die_in_deletions(victim: &mut Victim) {
     victim.back_up().await;
     let kept = victim.snapshots.clone();
@@ -274,7 +275,7 @@ async fn a_snapshot_on_s3_is_deleted_or_whole() {
     Victim::start_remote().await.die_at(&POINTS_OF_A_DELETION, die_in_deletions).await;
 }
 
-/// Dies at every write of `ALTER SYSTEM`.
+/// Kills the server at every write of `ALTER SYSTEM`.
 async fn die_in_changes(victim: &mut Victim) {
     let show = "SELECT setting::bigint FROM pg_settings WHERE name = 'time_travel_retention_ms'";
     let mut old = victim.number(show).await;
@@ -304,12 +305,12 @@ async fn a_parameter_in_etcd_has_its_old_value_or_its_new_one() {
     Victim::start_remote().await.die_at(&points, die_in_changes).await;
 }
 
-/// Dies at every write of a move of the backups.
+/// Kills the server at every write of a move of the backup location.
 async fn die_in_moves(victim: &mut Victim, places: &mut Vec<String>) {
     for point in 1..POINTS_MAX {
         victim.acknowledge_a_row().await;
         victim.back_up().await;
-        // Never the name of one that is left.
+        // A name that was not used before.
         let place = format!("place_{}_{point}", places.len());
         let alter = format!("ALTER SYSTEM SET backup_storage_directory = '{place}'");
         if victim.run(&alter).await {
@@ -328,7 +329,7 @@ async fn die_in_moves(victim: &mut Victim, places: &mut Vec<String>) {
         }
         assert_eq!(victim.ids().await, victim.snapshots, "{:?}", victim.crashes.last());
         let files = files_below(&victim.dir.path().join("store/state_store").join(&place));
-        // But for a manifest, which lists nothing.
+        // All files except for a manifest, which lists nothing.
         let seen = files.iter().filter(|(file, _)| {
             let name = file.file_name().unwrap().to_string_lossy().into_owned();
             !name.starts_with('.') && !name.contains('#') && name != "manifest.json"
@@ -345,7 +346,7 @@ async fn backups_have_moved_or_have_not_and_no_place_is_forgotten() {
     Victim::start().await.die_at(&points, moves).await;
 }
 
-/// Dies at every write of an insert that has files.
+/// Kills the server at every write of an insert with data files.
 async fn die_in_statements(victim: &mut Victim) {
     for point in 1..POINTS_MAX {
         victim.acknowledge_a_row().await;
@@ -390,7 +391,7 @@ async fn a_restore_happens_whole_or_can_be_run_again() {
             let refused = again.await.refused();
             assert!(refused.contains("is not empty"), "{refused}");
         } else {
-            // Nothing starts on what is there by then.
+            // No server starts on the partial state.
             let refused = try_start(dir.path(), &[]).await.refused();
             assert!(refused.contains("is empty, but the data directory"), "{refused}");
             again.await.ok();

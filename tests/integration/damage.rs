@@ -1,4 +1,4 @@
-//! Data files that were changed by something else: what is told of them, and that none of it is believed.
+//! Data files damaged by something else: the damage is reported, and no damaged data is used.
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +6,12 @@ use crate::harness::{Server, data_files, hummock, risectl, sql, sql_error, tempd
 
 const FILL: &str = "CREATE TABLE item (k int PRIMARY KEY, v varchar); \
                     INSERT INTO item SELECT g, md5(g::varchar) FROM generate_series(1, 20000) AS g(g)";
-/// What was read is read again.
+/// Disables the cache, so that data is read from the files each time.
 const FLAGS: [&str; 4] = ["--compaction", "false", "--block-cache-bytes", "0"];
 const COMPACT: [&str; 3] = ["trigger-manual-compaction", "--table", "item"];
 const SUM: &str = "SELECT count(*), sum(k), min(v), max(v) FROM item WHERE k > 0";
 
-/// A server whose table has one file.
+/// A server whose table has one data file.
 async fn with_one_file(dir: &Path) -> (Server, PathBuf) {
     let server = Server::start_with(dir, &FLAGS).await;
     sql(&server, FILL).await;
@@ -19,7 +19,7 @@ async fn with_one_file(dir: &Path) -> (Server, PathBuf) {
     (server, file)
 }
 
-/// Changes a file in its place, and returns what it was.
+/// Changes the contents of a file; returns the previous ones.
 fn damage(file: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let before = std::fs::read(file).unwrap();
     let mut bytes = before.clone();
@@ -32,7 +32,7 @@ fn damage(file: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 async fn a_damaged_data_file_gives_no_rows_and_is_not_compacted() {
     let dir = tempdir();
     let (server, file) = with_one_file(dir.path()).await;
-    // A file without dead rows has nothing to compact.
+    // A file without dead rows would not be compacted.
     sql(&server, "DELETE FROM item WHERE k = 5").await;
     let right = sql(&server, SUM).await;
     sql(&server, "CREATE TABLE other AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)").await;
@@ -107,7 +107,7 @@ async fn a_damaged_file_is_repaired_from_a_good_copy_only() {
     std::fs::write(&file, before).unwrap();
     sql(&server, "BACKUP; BACKUP WITH (copy_data = true)").await;
 
-    // Damaged, then gone.
+    // First the file is damaged, then deleted.
     let before = damage(&file, flip);
     assert!(sql_error(&server, SUM).await.contains("XX001"));
     let said = hummock(&server, &repair).await.ok();

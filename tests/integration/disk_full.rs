@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::harness::{Server, run, server_flags, sql, sql_error, tempdir};
 
-/// A small file system of its own; gone with this value.
+/// A separate small file system, unmounted when dropped.
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
@@ -20,7 +20,7 @@ impl<'a> SmallDisk<'a> {
 
 impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
-        // Lazily: a server that a failed test left behind may still be ending.
+        // Lazy unmount: a server left behind by a failed test may still be ending.
         drop(std::process::Command::new("umount").arg("-l").arg(self.0).status());
     }
 }
@@ -52,12 +52,13 @@ async fn a_full_disk_is_told_and_survived() {
     assert!(server.stop().await.success());
 }
 
-/// Start-up once wrote: the lease, file ids. Then a server that was killed on a full disk never came back.
+/// Startup must not need to write. It once wrote the lease and file ids, so that a server killed on a full disk
+/// could not restart.
 #[tokio::test]
 async fn a_server_starts_on_a_full_disk_and_writes_once_there_is_room() {
     let (dir, disk) = (tempdir(), tempdir());
     let Some(_mounted) = SmallDisk::mount(disk.path()).await else { return };
-    // Only what the server keeps is on the full disk.
+    // Only the server's store is on the full disk.
     std::os::unix::fs::symlink(disk.path(), dir.path().join("store")).unwrap();
     let server = Server::start(dir.path()).await;
     sql(&server, "CREATE TABLE t (a bigint); INSERT INTO t VALUES (1);").await;
@@ -90,7 +91,7 @@ fn fill(file: &Path) {
     }
 }
 
-/// Where nothing can be mounted: a limit on the size of files fails writes in much the same way.
+/// If nothing can be mounted: a limit on the file size makes writes fail in a similar way.
 async fn files_may_not_grow(dir: &Path) {
     let mut command = std::process::Command::new("bash");
     let flags = server_flags(dir);

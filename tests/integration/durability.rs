@@ -1,4 +1,4 @@
-//! `kill -9` at any moment loses nothing that was acknowledged.
+//! `kill -9` at any moment loses no acknowledged write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,11 +9,11 @@ use crate::harness::{Server, tempdir, wait_until};
 
 const ROUNDS: usize = 5;
 const WRITERS: i64 = 3;
-/// How many inserts are acknowledged in a round before the server is killed.
+/// Number of inserts acknowledged in a round before the server is killed.
 const ACKNOWLEDGED_PER_ROUND: i64 = 30;
 
-/// Inserts `(writer, n)` for n = 1, 2, …, until the connection is gone. `acknowledged` is how far it
-/// surely came.
+/// Inserts `(writer, n)` for n = 1, 2, … until the connection is lost. `acknowledged` is the last
+/// acknowledged n.
 async fn write(client: Client, writer: i64, from: i64, acknowledged: Arc<AtomicI64>) {
     for n in from + 1.. {
         let statement = format!("INSERT INTO log VALUES ({writer}, {n}, 'row {n}')");
@@ -55,8 +55,8 @@ async fn acknowledged_inserts_survive_kill_9_again_and_again() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// Every writer's rows are there without a gap or a double, up to the last acknowledged one at least.
-/// The one after it may be there too: its acknowledgement was lost, and the writer goes on after it.
+/// Checks that every writer's rows have no gaps and no duplicates, at least up to the last acknowledged one.
+/// The row after it may exist too: its acknowledgement was lost, and the writer continues after it.
 async fn check(server: &Server, acknowledged: &[Arc<AtomicI64>], round: usize) {
     let client = server.connect().await;
     for (writer, at) in (0_i64..).zip(acknowledged) {

@@ -1,4 +1,4 @@
-//! Real etcd on loopback. Also used by the unit tests of the store.
+//! A real etcd on loopback. Also used by the unit tests of the etcd store.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -6,19 +6,19 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-/// A member of an etcd cluster. It ends with this value.
+/// A member of an etcd cluster. Killed when dropped.
 pub struct Etcd {
     child: Child,
     addr: SocketAddr,
 }
 
 impl Etcd {
-    /// A cluster of one, with its data in `dir`.
+    /// Starts a cluster of one, with its data in `dir`.
     pub fn start(dir: &Path) -> Self {
         Self::start_with(dir, "http", &[])
     }
 
-    /// A cluster of one whose clients come by `scheme`, with more flags.
+    /// Starts a cluster of one with more flags, whose clients connect by `scheme`.
     pub fn start_with(dir: &Path, scheme: &str, flags: &[&str]) -> Self {
         let peer = format!("http://{}", free_addr());
         let member = Self::spawn(dir, "one", scheme, &peer, &format!("one={peer}"), flags);
@@ -26,7 +26,7 @@ impl Etcd {
         member
     }
 
-    /// A member, which may not listen yet.
+    /// Starts a member; does not wait until it listens.
     pub fn spawn(
         dir: &Path,
         name: &str,
@@ -55,7 +55,7 @@ impl Etcd {
         Self { child, addr }
     }
 
-    /// Returns once it listens.
+    /// Waits until it listens.
     #[expect(clippy::disallowed_methods, reason = "between two looks; there is nothing to wait on")]
     pub fn wait(&self) {
         let begun = Instant::now();
@@ -65,12 +65,12 @@ impl Etcd {
         }
     }
 
-    /// `host:port`, for clients.
+    /// `host:port` for clients.
     pub fn endpoint(&self) -> String {
         self.addr.to_string()
     }
 
-    /// Sends a signal, by its name without `SIG`.
+    /// Sends a signal, named without `SIG`.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid).status();
@@ -85,11 +85,11 @@ impl Drop for Etcd {
     }
 }
 
-/// An address of loopback that nobody listens on, and nobody is given who asks for any port: those are
-/// above. Each is handed out once.
+/// Returns an unused loopback address, below the ports the system assigns for port 0. Each one is returned
+/// once.
 pub fn free_addr() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Tests of two processes that run at the same time begin far from each other.
+    // Concurrent test processes start at different ports.
     let first = u16::try_from(std::process::id() * 389 % 12_000).unwrap();
     loop {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! Statements that compute for long: others go on next to them, and what is stopped lets go of its threads
-//! and memory.
+//! Statements that compute for long: others continue meanwhile, and stopped ones release their threads and
+//! memory.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -13,14 +13,14 @@ use tokio_postgres::{Client, NoTls};
 use crate::etcd_server::free_addr;
 use crate::harness::{Server, http_get, said, tempdir, wait_until};
 
-/// What `SELECT 1` may take next to a heavy statement, in a debug build on a busy machine.
+/// Time limit for `SELECT 1` during a heavy statement, in a debug build on a busy machine.
 const QUICK: Duration = Duration::from_secs(2);
-/// What a statement may take to end once it is stopped, likewise.
+/// Time limit for a stopped statement to end, likewise.
 const SOON: Duration = Duration::from_secs(5);
-/// How long `SELECT 1` is asked again and again next to each heavy statement.
+/// How long `SELECT 1` is repeated during each heavy statement.
 const ASKED_FOR: Duration = Duration::from_millis(500);
 
-/// What each of them is, and its text. Each runs for minutes if nothing stops it.
+/// Descriptions and texts of statements that run for minutes unless they are stopped.
 const HEAVY: &[(&str, &str)] = &[
     ("nested loops", "SELECT count(*) FROM wide a, wide b WHERE a.i * b.i % 7 = -3"),
     ("cross join", "SELECT sum(length(a.s || b.s)) FROM wide a CROSS JOIN wide b"),
@@ -121,7 +121,7 @@ const HEAVY: &[(&str, &str)] = &[
     ),
 ];
 
-/// A server with tables that can be made much of, and its metrics.
+/// A server with tables for heavy statements, and its metrics.
 struct Busy {
     server: Server,
     http: String,
@@ -154,11 +154,11 @@ impl Busy {
     async fn metric(&self, name: &str) -> f64 {
         let metrics = http_get(&self.http, "/metrics").await;
         let mut lines = metrics.lines();
-        // What was never counted is not listed.
+        // A counter that was never used is not exported.
         lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0.0)
     }
 
-    /// Waits until no task of a statement is there, and no memory of one.
+    /// Waits until no statement has tasks or memory.
     async fn is_idle(&self) {
         wait_until("what ran has let go of threads and memory", async || {
             let tasks = self.metric("tidemark_query_tasks ").await;
@@ -168,7 +168,7 @@ impl Busy {
         .await;
     }
 
-    /// A client, and the task that has its socket.
+    /// A client, and the task that owns its socket.
     async fn connect_apart(&self) -> (Client, JoinHandle<()>) {
         let addr = self.server.sql;
         let config = format!("host={} port={} user=root dbname=dev", addr.ip(), addr.port());
@@ -184,7 +184,7 @@ impl Busy {
     }
 }
 
-/// Asks for one row, again and again. Returns the longest time that took.
+/// Repeats a query for one row. Returns the longest response time.
 async fn slowest_select(client: &Client) -> Duration {
     let (all, mut slowest) = (Instant::now(), Duration::ZERO);
     while all.elapsed() < ASKED_FOR {
@@ -195,7 +195,7 @@ async fn slowest_select(client: &Client) -> Duration {
     slowest
 }
 
-/// How a statement ended, and how long that took after it was stopped.
+/// Cancels a statement. Returns how it ended and how long that took.
 async fn cancelled<T>(
     heavy: &Client,
     running: JoinHandle<Result<T, tokio_postgres::Error>>,
@@ -254,7 +254,7 @@ async fn planning_for_long_holds_up_nobody_and_ends_when_its_time_is_over() {
             slowest_select(&quick)
         );
         assert!(slowest < QUICK, "SELECT 1 in {slowest:?}");
-        // On a fast machine it is planned in time.
+        // On a fast machine planning finishes in time.
         if let (Err(error), took) = planned {
             assert_eq!(error, "57014: canceling statement due to statement timeout");
             assert!(took < SOON, "stopped after {took:?}");
@@ -269,7 +269,7 @@ async fn a_client_that_goes_takes_its_statement_with_it() {
     let (heavy, connection) = busy.connect_apart().await;
     let running = tokio::spawn(async move { heavy.simple_query(HEAVY[0].1).await.map(drop) });
     busy.is_busy().await;
-    // The socket is closed, and nothing said before.
+    // The socket is closed without any message.
     connection.abort();
     assert!(running.await.unwrap().is_err());
     busy.is_idle().await;
@@ -287,7 +287,7 @@ async fn a_copy_is_stopped_like_any_statement() {
         busy.is_busy().await;
         assert!(slowest_select(&quick).await < QUICK);
         client.cancel_token().cancel_query(NoTls).await.unwrap();
-        // What it took so far is let go of, though its client may send on.
+        // The rows so far are released, although the client may continue to send.
         wait_until("the COPY has ended", async || {
             (busy.metric("tidemark_query_tasks ").await == 0.0).then_some(())
         })
@@ -322,7 +322,7 @@ async fn a_copy_is_stopped_like_any_statement() {
 
 type Sink = std::pin::Pin<Box<tokio_postgres::CopyInSink<bytes::Bytes>>>;
 
-/// What the server says of a `COPY` whose client sends on.
+/// The server's error for a `COPY` whose client continues to send.
 async fn refusal(mut sink: Sink, lines: &bytes::Bytes) -> String {
     let error = match sink.send(lines.clone()).await {
         Ok(()) => sink.as_mut().finish().await.unwrap_err(),

@@ -1,8 +1,8 @@
-//! The protocol fuzzed from a grammar: messages in any order, some of them damaged, cut anywhere, of clients
-//! that stall and leave.
+//! Grammar-based fuzzing of the protocol: messages in any order, some of them damaged, split anywhere, from
+//! clients that stall or leave.
 //!
-//! `TIDEMARK_FUZZ_MESSAGES` is how many are sent, `TIDEMARK_FUZZ_SEED` where the choices begin: the same seed
-//! sends the same bytes, though the server may see them interleaved otherwise.
+//! `TIDEMARK_FUZZ_MESSAGES` is the number of messages, `TIDEMARK_FUZZ_SEED` the seed: the same seed sends the
+//! same bytes, but the server may process them in a different order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,14 +19,14 @@ use crate::wire::{
 
 const MESSAGES: u64 = 10_000;
 const CLIENTS: u64 = 8;
-/// However much is sent, the log stays below this.
+/// Size limit of the log, however many messages are sent.
 const LOG_BYTES_MAX: usize = 256 << 10;
-/// No client is hung up on later than this after it has hung up.
+/// Time limit for the server to close a connection after the client has closed it.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the answer to a client that behaves may take next to those that do not.
+/// Time limit for responses to a well-behaved client meanwhile.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// Numbers that look random, and are the same for the same seed.
+/// A pseudo-random number generator, deterministic for a seed.
 pub struct Choices(u64);
 
 impl Choices {
@@ -58,12 +58,12 @@ impl Choices {
     }
 }
 
-/// A number from the environment.
+/// Reads a number from the environment.
 pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("it is a number"))
 }
 
-/// A seed of its own for each run, unless one is given.
+/// Returns a different seed for each run unless one is given.
 pub fn seed(variable: &str) -> u64 {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     number(variable, u64::try_from(now % 1_000_000_007).unwrap())
@@ -94,7 +94,7 @@ const STATEMENTS: &[&str] = &[
 
 const NAMES: &[&str] = &["", "", "s", "p", "a long name that has spaces"];
 
-/// A message of the grammar, as a driver would send it.
+/// Generates a message of the grammar, as a driver would send it.
 fn well_formed(choices: &mut Choices) -> Vec<u8> {
     let name = choices.one_of(NAMES);
     let other = choices.one_of(NAMES);
@@ -154,7 +154,7 @@ fn mutate(choices: &mut Choices, bytes: &mut Vec<u8>) {
     }
 }
 
-/// What comes before the messages.
+/// Generates the bytes before the messages.
 fn opening(choices: &mut Choices) -> Vec<u8> {
     let forbidden = query("INSERT INTO forbidden VALUES (1)");
     match choices.below(20) {
@@ -173,7 +173,7 @@ fn opening(choices: &mut Choices) -> Vec<u8> {
     }
 }
 
-/// The bytes of one client, and how many messages they are.
+/// Generates the bytes of one client; returns them with the number of messages.
 fn conversation(choices: &mut Choices) -> (Vec<u8>, u64) {
     let mut bytes = opening(choices);
     let count = choices.below(24);
@@ -185,7 +185,7 @@ fn conversation(choices: &mut Choices) -> (Vec<u8>, u64) {
         bytes.extend_from_slice(&next);
     }
     if choices.percent(10) {
-        // Nothing is done behind what is no message.
+        // Nothing after a malformed message is executed.
         bytes.extend_from_slice(
             &[sync(), vec![0x7f], query("INSERT INTO forbidden VALUES (2)")].concat(),
         );
@@ -193,7 +193,7 @@ fn conversation(choices: &mut Choices) -> (Vec<u8>, u64) {
     (bytes, 1 + u64::try_from(count).unwrap())
 }
 
-/// Sends the bytes in pieces, and reads what comes back, or does not.
+/// Sends the bytes in pieces, and may read the responses.
 async fn converse(server: &Server, choices: &mut Choices) -> u64 {
     let (bytes, count) = conversation(choices);
     let stream = TcpStream::connect(server.sql).await.unwrap();
@@ -201,7 +201,7 @@ async fn converse(server: &Server, choices: &mut Choices) -> u64 {
     let reads = !choices.percent(10);
     let reader = async move {
         let mut answer = vec![0; 64 << 10];
-        // A reset is an end, too.
+        // A connection reset counts as the end, too.
         while reads && read.read(&mut answer).await.is_ok_and(|n| n > 0) {}
         read
     };
@@ -230,7 +230,7 @@ async fn converse(server: &Server, choices: &mut Choices) -> u64 {
     count
 }
 
-/// A client that keeps to the rules, as long as the others do not.
+/// A well-behaved client that runs as long as the others do.
 async fn behave(server: &Server, stop: &AtomicBool) -> u64 {
     let client = server.connect().await;
     let mut rounds = 0_i64;

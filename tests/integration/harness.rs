@@ -1,4 +1,4 @@
-//! Starting the programs, talking to them, and waiting for what they do.
+//! Starts the programs, connects to them, and waits for their effects.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio_postgres::{Client, NoTls};
 
-/// Nothing that works takes as long as this.
+/// Time limit for anything a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a condition.
+/// Interval between checks of a condition.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Waits until `look` finds something. The only place where a test lets time pass.
+/// Waits until `look` returns something. Tests do not sleep in any other function.
 pub async fn wait_until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -26,7 +26,7 @@ pub async fn wait_until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
     }
 }
 
-/// A running server. It dies with this value.
+/// A running server. Killed when dropped.
 pub struct Server {
     child: Child,
     pub sql: SocketAddr,
@@ -36,7 +36,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one on the embedded stores of `dir`.
+    /// Starts one on the embedded stores in `dir`.
     pub async fn start(dir: &Path) -> Self {
         Self::start_with(dir, &[]).await
     }
@@ -52,12 +52,13 @@ impl Server {
         Self::start_with(dir, &[&flags[..], &["--state-store", &state_store]].concat()).await
     }
 
-    /// Runs a command that becomes a server; its flags must include [`server_flags`].
+    /// Runs a command that starts a server, and waits until it is ready; its flags must include
+    /// [`server_flags`].
     pub async fn spawn(command: std::process::Command, dir: &Path) -> Self {
         Self::launch(command, dir).ready().await
     }
 
-    /// Runs a command that becomes a server in its own time. It is to write `dir/ready`.
+    /// Runs a command that starts a server, without waiting. It must write `dir/ready` when ready.
     pub fn launch(mut command: std::process::Command, dir: &Path) -> Self {
         let (ready, log) = (dir.join("ready"), dir.join("log"));
         drop(std::fs::remove_file(&ready));
@@ -68,7 +69,7 @@ impl Server {
         Self { child, sql: nowhere, meta: nowhere, log, ready }
     }
 
-    /// The server, once it is ready.
+    /// Waits until the server is ready.
     pub async fn ready(mut self) -> Self {
         let addrs = wait_until("the server is ready", async || {
             let ended = self.child.try_wait().unwrap();
@@ -86,7 +87,7 @@ impl Server {
         self.ready.exists()
     }
 
-    /// Everything the servers of this directory said.
+    /// The log of all servers of this directory.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
@@ -103,12 +104,12 @@ impl Server {
         self.child.id()
     }
 
-    /// Sends a signal, by its name without `SIG`.
+    /// Sends a signal, named without `SIG`.
     pub fn signal(&self, signal: &str) {
         send_signal(self.child.id(), signal);
     }
 
-    /// The most memory of its own that the process had so far: the peak without the files it maps.
+    /// Peak private memory of the process in bytes, without mapped files.
     pub fn own_bytes_peak(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let kib = |field: &str| -> usize {
@@ -118,7 +119,7 @@ impl Server {
         kib("VmHWM:").saturating_sub(kib("RssFile:")) * 1024
     }
 
-    /// Ends the server as `kill -9` does.
+    /// Kills the server like `kill -9`.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -150,14 +151,14 @@ pub fn send_signal(pid: u32, signal: &str) {
     assert!(status.unwrap().success(), "no process {pid} to signal");
 }
 
-/// What starts a server on the embedded stores of `dir`.
+/// The command that starts a server on the embedded stores in `dir`.
 pub fn server_command(dir: &Path, flags: &[&str]) -> std::process::Command {
     let mut command = clean(std::process::Command::new(env!("CARGO_BIN_EXE_tidemark")));
     command.args(server_flags(dir)).args(flags);
     command
 }
 
-/// The flags of a server on the embedded stores of `dir`, on free ports.
+/// The flags of a server on the embedded stores in `dir`, on free ports.
 pub fn server_flags(dir: &Path) -> Vec<String> {
     let flags = [
         ("--store-directory", dir.join("store").display().to_string()),
@@ -168,13 +169,13 @@ pub fn server_flags(dir: &Path) -> Vec<String> {
     flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
 }
 
-/// Without what the caller's environment says to the programs.
+/// Clears the caller's environment except for the path.
 fn clean(mut command: std::process::Command) -> std::process::Command {
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     command
 }
 
-/// How a program ended, and what it said.
+/// How a program ended, and its output.
 pub struct Ended {
     pub code: Option<i32>,
     pub stdout: String,
@@ -182,13 +183,13 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// What it printed, if it went well.
+    /// Returns the output of a program that succeeded.
     pub fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         self.stdout
     }
 
-    /// What it complained about: one line, perhaps a hint, and exit code 1.
+    /// Returns the error of a program that failed: one line, an optional hint, and exit code 1.
     pub fn refused(self) -> String {
         assert_eq!(self.code, Some(1), "{}{}", self.stdout, self.stderr);
         let lines: Vec<&str> = self.stderr.lines().collect();
@@ -204,7 +205,7 @@ pub async fn run(program: &str, args: &[&str], stdin: &str) -> Ended {
     run_in(&[], program, args, stdin).await
 }
 
-/// Runs a program to its end, with these variables in its environment.
+/// Runs a program to its end, with these environment variables.
 pub async fn run_in(
     variables: &[(&str, &str)],
     program: &str,
@@ -213,7 +214,7 @@ pub async fn run_in(
 ) -> Ended {
     let mut command = clean(std::process::Command::new(program));
     command.envs(variables.iter().copied());
-    // psql waits, rather than give up, while a busy machine answers late.
+    // On a busy machine psql waits longer instead of giving up.
     command.args(args).env("PGCONNECT_TIMEOUT", "30");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = tokio::process::Command::from(command);
@@ -223,7 +224,7 @@ pub async fn run_in(
     let mut input = child.stdin.take().unwrap();
     let stdin = stdin.to_owned();
     let feed = tokio::spawn(async move {
-        // A program need not read what it is given.
+        // A program need not read its input.
         drop(input.write_all(stdin.as_bytes()).await);
     });
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
@@ -236,10 +237,10 @@ pub async fn run_in(
     }
 }
 
-/// Runs a server that is expected not to start.
+/// Runs a server that is expected to fail at startup.
 pub async fn try_start(dir: &Path, flags: &[&str]) -> Ended {
     let all = server_flags(dir);
-    // The last of a flag given twice would be refused: what the test gives takes the place.
+    // A flag given twice is refused: the test's flags replace the default ones.
     let own = all.chunks(2).filter(|pair| !flags.contains(&pair[0].as_str()));
     let args: Vec<&str> = own.flatten().map(String::as_str).chain(flags.iter().copied()).collect();
     run(env!("CARGO_BIN_EXE_tidemark"), &args, "").await
@@ -259,7 +260,7 @@ pub async fn sql(server: &Server, statements: &str) -> String {
     ended.ok().trim_end().to_owned()
 }
 
-/// Runs a statement that fails. Returns all that psql says of it.
+/// Runs a statement that fails. Returns psql's output for the error.
 pub async fn sql_error(server: &Server, statement: &str) -> String {
     let verbose = ["-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-f", "-"];
     let ended = psql(server, &verbose, statement).await;
@@ -267,7 +268,7 @@ pub async fn sql_error(server: &Server, statement: &str) -> String {
     ended.stderr
 }
 
-/// The code and the words of an error that the server sent.
+/// Code and message of an error from the server.
 pub fn said(error: &tokio_postgres::Error) -> String {
     let error = error.as_db_error().unwrap_or_else(|| panic!("not of the server: {error:?}"));
     format!("{}: {}", error.code().code(), error.message())
@@ -290,13 +291,13 @@ async fn ask(server: &Server, what: &str, args: &[&str]) -> Ended {
     run(env!("CARGO_BIN_EXE_risectl"), &args, "").await
 }
 
-/// Runs `risectl meta restore-meta` of a snapshot of the embedded stores of `from`, into the meta
-/// store they had. Flags given here replace those.
+/// Runs `risectl meta restore-meta` of a snapshot in the embedded stores of `from`, into their meta store.
+/// The given flags replace the default ones.
 pub async fn restore(from: &Path, id: u64, flags: &[(&str, &str)], switches: &[&str]) -> Ended {
     restore_in(&[], from, id, flags, switches).await
 }
 
-/// The same, with these variables in the environment of `risectl`.
+/// Like [`restore`], with these environment variables for `risectl`.
 pub async fn restore_in(
     variables: &[(&str, &str)],
     from: &Path,
@@ -331,12 +332,12 @@ pub fn meta_store(dir: &Path) -> PathBuf {
     dir.join("store/meta_store/single_node.db")
 }
 
-/// Loses the embedded meta store.
+/// Deletes the embedded meta store.
 pub fn lose_meta_store(dir: &Path) {
     std::fs::remove_dir_all(dir.join("store/meta_store")).unwrap();
 }
 
-/// Every file below `dir`, with its size.
+/// All files below `dir` with their sizes.
 pub fn files_below(dir: &Path) -> Vec<(PathBuf, u64)> {
     let mut folders = vec![dir.to_owned()];
     let mut files = vec![];
@@ -364,7 +365,7 @@ pub fn tempdir() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// What an HTTP server answers: the whole of it.
+/// Returns the complete response of an HTTP server.
 pub async fn http_get(addr: &str, path: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();

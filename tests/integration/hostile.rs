@@ -1,4 +1,4 @@
-//! Clients that do not keep to the protocol, and clients that are too many, too slow, or gone.
+//! Clients that violate the protocol, and clients that are too many, too slow, or gone.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::wire::{
 
 const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity";
 
-/// A SELECT that takes longer than any test, and reads no table.
+/// A SELECT that runs longer than any test and reads no table.
 const ENDLESS: &str = "SELECT count(*) FROM generate_series(1, 1000000000000)";
 
 async fn count_of(client: &tokio_postgres::Client, query: &str) -> i64 {
     client.query_one(query, &[]).await.unwrap().get(0)
 }
 
-/// Waits until this many sessions are left.
+/// Waits until this number of sessions is left.
 async fn sessions_are(client: &tokio_postgres::Client, count: i64) {
     let what = format!("{count} sessions are left");
     wait_until(&what, async || (count_of(client, SESSIONS).await == count).then_some(())).await;
@@ -41,7 +41,7 @@ async fn nothing_behind_a_refused_login_runs() {
         let said = wire.say(&[login.clone(), query(&create), extended].concat()).await;
         assert!(said.starts_with(&format!("[FATAL {code}: ")) && said.ends_with("] end"), "{said}");
     }
-    // Nor behind any other end.
+    // Nor after any other end of the connection.
     let mut wire = Wire::log_in(&server).await;
     let said = wire.say(&[vec![b'?'], query("CREATE TABLE refused_later (a int)")].concat()).await;
     assert_eq!(said, "[FATAL 08P01: invalid frontend message type 63] end");
@@ -95,12 +95,12 @@ async fn messages_out_of_order_are_errors_and_the_session_goes_on() {
             [message(b'D', b"X\0"), sync()].concat(),
             "[ERROR 08P01: invalid DESCRIBE message subtype 88] Z",
         ),
-        // What is skipped up to the Sync does nothing, a query neither.
+        // Messages that are skipped up to the Sync have no effect, not even a simple query.
         (
             [execute("p"), query("CREATE TABLE skipped (a int)"), sync()].concat(),
             "[ERROR 34000: portal \"p\" does not exist] Z",
         ),
-        // Bodies that are too short, or too long.
+        // Bodies that are too short or too long.
         (claiming(b'Q', 12, b"SELECT 1"), "[ERROR 08P01: invalid string in message] Z"),
         (message(b'Q', b"SELECT 1\0x"), "[ERROR 08P01: invalid message format] Z"),
         (
@@ -108,7 +108,7 @@ async fn messages_out_of_order_are_errors_and_the_session_goes_on() {
             "[ERROR 08P01: insufficient data left in message] Z",
         ),
         ([message(b'S', b"x")].concat(), "[ERROR 08P01: invalid message format] Z"),
-        // What belongs to a COPY that is not there.
+        // COPY messages outside of a COPY.
         (
             [message(b'd', b"1\n"), message(b'c', b""), message(b'f', b"why\0"), query("")]
                 .concat(),
@@ -122,7 +122,7 @@ async fn messages_out_of_order_are_errors_and_the_session_goes_on() {
             message(b'Q', b"SELECT '\xc3\x28'\0"),
             "[ERROR 22021: invalid byte sequence for encoding \"UTF8\": 0xc3 0x28] Z",
         ),
-        // A portal is there once, runs once, and ends with its transaction.
+        // A portal name is unique; a portal runs once and ends with its transaction.
         (
             [parse("s", "BEGIN"), bind("p", "s"), execute("p"), bind("p", "s"), sync()].concat(),
             "1 2 C [ERROR 42P03: cursor \"p\" already exists] Z",
@@ -175,7 +175,7 @@ async fn only_what_belongs_to_a_copy_may_come_during_one() {
     let said = wire.say(&wrong).await;
     assert!(said.starts_with("G [ERROR 22P02: ") && said.ends_with("] Z"), "{said}");
     assert_eq!(count_of(&client, "SELECT count(*) FROM t").await, 0);
-    // One message, cut anywhere.
+    // All in one message, split anywhere.
     let whole = [copy(), sync(), rows(), message(b'H', b""), message(b'c', b"")].concat();
     assert_eq!(wire.say(&whole).await, "G C Z");
     let extended = [parse("", "COPY t FROM STDIN"), bind("", ""), execute(""), sync()].concat();
@@ -222,7 +222,7 @@ async fn startup_packets_are_read_strictly() {
         let mut wire = Wire::connect(&server).await;
         assert_eq!(wire.say(&bytes).await, expected, "{bytes:?}");
     }
-    // A newer minor version, and options of the protocol, are negotiated.
+    // A newer minor version and protocol options are negotiated.
     for (code, name) in [(PROTOCOL_3 + 9999, "application_name"), (PROTOCOL_3, "_pq_.x")] {
         let mut wire = Wire::connect(&server).await;
         let parameters = [("user", "root"), ("database", "dev"), (name, "x")];
@@ -330,13 +330,13 @@ async fn sessions_beyond_the_limit_are_refused_and_the_others_go_on() {
     assert_eq!(count_of(&client, "SELECT 1::bigint").await, 1);
 }
 
-/// A client that asked for encryption understands no error before it was answered.
+/// A client that requested encryption expects the response to that before any error.
 #[tokio::test]
 async fn who_is_turned_away_is_told_why() {
     let dir = tempdir();
     let server = Server::start_with(dir.path(), &["--max-connections", "1"]).await;
     let client = server.connect().await;
-    // The second socket of the only seat is taken by who says nothing.
+    // A silent client takes the second socket of the only seat.
     let _stalled = Wire::connect(&server).await;
     let refusal = "[FATAL 53300: sorry, too many clients already] end";
     for requests in [&[][..], &[SSL_REQUEST], &[GSS_REQUEST, SSL_REQUEST]] {
@@ -349,7 +349,7 @@ async fn who_is_turned_away_is_told_why() {
     }
     let ended = psql(&server, &["-c", "SELECT 1"], "").await;
     assert!(ended.stderr.contains("sorry, too many clients already"), "{}", ended.stderr);
-    // A cancel request needs no room.
+    // A cancel request needs no seat.
     let running = client.query(ENDLESS, &[]);
     tokio::pin!(running);
     let error = loop {
@@ -360,7 +360,7 @@ async fn who_is_turned_away_is_told_why() {
         }
     };
     assert_eq!(said(&error), "57014: canceling statement due to user request");
-    // Who says nothing is told too, however many there are.
+    // Silent clients get the error too, however many there are.
     let mut crowd = vec![];
     for _ in 0..100 {
         crowd.push(Wire::connect(&server).await);
@@ -411,7 +411,7 @@ async fn idle_sessions_end_when_they_are_told_to() {
     let server = Server::start(dir.path()).await;
     let client = server.connect().await;
     client.batch_execute("CREATE TABLE t (a int)").await.unwrap();
-    // What is between two messages of one request is not idle.
+    // Waiting between two messages of the extended protocol is not idle.
     let mut between = Wire::log_in(&server).await;
     let set = query("SET idle_session_timeout = '100ms'");
     between.say(&[set.clone(), parse("", "SELECT 1")].concat()).await;
@@ -421,13 +421,13 @@ async fn idle_sessions_end_when_they_are_told_to() {
     within.say(&query("SET idle_in_transaction_session_timeout = 100")).await;
     assert_eq!(within.say(&query("SELECT 1")).await, "T D C Z", "it is in no transaction");
     within.say(&query("BEGIN; SELECT * FROM t; INSERT INTO t VALUES (1)")).await;
-    // It reads an old version now, which is kept for it.
+    // It reads an old version now, which is pinned.
     let pins = "SELECT count(*) FROM rw_hummock_pinned_versions p, rw_hummock_version v
         WHERE p.min_pinned_version_id < v.version_id - 2";
     for _ in 0..4 {
         client.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
     }
-    // Half a message is no message.
+    // A partial message does not end the idle time.
     within.send(&query("COMMIT")[..6]).await;
     for (wire, expected) in [
         (&mut idle, "FATAL 57P05: terminating connection due to idle-session timeout"),

@@ -1,4 +1,4 @@
-//! Moving the place of the backups with `ALTER SYSTEM`.
+//! Moving the backup location with `ALTER SYSTEM`.
 
 use crate::harness::{Server, hummock, psql, risectl, run, sql, sql_error, tempdir, try_start};
 
@@ -20,7 +20,7 @@ async fn old_snapshots_go_out_of_sight_with_a_notice_and_come_back() {
     let elsewhere = dir.path().join("store/state_store/elsewhere/3.snapshot");
     assert!(elsewhere.is_file());
 
-    // The choice outlives the server.
+    // The setting survives a restart.
     assert!(server.stop().await.success());
     let server = Server::start(dir.path()).await;
     assert_eq!(sql(&server, count).await, "1");
@@ -54,7 +54,7 @@ async fn secrets_in_urls_are_never_repeated() {
         let statement = format!("ALTER SYSTEM SET backup_storage_url = '{url}'");
         let said = sql_error(&server, &statement).await;
         assert!(said.contains("22023: cannot parse parameter value"), "{said}");
-        // psql prints the statement itself under LINE; the server's own words hold nothing of it.
+        // psql prints the statement itself under LINE; the server's message must not contain any of it.
         let words = said.lines().filter(|line| !line.starts_with("LINE"));
         assert!(!words.collect::<String>().contains("topsecret"), "{said}");
     }
@@ -68,7 +68,7 @@ async fn a_place_that_is_out_of_sight_is_not_empty() {
     sql(&server, "CREATE TABLE t AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)").await;
     sql(&server, "BACKUP; DROP TABLE t; ALTER SYSTEM SET time_travel_retention_ms = 0").await;
     let epoch = sql(&server, "SELECT max_committed_epoch FROM rw_meta_snapshot").await;
-    // As when the file system of the backups is not mounted any more.
+    // As if the backup file system were no longer mounted.
     let [backup, away] =
         ["backup", "away"].map(|name| dir.path().join("store/state_store").join(name));
     std::fs::rename(&backup, &away).unwrap();

@@ -1,4 +1,4 @@
-//! The real programs, driven by real psql and a real driver.
+//! Tests of the real programs with real psql and a real driver.
 
 #![expect(clippy::unwrap_used, reason = "a test panics")]
 

@@ -1,4 +1,4 @@
-//! Compaction and vacuum through the real programs: what they may not change, and what must go.
+//! Compaction and vacuum in the real programs: what they must not change, and what they must delete.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn data_files(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Waits until the server has told that no session reads an older version.
+/// Waits until the server has reported that no session reads an older version.
 async fn unpinned(server: &Server) {
     let older = "SELECT count(*) FROM rw_hummock_pinned_versions p, rw_hummock_version v \
                  WHERE p.min_pinned_version_id < v.version_id";
@@ -35,7 +35,7 @@ async fn at(server: &Server, epoch: &str) -> String {
 
 const NOW: &str = "SELECT max_committed_epoch FROM rw_catalog.rw_hummock_version";
 
-/// A table with a history of many small commits; the epochs of some, and what they show.
+/// Creates a table with a history of many small commits; returns some epochs with their expected contents.
 async fn churned(server: &Server) -> Vec<(String, String)> {
     sql(server, "CREATE TABLE a (k int PRIMARY KEY, v int, t text)").await;
     sql(server, "INSERT INTO a SELECT g, g, 'x' || g FROM generate_series(1, 2000) AS g(g)").await;
@@ -69,7 +69,7 @@ async fn no_epoch_answers_otherwise_after_compaction_and_vacuum() {
     for (epoch, expected) in &seen {
         assert_eq!(&at(&server, epoch).await, expected, "epoch {epoch}");
     }
-    // Once more from the store, and in a later snapshot that holds the compaction.
+    // Again after a restart, and in a later snapshot that includes the compaction.
     server.kill();
     let server = Server::start(dir.path()).await;
     sql(&server, "BACKUP").await;
@@ -99,7 +99,7 @@ async fn many_small_commits_are_compacted_by_themselves() {
     assert_eq!(sql(&server, FINGERPRINT).await, "600|179700|600|x|x");
 }
 
-/// A table whose compaction takes a while, and one that is compacted after it.
+/// Creates a table whose compaction takes a while, and one that is compacted after it.
 async fn one_large_and_one_small(server: &Server) {
     sql(server, "CREATE TABLE a (k int PRIMARY KEY, v int, t text)").await;
     for from in [0, 150_000, 300_000, 450_000] {
@@ -278,7 +278,7 @@ async fn snapshots_of_a_place_that_was_left_hold_their_files_until_it_is_forgott
 #[tokio::test]
 async fn files_of_writes_that_were_killed_go_and_fresh_ones_stay() {
     let dir = tempdir();
-    // Ids that the first server reserved and did not use.
+    // File ids that the first server reserved and did not use.
     Server::start(dir.path()).await.kill();
     let server = Server::start(dir.path()).await;
     let data = dir.path().join("store/state_store/hummock_001");
@@ -295,7 +295,7 @@ async fn files_of_writes_that_were_killed_go_and_fresh_ones_stay() {
     assert!(said.contains("no data file"), "{said}");
 }
 
-/// Makes a file as a write leaves it whose process was killed so long ago.
+/// Creates a file as left by a write whose process was killed this number of hours ago.
 fn left(file: &Path, hours_ago: u64) -> PathBuf {
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     std::fs::write(file, "half of it").unwrap();
@@ -305,7 +305,7 @@ fn left(file: &Path, hours_ago: u64) -> PathBuf {
     file.to_owned()
 }
 
-/// Files of killed writes once stayed for ever, as no listing shows them.
+/// No listing shows the files of killed writes; vacuum must delete them nevertheless.
 #[tokio::test]
 async fn what_killed_writes_left_goes_with_its_age() {
     let dir = tempdir();

@@ -1,4 +1,4 @@
-//! What takes more memory than there is ends with an SQLSTATE, and the server stays within its budget.
+//! Statements that need too much memory end with an SQLSTATE, and the server stays within its budget.
 
 use std::fmt::Write as _;
 
@@ -9,9 +9,8 @@ use crate::harness::{Server, tempdir};
 use crate::wire::{Wire, bind, message, parse, query, sync};
 
 const BUDGET_BYTES: usize = 256 << 20;
-/// The goal for the process is the budget and a quarter, which is measured in a release build on an idle machine.
-/// A debug build next to other tests gets half; and as much as the budget where the guard of the process has to
-/// see what a statement takes. The pages of the program's own file are not counted.
+/// The process may exceed its budget by a quarter. Pages of the program file are not counted; a build with
+/// debug information has many.
 const PROCESS_BYTES_MAX: usize = BUDGET_BYTES / 2 * 3;
 const COUNTED_LATE_BYTES_MAX: usize = BUDGET_BYTES * 2;
 
@@ -34,7 +33,7 @@ async fn server(dir: &std::path::Path) -> (Server, Client) {
     (server, client)
 }
 
-/// Runs a statement to its end; the code of its error, if it has one.
+/// Runs a statement to its end; returns the code of its error, if any.
 async fn outcome(client: &Client, sql: &str) -> Option<String> {
     let error = client.batch_execute(sql).await.err()?;
     Some(error.code().unwrap_or_else(|| panic!("{}: {error}", shown(sql))).code().to_owned())
@@ -44,7 +43,7 @@ fn shown(sql: &str) -> String {
     sql.chars().take(200).collect()
 }
 
-/// `x` doubled this many times, each time by a cross join of the one before.
+/// `x` doubled this number of times, each time by a cross join of the previous query with itself.
 fn doubled(times: usize) -> String {
     let mut sql = "WITH c0 AS (SELECT 1 AS x)".to_owned();
     for level in 1..=times {
@@ -61,7 +60,7 @@ fn nested_replace(times: usize) -> String {
     format!("SELECT length({open}'a'{close})")
 }
 
-/// Statements that would take more than there is, and what they end with.
+/// Statements that would exceed the memory, and the codes they may end with.
 fn too_much() -> Vec<(String, &'static [&'static str])> {
     let cases: [(&str, &'static [&'static str]); 18] = [
         ("SELECT lpad('x', 2000000000)", &[VALUE_TOO_LONG]),
@@ -107,7 +106,7 @@ fn too_much() -> Vec<(String, &'static [&'static str])> {
 async fn what_takes_too_much_memory_ends_and_the_server_stays_within_its_budget() {
     let dir = tempdir();
     let (server, client) = server(dir.path()).await;
-    // A debug build without a statement takes more than half of so small a budget.
+    // An idle debug build takes more than half of this small budget.
     let bytes_max = PROCESS_BYTES_MAX + server.own_bytes_peak();
     let mut wrong = vec![];
     for (sql, codes) in too_much() {
@@ -155,7 +154,7 @@ async fn large_results_that_fit_are_answered() {
     assert!(server.own_bytes_peak() <= PROCESS_BYTES_MAX);
 }
 
-/// Statements that would take more than there is where operators and functions count late.
+/// Statements that would exceed the memory, in operators and functions that count late.
 fn too_wide() -> Vec<String> {
     let wide = "(SELECT repeat(t || k, 1000) AS r FROM t)";
     vec![
@@ -295,7 +294,7 @@ async fn portals_that_wait_for_their_client_keep_little() {
     let dir = tempdir();
     let (server, client) = server(dir.path()).await;
     let bytes_max = COUNTED_LATE_BYTES_MAX + server.own_bytes_peak();
-    // One row, and no end of the transaction.
+    // One row, without ending the transaction.
     let one = [message(b'E', b"\0\0\0\0\x01"), message(b'H', b"")].concat();
     let sql = "SELECT a.t || b.k FROM t a, t b WHERE b.k <= 20 ORDER BY 1";
     let mut wires = vec![];

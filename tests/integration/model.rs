@@ -1,9 +1,8 @@
-//! Random programs against the engine, beside a model that knows nothing of files: it keeps every
-//! state of the database, by epoch. After each step both must say the same.
+//! Runs random programs on the engine and on a model without files, which keeps every state of the database
+//! by epoch. After each step both must agree.
 //!
-//! 2,000 programs run by default, as many as `TIDEMARK_MODEL_PROGRAMS` says otherwise. A program that
-//! fails is shrunk to the shortest that still does, and printed as steps; those found so far are
-//! named tests at the end.
+//! Runs 2,000 programs, or `TIDEMARK_MODEL_PROGRAMS`. A failing program is shrunk to the shortest one that
+//! still fails, and printed as steps; those found so far are named tests at the end.
 
 mod ddl;
 mod dml;
@@ -20,7 +19,7 @@ use self::world::History;
 const PROGRAMS: u32 = 2000;
 const STEPS_MAX: usize = 14;
 
-/// One step. Numbers name tables, columns and snapshots by their place among those there are.
+/// A step of a program. Numbers refer to tables, columns and snapshots by index among the existing ones.
 #[derive(Clone, Debug)]
 pub enum Step {
     CreateTable {
@@ -45,14 +44,14 @@ pub enum Step {
         column: u8,
     },
     RenameTable(u8),
-    /// Rows with keys from `from` on; as an object even if they are few.
+    /// Rows with keys from `from` on; `object` forces a data file even for a few rows.
     Insert {
         table: u8,
         from: u8,
         count: u8,
         object: bool,
     },
-    /// The rows whose first column leaves `rest` when divided by `by`.
+    /// The rows whose first column has the remainder `rest` when divided by `by`.
     Delete {
         table: u8,
         by: u8,
@@ -65,16 +64,16 @@ pub enum Step {
         to: i8,
     },
     Truncate(u8),
-    /// A statement of a transaction, which begins with the first.
+    /// A statement of a transaction, which begins with the first one.
     InTransaction(Box<Step>),
     EndTransaction {
         commit: bool,
     },
-    /// Two writes that saw the same and kill the same rows: one of them must lose.
+    /// Two writes with the same view that kill the same rows: one of them must fail.
     Collide {
         table: u8,
     },
-    /// A write that lands this many turns after the compaction of all tables began.
+    /// A write that commits this number of scheduler turns after the compaction of all tables began.
     WhileCompacting {
         write: Box<Step>,
         turns: u8,
@@ -88,18 +87,18 @@ pub enum Step {
     Retention {
         none: bool,
     },
-    /// Snapshots go to another place from now on.
+    /// Changes the location of new snapshots.
     MoveBackups {
         other: bool,
     },
     Advance {
         seconds: u16,
     },
-    /// The clock goes back, as clocks do.
+    /// Sets the clock back.
     ClockBack {
         seconds: u16,
     },
-    /// A session begins to read, and goes on reading what it saw.
+    /// A session begins to read, and keeps its view.
     Hold,
     Release,
     Restart,
@@ -156,7 +155,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Runs a program; an error says where the engine and the model part.
+/// Runs a program; the error says where the engine and the model differ.
 fn run(steps: &[Step]) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -191,7 +190,7 @@ fn the_engine_answers_as_the_model_does() {
     }
 }
 
-/// Bugs that other stores had, as programs.
+/// Programs for bugs that other stores had.
 mod known {
     use super::{Step, run};
 
@@ -318,7 +317,7 @@ mod known {
 
     #[test]
     fn what_dies_while_a_compaction_waits_for_another_stays_dead() {
-        // The last table is compacted after the others, and the writes land at each turn until then.
+        // The last table is compacted after the others; the writes commit at each turn until then.
         for turns in 0..=u8::MAX {
             let insert = |table| Step::Insert { table, from: 0, count: 5, object: true };
             let writes = [

@@ -1,4 +1,4 @@
-//! Statements that nest as deep as a text can say: each is answered in time, and none ends the server.
+//! Statements nested as deep as a text allows: each one is answered in time, and none ends the server.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::harness::{Server, tempdir};
 
 const DEPTHS: [usize; 7] = [10, 50, 100, 200, 400, 1000, 5000];
 const STATEMENT_TIMEOUT: &str = "SET statement_timeout = '500ms'";
-/// A step of planning does not look at the clock, and a debug build on a busy machine takes its time.
+/// A planning step does not check the clock, and a debug build on a busy machine is slow.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 const TOO_COMPLEX: &str = "54001";
 
-/// A beginning; what opens each level; the innermost; what closes each level; an end.
+/// The beginning, the opening of each level, the innermost part, the closing of each level, and the end.
 type Shape = [&'static str; 5];
 
 const SHAPES: &[Shape] = &[
@@ -96,7 +96,7 @@ fn statement([begin, open, inner, close, end]: &Shape, depth: usize) -> String {
     format!("{begin}{open}{inner}{close}{end}")
 }
 
-/// The same, with names that differ.
+/// Similar statements, with distinct names.
 fn numbered(depth: usize) -> [String; 4] {
     let each = |one: &dyn Fn(usize) -> String| (1..=depth).map(one).collect::<String>();
     let open = "(".repeat(depth);
@@ -111,7 +111,7 @@ fn numbered(depth: usize) -> [String; 4] {
     ]
 }
 
-/// The code of the error that a statement ends with, if it does.
+/// Runs a statement; returns the code of its error, if any.
 async fn outcome(client: &Client, sql: &str) -> Option<String> {
     let shown: String = sql.chars().take(80).collect();
     let answer = tokio::time::timeout(ANSWER_TIME_MAX, client.batch_execute(sql)).await;
@@ -194,7 +194,7 @@ async fn views_inside_of_views_have_a_bound() {
         }
     };
     assert_eq!((refused.as_str(), levels > 50), (TOO_COMPLEX, true), "{levels}");
-    // What could be made can be read.
+    // A view that could be created can be queried.
     let last = format!("SELECT * FROM v{}", levels - 1);
     assert_eq!(outcome(&client, &last).await, None);
 }

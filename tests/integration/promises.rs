@@ -1,4 +1,4 @@
-//! A meta store that lacks acknowledged commits is refused, and every way out works.
+//! A meta store that lacks acknowledged commits is refused, and every documented recovery works.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +6,8 @@ use crate::harness::{
     Server, files_below, lose_meta_store, meta_store, restore, sql, tempdir, try_start,
 };
 
-/// A cluster with three rows in its meta snapshot 1 and twenty more, whose journal is damaged behind the
-/// snapshot after a crash.
+/// A killed cluster with three rows in its meta snapshot 1 and twenty more, whose journal is damaged in the
+/// part after the snapshot.
 async fn damaged_cluster(dir: &Path) {
     let server = Server::start(dir).await;
     sql(&server, "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (2), (3); BACKUP;").await;
@@ -27,7 +27,7 @@ fn journal(dir: &Path) -> PathBuf {
     meta_store(dir).with_extension("db-wal")
 }
 
-/// The epoch that the HINT names.
+/// The epoch named in the HINT.
 fn accepted_epoch(said: &str) -> String {
     let (_, after) = said.split_once("--accept-loss-after-epoch ").unwrap();
     after.chars().take_while(char::is_ascii_digit).collect()
@@ -40,7 +40,7 @@ async fn a_loss_is_refused_and_may_be_accepted_once() {
     let said = try_start(dir.path(), &[]).await.refused();
     assert!(said.contains("lacks acknowledged commits: it ends at epoch"), "{said}");
     assert!(said.contains("restore meta snapshot 1, which ends at epoch"), "{said}");
-    // Refused again: nothing was changed by the first time.
+    // Refused again: the first attempt changed nothing.
     assert_eq!(try_start(dir.path(), &[]).await.refused(), said);
     let wrong = try_start(dir.path(), &["--accept-loss-after-epoch", "65536"]).await.refused();
     assert!(wrong.contains("does not end at epoch 65536"), "{wrong}");
@@ -66,7 +66,7 @@ async fn a_restore_goes_back_on_purpose() {
     let dir = tempdir();
     damaged_cluster(dir.path()).await;
     try_start(dir.path(), &[]).await.refused();
-    // Only the file itself is taken away: its head stays, and says nothing of the next life.
+    // Only the database and its journal are deleted: the head file stays, and does not apply to the next life.
     std::fs::remove_file(meta_store(dir.path())).unwrap();
     std::fs::remove_file(journal(dir.path())).unwrap();
     restore(dir.path(), 1, &[], &[]).await.ok();
@@ -82,7 +82,7 @@ async fn a_restore_goes_back_on_purpose() {
     assert_eq!(sql(&server, "SELECT count(*) FROM t").await, "3");
 }
 
-/// What was promised lies in the lease too, where the copy of a folder does not take it back.
+/// Promises are also in the lease, which an older copy of the folder does not reset.
 #[tokio::test]
 async fn an_older_copy_of_the_folder_of_the_meta_store_is_refused() {
     let dir = tempdir();

@@ -1,4 +1,4 @@
-//! The extended protocol, as a driver speaks it: parameters, binary results, prepared statements.
+//! The extended protocol as drivers use it: parameters, binary results, prepared statements.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use tokio_postgres::types::Type;
@@ -97,7 +97,7 @@ async fn every_type_goes_in_as_a_binary_parameter_and_comes_back() {
     assert_eq!(row.get::<_, Vec<Option<i32>>>("ia"), numbers);
     assert_eq!(row.get::<_, Vec<Option<&str>>>("xa"), texts);
 
-    // What text clients see is the same.
+    // Clients that use the text format see the same values.
     let shown = text_of(&client, "SELECT b, i8, f8, v, y, ti, tz, j, ia, xa FROM t").await;
     let expected = [
         "t",

@@ -1,4 +1,4 @@
-//! psql's own commands work: what they ask of the catalogs is answered.
+//! psql's backslash commands work: the catalogs answer their queries.
 
 use crate::harness::{Server, psql, sql, tempdir};
 

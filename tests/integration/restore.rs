@@ -1,4 +1,4 @@
-//! `risectl meta restore-meta`: refusals that touch nothing, and the way back.
+//! `risectl meta restore-meta`: refusals change nothing, and successful restores.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use crate::harness::{
     wait_until,
 };
 
-/// A stopped cluster that has lost its meta store. Snapshot 1 has t with two rows, snapshot 2 three.
+/// A stopped cluster that has lost its meta store. In snapshot 1, t has two rows; in snapshot 2, three.
 async fn lost_cluster() -> TempDir {
     let dir = tempdir();
     let server = Server::start(dir.path()).await;
     sql(&server, "CREATE TABLE t (k int PRIMARY KEY, v text)").await;
-    // A table large enough for an object; small ones lie in the metadata.
+    // A table large enough for a data file; small ones are inline.
     sql(&server, "CREATE TABLE large AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)").await;
     sql(&server, "INSERT INTO t VALUES (1, 'one'), (2, 'two'); BACKUP;").await;
     sql(&server, "INSERT INTO t VALUES (3, 'three'); BACKUP;").await;
@@ -24,14 +24,14 @@ async fn lost_cluster() -> TempDir {
     dir
 }
 
-/// The files of a store. An empty journal is left out: SQLite makes one when it opens a store.
+/// The files of the stores. Empty journals are excluded: SQLite creates one when it opens a store.
 fn files_with_content(dir: &Path) -> Vec<(PathBuf, u64)> {
     let mut files = files_below(&dir.join("store"));
     files.retain(|(path, bytes)| *bytes > 0 || !path.to_string_lossy().ends_with("-wal"));
     files
 }
 
-/// Tries a restore that is refused. Neither the meta store nor the data is touched.
+/// Runs a restore that is refused; asserts that neither the meta store nor the data changed.
 async fn refused(dir: &Path, id: u64, flags: &[(&str, &str)], switches: &[&str]) -> String {
     let before = files_with_content(dir);
     let said = restore(dir, id, flags, switches).await.refused();
@@ -56,14 +56,14 @@ async fn the_restored_server_answers_as_at_the_snapshot_and_goes_on() {
     assert_eq!(sql(&server, "SELECT * FROM t ORDER BY k").await, "1|one\n2|two");
     assert_eq!(sql(&server, "SHOW TABLES").await, "large\nt");
 
-    // Both snapshots are there still, and both pasts can be read.
+    // Both snapshots still exist, and both pasts can be read.
     let query = "SELECT max_committed_epoch FROM rw_meta_snapshot ORDER BY 1";
     let epochs = sql(&server, query).await;
     let newest = epochs.lines().last().unwrap().to_owned();
     let counts = format!("SET QUERY_EPOCH = {newest}; SELECT count(*) FROM t");
     assert_eq!(sql(&server, &counts).await, "3");
 
-    // Ids and epochs go on above everything that was ever used.
+    // Ids and epochs continue above all that were ever used.
     assert_eq!(sql(&server, "BACKUP").await, "3");
     sql(&server, "INSERT INTO t VALUES (9, 'nine')").await;
     let now = "SELECT max_committed_epoch FROM rw_catalog.rw_hummock_current_version";
@@ -164,7 +164,7 @@ async fn a_missing_or_damaged_snapshot_is_refused_by_name() {
     std::fs::remove_file(&snapshot).unwrap();
     let said = refused(dir.path(), 1, &[], &[]).await;
     assert!(said.contains("1.snapshot"), "{said}");
-    // The other one is not harmed by that.
+    // The other snapshot is not affected.
     restore(dir.path(), 2, &[], &[]).await.ok();
 }
 
@@ -200,7 +200,7 @@ async fn a_data_file_of_another_size_or_content_is_refused() {
     let good = std::fs::read(&data).unwrap();
     std::fs::write(&data, &good[..good.len() - 1]).unwrap();
     assert!(refused(dir.path(), 2, &[], &[]).await.contains("referenced objects"));
-    // Of the same size, only --validate-integrity=checksum finds it.
+    // If the size is the same, only --validate-integrity=checksum finds the damage.
     let mut bad = good.clone();
     bad[good.len() / 2] ^= 1;
     std::fs::write(&data, bad).unwrap();
@@ -241,7 +241,7 @@ async fn data_that_another_cluster_has_taken_since_is_refused() {
     let text = std::fs::read_to_string(&lease).unwrap();
     let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
     json["cluster_id"] = "somebody-else".into();
-    // As a lease of before, which has no checksum of itself.
+    // Makes it a lease of an older format, which has no checksum.
     for newer in ["promised", "sha256"] {
         json.as_object_mut().unwrap().remove(newer);
     }
@@ -278,7 +278,7 @@ async fn the_old_cluster_is_deposed_by_the_restored_one() {
     }
     assert_eq!(sql(&restored, "SELECT meta_snapshot_id FROM rw_meta_snapshot").await, "1");
     sql(&restored, "INSERT INTO t VALUES (2)").await;
-    // The old one learns it at the latest when it needs numbers that are no longer its own.
+    // The old server notices at the latest when it has to reserve numbers.
     let said = wait_until("the old server is deposed", async || {
         let insert = ["-v", "VERBOSITY=verbose", "-c", "INSERT INTO t VALUES (3)"];
         let ended = psql(&server, &insert, "").await;

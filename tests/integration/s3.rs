@@ -1,4 +1,4 @@
-//! Data and backups on S3: a real server that checks signatures and honours conditional writes.
+//! Data and backups on S3: a real server that verifies signatures and supports conditional writes.
 
 pub mod server;
 
@@ -10,7 +10,7 @@ use crate::harness::{
     tempdir, try_start, wait_until,
 };
 
-/// Rows enough for objects of several parts are not needed; for several blocks they are.
+/// Enough rows for several blocks; objects of several parts are not needed.
 const FILL: &str = "CREATE TABLE t (k bigint PRIMARY KEY, v text);
     INSERT INTO t SELECT g, md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 60000) AS g(g)";
 const SUM: &str = "SELECT count(*), sum(k), max(v) FROM t";
@@ -49,7 +49,7 @@ async fn a_cluster_on_s3_survives_a_kill_and_the_loss_of_its_meta_store() {
         ("--hummock-storage-url", &data),
         ("--sql-endpoint", &meta_store(dir.path()).display().to_string()),
     ];
-    // A misspelt bucket is no place without snapshots.
+    // A misspelt bucket is not treated as a location without snapshots.
     let misspelt = s3.url("bakup");
     let flags_misspelt = flags.map(|(flag, value)| match flag {
         "--backup-storage-url" => (flag, misspelt.as_str()),
@@ -57,7 +57,7 @@ async fn a_cluster_on_s3_survives_a_kill_and_the_loss_of_its_meta_store() {
     });
     let said = restore(dir.path(), 1, &flags_misspelt, &[]).await.refused();
     assert!(said.contains("NoSuchBucket") && said.contains("HINT: see whether"), "{said}");
-    // A store that does not answer is waited for as long as is said, and not for minutes.
+    // A store that does not respond is waited for only as long as configured, not for minutes.
     s3.signal("STOP");
     let patience = ["--read-attempt-timeout-ms", "300", "--read-retry-attempts", "1"];
     let said = restore(dir.path(), 1, &flags, &patience).await.refused();
@@ -212,7 +212,7 @@ async fn a_bucket_is_found_by_the_usual_variables() {
     let program = env!("CARGO_BIN_EXE_risectl");
     let said = run_in(&variables, program, &["selftest", "s3://data"], "").await.ok();
     assert_eq!(said.matches(" ok\n").count(), 6, "{said}");
-    // Plain HTTP is not for who did not ask for it.
+    // Plain HTTP is refused unless it is requested.
     variables.pop();
     run_in(&variables, program, &["selftest", "s3://data"], "").await.refused();
 }

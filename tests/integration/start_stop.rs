@@ -1,4 +1,4 @@
-//! Starting, stopping, and refusing to start: one clear line and exit code 1.
+//! Starting, stopping, and refusing to start with one clear line and exit code 1.
 
 use std::net::TcpListener;
 

@@ -1,8 +1,8 @@
-//! Reading the past while the present goes on, with the files it needs.
+//! Reading the past while the present changes, with the files it needs.
 
 use crate::harness::{Server, files_below, sql, sql_error, tempdir};
 
-/// What the present is at.
+/// Query for the current epoch.
 const NOW: &str = "SELECT max_committed_epoch FROM rw_catalog.rw_hummock_current_version";
 
 async fn at(server: &Server, epoch: &str, query: &str) -> String {

@@ -1,4 +1,4 @@
-//! `risectl meta verify-meta-snapshot`: what is well, what is damaged, and what cannot be said.
+//! `risectl meta verify-meta-snapshot`: intact snapshots, damaged ones, and ones that cannot be checked.
 
 use crate::harness::{Server, data_files, files_below, risectl, run, sql, tempdir};
 

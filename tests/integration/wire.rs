@@ -1,4 +1,4 @@
-//! The protocol byte by byte: what no driver would send, and what the server says to it.
+//! A raw protocol client: sends what no driver would send, and reads the server's responses.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::net::TcpStream;
 
 use crate::harness::Server;
 
-/// Nothing that is answered at all takes as long as this.
+/// Time limit for any response.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A message of the server: its type, and what is in it.
+/// A message from the server: its type and its body.
 pub type Answer = (u8, Vec<u8>);
 
 /// A connection without a driver.
@@ -26,7 +26,7 @@ impl Wire {
         Self { stream, received: vec![] }
     }
 
-    /// A session that is ready for messages.
+    /// Connects and logs in.
     pub async fn log_in(server: &Server) -> Self {
         let mut wire = Self::connect(server).await;
         wire.send(&login()).await;
@@ -38,7 +38,7 @@ impl Wire {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    /// The next message; `None` when the server closed the connection.
+    /// Reads the next message; `None` if the server closed the connection.
     pub async fn answer(&mut self) -> Option<Answer> {
         loop {
             if let Some(header) = self.received.first_chunk::<5>() {
@@ -58,12 +58,12 @@ impl Wire {
         }
     }
 
-    /// The next byte by itself: the answer to a request for encryption.
+    /// Reads a single byte: the response to a request for encryption.
     pub async fn byte(&mut self) -> u8 {
         self.stream.read_u8().await.unwrap()
     }
 
-    /// Everything up to `ReadyForQuery`, or to the end of the connection.
+    /// Reads all messages up to `ReadyForQuery` or the end of the connection.
     pub async fn until_ready(&mut self) -> Vec<Answer> {
         let mut answers = vec![];
         while let Some(answer) = self.answer().await {
@@ -76,7 +76,7 @@ impl Wire {
         answers
     }
 
-    /// Everything up to the end of the connection.
+    /// Reads all messages up to the end of the connection.
     pub async fn until_end(&mut self) -> Vec<Answer> {
         let mut answers = vec![];
         while let Some(answer) = self.answer().await {
@@ -85,8 +85,8 @@ impl Wire {
         answers
     }
 
-    /// What the server says to these bytes up to `ReadyForQuery` or the end, in short: types of messages,
-    /// errors with their code and words, and `end` where it closed the connection.
+    /// Sends these bytes, and summarises the server's responses up to `ReadyForQuery` or the end: message
+    /// types, errors with code and message, and `end` if it closed the connection.
     pub async fn say(&mut self, bytes: &[u8]) -> String {
         self.send(bytes).await;
         let answers = self.until_ready().await;
@@ -103,7 +103,7 @@ fn shown(answer: &Answer) -> String {
     }
 }
 
-/// Severity, code and words of an error.
+/// Severity, code and message of an error.
 pub fn error_of(body: &[u8]) -> String {
     let field = |wanted: u8| {
         let mut fields = body.split(|byte| *byte == 0);
@@ -113,13 +113,13 @@ pub fn error_of(body: &[u8]) -> String {
     format!("{} {}: {}", field(b'S'), field(b'C'), field(b'M'))
 }
 
-/// A message with this body.
+/// Builds a message with this body.
 pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = i32::try_from(body.len() + 4).unwrap();
     [&[kind][..], &length.to_be_bytes(), body].concat()
 }
 
-/// A message whose length is made up.
+/// Builds a message with an arbitrary length field.
 pub fn claiming(kind: u8, length: i32, body: &[u8]) -> Vec<u8> {
     [&[kind][..], &length.to_be_bytes(), body].concat()
 }
@@ -132,7 +132,7 @@ pub fn parse(name: &str, text: &str) -> Vec<u8> {
     message(b'P', &[text_of(name), text_of(text), vec![0, 0]].concat())
 }
 
-/// Without values.
+/// Builds a `Bind` without values.
 pub fn bind(portal: &str, statement: &str) -> Vec<u8> {
     message(b'B', &[text_of(portal), text_of(statement), vec![0; 6]].concat())
 }
@@ -145,7 +145,7 @@ pub fn sync() -> Vec<u8> {
     message(b'S', b"")
 }
 
-/// A packet without a type: a code, and what belongs to it.
+/// Builds a packet without a type: a code and its contents.
 pub fn packet(code: u32, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 8).unwrap();
     [&length.to_be_bytes()[..], &code.to_be_bytes(), body].concat()

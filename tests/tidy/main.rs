@@ -1,4 +1,4 @@
-//! The source keeps its shape: layers, opening sentences, and what only one module may do.
+//! Checks the structure of the source: layers, opening sentences, and operations reserved to single modules.
 
 #![expect(clippy::unwrap_used, reason = "a test panics")]
 
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use source::{is_test_module, names, outside_tests, sources, within};
 
-/// The layers, lowest first. A module may name only modules of its own layer or of lower ones.
+/// The layers, lowest first. A module may only name modules of its layer or of lower ones.
 const LAYERS: &[&[&str]] = &[
     &["ledger::ambient", "ledger::epoch", "ledger::id", "ledger::metrics", "ledger::crash_point"],
     &["ledger::catalog"],
@@ -30,13 +30,13 @@ const LAYERS: &[&[&str]] = &[
     &["sim"],
 ];
 
-/// Layers on one level, neither of which names the other.
+/// Modules on the same level, of which neither may name the other.
 const APART: [&str; 2] = ["engine", "pg"];
 
-/// A file this long wants to be two.
+/// Longer files should be split.
 const LINES_MAX: usize = 600;
 
-/// The layer of a module: that of the longest name in the table that holds it.
+/// The layer of a module: that of the longest matching prefix in the table.
 fn layer(module: &str) -> Option<usize> {
     let names = LAYERS.iter().enumerate().flat_map(|(n, names)| names.iter().map(move |m| (m, n)));
     names
@@ -62,7 +62,7 @@ fn no_module_names_one_of_a_higher_layer() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// Whether a name leads to itself.
+/// Whether a name depends on itself.
 fn comes_back(neighbours: &BTreeMap<String, BTreeSet<String>>, name: &str) -> bool {
     let (mut seen, mut open) = (BTreeSet::new(), vec![name]);
     while let Some(next) = open.pop() {
@@ -72,7 +72,8 @@ fn comes_back(neighbours: &BTreeMap<String, BTreeSet<String>>, name: &str) -> bo
     seen.contains(name)
 }
 
-/// What two files or folders next to each other both need lies in a third.
+/// Neighbouring files or folders must not depend on each other in a cycle; shared code belongs in a third
+/// one.
 #[test]
 fn neighbours_form_no_circle() {
     let sources = sources();
@@ -139,7 +140,7 @@ fn what_one_module_does_no_other_does() {
         (".snapshot\"", &["ledger::layout"]),
         (".data\"", &["ledger::layout"]),
         ("lease.json\"", &["ledger::layout"]),
-        // What is never overwritten is so only to undo damage.
+        // Existing objects are overwritten only to repair damage.
         (".copy_over(", &["engine::meta::repair", "ledger::backup::copy"]),
         ("tonic::include_proto", &["engine::rpc"]),
         ("proto::", &["engine::rpc"]),
@@ -160,7 +161,7 @@ fn what_one_module_does_no_other_does() {
 
 #[test]
 fn nothing_deletes_a_data_file_but_vacuum() {
-    // Beside it, the only objects that go are snapshots, probes and failed leftovers.
+    // Otherwise only snapshots, probes and leftovers of failures are deleted.
     let may = ["ledger::storage", "ledger::backup", "ledger::meta_store", "ledger::vacuum"];
     for source in sources().iter().filter(|s| !is_test_module(&s.module)) {
         let deletes = outside_tests(&source.text).contains("storage.delete(");

@@ -1,4 +1,4 @@
-//! The files of the source, and what each of them names.
+//! The source files, and the modules that each one names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ const CRATES: [&str; 4] = ["ledger", "engine", "pg", "sql"];
 
 pub struct Source {
     pub path: PathBuf,
-    /// `ledger::meta_store::sqlite`; `ledger` for the `lib.rs` of that crate, and empty for that of the program.
+    /// Path as in `crate::…`: `ledger::meta_store::sqlite`; empty for `lib.rs`.
     pub module: String,
     pub text: String,
 }
@@ -44,7 +44,7 @@ fn collect(root: &Path, dir: &Path, name: &str, found: &mut Vec<Source>) {
     }
 }
 
-/// The part of a file that is not its unit tests: they may look anywhere.
+/// The file without its unit tests, which may name any module.
 pub fn outside_tests(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
 }
@@ -61,8 +61,8 @@ pub fn within(module: &str, prefix: &str) -> bool {
     module.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Which module names which, tests left out. Where a module names what another one passes on with `pub use`,
-/// it names the module that has it.
+/// Returns which module names which, without tests. A name re-exported with `pub use` counts for the module
+/// that defines it.
 pub fn names(sources: &[Source]) -> BTreeMap<&str, BTreeSet<String>> {
     let modules: BTreeSet<&str> = sources.iter().map(|source| source.module.as_str()).collect();
     let code: Vec<_> = sources
@@ -97,7 +97,7 @@ pub fn names(sources: &[Source]) -> BTreeMap<&str, BTreeSet<String>> {
     found
 }
 
-/// The text without comments and literals.
+/// The text without comments.
 fn bare(text: &str) -> String {
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or(""));
     lines.collect::<Vec<_>>().join("\n")
@@ -108,7 +108,7 @@ struct Named {
     is_public: bool,
 }
 
-/// All paths of a text: those of `use`, and those within it that begin with a module.
+/// All paths in a text: those of `use`, and those in code that contain `::`.
 fn paths(text: &str) -> Vec<Named> {
     let mut found = vec![];
     let mut code = String::new();
@@ -134,13 +134,13 @@ fn paths(text: &str) -> Vec<Named> {
     found
 }
 
-/// Whether what begins here is a `use` statement up to the end of the text.
+/// Whether a `use` statement begins at `at`.
 fn is_use(statement: &str, at: usize) -> bool {
     let line = statement[..at].rsplit('\n').next().unwrap_or("").trim();
     line.is_empty() || line == "pub" || line.starts_with("pub(")
 }
 
-/// Each path of the tree of a `use`.
+/// Expands the tree of a `use` to its paths.
 fn expand(tree: &str, before: &[String], found: &mut impl FnMut(Vec<String>)) {
     let parts = |text: &str| -> Vec<String> {
         let text = text.split(" as ").next().unwrap_or("").trim();
@@ -170,13 +170,12 @@ fn expand(tree: &str, before: &[String], found: &mut impl FnMut(Vec<String>)) {
     expand(&inside[start..], &before, found);
 }
 
-/// The crate of ours that has this name in code.
+/// Splits a path into the module it leads to and the rest; `None` if it leads out of the crate.
 fn crate_of(name: &str) -> Option<&'static str> {
     let own = name.strip_prefix("tidemark_")?;
     CRATES.into_iter().find(|known| *known == own)
 }
 
-/// The module that a path leads to, and what is left of it there; nothing if it leads out of the crate.
 fn split<'s, 'p>(
     modules: &BTreeSet<&'s str>,
     module: &str,

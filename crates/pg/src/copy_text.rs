@@ -1,8 +1,9 @@
-//! The data of `COPY … FROM STDIN`: rows of text or CSV, arriving in chunks cut anywhere.
+//! Parses the data of `COPY … FROM STDIN`: rows in text or CSV format, in chunks that may split them
+//! anywhere.
 //!
-//! A chunk is first cut into rows: a search for the end of a row that can stop at the end of one chunk and
-//! go on in the next. A complete row is then split into fields, which go straight into the column
-//! builders of a [`RowBuffer`]; only what has escapes or quotes is rewritten on the way.
+//! A chunk is first cut into rows; the search for a row end keeps its state between chunks. A complete row is
+//! then split into fields, which go straight into the column builders of a [`RowBuffer`]. Only fields with
+//! escapes or quotes are copied and rewritten on the way.
 
 use std::sync::Arc;
 
@@ -10,13 +11,14 @@ use datafusion::arrow::array::{ArrayRef, StringBuilder};
 
 use crate::text_input::TextInputError;
 
-/// Longest row, unless the parser is told of less: twice as much is held while it is read.
+/// Longest row in bytes, unless the parser has a lower limit. Reading a row takes up to twice its length.
 pub const ROW_BYTES_MAX: usize = 256 << 20;
 
-/// From here on the memory of a row that is not complete grows more slowly.
+/// Incomplete rows longer than this grow their buffer by a quarter at a time instead of doubling it.
 const LONG_BYTES: usize = 1 << 20;
 
-/// A column of a buffer has 32-bit offsets, and its fields are never longer than their rows.
+/// Most bytes of rows in one buffer: a column has 32-bit offsets, and its fields are never longer than their
+/// rows.
 const BUFFER_BYTES_MAX: usize = 0x7fff_ffff;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,16 +27,16 @@ pub enum CopyFormat {
     Csv,
 }
 
-/// What `COPY … WITH (…)` says of the data. All bytes are ASCII.
+/// The options of `COPY … WITH (…)` that describe the data. All bytes are ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyOptions {
     pub format: CopyFormat,
     pub delimiter: u8,
-    /// What stands for a null when it is not quoted.
+    /// The unquoted text that means null.
     pub null: String,
-    /// The first row is not data.
+    /// Whether the first row is a header, which is skipped.
     pub header: bool,
-    /// The quote and its escape within quotes; of no meaning in text format.
+    /// The quote and its escape inside quotes; unused in text format.
     pub quote: u8,
     pub escape: u8,
 }
@@ -58,16 +60,16 @@ impl CopyOptions {
     }
 }
 
-/// What is wrong with the data, and in which line of it.
+/// An error in the data and the line it is in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}")]
 pub struct CopyError {
-    /// Lines count from 1; the line in which the row ends.
+    /// Line number, from 1. For a row that spans several lines, the line in which it ends.
     pub line: u64,
     pub cause: TextInputError,
 }
 
-/// Rows read and not yet taken, column by column.
+/// Rows that were parsed and not yet taken, column by column.
 #[derive(Debug)]
 pub struct RowBuffer {
     columns: Vec<StringBuilder>,
@@ -86,12 +88,12 @@ impl RowBuffer {
         self.rows
     }
 
-    /// Bytes of all rows, as they came.
+    /// Bytes of all rows as received.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The columns read so far, as `Utf8`; the buffer is then empty.
+    /// Takes the columns read so far, as `Utf8`, and leaves the buffer empty.
     pub fn take_columns(&mut self) -> Vec<ArrayRef> {
         (self.rows, self.bytes) = (0, 0);
         self.columns.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef).collect()
@@ -102,24 +104,24 @@ impl RowBuffer {
 #[derive(Debug)]
 pub struct CopyParser {
     options: CopyOptions,
-    /// Names, for messages.
+    /// Column names, for error messages.
     columns: Vec<String>,
     row_bytes_max: usize,
-    /// The beginning of a row whose end has not come yet.
+    /// The start of a row whose end has not arrived yet.
     partial: Vec<u8>,
     end: RowEnd,
     line: u64,
     skip_header: bool,
     /// Whether rows end in CR LF; the first row decides.
     crlf: Option<bool>,
-    /// The end marker was seen: what follows is ignored.
+    /// Whether the end marker `\.` was seen: the rest is ignored.
     done: bool,
     /// Scratch space for a field with escapes or quotes.
     field: Vec<u8>,
 }
 
 impl CopyParser {
-    /// A parser of rows with these columns.
+    /// Creates a parser of rows with these columns.
     pub fn new(options: CopyOptions, columns: Vec<String>) -> Self {
         Self {
             skip_header: options.header,
@@ -135,12 +137,12 @@ impl CopyParser {
         }
     }
 
-    /// The parser, for rows of this length at most.
+    /// Limits the length of a row to `row_bytes_max` bytes, and to [`ROW_BYTES_MAX`].
     pub fn with_rows_up_to(self, row_bytes_max: usize) -> Self {
         Self { row_bytes_max: row_bytes_max.min(ROW_BYTES_MAX), ..self }
     }
 
-    /// Adds the rows that end in `chunk` to `rows`; after an error, these are of no use.
+    /// Adds the rows that end in `chunk` to `rows`. After an error, the contents of `rows` must be discarded.
     pub fn push(&mut self, chunk: &[u8], rows: &mut RowBuffer) -> Result<(), CopyError> {
         let mut rest = chunk;
         while !self.done {
@@ -162,26 +164,26 @@ impl CopyParser {
         Ok(())
     }
 
-    /// Adds the last row, if no line end came after it.
+    /// Adds the last row if it has no line end. Fails if it ends inside a quoted field.
     pub fn finish(&mut self, rows: &mut RowBuffer) -> Result<(), CopyError> {
         let row = std::mem::take(&mut self.partial);
         if self.done || row.is_empty() {
             return Ok(());
         }
         if self.end.quoted {
-            // The quote that is never closed is where the row begins.
+            // The reported line is the one in which the row begins.
             self.line += 1;
             return Err(self.error(bad_format("unterminated CSV quoted field")));
         }
         self.row(&row, false, rows)
     }
 
-    /// Bytes held of a row whose end has not come yet.
+    /// Bytes held for the incomplete row and the scratch space.
     pub fn held_bytes(&self) -> usize {
         self.partial.capacity() + self.field.capacity()
     }
 
-    /// Number of the last line that was read, from 1.
+    /// Number of the last line read, from 1.
     pub fn line(&self) -> u64 {
         self.line
     }
@@ -195,7 +197,7 @@ impl CopyParser {
             return Err(self.error(TextInputError::new("54000", message)));
         }
         if length > self.partial.capacity() && length > LONG_BYTES {
-            // By a quarter at a time: doubling a long row would take as much again.
+            // Grows by a quarter: doubling would take as much again as a long row.
             let more = length.saturating_add(length / 4).min(self.row_bytes_max);
             self.partial.reserve_exact(more - self.partial.len());
         }
@@ -203,7 +205,7 @@ impl CopyParser {
         Ok(())
     }
 
-    /// Takes a row without its line feed; `terminated` tells whether there was one.
+    /// Parses a row without its line feed; `terminated` is false if it had none.
     fn row(&mut self, row: &[u8], terminated: bool, rows: &mut RowBuffer) -> Result<(), CopyError> {
         self.line += 1;
         if self.options.format == CopyFormat::Csv {
@@ -226,7 +228,7 @@ impl CopyParser {
         Ok(())
     }
 
-    /// Takes the CR off a row; the first row decides whether there must be one.
+    /// Strips the CR from a row. The first row decides whether all rows must have one.
     fn without_carriage_return<'r>(&mut self, row: &'r [u8]) -> Result<&'r [u8], CopyError> {
         let stripped = row.strip_suffix(b"\r");
         let stray = match (*self.crlf.get_or_insert(stripped.is_some()), stripped) {
@@ -241,7 +243,7 @@ impl CopyParser {
         })))
     }
 
-    /// Splits a row into fields and adds them to the columns.
+    /// Splits a row into fields and appends them to the columns.
     fn split(&mut self, row: &[u8], rows: &mut RowBuffer) -> Result<(), TextInputError> {
         let mut rest = Some(row);
         for (column, name) in rows.columns.iter_mut().zip(&self.columns) {
@@ -271,16 +273,16 @@ impl CopyParser {
     }
 }
 
-/// Looks for the end of a row, and remembers from chunk to chunk what the bytes before meant.
+/// Finds the end of a row, and keeps the quoting state from chunk to chunk.
 #[derive(Debug, Default)]
 struct RowEnd {
-    /// The next byte follows an escape.
+    /// Whether the next byte follows an escape.
     escaped: bool,
     quoted: bool,
 }
 
 impl RowEnd {
-    /// Where the line feed is that ends the row; after that, a new row is looked at.
+    /// Returns the position of the line feed that ends the row, if it is in `bytes`.
     fn find(&mut self, bytes: &[u8], options: &CopyOptions) -> Option<usize> {
         let first = usize::from(self.escaped);
         if bytes.len() < first {
@@ -320,14 +322,14 @@ impl RowEnd {
         }
     }
 
-    /// Where to go on after an escape and its byte; `None` if that byte is in the next chunk.
+    /// Returns where to continue after an escape and its byte; `None` if that byte is in the next chunk.
     fn skip_escaped(&mut self, escape: usize, bytes: &[u8]) -> Option<usize> {
         self.escaped = escape + 1 == bytes.len();
         (!self.escaped).then_some(escape + 2)
     }
 }
 
-/// Where the first of two bytes is.
+/// Returns the position of the first of two bytes.
 fn position(bytes: &[u8], one: u8, other: u8) -> Option<usize> {
     bytes.iter().position(|byte| *byte == one || *byte == other)
 }
@@ -336,14 +338,14 @@ fn count_newlines(row: &[u8]) -> u64 {
     row.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// A field of a row; `Rewritten` is in the scratch space.
+/// A field of a row. The bytes of `Rewritten` are in the scratch space.
 enum Field<'r> {
     Null,
     Plain(&'r [u8]),
     Rewritten,
 }
 
-/// A field, and what follows its delimiter; `None` at the end of the row.
+/// A field, and the rest of the row after its delimiter; `None` at the end of the row.
 type Cut<'r> = (Field<'r>, Option<&'r [u8]>);
 
 fn text_field<'r>(bytes: &'r [u8], options: &CopyOptions, scratch: &mut Vec<u8>) -> Cut<'r> {
@@ -380,7 +382,7 @@ fn unescape(mut raw: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(raw);
 }
 
-/// The byte that an escape stands for, and how many bytes after the backslash say so.
+/// Decodes an escape: the byte it stands for, and how many bytes after the backslash belong to it.
 fn escape(after: &[u8]) -> (u8, usize) {
     match after {
         [] => (b'\\', 0),
@@ -399,7 +401,7 @@ fn escape(after: &[u8]) -> (u8, usize) {
     }
 }
 
-/// A byte written as a number of at most `length_max` digits.
+/// Decodes a byte written as a number of at most `length_max` digits, and counts the digits.
 fn number(digits: &[u8], radix: u32, length_max: usize) -> (u8, usize) {
     let values =
         digits.iter().take(length_max).map_while(|digit| char::from(*digit).to_digit(radix));
@@ -424,7 +426,7 @@ fn csv_field<'r>(
     Ok((field, after))
 }
 
-/// Writes a field with quoted parts without its quotes, and returns what follows the delimiter.
+/// Writes a field that has quoted parts without its quotes; returns the rest of the row after the delimiter.
 fn unquote<'r>(
     mut bytes: &'r [u8],
     options: &CopyOptions,
@@ -454,7 +456,8 @@ fn unquote<'r>(
     }
 }
 
-/// Bytes as text, if PostgreSQL could store them: valid UTF-8 without a zero byte.
+/// Returns the bytes as text if PostgreSQL could store them: valid UTF-8 without a zero byte. Fails with
+/// 22021.
 pub fn utf8(bytes: &[u8]) -> Result<&str, TextInputError> {
     let invalid = match std::str::from_utf8(bytes) {
         Ok(text) if !bytes.contains(&0) => return Ok(text),

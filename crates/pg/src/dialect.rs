@@ -1,12 +1,11 @@
-//! PostgreSQL's dialect, but for one rule that makes the parser try every way to read nested calls, and with
-//! a bound on how often it may begin to read an expression.
+//! PostgreSQL's dialect with two changes that keep parsing from taking exponential time.
 //!
-//! `sqlparser` reads `f(expr => value)` by trying the expression as a name first, which takes twice as
-//! long for each level of `f(f(f(…)))`. With names that are only names it need not. The dialect says
-//! of itself that it is PostgreSQL's, as the parser asks that in places.
+//! `sqlparser` reads `f(expr => value)` by trying the expression as a name first, which doubles the time for
+//! each level of `f(f(f(…)))`. Here argument names are plain names only. The dialect reports itself as
+//! PostgreSQL's, since the parser checks for that in a few spots.
 //!
-//! Where `CAST(`, `EXTRACT(` and the like hold an error, `sqlparser` reads them once more as calls of functions,
-//! which takes twice as long for each level. The bound ends that.
+//! If `CAST(`, `EXTRACT(` and the like contain an error, `sqlparser` parses them once more as function calls,
+//! which also doubles the time for each level. A limit on the number of expressions begun stops that.
 
 use std::any::TypeId;
 use std::cell::Cell;
@@ -16,25 +15,26 @@ use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 
-/// Beginnings of expressions that the parser may try for each token, and for a text of few.
+/// How many expressions the parser may begin: this many per token, plus a fixed allowance for short texts.
 const TRIES_PER_TOKEN: usize = 32;
 const TRIES_AT_LEAST: usize = 20_000;
 
-/// What every parser of ours reads.
+/// The dialect of every parser in this crate.
 #[derive(Debug, Default)]
 pub struct SqlDialect {
-    /// How many expressions may still be begun; `None` where there is no bound.
+    /// How many more expressions may be begun; `None` if there is no limit.
     tries_left: Option<Cell<usize>>,
 }
 
 impl SqlDialect {
-    /// The dialect for one text, which has this number of tokens.
+    /// The dialect for one text of this number of tokens, with a limit on the expressions that the parser may
+    /// begin.
     pub fn bounded(tokens: usize) -> Self {
         let tries = tokens.saturating_mul(TRIES_PER_TOKEN).saturating_add(TRIES_AT_LEAST);
         Self { tries_left: Some(Cell::new(tries)) }
     }
 
-    /// Whether the parser was stopped because it tried too often.
+    /// Whether the parser was stopped because it reached the limit.
     pub fn is_exhausted(&self) -> bool {
         self.tries_left.as_ref().is_some_and(|left| left.get() == 0)
     }
@@ -42,7 +42,7 @@ impl SqlDialect {
 
 const POSTGRES: PostgreSqlDialect = PostgreSqlDialect {};
 
-/// Flags that are PostgreSQL's.
+/// Flags that have PostgreSQL's value.
 macro_rules! as_postgres {
     ($($flag:ident),* $(,)?) => {
         $(fn $flag(&self) -> bool {

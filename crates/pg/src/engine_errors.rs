@@ -1,7 +1,7 @@
-//! From an error of the query engine to the error PostgreSQL would have raised.
+//! Maps errors of the query engine to the errors PostgreSQL would raise.
 //!
-//! DataFusion tells most planning errors apart only by their text, so the texts are matched here and
-//! nowhere else. A text that matches nothing keeps its own words under a code of its variant.
+//! DataFusion distinguishes most planning errors only by their text, so this is the one module that matches
+//! on texts. An unknown text is kept and gets the code of its error variant.
 
 use std::error::Error;
 use std::io;
@@ -21,7 +21,7 @@ const NO_FUNCTION_HINT: &str = "No function matches the given name and argument 
 const NO_OPERATOR_HINT: &str = "No operator matches the given name and argument types. \
                                 You might need to add explicit type casts.";
 
-/// The error as PostgreSQL would word and number it. A [`SqlError`] carried inside comes out as it went in.
+/// Maps the error to PostgreSQL's code and message. A [`SqlError`] inside is returned unchanged.
 pub fn from_datafusion(error: DataFusionError) -> SqlError {
     map(&error)
 }
@@ -64,7 +64,7 @@ fn map(error: &DataFusionError) -> SqlError {
     }
 }
 
-/// The first error in the chain of causes that says what happened.
+/// Returns the first error in the chain of causes that is known.
 fn foreign(error: &(dyn Error + 'static)) -> SqlError {
     let mut cause = Some(error);
     while let Some(current) = cause {
@@ -219,7 +219,7 @@ fn overflow(text: &str) -> SqlError {
     SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, format!("value out of range: {what}"))
 }
 
-/// A value that does not become what it should.
+/// Maps an error of a value that cannot be converted or computed.
 fn value(text: &str) -> SqlError {
     let text = first_line(text);
     if text.contains("ivide by zero") {
@@ -301,8 +301,8 @@ fn execution(text: &str) -> SqlError {
     value(text)
 }
 
-/// What the optimizer could not turn into a join is left over for the physical planner, which shows its
-/// inside.
+/// Subqueries that the optimizer could not turn into joins reach the physical planner, whose error prints
+/// their internals.
 fn not_implemented(text: &str) -> SqlError {
     let left_over = ["ScalarSubquery", "Exists", "InSubquery", "OuterReferenceColumn"];
     if left_over.iter().any(|kind| text.contains(&format!("logical expression {kind}"))) {
@@ -312,7 +312,7 @@ fn not_implemented(text: &str) -> SqlError {
     SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, lowercase_first(first_line(text)))
 }
 
-/// An error of planning. The order matters only where one text contains another.
+/// Maps a planning error. Order matters only where one text contains another.
 fn plan(text: &str) -> SqlError {
     if let Some(table) = between(text, "table '", "' not found") {
         return undefined_table(table);
@@ -359,7 +359,7 @@ fn plan(text: &str) -> SqlError {
     SqlError::syntax(lowercase_first(first_line(text)))
 }
 
-/// `name` is as DataFusion resolved it: the parts that every name has are not the user's.
+/// Maps a missing table. `name` is DataFusion's resolved name, whose implied parts the user did not write.
 fn undefined_table(name: &str) -> SqlError {
     let mut parts: Vec<&str> = name.split('.').collect();
     if parts.len() == 3 {
@@ -409,7 +409,7 @@ fn undefined_operator(text: &str) -> Option<SqlError> {
     Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_OPERATOR_HINT))
 }
 
-/// `Decimal128(38, 10) IS DISTINCT FROM Utf8` into its three parts.
+/// Splits `Decimal128(38, 10) IS DISTINCT FROM Utf8` into its three parts.
 fn split_operation(text: &str) -> Option<(&str, &str, &str)> {
     let words = top_level_split(text, ' ');
     let (first, last) = (words.first()?, words.last()?);
@@ -432,7 +432,7 @@ fn grouping(text: &str) -> Option<SqlError> {
     Some(SqlError::new(SqlState::GROUPING_ERROR, message))
 }
 
-/// Something that had to be a boolean.
+/// Maps the error of an expression that must be boolean.
 fn condition(text: &str) -> Option<SqlError> {
     let (place, found) = if text.contains("non-boolean predicate") {
         ("WHERE", after(text, " returning ")?)
@@ -446,7 +446,7 @@ fn condition(text: &str) -> Option<SqlError> {
     Some(SqlError::new(SqlState::DATATYPE_MISMATCH, message))
 }
 
-/// PostgreSQL's name of an Arrow type, given as Arrow prints it.
+/// Returns PostgreSQL's name of an Arrow type, given as Arrow prints it.
 fn pg_type(arrow: &str) -> String {
     let arrow = arrow.trim();
     let name = match arrow.split(['(', ' ']).next().unwrap_or(arrow) {
@@ -476,7 +476,7 @@ fn pg_types(list: &str) -> String {
     types.into_iter().filter(|t| !t.trim().is_empty()).map(pg_type).collect::<Vec<_>>().join(", ")
 }
 
-/// Splits where `separator` stands outside parentheses; empty parts stay out.
+/// Splits at each `separator` outside parentheses; drops empty parts.
 fn top_level_split(text: &str, separator: char) -> Vec<&str> {
     let mut depth = 0usize;
     let parts = text.split(|c: char| {
@@ -494,7 +494,7 @@ fn after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
     text.find(mark).map(|at| &text[at + mark.len()..])
 }
 
-/// What stands between the first `start` and the next `end`.
+/// Returns the text between the first `start` and the next `end`.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
     let rest = after(text, start)?;
     rest.find(end).map(|at| &rest[..at])
@@ -505,7 +505,7 @@ fn first_line(text: &str) -> &str {
     line.trim_end_matches(['.', ' '])
 }
 
-/// Messages start in lower case, but `UNION` and `$1` stay as they are.
+/// Lowercases the first letter, as messages start in lower case; `UNION` and `$1` stay as they are.
 fn lowercase_first(text: &str) -> String {
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {

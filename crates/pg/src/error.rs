@@ -1,4 +1,4 @@
-//! What goes wrong with a statement, as PostgreSQL clients see it.
+//! The error of a statement as PostgreSQL clients see it.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub struct SqlError {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
-    /// Where in the query text, in characters from 1.
+    /// Character position in the query text, from 1.
     pub position: Option<usize>,
 }
 
@@ -24,12 +24,12 @@ impl SqlError {
         Self { sqlstate, message: message.into(), detail: None, hint: None, position: None }
     }
 
-    /// A statement, clause or type that PostgreSQL has and Tidemark has not.
+    /// A statement, clause or type that PostgreSQL has and Tidemark does not.
     pub fn unsupported(what: impl fmt::Display) -> Self {
         Self::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is not supported"))
     }
 
-    /// The statement asks for more than is there.
+    /// The statement needs more memory than is available.
     pub fn out_of_memory(detail: impl Into<String>) -> Self {
         Self::new(SqlState::OUT_OF_MEMORY, "out of memory").detail(detail).hint(
             "Work on fewer or smaller rows at a time, or start the server with more --total-memory-bytes.",
@@ -40,7 +40,7 @@ impl SqlError {
         Self::new(SqlState::SYNTAX_ERROR, message)
     }
 
-    /// What only our own bug can cause.
+    /// An error that only a bug in Tidemark can cause.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(SqlState::INTERNAL_ERROR, message)
     }
@@ -72,7 +72,7 @@ impl fmt::Display for SqlError {
 
 impl std::error::Error for SqlError {}
 
-/// Carried through DataFusion unchanged, and found again by [`super::engine_errors`].
+/// Passes through DataFusion unchanged; [`super::engine_errors`] unwraps it.
 impl From<SqlError> for DataFusionError {
     fn from(error: SqlError) -> Self {
         Self::External(Box::new(error))

@@ -1,7 +1,7 @@
-//! Where a float meets a numeric, both are floats: PostgreSQL casts the numeric, DataFusion the float,
-//! which overflows, rounds, and finds equal what is not.
+//! Casts numerics to floats in expressions that have both, as PostgreSQL does. DataFusion would cast the
+//! float, which overflows, rounds, and makes different values equal.
 //!
-//! The pass runs before DataFusion settles the types.
+//! The pass runs before DataFusion's type coercion.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -13,10 +13,10 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable as _, LogicalPlan, cast};
 use datafusion::optimizer::AnalyzerRule;
 
-/// Functions whose arguments and result are of one type.
+/// Functions whose arguments and result share one type.
 const OF_ONE_TYPE: [&str; 4] = ["coalesce", "nullif", "greatest", "least"];
 
-/// The pass, as an analyzer.
+/// The pass as an analyzer rule.
 #[derive(Debug)]
 pub struct FloatsWin;
 
@@ -48,7 +48,7 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
 }
 
-/// Casts the numeric operands of an expression that has float ones too.
+/// Casts the numeric operands of an expression to floats if it also has float operands.
 fn settle(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     let mut operands: Vec<&mut Expr> = match &mut expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right })

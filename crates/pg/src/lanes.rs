@@ -1,7 +1,7 @@
-//! Lanes: runtimes that a statement has to itself while it runs.
+//! Lanes: runtimes that a statement uses alone while it runs.
 //!
-//! A statement that computes for seconds without a pause keeps the threads of its lane, and no others. A
-//! lane is used again. Their number has a bound; where it is reached, statements share the emptiest.
+//! A statement that computes for seconds without yielding blocks the threads of its lane and no others. Lanes
+//! are reused. Their number is limited; at the limit, statements share the lane with the fewest tasks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,14 +12,14 @@ use tokio::task::JoinHandle;
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 
-/// Stack of every thread that may read, plan or run statements: each level of a statement takes a part of it,
-/// in a debug build several times as much. How deep statements may be is for
-/// `sql/parser/depth.rs` to say. What is not used of a stack is no memory.
+/// Stack size of every thread that parses, plans or runs statements. Each nesting level of a statement takes
+/// stack, several times as much in a debug build; `sql/parser/depth.rs` limits the levels. Unused stack takes
+/// no memory.
 pub const STACK_BYTES: usize = 128 << 20;
 
-/// Threads of all lanes together.
+/// Limit of the threads of all lanes together.
 const THREADS_MAX: usize = 256;
-/// How many lanes there may be: the fewest where each has many threads, the most where each has few.
+/// Range of the number of lanes: the lower end for lanes with many threads, the upper end for lanes with few.
 const LANES: std::ops::RangeInclusive<usize> = 8..=64;
 
 /// All lanes of a process.
@@ -36,7 +36,7 @@ struct LaneSet {
     taken: Vec<Weak<Lease>>,
 }
 
-/// A runtime, which must not be dropped where that would wait for its threads.
+/// A runtime that is shut down in the background when dropped, since waiting for its threads could block.
 #[derive(Debug)]
 struct Lane(Option<Runtime>);
 
@@ -48,23 +48,24 @@ impl Drop for Lane {
     }
 }
 
-/// The right to a lane. Every task of a statement holds it, so a lane that is free has none.
+/// The right to use a lane. Every task of a statement holds it, so a free lane has no tasks.
 #[derive(Debug)]
 pub struct Lease {
     lane: Option<Lane>,
     home: Weak<Lanes>,
-    /// Whether the lane is closed in the end: its threads would keep much of what the statement freed.
+    /// Whether the lane is closed on release: its threads would keep much of what the statement freed.
     closes: AtomicBool,
 }
 
 impl Lanes {
-    /// Lanes that have this number of threads each.
+    /// Creates lanes of this number of threads each.
     pub fn new(threads: usize) -> Arc<Self> {
         let lanes_max = (THREADS_MAX / threads).clamp(*LANES.start(), *LANES.end());
         Arc::new(Self { threads, lanes_max, set: Mutex::default() })
     }
 
-    /// An idle lane, or a new one, or the emptiest there is.
+    /// Returns an idle lane, a new one, or at the limit the one with the fewest tasks. Fails with 53200 if
+    /// there is no lane and no thread can be started.
     pub fn take(self: &Arc<Self>) -> Result<Arc<Lease>, SqlError> {
         let mut set = self.lock();
         let lane = match set.idle.pop() {
@@ -87,7 +88,7 @@ impl Lanes {
 }
 
 impl LaneSet {
-    /// The lane with the fewest tasks.
+    /// Returns the lane with the fewest tasks.
     fn shared(&self) -> Result<Arc<Lease>, SqlError> {
         let mut taken: Vec<_> = self.taken.iter().collect();
         taken.sort_by_key(|lease| lease.strong_count());
@@ -108,14 +109,14 @@ impl Lease {
         lane.expect("a lease has its lane until it is dropped").spawn(task)
     }
 
-    /// Ends the threads of the lane once its last task is gone. What the allocator keeps for a thread goes with
-    /// it: an idle one would keep it until it works again.
+    /// Closes the lane once its last task is gone. That frees what the allocator caches per thread, which an
+    /// idle thread would keep until it works again.
     pub fn close_after(&self) {
         self.closes.store(true, Ordering::Relaxed);
     }
 }
 
-/// The last task is gone: the next statement may have the lane.
+/// Runs when the last task is gone: returns the lane for the next statement.
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(home) = self.home.upgrade() else { return };

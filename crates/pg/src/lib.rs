@@ -1,42 +1,41 @@
-//! PostgreSQL's words and values, as all that speaks its language uses them: types, texts of values, functions,
-//! errors; and what a statement may take while it runs.
+//! PostgreSQL's types, text forms, functions and errors, and the limits of a running statement.
 
-// What goes wrong with a statement, and its code.
+// Error codes.
 pub mod sqlstate;
-// An error with the fields of PostgreSQL's error message.
+// Errors with the fields of PostgreSQL's error message.
 pub mod error;
-// From errors of the query engine to PostgreSQL's.
+// Maps errors of the query engine to PostgreSQL's.
 pub mod engine_errors;
-// Names in quotes, unless they are plain.
+// Quotes identifiers where needed.
 pub mod quote;
-// The dialect of our SQL.
+// The SQL dialect.
 pub mod dialect;
-// Types by their names, oids and forms.
+// Types: names, oids and wire forms.
 pub mod system_types;
 pub mod type_names;
 pub mod wire_types;
-// Values from texts, and to texts and bytes.
+// Values: parsing text, and encoding to text and bytes.
 pub mod copy_text;
 pub mod encode;
 pub mod text_input;
 pub mod text_of_bytes;
-// Threads that a statement has to itself.
+// Threads of a statement.
 pub mod lanes;
-// A running statement: what stops it.
+// A running statement and what stops it.
 pub mod running;
-// Memory: budgets, and who holds what.
+// Memory budgets of statements and sessions.
 pub mod memory;
-// Where statements run.
+// Runs statements on their threads.
 pub mod query_runtime;
-// What functions are about to make, counted before they make it.
+// Limits of the results of functions, checked before the call.
 pub mod growth;
-// What PostgreSQL computes otherwise than the engine.
+// Functions, and computations in which PostgreSQL differs from the engine.
 pub mod floats;
 pub mod functions;
 pub mod overflow;
 
-/// The database there is, and the user it starts with.
+/// The only database, and the initial user.
 pub const DATABASE: &str = "dev";
 pub const USER: &str = "root";
-/// The schema in which names without one are looked up. No user can write it.
+/// The schema in which unqualified names are looked up. Users cannot write its name.
 pub const PATH_SCHEMA: &str = "\u{1}search_path";

@@ -1,7 +1,7 @@
-//! Integer arithmetic that does not wrap: `2147483647 + 1` is an error in PostgreSQL, and here.
+//! Integer arithmetic that does not wrap: `2147483647 + 1` is an error, as in PostgreSQL.
 //!
-//! DataFusion wraps. After it has settled the types, `+`, `-` and `*` of integers become calls of
-//! functions that check. Other types already fail by themselves.
+//! DataFusion wraps. After type coercion, `+`, `-` and `*` of integers become calls of functions that check
+//! for overflow. Arithmetic of other types fails on overflow already.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-/// Puts the checking functions in place of the wrapping operators.
+/// Replaces the wrapping operators with checking functions.
 #[derive(Debug)]
 pub struct CheckedIntegers {
     functions: [(Operator, Arc<ScalarUDF>); 3],
@@ -66,7 +66,7 @@ impl CheckedIntegers {
         let Some((_, function)) = self.functions.iter().find(|(known, _)| known == op) else {
             return Ok(Transformed::no(expr));
         };
-        // An expression whose type depends on an outer query is left as it is.
+        // An expression whose type depends on an outer query is left unchanged.
         let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema))
         else {
             return Ok(Transformed::no(expr));

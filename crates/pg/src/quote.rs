@@ -1,6 +1,6 @@
-//! Names as they must be written in SQL: in quotes unless they are plain.
+//! Quotes identifiers as SQL needs it.
 
-/// Words that name nothing unless they stand in quotes.
+/// Reserved words: they name nothing unless quoted.
 const RESERVED: &str = "all analyse analyze and any array as asc asymmetric authorization between binary both \
     case cast check collate collation column concurrently constraint create cross \
     current_catalog current_date current_role current_schema current_time current_timestamp \
@@ -11,7 +11,7 @@ const RESERVED: &str = "all analyse analyze and any array as asc asymmetric auth
     right select session_user similar some symmetric table tablesample then to trailing true \
     union unique user using values variadic verbose when where window with";
 
-/// The identifier as it must be written: in quotes unless it is plain.
+/// Returns the identifier as it must be written in SQL, quoted if needed.
 pub fn quote_identifier(name: &str) -> String {
     let mut letters = name.chars();
     let starts_plain = letters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
@@ -24,7 +24,7 @@ pub fn quote_identifier(name: &str) -> String {
     }
 }
 
-/// `schema.name`, each in quotes where needed.
+/// Returns `schema.name`, each quoted if needed.
 pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_identifier(schema), quote_identifier(name))
 }

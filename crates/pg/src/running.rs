@@ -1,4 +1,4 @@
-//! A running statement: what stops it, whether it commits, and what each of its tasks knows of it.
+//! The state of a running statement: whether it was stopped or commits, and the context of its tasks.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -17,10 +17,10 @@ use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use tidemark_ledger::metrics;
 
-/// How long a task computes before it lets others of its lane go on.
+/// How long a task computes before it yields to others of its lane.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// Why a statement is stopped.
+/// Why a statement was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     UserRequest,
@@ -50,13 +50,13 @@ impl Stop {
 #[derive(Debug, Default)]
 pub struct Running {
     standing: watch::Sender<Standing>,
-    /// What [`Standing::is_over`] says, to be read in inner loops.
+    /// The value of [`Standing::is_over`], for inner loops.
     over: AtomicBool,
-    /// Threads that compute for it now.
+    /// Number of threads that compute for it now.
     computing: AtomicUsize,
-    /// Whether it has held so much memory that its threads are not to keep what it frees.
+    /// Whether it held so much memory that its threads should not keep what it frees.
     held_much: AtomicBool,
-    /// Its `StatementMemory`, which is defined above this module.
+    /// Its `StatementMemory`, a type that this module does not depend on.
     memory: Mutex<Option<Weak<dyn Any + Send + Sync>>>,
 }
 
@@ -67,15 +67,14 @@ struct Standing {
 }
 
 impl Standing {
-    /// Once a statement commits it is done first: its client would be told that it was stopped, and what it
-    /// wrote would stay all the same.
+    /// A statement that is committing is not stopped: its client would get an error although the writes stay.
     fn is_over(&self) -> bool {
         self.stop.is_some() && !self.commits
     }
 }
 
 impl Running {
-    /// Stops the statement, if it does not commit already. The first reason counts.
+    /// Stops the statement unless it is committing. The first reason counts.
     pub fn stop(&self, why: Stop) {
         if why == Stop::OutOfMemory {
             self.holds_much();
@@ -85,6 +84,7 @@ impl Running {
         });
     }
 
+    /// Whether it was stopped and is not committing.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
@@ -94,18 +94,18 @@ impl Running {
         self.computing.load(Ordering::Relaxed) > 0
     }
 
-    /// The threads that it has to itself end with it.
+    /// Closes the statement's lane when it ends, to free the memory its threads cache.
     pub fn holds_much(&self) {
         self.held_much.store(true, Ordering::Relaxed);
     }
 
-    /// Where its memory is counted, if it has begun to count.
+    /// The memory in which it counts, if it has begun to.
     pub(super) fn memory<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.as_ref()?.upgrade()?.downcast().ok()
     }
 
-    /// What the statement makes from now on is counted there.
+    /// Sets the memory in which the statement counts from now on.
     pub(super) fn counts_in<T: Any + Send + Sync>(&self, memory: &Arc<T>) {
         let own: Weak<T> = Arc::downgrade(memory);
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
@@ -116,18 +116,18 @@ impl Running {
         if self.is_over() { Err(self.stopped()) } else { Ok(()) }
     }
 
-    /// Resolves when the statement is to end without having committed.
+    /// Resolves when the statement is stopped and is not committing.
     pub async fn over(&self) {
-        // The sender lives as long as this does.
+        // The sender lives as long as `self`.
         drop(self.standing.subscribe().wait_for(Standing::is_over).await);
     }
 
-    /// What a client is told of a statement that was stopped.
+    /// The error for the client of a stopped statement.
     pub fn stopped(&self) -> SqlError {
         self.standing.borrow().stop.unwrap_or(Stop::UserRequest).error()
     }
 
-    /// Does `work` unless the statement is stopped before it is done.
+    /// Runs `work`; fails if the statement is stopped first.
     pub async fn until_over<T>(
         &self,
         work: impl Future<Output = Result<T, SqlError>>,
@@ -139,7 +139,7 @@ impl Running {
         }
     }
 
-    /// The same, where no task of the statement's own runs it.
+    /// Like [`Self::until_over`], for work that runs in a task which is not the statement's.
     pub async fn inline<T>(
         self: &Arc<Self>,
         work: impl Future<Output = Result<T, SqlError>>,
@@ -147,7 +147,7 @@ impl Running {
         CURRENT.scope(Context::of(Arc::clone(self)), self.until_over(work)).await
     }
 
-    /// Whether the statement may begin to commit. From then on it is not stopped.
+    /// Marks the statement as committing unless it was stopped. From then on it is not stopped.
     fn begin_commit(&self) -> bool {
         self.change(|standing| standing.commits = standing.commits || standing.stop.is_none());
         self.standing.borrow().commits
@@ -165,15 +165,15 @@ impl Running {
     }
 }
 
-/// Does `commit`, during and after which the statement is not stopped; a commit that was refused leaves it
-/// as it was. What was stopped before does not begin.
+/// Runs `commit`, during and after which the statement is not stopped; a failed commit makes it stoppable
+/// again. If the statement was stopped before, `commit` does not start and this never resolves.
 pub async fn committing<T, E>(commit: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    // Where there is no statement, nothing stops it.
+    // Outside a statement nothing stops it.
     let running = context().map(|context| context.running);
     if let Some(running) = &running
         && !running.begin_commit()
     {
-        // It is dropped where it is watched, by `until_over`.
+        // `until_over` watches the statement and drops this.
         std::future::pending::<()>().await;
     }
     let outcome = commit.await;
@@ -185,13 +185,13 @@ pub async fn committing<T, E>(commit: impl Future<Output = Result<T, E>>) -> Res
     outcome
 }
 
-/// What a task of a statement knows.
+/// The context of a task of a statement.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     pub running: Arc<Running>,
-    /// Set when the rows of this query are not wanted any more, though its statement goes on.
+    /// Set when the rows of this query are no longer wanted although its statement continues.
     pub unwanted: Option<Arc<AtomicBool>>,
-    /// The threads the task is on, if they are the statement's own.
+    /// The lane the task runs on, if it has one.
     pub lease: Option<Arc<Lease>>,
 }
 
@@ -201,7 +201,7 @@ tokio::task_local! {
 }
 
 thread_local! {
-    /// When the task on this thread was given its slice of time.
+    /// When the task on this thread began its time slice.
     static SLICE_BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -216,38 +216,38 @@ impl Context {
     }
 }
 
-/// What the task that runs here knows of its statement, if it is one's.
+/// The context of the current task, if it belongs to a statement.
 pub fn context() -> Option<Context> {
     CURRENT.try_with(Clone::clone).ok()
 }
 
-/// The statement that runs here, if one does.
+/// The statement of the current task, if there is one.
 pub fn current() -> Option<Arc<Running>> {
     CURRENT.try_with(|context| Arc::clone(&context.running)).ok()
 }
 
-/// Refuses to go on in a statement that was stopped. Costs next to nothing, so that inner loops may ask.
+/// Fails once the current statement was stopped. Cheap enough for inner loops.
 pub fn check() -> Result<(), SqlError> {
     CURRENT.try_with(Context::check).unwrap_or(Ok(()))
 }
 
-/// Makes a plan. What functions are called with meanwhile are constants, and their values become part of the
-/// plan.
+/// Runs the planning of a statement. Functions called meanwhile have constant arguments, and their results
+/// become part of the plan.
 pub async fn planning<T>(plan: impl Future<Output = T>) -> T {
     PLANNING.scope((), plan).await
 }
 
-/// Whether a plan is made here.
+/// Whether the current task is planning.
 pub fn is_planning() -> bool {
     PLANNING.try_with(|()| ()).is_ok()
 }
 
-/// Whether the task that runs here has computed for long, and is to return to its thread.
+/// Whether the current task has used up its time slice and should yield.
 pub fn slice_is_over() -> bool {
     SLICE_BEGUN.get().is_some_and(|begun| begun.elapsed() >= SLICE)
 }
 
-/// Shows that a thread computes for a statement, as long as this lives.
+/// Marks a thread as computing for a statement while it lives.
 pub struct Computing(Arc<Running>);
 
 impl Computing {
@@ -265,7 +265,7 @@ impl Drop for Computing {
 
 /// A task of a statement.
 pub struct Task<T> {
-    // Dropped in this order: what is counted is gone when the count says so.
+    // Field order matters: the work is dropped before the count goes down.
     work: BoxFuture<'static, T>,
     context: Context,
     _counted: Counted,
@@ -283,7 +283,7 @@ impl<T> Future for Task<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<T> {
         let this = &mut *self;
         let _computing = Computing::new(&this.context.running);
-        // On threads that others share, nothing depends on how fast the machine is.
+        // On shared threads, behaviour must not depend on the speed of the machine.
         SLICE_BEGUN.set(this.context.lease.is_some().then(Instant::now));
         let polled = CURRENT.sync_scope(this.context.clone(), || this.work.as_mut().poll(cx));
         SLICE_BEGUN.set(None);
@@ -301,7 +301,7 @@ impl<T> Drop for Task<T> {
     }
 }
 
-/// Counts a task as long as it is there.
+/// Counts a task while it lives.
 struct Counted;
 
 impl Counted {
@@ -317,7 +317,7 @@ impl Drop for Counted {
     }
 }
 
-/// Makes the tasks that operators spawn tasks of their statement.
+/// Gives tasks that operators spawn the context of their statement.
 pub struct Inherit;
 
 impl JoinSetTracer for Inherit {

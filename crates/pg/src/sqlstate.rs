@@ -1,15 +1,15 @@
-//! PostgreSQL's error codes, and the one place where errors of the engine get theirs.
+//! PostgreSQL's error codes, and the mapping of engine errors to them.
 
 use std::fmt;
 
 use tidemark_ledger::meta_error::ErrorKind;
 
-/// A five-character error code, as clients test for it.
+/// A five-character error code, which clients test for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SqlState(&'static str);
 
 impl SqlState {
-    /// What a refusal of the meta role is in SQL.
+    /// Returns the code for an error of the meta role.
     pub const fn of_meta(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::DuplicateSchema => Self::DUPLICATE_SCHEMA,
@@ -36,12 +36,12 @@ impl SqlState {
         }
     }
 
-    /// The state with this code, where another layer chose it.
+    /// Wraps a code that another layer chose.
     pub const fn from_code(code: &'static str) -> Self {
         Self(code)
     }
 
-    /// The five characters.
+    /// Returns the five characters.
     pub const fn code(self) -> &'static str {
         self.0
     }
@@ -58,7 +58,7 @@ macro_rules! codes {
         impl SqlState {
             $(pub const $name: Self = Self($code);)*
 
-            /// Every code there is a name for.
+            /// Every code that has a name.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
         }
     };

@@ -7,9 +7,9 @@ use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 
 use tidemark_ledger::catalog::{ColumnType, SQL_TYPE_KEY};
 
-/// Length of a type whose values differ in length.
+/// `typlen` of a type of variable length.
 const VARIABLE: i16 = -1;
-/// Length of a type whose values end with a zero byte.
+/// `typlen` of a type whose values end with a zero byte.
 const CSTRING: i16 = -2;
 
 /// A row of `pg_type`.
@@ -20,9 +20,9 @@ pub struct PgType {
     pub name: String,
     /// What `format_type` prints: `integer`, `integer[]`.
     pub sql_name: String,
-    /// The type of arrays of it, else 0.
+    /// Oid of its array type, or 0.
     pub array_oid: u32,
-    /// The type of its elements, else 0.
+    /// Oid of its element type, or 0.
     pub element_oid: u32,
     pub length: i16,
     pub category: char,
@@ -32,15 +32,17 @@ pub struct PgType {
 }
 
 impl PgType {
+    /// `typbyval`: whether values are passed by value.
     pub fn by_value(&self) -> bool {
         (1..=8).contains(&self.length)
     }
 
-    /// `p` for a pseudo-type, else `b`.
+    /// `typtype`: `p` for a pseudo-type, else `b`.
     pub fn kind(&self) -> char {
         if matches!(self.category, 'P' | 'X') { 'p' } else { 'b' }
     }
 
+    /// `typispreferred`: whether it is the preferred type of its category.
     pub fn is_preferred(&self) -> bool {
         matches!(
             self.name.as_str(),
@@ -110,7 +112,7 @@ const BUILT_IN: [Built; 50] = [
     (4191, "regcollation", "regcollation", 4192, 4, 'N', 'i', 'p'),
 ];
 
-/// Spellings that are neither a `typname` nor a SQL name.
+/// Spellings that are neither a `typname` nor an SQL name.
 const ALIASES: [(&str, &str); 6] = [
     ("int", "int4"),
     ("decimal", "numeric"),
@@ -182,8 +184,8 @@ pub fn by_oid(oid: u32) -> Option<&'static PgType> {
     TYPES.get(&oid)
 }
 
-/// The type users mean by `text`: its `typname` or its SQL name, with or without `pg_catalog`,
-/// length and brackets.
+/// Finds the type that users mean by `text`: a `typname` or an SQL name, with or without `pg_catalog`, length
+/// and brackets.
 pub fn by_name(text: &str) -> Option<&'static PgType> {
     let text = text.trim().to_ascii_lowercase();
     let text = text.strip_prefix("pg_catalog.").unwrap_or(&text);
@@ -192,14 +194,14 @@ pub fn by_name(text: &str) -> Option<&'static PgType> {
         return if element.is_array() { Some(element) } else { by_oid(element.array_oid) };
     }
     let text = without_modifier(text);
-    // Only in quotes is it the one-byte type.
+    // Only `"char"` in quotes is the one-byte type.
     let wanted = if text == "char" { "bpchar" } else { text.as_str() };
     let alias = ALIASES.iter().find(|(alias, _)| *alias == wanted);
     let wanted = alias.map_or(wanted, |alias| alias.1);
     types().find(|t| t.name == wanted || t.sql_name == wanted)
 }
 
-/// `numeric(15,2)` without `(15,2)`; what follows the brackets stays.
+/// `numeric(15,2)` without `(15,2)`; the text after the parentheses stays.
 fn without_modifier(text: &str) -> String {
     match (text.find('('), text.rfind(')')) {
         (Some(open), Some(close)) if open < close => {
@@ -210,7 +212,7 @@ fn without_modifier(text: &str) -> String {
     }
 }
 
-/// The type's name as PostgreSQL prints it; a modifier is the value of `atttypmod`.
+/// Returns the type's name as PostgreSQL prints it; `modifier` is a value of `atttypmod`.
 pub fn format_type(oid: u32, modifier: Option<i64>) -> String {
     let Some(t) = by_oid(oid) else {
         return if oid == 0 { "-".to_owned() } else { "???".to_owned() };
@@ -230,15 +232,15 @@ pub fn format_type(oid: u32, modifier: Option<i64>) -> String {
     }
 }
 
-/// Precision and scale in the `atttypmod` of a numeric.
+/// Returns precision and scale from the `atttypmod` of a numeric.
 pub fn numeric_of(modifier: i64) -> (i64, i64) {
     let digits = modifier - 4;
-    // The scale has 11 bits, the highest of which is its sign.
+    // The scale has 11 bits; the highest is its sign.
     let scale = ((digits & 0x7ff) ^ 0x400) - 0x400;
     ((digits >> 16) & 0xffff, scale)
 }
 
-/// A type as `pg_attribute` writes it down.
+/// A type as `pg_attribute` stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TypeRef {
     pub oid: u32,
@@ -257,7 +259,7 @@ impl TypeRef {
         format_type(self.oid, Some(self.modifier.into()))
     }
 
-    /// The row of `pg_type`. Every type a column may have is in the table.
+    /// Returns the row of `pg_type`. Every type a column may have is in the table.
     pub fn pg_type(self) -> &'static PgType {
         by_oid(self.oid).expect("columns have only types of the table")
     }
@@ -373,7 +375,7 @@ impl SystemType {
         }
     }
 
-    /// The Arrow type that carries it. Only oids are unsigned.
+    /// The Arrow type that represents it. Only oids are unsigned.
     pub fn arrow_type(self) -> DataType {
         match self {
             Self::Bool => DataType::Boolean,
@@ -398,8 +400,8 @@ impl SystemType {
         }
     }
 
-    /// A field whose metadata names the SQL type, as that of a user's column does. Whatever is
-    /// carried as an oid is sent as one.
+    /// Returns a field whose metadata names the SQL type, as for user columns. Types represented as oids are
+    /// sent as oids.
     pub fn field(self, name: &str) -> Field {
         let sent_as = if self.arrow_type() == DataType::UInt32 { Self::Oid } else { self };
         let sql_name = TypeRef::of_oid(sent_as.oid()).name();

@@ -1,7 +1,7 @@
-//! Bytes that become text are UTF-8 without a zero byte, or 22021.
+//! Conversions of bytes to text fail with 22021 unless the bytes are UTF-8 without a zero byte.
 //!
-//! DataFusion reads a `bytea` as text where the two meet. Its cast takes zero bytes, and what is no UTF-8
-//! it names in its own words. Once it has decided on types, such casts become calls of a function.
+//! DataFusion casts a `bytea` to text where the two types meet. Its cast accepts zero bytes, and reports
+//! invalid UTF-8 with a different error. After type coercion, such casts are replaced with a function call.
 
 use std::sync::Arc;
 
@@ -23,14 +23,14 @@ use datafusion::optimizer::AnalyzerRule;
 use super::error::SqlError;
 use crate::copy_text::utf8;
 
-/// Functions that cast to a type of the engine by its name, and so make text of any bytes. PostgreSQL has
-/// none like them.
+/// Functions that cast to an engine type given by name, and so can make text of any bytes. PostgreSQL has no
+/// counterpart.
 pub const ENGINE_CASTS: [&str; 2] = ["arrow_cast", "arrow_try_cast"];
 
-/// The function that makes one text of an array's elements.
+/// The function that concatenates an array's elements into a text.
 const PRINTS_ARRAYS: &str = "array_to_string";
 
-/// Puts the checking function in place of casts of bytes to text.
+/// Replaces casts of bytes to text with the checking function.
 #[derive(Debug)]
 pub struct TextOfBytes;
 
@@ -64,7 +64,7 @@ fn check(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             let call = ScalarFunction::new_udf(function, vec![*expr]);
             Transformed::yes(Expr::ScalarFunction(call))
         }
-        // It casts the elements by itself.
+        // This function casts the elements itself.
         Expr::ScalarFunction(mut call) if PRINTS_ARRAYS == call.name() => {
             let array = call.args.first().and_then(|array| array.get_type(schema).ok());
             let Some(array) = array.filter(is_array_of_bytes) else {
@@ -83,7 +83,7 @@ fn is_array_of_bytes(data_type: &DataType) -> bool {
     matches!(data_type, DataType::List(element) if element.data_type().is_binary())
 }
 
-/// Reads bytes as text of one type, or makes sure that those of an array could be read.
+/// Reads bytes as text of type `to`; for an array, only checks that its elements can be read.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Read {
     to: DataType,

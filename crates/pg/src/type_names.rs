@@ -1,4 +1,4 @@
-//! SQL type names: which of our types each one means, for columns and for casts.
+//! Maps SQL type names to column types and to the types of casts.
 
 use datafusion::arrow::datatypes::{Field, FieldRef};
 use datafusion::error::Result as EngineResult;
@@ -16,7 +16,7 @@ use tidemark_ledger::catalog::{ColumnType, NUMERIC_PRECISION_MAX};
 
 const MICROSECONDS: u64 = 6;
 
-/// The type a column declared with this name has.
+/// Returns the type of a column declared with this type name.
 pub fn column_type(data_type: &DataType) -> Result<ColumnType, SqlError> {
     let known = match data_type {
         DataType::Bool | DataType::Boolean => ColumnType::Boolean,
@@ -49,7 +49,7 @@ pub fn column_type(data_type: &DataType) -> Result<ColumnType, SqlError> {
             TimezoneInfo::Tz | TimezoneInfo::WithTimeZone => ColumnType::Timestamptz,
         },
         DataType::Interval { fields: None, precision: None } => ColumnType::Interval,
-        // PostgreSQL's json keeps the text as written; jsonb answers the same questions.
+        // PostgreSQL's `json` keeps the text as written; `jsonb` supports the same queries.
         DataType::JSONB | DataType::JSON => ColumnType::Jsonb,
         DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => array(element)?,
         DataType::Custom(name, modifiers) => return custom(data_type, name, modifiers),
@@ -58,7 +58,7 @@ pub fn column_type(data_type: &DataType) -> Result<ColumnType, SqlError> {
     Ok(known)
 }
 
-/// The type a cast to this name yields: also the types that only catalog queries know.
+/// Returns the type a cast to this name yields, including types that only catalog queries use.
 pub fn cast_type(data_type: &DataType) -> Result<ColumnType, SqlError> {
     match pseudo_type(data_type) {
         Some(PseudoType::Oid | PseudoType::Registered(_)) => Ok(ColumnType::BigInt),
@@ -72,7 +72,7 @@ pub fn cast_type(data_type: &DataType) -> Result<ColumnType, SqlError> {
     }
 }
 
-/// The type with this SQL name, as [`ColumnType`] prints it.
+/// Returns the type with this SQL name, as [`ColumnType`] prints it.
 pub fn column_type_named(name: &str) -> Result<ColumnType, SqlError> {
     let dialect = SqlDialect::default();
     let parsed = Parser::new(&dialect).try_with_sql(name).and_then(|mut p| p.parse_data_type());
@@ -85,25 +85,27 @@ pub fn column_type_named(name: &str) -> Result<ColumnType, SqlError> {
     }
 }
 
-/// A type that no column has.
+/// A type that no user column has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PseudoType {
     Oid,
     Name,
-    /// `regclass` and its kin: an oid that is written as a name.
+    /// `regclass` and similar types: an oid written as a name.
     Registered(Registered),
 }
 
+/// The kind of object that a `reg` type names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
     Class,
     Type,
     Namespace,
     Function,
-    /// Operators, roles and what else has a `reg` type.
+    /// Operators, roles and everything else with a `reg` type.
     Other,
 }
 
+/// Returns the pseudo-type with this name, bare or as `pg_catalog.name`.
 pub fn pseudo_type(data_type: &DataType) -> Option<PseudoType> {
     let name = match data_type {
         DataType::Regclass => return Some(PseudoType::Registered(Registered::Class)),
@@ -124,9 +126,9 @@ pub fn pseudo_type(data_type: &DataType) -> Option<PseudoType> {
     }
 }
 
-/// The type of a cast's result, as the planner and clients see it.
+/// Returns the result type of a cast, as the planner and clients see it.
 ///
-/// The metadata is set even where Arrow says all: a cast without any keeps its source's.
+/// The metadata is always set: a cast without any would keep its source's.
 pub fn cast_field(data_type: &DataType) -> Result<Field, SqlError> {
     let is_oid = |data_type: &DataType| {
         matches!(pseudo_type(data_type), Some(PseudoType::Oid | PseudoType::Registered(_)))
@@ -140,7 +142,7 @@ pub fn cast_field(data_type: &DataType) -> Result<Field, SqlError> {
     }
 }
 
-/// Types for DataFusion's planner: casts and typed literals come out as our columns have them.
+/// Resolves types for DataFusion's planner, so that casts and typed literals have the types of columns.
 #[derive(Debug)]
 pub struct SqlTypes;
 
@@ -208,7 +210,7 @@ fn array(element: &DataType) -> Result<ColumnType, SqlError> {
     Ok(ColumnType::Array(Box::new(column_type(element)?)))
 }
 
-/// The lower-case name of a type that is written bare or as `pg_catalog.name`.
+/// Returns the lower-case name of a type that is written bare or as `pg_catalog.name`.
 fn system_name(name: &ObjectName) -> Option<String> {
     let fold = |ident: &Ident| ident.value.to_ascii_lowercase();
     match name.0.as_slice() {
@@ -220,7 +222,7 @@ fn system_name(name: &ObjectName) -> Option<String> {
     }
 }
 
-/// Types whose names `sqlparser` does not know, among them all with a schema.
+/// Resolves names that `sqlparser` does not know, which include all qualified ones.
 fn custom(
     data_type: &DataType,
     name: &ObjectName,
@@ -269,7 +271,7 @@ fn unknown(data_type: &DataType) -> SqlError {
     SqlError::new(SqlState::UNDEFINED_OBJECT, format!("type \"{name}\" does not exist"))
 }
 
-/// A type `sqlparser` knows and we do not.
+/// A type that `sqlparser` knows and Tidemark does not support.
 fn unsupported(data_type: &DataType) -> SqlError {
     let name = data_type.to_string().to_lowercase();
     let error = SqlError::unsupported(format!("type {name}"));

@@ -1,8 +1,8 @@
-//! Which PostgreSQL type a column is shown as, and which Arrow type a bound parameter has.
+//! Maps columns to the PostgreSQL types that clients see, and bound parameters to Arrow types.
 //!
-//! The Arrow type decides; the field's metadata (`catalog::SQL_TYPE_KEY`) is asked only where one Arrow type
-//! stands for several SQL types. Expressions may carry the metadata of a column they changed the type
-//! of, so what does not fit the Arrow type is ignored.
+//! The Arrow type decides; the field's metadata (`catalog::SQL_TYPE_KEY`) only selects among several SQL
+//! types with the same Arrow type. Expressions may carry the metadata of a column whose type they changed, so
+//! metadata that does not fit the Arrow type is ignored.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tokio_postgres::types::Kind;
 
 use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT, SQL_TYPE_KEY};
 
-/// PostgreSQL counts from 2000-01-01 in its binary format; Arrow from 1970-01-01.
+/// The binary format counts from 2000-01-01, Arrow from 1970-01-01.
 pub const EPOCH_DAYS: i32 = 10_957;
 pub const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
@@ -20,13 +20,13 @@ pub const EPOCH_MICROS: i64 = 946_684_800_000_000;
 #[derive(Clone, Debug)]
 pub struct WireType {
     pub pg_type: Type,
-    /// The Arrow type that values are brought into first; one for each way of writing them.
+    /// The Arrow type to which values are cast first; there is one for each way of writing them.
     pub arrow_type: DataType,
-    /// Leave out the zeros at the end of a decimal fraction.
+    /// Whether zeros at the end of a decimal fraction are left out.
     pub trim_zeros: bool,
     /// `pg_attribute.atttypmod`.
     pub modifier: i32,
-    /// For arrays.
+    /// The type of the elements, if it is an array.
     pub element: Option<Box<Self>>,
 }
 
@@ -36,7 +36,7 @@ impl WireType {
         Self::new(field.data_type(), declared.unwrap_or_default())
     }
 
-    /// `declared` is the SQL type's name; empty when nothing is known of it.
+    /// `declared` is the name of the SQL type; empty if unknown.
     fn new(data_type: &DataType, declared: &str) -> Self {
         let arrow_type = canonical(data_type);
         let simple = |pg_type| Self {
@@ -48,7 +48,7 @@ impl WireType {
         };
         match &arrow_type {
             DataType::Boolean => simple(Type::BOOL),
-            // PostgreSQL has one unsigned type of four bytes.
+            // PostgreSQL's only unsigned four-byte type is oid.
             DataType::Int64 if declared.is_empty() && *data_type == DataType::UInt32 => {
                 simple(Type::OID)
             }
@@ -60,7 +60,7 @@ impl WireType {
             DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
                 let exact = declared == format!("numeric({precision},{scale})");
                 Self {
-                    // An unconstrained numeric is stored with this scale, and so are its expressions.
+                    // An unconstrained numeric and expressions of it have this scale.
                     trim_zeros: !exact && *scale >= NUMERIC_DEFAULT.1,
                     modifier: if exact { numeric_modifier(*precision, *scale) } else { -1 },
                     ..simple(Type::NUMERIC)
@@ -81,7 +81,7 @@ impl WireType {
                     "oidvector" => "oid",
                     array => array.strip_suffix("[]").unwrap_or_default(),
                 };
-                // The canonical type no longer knows an oid.
+                // The canonical type has lost the distinction of oids.
                 let element =
                     Self::new(element_of(data_type).unwrap_or(field.data_type()), element);
                 let pg_type = match (declared, &element.pg_type) {
@@ -120,7 +120,7 @@ pub fn type_modifier(field: &Field) -> i32 {
     WireType::of(field).modifier
 }
 
-/// `pg_type.typlen`: the width of a value, or -1 where it varies.
+/// `pg_type.typlen`: the width of a value in bytes, or -1 if it varies.
 pub fn type_size(pg_type: &Type) -> i16 {
     match *pg_type {
         Type::BOOL | Type::CHAR => 1,
@@ -133,9 +133,9 @@ pub fn type_size(pg_type: &Type) -> i16 {
     }
 }
 
-/// The Arrow type of a parameter that a client bound as `pg_type`; `None` for types we do not know.
+/// Returns the Arrow type of a parameter bound as `pg_type`; `None` for unknown types.
 ///
-/// The scale of a numeric parameter is that of its value; this is the type where there is none.
+/// A numeric parameter has the scale of its value; this is the type if there is no value.
 pub fn pg_to_arrow(pg_type: &Type) -> Option<DataType> {
     if is_string(pg_type) {
         return Some(DataType::Utf8);
@@ -147,7 +147,7 @@ pub fn pg_to_arrow(pg_type: &Type) -> Option<DataType> {
     column_type(pg_type).map(|ty| ty.arrow_type())
 }
 
-/// Types whose values are text to us.
+/// Whether the values of the type are handled as text.
 pub fn is_string(pg_type: &Type) -> bool {
     matches!(
         *pg_type,
@@ -162,7 +162,7 @@ pub fn is_string(pg_type: &Type) -> bool {
     )
 }
 
-/// The column type that reads the text form of `pg_type`.
+/// Returns the column type that reads the text form of `pg_type`.
 pub fn column_type(pg_type: &Type) -> Option<ColumnType> {
     Some(match *pg_type {
         Type::BOOL => ColumnType::Boolean,
@@ -184,7 +184,7 @@ pub fn column_type(pg_type: &Type) -> Option<ColumnType> {
     })
 }
 
-/// The type of the elements of an array type.
+/// Returns the element type of an array type.
 pub fn array_element(array: &Type) -> Option<Type> {
     match array.kind() {
         Kind::Array(element) => Some(element.clone()),
@@ -214,7 +214,7 @@ fn array_type(element: &Type) -> Type {
         Type::JSON => Type::JSON_ARRAY,
         Type::JSONB => Type::JSONB_ARRAY,
         Type::TEXT => Type::TEXT_ARRAY,
-        // An array of arrays: PostgreSQL has one array type for all dimensions.
+        // For an array of arrays: PostgreSQL has one array type for all dimensions.
         _ => element.clone(),
     }
 }
@@ -242,7 +242,7 @@ fn numeric_modifier(precision: u8, scale: i8) -> i32 {
     (i32::from(precision) << 16 | (i32::from(scale) & 0x7ff)) + 4
 }
 
-/// Whether PostgreSQL has nothing like this type; its values are shown as text.
+/// Whether PostgreSQL has no similar type; values are then shown as text.
 pub fn is_foreign(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(_) | DataType::Map(..) | DataType::Union(..) => true,
@@ -257,7 +257,7 @@ pub fn is_foreign(data_type: &DataType) -> bool {
     }
 }
 
-/// One Arrow type for all that look the same to a client.
+/// Returns one Arrow type for all those that look the same to a client.
 fn canonical(data_type: &DataType) -> DataType {
     match data_type {
         foreign if is_foreign(foreign) => DataType::Utf8View,

@@ -1,4 +1,4 @@
-//! What a connection runs, and how others stop it: psql's Ctrl-C, a timeout, the end of the client.
+//! The statement a connection runs, and how it is stopped: by psql's Ctrl-C, a timeout, or a lost client.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::{Running, Stop};
 
-/// Further away than any deadline.
+/// Longer than any timeout.
 const FAR: Duration = Duration::from_secs(1 << 30);
 
-/// Where a connection keeps what it runs, or ran last.
+/// Holds the current or most recent statement of a connection.
 #[derive(Debug, Default)]
 pub struct Slot(Mutex<State>);
 
@@ -29,7 +29,7 @@ impl State {
 }
 
 impl Slot {
-    /// Begins a statement, and its timer.
+    /// Begins a statement and starts its timer.
     pub fn begin(&self, timeout: Option<Duration>) -> Arc<Running> {
         let running = Arc::default();
         self.start_timer(timeout);
@@ -37,12 +37,12 @@ impl Slot {
         running
     }
 
-    /// Starts the timer of the statement that runs from now on. A connection runs one at a time.
+    /// Starts the timer of the current statement. A connection runs one statement at a time.
     pub fn start_timer(&self, timeout: Option<Duration>) {
         self.lock().deadline = timeout.map(|timeout| Instant::now() + timeout);
     }
 
-    /// Makes this the statement that is stopped: one that was suspended may go on after others began.
+    /// Makes `running` the current statement: a suspended one may continue after others began.
     pub fn resume(&self, running: &Arc<Running>) {
         let mut state = self.lock();
         if !Arc::ptr_eq(&state.running, running) {
@@ -53,36 +53,36 @@ impl Slot {
         }
     }
 
-    /// Whether the time of what runs is over.
+    /// Whether the time of the current statement is over.
     pub fn is_out_of_time(&self) -> bool {
         self.lock().is_out_of_time()
     }
 
-    /// Resolves when the time is over of what runs when this is first polled.
+    /// Resolves when the timeout of the statement that is current at the first poll expires.
     pub async fn out_of_time(&self) {
         let deadline = self.lock().deadline;
         tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + FAR)).await;
     }
 
-    /// Stops what runs.
+    /// Stops the current statement.
     pub fn cancel(&self) {
         self.lock().running.stop(Stop::UserRequest);
     }
 
-    /// Stops what runs, and what comes: the client is not there to see it.
+    /// Stops the current statement and all later ones: the client is gone.
     pub fn abandon(&self) {
         let mut state = self.lock();
         state.client_is_gone = true;
         state.running.stop(Stop::ClientGone);
     }
 
-    /// Whether what began last was to stop already.
+    /// Whether the current statement is stopped or out of time.
     pub fn is_overdue(&self) -> bool {
         let state = self.lock();
         state.running.is_over() || state.is_out_of_time()
     }
 
-    /// Resolves when what began last is to stop, with what its client is told.
+    /// Resolves when the current statement is stopped or out of time, with the error for its client.
     pub async fn overdue(&self) -> SqlError {
         let running = Arc::clone(&self.lock().running);
         tokio::select! {

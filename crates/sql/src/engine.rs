@@ -1,4 +1,4 @@
-//! DataFusion as the frontend uses it: one engine for all sessions, one planning state per statement.
+//! The DataFusion setup of the frontend: one engine for all sessions, one planning state per statement.
 
 use std::sync::Arc;
 
@@ -27,25 +27,25 @@ use tidemark_pg::query_runtime::{self, QueryRuntime};
 use tidemark_pg::text_of_bytes::{ENGINE_CASTS, TextOfBytes};
 use tidemark_pg::type_names::SqlTypes;
 
-/// Under this name the state store is known to DataFusion.
+/// URL under which the state store is registered in DataFusion.
 const STATE_STORE_URL: &str = "tidemark://state";
 
-/// The memory of queries for each row of a batch, and the bounds of these rows: with fewer, the work of a batch
-/// is more than that of its rows; with more, they do not fit into caches.
+/// Memory of queries per row of a batch, and the range of the batch size: smaller batches cost more work than
+/// their rows, larger ones do not fit in caches.
 const BATCH_ROW_BYTES: usize = 512 << 10;
 const BATCH_ROWS_MIN: usize = 256;
 const BATCH_ROWS_MAX: usize = 8192;
-/// The memory of queries for each part of one that runs at the same time.
+/// Memory of queries per partition that runs at the same time.
 const PARTITION_BYTES: usize = 32 << 20;
 
-/// What all sessions share.
+/// The engine that all sessions share.
 pub struct Engine {
-    /// Makes a planning state. A closure, so that not every future that holds an engine makes the
-    /// compiler prove anew, for seconds, that all of a state may move between threads.
+    /// Creates a planning state. It is a closure so that the compiler need not prove for every future that
+    /// holds an engine, for seconds each time, that all of a state is `Send`.
     new_state: Box<dyn Fn() -> SessionState + Send + Sync>,
     pub queries: QueryRuntime,
     pub budget: Arc<Budget>,
-    /// What tasks beside queries run in: sorts of rows to be written.
+    /// The task context of work outside of queries, such as sorting rows to be written.
     pub tasks: Arc<TaskContext>,
     pub statistics: Arc<StatisticsCache>,
     pub key_filters: Arc<KeyFilters>,
@@ -55,7 +55,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// `blocks` is how queries read what is written to `storage`.
+    /// Creates the engine. `blocks` is how queries read what is written to `storage`.
     pub fn new(
         storage: Storage,
         blocks: BlockStore,
@@ -75,7 +75,7 @@ impl Engine {
         let mut base = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
-            // Before the default ones, which would take these operators for others.
+            // Before the default planners, which would give these operators another meaning.
             .with_expr_planners(vec![Arc::new(TypedOperators)])
             .with_default_features()
             .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
@@ -107,7 +107,7 @@ impl Engine {
         })
     }
 
-    /// A planning state of a statement; it knows no relation yet.
+    /// Creates the planning state of a statement; it has no relations yet.
     pub fn planning_state(&self, memory: &Arc<StatementMemory>) -> SessionState {
         let mut state = (self.new_state)();
         memory.join(state.config_mut().options_mut());
@@ -122,7 +122,7 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// DataFusion's passes over a new plan, ours before and after them.
+/// DataFusion's analyzer rules, with ours before and after them.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(FloatsWin)];
     rules.extend(Analyzer::new().rules);
@@ -133,14 +133,14 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules
 }
 
-/// DataFusion's passes over an analyzed plan. They make calls of their own, which are counted too.
+/// DataFusion's optimizer rules, and the counting of the calls that they add.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = query_runtime::optimizer_rules();
     rules.push(Arc::new(CountedFunctions));
     rules
 }
 
-/// Makes a scalar function known to `state`, in place of one of the same name.
+/// Registers a scalar function in `state`; replaces one of the same name.
 pub fn register(
     state: &mut SessionState,
     function: Arc<datafusion::logical_expr::ScalarUDF>,
@@ -149,7 +149,7 @@ pub fn register(
     Ok(())
 }
 
-/// DataFusion's passes over a plan of operators, and ours before projections move into scans.
+/// DataFusion's physical optimizer rules, with ours before projections are pushed into scans.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = query_runtime::physical_rules();
     let pushdown = rules.iter().position(|rule| rule.name() == "ProjectionPushdown");
@@ -157,13 +157,13 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules
 }
 
-/// Rows of a batch: several operators of each partition collect as many, however long they are, and count
-/// none of them.
+/// Rows per batch. Several operators of each partition buffer this number of rows, whatever their length, and
+/// do not count them.
 fn batch_rows(memory_bytes: usize) -> usize {
     (memory_bytes / BATCH_ROW_BYTES).clamp(BATCH_ROWS_MIN, BATCH_ROWS_MAX)
 }
 
-/// Most parts of a query that run at once: each has batches of its own.
+/// Most partitions of a query: each has its own batches.
 fn partitions_max(memory_bytes: usize) -> usize {
     (memory_bytes / PARTITION_BYTES).max(1)
 }
@@ -179,12 +179,12 @@ fn options() -> ConfigOptions {
     let mut options = ConfigOptions::new();
     // Numbers like 1.5 are numeric in PostgreSQL, not double precision.
     options.sql_parser.parse_float_as_decimal = true;
-    // The filter of one aggregate leaves out files that another one needs.
+    // The filter of one aggregate would exclude files that another one needs.
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-    // The parts of a UNION may differ in whether they can be null.
+    // The inputs of a UNION may differ in nullability.
     options.execution.skip_physical_aggregate_schema_check = true;
-    // The filters of keys are asked before a scan is made, and kept in memory. A scan would read them
-    // anew each time, and files are sorted by key: their page index finds the one page that matters.
+    // The Bloom filters of keys are checked before a scan is created, and stay in memory. A scan would read
+    // them each time, and gain nothing: files are sorted by key, so the page index finds the one page.
     options.execution.parquet.bloom_filter_on_read = false;
     // now() has a time zone.
     options.execution.time_zone = Some("UTC".to_owned());

@@ -1,7 +1,7 @@
-//! SQL over the PostgreSQL wire.
+//! SQL over the PostgreSQL wire protocol.
 //!
-//! A statement is parsed once, into one enum; one `match` in [`handlers`] finds who runs it. All that
-//! planning sees is a [`read_view::ReadView`]; commits go to the meta role through [`tidemark_engine::rpc`].
+//! A statement is parsed once into one enum; one `match` in [`handlers`] finds its handler. Planning sees
+//! nothing but a [`read_view::ReadView`]; commits go to the meta role through [`tidemark_engine::rpc`].
 
 mod cancel;
 mod engine;
@@ -32,7 +32,7 @@ use tidemark_ledger::storage::{BlockStore, Storage};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::{DATABASE, memory, query_runtime};
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub struct Frontend {
     pub meta: Arc<MetaClient>,
@@ -72,38 +72,38 @@ impl Frontend {
         })
     }
 
-    /// Most tokens of a text of statements.
+    /// Most tokens of a query text.
     pub fn tokens_max(&self) -> usize {
         parser::tokens_max(self.memory_bytes())
     }
 
-    /// The memory of a session that begins.
+    /// Starts counting the memory of a new session.
     pub fn session_memory(&self) -> Arc<memory::SessionMemory> {
         memory::SessionMemory::new(&self.engine.budget)
     }
 
-    /// Counts what parsing a text takes, until the value returned is dropped.
+    /// Counts the memory for parsing a text until the returned value is dropped.
     pub fn hold_for_parsing(&self, text: &str) -> Result<memory::Held, SqlError> {
         memory::planning::hold_text(&self.engine.budget.begin(), text)
     }
 
-    /// Where statements run.
+    /// The threads on which statements run.
     pub fn queries(&self) -> &query_runtime::QueryRuntime {
         &self.engine.queries
     }
 
-    /// What queries may hold together.
+    /// The memory budget of all queries in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.engine.budget.bytes()
     }
 
-    /// The newest view, with a pin on what it needs.
+    /// Returns the newest view, with a pin on what it needs.
     fn latest_view(&self) -> read_view::ReadView {
         let (state, pin) = self.pins.latest(&self.replica);
         read_view::ReadView { pin: Some(pin), ..read_view::ReadView::latest(&state) }
     }
 
-    /// Tells the meta role now what is pinned.
+    /// Reports the current pins to the meta role.
     async fn report_pins(&self) -> Result<(), tidemark_ledger::meta_error::RpcError> {
         self.worker.report().await
     }

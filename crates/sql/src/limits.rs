@@ -1,4 +1,4 @@
-//! When a statement is to stop: cancelled, out of time, its client gone.
+//! When a statement has to stop: cancelled, out of time, or its client gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::cancel::Slot;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::{Running, Stop};
 
-/// How long a client waits for a statement that was stopped to end. Most do at once.
+/// How long a client waits for a stopped statement to end. Most end at once.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// A running statement, and the timer of its connection.
+/// A running statement and the timer of its connection.
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub running: Arc<Running>,
@@ -20,17 +20,17 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of a statement that begins now.
+    /// Begins a statement.
     pub fn begin(slot: Arc<Slot>, timeout: Option<Duration>) -> Self {
         Self { running: slot.begin(timeout), slot }
     }
 
-    /// Makes the statement the one that its connection runs: it may have been suspended.
+    /// Makes the statement the current one of its connection again, after it was suspended.
     pub fn resume(&self) {
         self.slot.resume(&self.running);
     }
 
-    /// Fails once the statement is to stop. For what computes and sends without ever waiting.
+    /// Fails once the statement has to stop. For code that computes and sends without waiting.
     pub fn check(&self) -> Result<(), SqlError> {
         if self.slot.is_out_of_time() {
             self.running.stop(Stop::Timeout);
@@ -38,8 +38,8 @@ impl Limits {
         self.running.check()
     }
 
-    /// Waits for a part of the statement, and stops it when its time is over. One that does not end when it
-    /// is stopped is left to itself.
+    /// Waits for a part of the statement, and stops it at its timeout. Work that does not end after the stop
+    /// is left running.
     pub async fn around<T>(
         &self,
         work: impl Future<Output = Result<T, SqlError>>,
@@ -58,7 +58,7 @@ impl Limits {
         }
     }
 
-    /// The same for a task, whose panic becomes the caller's.
+    /// Like [`Self::around`] for a task; its panic becomes the caller's.
     pub async fn around_task<T>(
         &self,
         task: JoinHandle<Result<T, SqlError>>,
@@ -73,7 +73,7 @@ impl Limits {
         self.around(joined).await
     }
 
-    /// Resolves some time after the statement was stopped, unless it commits.
+    /// Resolves some time after the statement was stopped, unless it is committing.
     async fn given_up(&self) -> SqlError {
         self.running.over().await;
         tokio::time::sleep(GRACE).await;
@@ -119,7 +119,7 @@ mod tests {
         cancelled.running.stop(Stop::UserRequest);
         let outcome = run(cancelled, committing(slow(Ok(3)))).await;
         assert_eq!(outcome.unwrap_err().sqlstate, SqlState::QUERY_CANCELED, "it had not begun");
-        // Tried again after it was refused, it may be stopped until it commits again.
+        // A statement that retries after a refused commit may be stopped until it commits again.
         let again = async {
             committing(async { Err::<u32, _>(refused()) }).await.unwrap_err();
             slow(Ok(4)).await

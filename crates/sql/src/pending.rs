@@ -1,4 +1,4 @@
-//! What an open transaction has written and not committed: its own statements see it, nobody else does.
+//! The uncommitted writes of an open transaction, visible only to its own statements.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,25 +8,25 @@ use tidemark_ledger::id::ObjectId;
 use tidemark_ledger::sst_ids::Staging;
 use tidemark_ledger::version::LiveFile;
 
-/// The writes of one transaction, one for each table.
+/// The writes of one transaction, one entry per table.
 #[derive(Debug, Default)]
 pub struct Pending(Mutex<Writes>);
 
 #[derive(Debug, Default)]
 struct Writes {
     tables: BTreeMap<ObjectId, TableWrite>,
-    /// Vacuum leaves the staged files alone while these are held.
+    /// Vacuum keeps the staged files while these are held.
     staged: Vec<Arc<Staging>>,
 }
 
 impl Pending {
-    /// Takes over what a statement wrote.
+    /// Adds the writes of a statement.
     pub fn add(&self, writes: Vec<TableWrite>, staged: Vec<Arc<Staging>>) {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pending.staged.extend(staged);
         for write in writes {
             match pending.tables.get_mut(&write.table_id) {
-                // What the transaction wrote before goes with all else.
+                // A `TRUNCATE` discards the transaction's earlier writes to the table.
                 Some(before) if !write.truncate => join(before, write),
                 _ => {
                     pending.tables.insert(write.table_id, write);
@@ -35,7 +35,7 @@ impl Pending {
         }
     }
 
-    /// The files of a table as the transaction sees them; `committed` are those of its view.
+    /// Returns the files of a table as the transaction sees them; `committed` are those of its view.
     pub fn files(&self, table: ObjectId, committed: Vec<LiveFile>) -> Vec<LiveFile> {
         let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(write) = pending.tables.get(&table) else { return committed };
@@ -48,7 +48,7 @@ impl Pending {
         files.filter(|file| file.live_rows() > 0).collect()
     }
 
-    /// All that was written, with what keeps its files; nothing is left.
+    /// Takes all writes with the guards of their files, and leaves this empty.
     pub fn take(&self) -> (Vec<TableWrite>, Vec<Arc<Staging>>) {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Writes { tables, staged } = std::mem::take(&mut *pending);

@@ -1,4 +1,4 @@
-//! From a checked query to rows: everything a statement may see is a [`ReadView`].
+//! Plans and runs checked queries: a statement sees nothing but its [`ReadView`].
 
 pub mod catalog_provider;
 
@@ -42,29 +42,30 @@ pub struct Planner {
     pub view: ReadView,
     pub system: SystemContext,
     pub session: SessionInfo,
-    /// Schemas in which names without one are looked up, in order.
+    /// Schemas in which unqualified names are looked up, in order.
     pub search_path: Vec<String>,
-    /// Tables that only this statement has, by name; found before all others.
+    /// Tables of this statement only, by name; they take precedence over all others.
     pub locals: Arc<Locals>,
-    /// What the session's open transaction has written.
+    /// The writes of the session's open transaction.
     pub pending: Option<Arc<Pending>>,
-    /// What the statement's plans and queries take.
+    /// Memory of the statement's plans and queries.
     pub memory: Arc<StatementMemory>,
-    /// How many views the query is inside of.
+    /// How many views the query is nested in.
     pub views: usize,
 }
 
+/// Tables that exist for one statement only, by name.
 pub type Locals = BTreeMap<String, Arc<dyn TableProvider>>;
 
-/// Rows on their way, and what their columns are called.
+/// A stream of rows with the schema that clients see.
 pub struct Rows {
-    /// Names as PostgreSQL gives them; types as Arrow has them.
+    /// PostgreSQL's names with Arrow's types.
     pub schema: SchemaRef,
     pub stream: SendableRecordBatchStream,
 }
 
 impl Planner {
-    /// The planner for the query of a view that this one's query refers to.
+    /// Returns the planner for the query of a view that this planner's query refers to.
     pub fn inside_view(&self) -> Result<Self, SqlError> {
         self.memory.expand_view()?;
         if self.views == planning::NESTED_VIEWS_MAX {
@@ -73,7 +74,7 @@ impl Planner {
         Ok(Self { views: self.views + 1, ..self.clone() })
     }
 
-    /// DataFusion's state for one statement.
+    /// Creates DataFusion's state for one statement.
     pub fn state(&self) -> Result<SessionState, SqlError> {
         self.state_in(&self.search_path)
     }
@@ -96,7 +97,7 @@ impl Planner {
         Ok(state)
     }
 
-    /// The user's relation that a name means.
+    /// Resolves a name to a user's relation.
     pub fn relation(&self, name: &RelationName) -> Option<&Arc<Relation>> {
         let in_schema = |schema: &str| self.view.catalog.relation(schema, &name.name);
         match &name.schema {
@@ -105,7 +106,7 @@ impl Planner {
         }
     }
 
-    /// Schema and name of the relation that a name means, or would mean if it were new.
+    /// Schema and name of the relation a name refers to, or would have if it were created.
     pub fn resolve(&self, name: &RelationName) -> (String, String) {
         let found = self.relation(name).map(|relation| relation.schema_id);
         let schema = found.and_then(|id| self.view.catalog.schema_by_id(id));
@@ -113,12 +114,12 @@ impl Planner {
         (schema.unwrap_or_else(|| self.schema_for_new(name)), name.name.clone())
     }
 
-    /// The schema in which a new relation of this name goes.
+    /// The schema in which a relation of this name is created.
     pub fn schema_for_new(&self, name: &RelationName) -> String {
         name.schema.clone().unwrap_or_else(|| self.session.schema.clone())
     }
 
-    /// The table's rows alive in this view.
+    /// The rows of the table that are alive in this view.
     pub fn scan_of(&self, relation: &Relation) -> datafusion::error::Result<SstTable> {
         let table = relation.as_table().ok_or_else(|| {
             datafusion::error::DataFusionError::from(SqlError::internal("a view has no files"))
@@ -130,12 +131,12 @@ impl Planner {
         Ok(scan.with_key_filters(&self.engine.key_filters))
     }
 
-    /// The files of a table, as this statement sees them.
+    /// The files of a table as this statement sees them.
     pub fn files_of(&self, table: ObjectId) -> Vec<LiveFile> {
         self.seen(table).all()
     }
 
-    /// Those of them that may hold one of `keys`, which are sorted.
+    /// The files that may contain one of `keys`, which are sorted.
     pub fn files_with_keys(&self, table: ObjectId, keys: &[Bytes]) -> Vec<LiveFile> {
         self.seen(table).with_keys(keys)
     }
@@ -144,7 +145,7 @@ impl Planner {
         Seen { view: self.view.clone(), pending: self.pending.clone(), table }
     }
 
-    /// The rows of these files of a table.
+    /// A scan of these files of a table.
     pub fn scan_files(
         &self,
         table: &tidemark_ledger::catalog::Table,
@@ -179,7 +180,7 @@ impl Planner {
         plan_statement(state, statement, parameters).await
     }
 
-    /// The schema in which users see a plan's rows: PostgreSQL's column names.
+    /// The schema of a plan's rows with PostgreSQL's column names.
     pub fn output_schema(&self, query: &Query, plan: &LogicalPlan) -> SchemaRef {
         let fields = plan.schema().fields();
         let plan_names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
@@ -188,7 +189,7 @@ impl Planner {
         Arc::new(Schema::new(named.collect::<Vec<_>>()))
     }
 
-    /// The plan of a view's query, its columns under the view's names.
+    /// Plans a view's query; the columns get the view's names.
     pub async fn plan_view(&self, view: &View) -> Result<LogicalPlan, SqlError> {
         let state = self.state_in(&view.search_path)?;
         let query = parse_query(&view.query)?;
@@ -207,7 +208,7 @@ impl Planner {
         let plan = plan.with_param_values(values)?;
         let rows = self.engine.queries.run(DataFrame::new(state, plan)).await?;
         let (schema, pin) = (rows.schema(), self.view.pin.clone());
-        // The files are needed as long as rows flow.
+        // Pins the files while rows are read.
         let rows = rows.inspect(move |_| {
             let _needed = &pin;
         });
@@ -220,7 +221,7 @@ impl Planner {
         let plan = self.plan(&state, query, &parameters.types).await?;
         let schema = self.output_schema(query, &plan);
         let stream = self.execute(state, plan, parameters.values.clone()).await?;
-        // What runs knows the types best: an optimizer may have narrowed them.
+        // The executed plan has the exact types: an optimizer may have narrowed them.
         let schema = with_types_of(&schema, &stream.schema());
         Ok(Rows { schema, stream })
     }
@@ -230,7 +231,7 @@ impl Planner {
 #[derive(Debug)]
 struct Seen {
     view: ReadView,
-    /// What its transaction has written.
+    /// The writes of its transaction.
     pending: Option<Arc<Pending>>,
     table: ObjectId,
 }
@@ -257,7 +258,7 @@ impl Files for Seen {
     }
 }
 
-/// Values for `$1`, `$2`, … and their types as SQL.
+/// Values for `$1`, `$2`, … and their SQL types.
 #[derive(Clone, Debug)]
 pub struct Parameters {
     pub types: Vec<ast::DataType>,
@@ -270,7 +271,7 @@ impl Parameters {
     }
 }
 
-/// Plans a statement whose parameters have known types.
+/// Plans a statement with parameters of known types.
 async fn plan_statement(
     state: &SessionState,
     statement: ast::Statement,
@@ -296,7 +297,7 @@ async fn plan_statement(
     }
 }
 
-/// The query a view keeps as text.
+/// Parses the query text that a view stores.
 pub fn parse_query(text: &str) -> Result<Query, SqlError> {
     let statements = parser::parse(text)?;
     match statements.into_iter().next().map(|parsed| parsed.statement) {
@@ -305,7 +306,7 @@ pub fn parse_query(text: &str) -> Result<Query, SqlError> {
     }
 }
 
-/// The same rows under other column names.
+/// Renames the columns of a plan.
 pub fn rename_columns<'a>(
     plan: LogicalPlan,
     names: impl Iterator<Item = &'a str>,

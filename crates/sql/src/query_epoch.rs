@@ -1,4 +1,4 @@
-//! Reading the past: finding the snapshot that holds an epoch, and keeping those in use.
+//! Reads the past: finds the snapshot that covers an epoch, and caches snapshots.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,12 +17,12 @@ use tidemark_ledger::state::State;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// Snapshots kept in memory after their last session is gone.
+/// Snapshots kept in memory after their last session has ended.
 const CACHED_MAX: usize = 4;
-/// Valid ranges named in a hint.
+/// Number of valid ranges named in a hint.
 const RANGES_SHOWN: usize = 3;
 
-/// The past, as of one epoch of one snapshot.
+/// The state of a snapshot as of one epoch.
 #[derive(Clone, Debug)]
 pub struct PastEpoch {
     pub epoch: Epoch,
@@ -30,22 +30,23 @@ pub struct PastEpoch {
     pin: Arc<Pin>,
 }
 
-/// Snapshots read lately, the one used last at the end. The checksum tells two snapshots of one id
-/// apart, which two backup locations may hold.
+/// Recently read snapshots, the last used one at the end. The checksum distinguishes snapshots with the same
+/// id in different backup locations.
 #[derive(Debug, Default)]
 pub struct SnapshotCache(Mutex<Vec<(CacheKey, Arc<State>)>>);
 
 type CacheKey = (SnapshotId, String);
 
 impl PastEpoch {
-    /// What the session sees there.
+    /// The view of a session at this epoch.
     pub fn view(&self) -> ReadView {
         ReadView { pin: Some(Arc::clone(&self.pin)), ..ReadView::of(&self.state, self.epoch) }
     }
 }
 
 impl Frontend {
-    /// The past at `epoch`, if a snapshot holds it. The snapshot is pinned before it is read.
+    /// Returns the past at `epoch`. The snapshot is pinned before it is read. Fails if no snapshot covers the
+    /// epoch.
     pub async fn past(&self, epoch: Epoch) -> Result<PastEpoch, SqlError> {
         loop {
             let snapshots = self.meta.list_snapshots().await?;
@@ -53,7 +54,7 @@ impl Frontend {
             let key = SnapshotKey { id: entry.id, sha256: entry.sha256.clone() };
             let pin = self.pins.snapshot(key);
             match self.report_pins().await {
-                // It was deleted after it was listed: another one may hold the epoch too.
+                // It was deleted after the listing: another snapshot may cover the epoch too.
                 Err(RpcError::Refused(refused)) if refused.kind == ErrorKind::UndefinedSnapshot => {
                 }
                 Err(error) => return Err(error.into()),
@@ -73,7 +74,7 @@ fn holding(epoch: Epoch, snapshots: &[ManifestEntry]) -> Result<&ManifestEntry, 
 }
 
 impl SnapshotCache {
-    /// What queries need of a snapshot.
+    /// Returns the part of a snapshot that queries need, from the cache or storage.
     async fn state(&self, entry: &ManifestEntry, params: &Params) -> Result<Arc<State>, SqlError> {
         let key = (entry.id, entry.sha256.clone());
         if let Some(state) = self.lookup(&key) {
@@ -114,7 +115,7 @@ impl SnapshotCache {
     }
 }
 
-/// Reads what queries need of a snapshot.
+/// Reads the part of a snapshot that queries need.
 async fn load(entry: &ManifestEntry, params: &Params) -> Result<State, BackupError> {
     let location = OpenLocation::open(&params.backup_location())?;
     let path = tidemark_ledger::layout::snapshot(&location.directory, entry.id);
@@ -131,7 +132,7 @@ fn not_found(epoch: Epoch, snapshots: &[ManifestEntry]) -> SqlError {
     .hint(nearest_ranges(epoch, snapshots))
 }
 
-/// Says which epochs could be read instead, nearest first.
+/// Names the readable epoch ranges, nearest first.
 fn nearest_ranges(epoch: Epoch, snapshots: &[ManifestEntry]) -> String {
     if snapshots.is_empty() {
         return "There is no meta snapshot yet; BACKUP takes one.".to_owned();

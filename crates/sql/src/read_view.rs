@@ -1,4 +1,4 @@
-//! The read view: all that planning ever sees of the metadata.
+//! The read view: all metadata that planning sees.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use tidemark_ledger::params::Params;
 use tidemark_ledger::state::{AcceptedLoss, State};
 use tidemark_ledger::version::Version;
 
-/// The database as one epoch sees it. Latest, `QUERY_EPOCH` and `AS OF` differ only in the epoch,
-/// and in whether the state is the running one or that of a snapshot.
+/// The database as of one epoch. Latest, `QUERY_EPOCH` and `AS OF` differ only in the epoch, and in whether
+/// the state is the current one or that of a snapshot.
 #[derive(Clone, Debug)]
 pub struct ReadView {
     pub catalog: CatalogAt,
     pub version: Arc<Version>,
     pub epoch: Epoch,
     pub params: Arc<Params>,
-    /// Losses of acknowledged commits that were accepted.
+    /// Accepted losses of acknowledged commits.
     pub accepted_losses: Vec<AcceptedLoss>,
-    /// Keeps the files of the version while somebody has the view.
+    /// Keeps the files of the version as long as the view is in use.
     pub pin: Option<Arc<Pin>>,
 }
 
 impl ReadView {
-    /// The view of `state` from `epoch`.
+    /// The view of `state` as of `epoch`.
     pub fn of(state: &State, epoch: Epoch) -> Self {
         Self {
             catalog: state.catalog.at(epoch),
@@ -36,7 +36,7 @@ impl ReadView {
         }
     }
 
-    /// The view of `state` from its newest epoch.
+    /// The view of `state` as of its newest epoch.
     pub fn latest(state: &State) -> Self {
         Self::of(state, state.version.max_committed_epoch)
     }

@@ -1,4 +1,4 @@
-//! One session per connection: its user, its variables, and where in time it reads.
+//! The session of a connection: its user, variables, transaction, and the epoch it reads at.
 
 use std::sync::Arc;
 
@@ -11,27 +11,28 @@ use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::SessionInfo;
 use tidemark_pg::sqlstate::SqlState;
 
+/// The state of a session.
 #[derive(Debug)]
 pub struct Session {
-    /// As clients know it, to cancel what it runs; 0 where there is no client.
+    /// Process id for cancel requests; 0 if there is no client.
     pub pid: i32,
     pub user: String,
     pub database: String,
     pub variables: Variables,
-    /// Set by `SET QUERY_EPOCH`: the whole session reads there, and writes nothing.
+    /// Set by `SET QUERY_EPOCH`: the whole session reads at that epoch and cannot write.
     pub past: Option<PastEpoch>,
     pub transaction: Option<Transaction>,
 }
 
-/// A transaction of several statements. It holds the view of its first one, and what it has written.
+/// A transaction of several statements. It has the view of its first statement and the writes so far.
 #[derive(Debug, Default)]
 pub struct Transaction {
-    /// No `BEGIN` began it: it ends with the text whose statements it holds together.
+    /// It was not begun by `BEGIN` but groups the statements of one query text, and ends with it.
     pub implicit: bool,
     pub read_only: bool,
     pub view: Option<ReadView>,
     pub pending: Arc<Pending>,
-    /// An error ended it; only its end is awaited.
+    /// After an error: only the end of the transaction is accepted.
     pub failed: bool,
 }
 
@@ -41,7 +42,7 @@ impl Session {
         Self { pid: 0, user, database, variables, past: None, transaction: None }
     }
 
-    /// What the next statement sees. `latest` makes the newest view.
+    /// Returns the view of the next statement; `latest` creates the newest view.
     pub fn view(&mut self, latest: impl FnOnce() -> ReadView) -> ReadView {
         if let Some(view) = self.transaction.as_ref().and_then(|t| t.view.as_ref()) {
             return view.clone();
@@ -60,7 +61,7 @@ impl Session {
         self.transaction.as_ref().is_some_and(|transaction| transaction.implicit)
     }
 
-    /// Refuses a statement that changes anything, where the session may not.
+    /// Refuses a statement that writes if the session is read-only (25006).
     pub fn check_writable(&self, command: &str) -> Result<(), SqlError> {
         if let Some(past) = &self.past {
             return Err(SqlError::new(
@@ -80,8 +81,8 @@ impl Session {
         }
     }
 
-    /// Refuses a statement that changes anything but rows, where the session may not: it takes effect
-    /// at once, and no transaction could take it back.
+    /// Refuses a statement that changes anything but rows inside a transaction or a read-only session: it
+    /// takes effect at once and cannot be rolled back.
     pub fn check_alone(&self, command: &str) -> Result<(), SqlError> {
         self.check_writable(command)?;
         match &self.transaction {
@@ -94,7 +95,7 @@ impl Session {
         }
     }
 
-    /// Schemas of names without one, as far as `view` has them.
+    /// The schemas of unqualified names that exist in `view`.
     pub fn search_path(&self, view: &ReadView) -> Vec<String> {
         let mut path = self.variables.search_path(&self.user);
         path.retain(|name| {
@@ -103,7 +104,7 @@ impl Session {
         path
     }
 
-    /// What functions like `current_schema()` answer. Where the search path leads nowhere, the schema
+    /// The results of functions like `current_schema()`. If no schema of the search path exists, the schema
     /// is the empty name, which no schema has.
     pub fn info(&self, search_path: &[String]) -> SessionInfo {
         SessionInfo {

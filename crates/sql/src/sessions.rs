@@ -1,4 +1,4 @@
-//! The sessions of a server: which there are, what each is doing, and how to cancel it.
+//! The sessions of a server: lists them with their activity, and cancels their statements.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::cancel::Slot;
 use tidemark_ledger::epoch::{Clock as _, SystemClock};
 
-/// What is shown of a query.
+/// Characters of a query that are shown.
 const QUERY_CHARS_MAX: usize = 1024;
 
-/// The sessions there are, by process id.
+/// The current sessions by process id.
 #[derive(Debug, Default)]
 pub struct Sessions {
     newest_pid: AtomicI32,
     known: Mutex<BTreeMap<i32, Arc<SessionEntry>>>,
 }
 
-/// One session, as others see it.
+/// A session as other sessions see it.
 #[derive(Debug)]
 pub struct SessionEntry {
-    /// Unique among the sessions of the server.
+    /// Unique among the server's sessions.
     pub pid: i32,
     secret: Vec<u8>,
     pub peer: SocketAddr,
@@ -30,15 +30,15 @@ pub struct SessionEntry {
     doing: Mutex<Doing>,
 }
 
-/// What a session does.
+/// The activity of a session.
 #[derive(Clone, Debug)]
 pub struct Doing {
     pub application: String,
     pub state: SessionState,
     pub state_since_ms: u64,
-    /// When its transaction began, if it is in one.
+    /// When its transaction began, if there is one.
     pub transaction_since_ms: Option<u64>,
-    /// The newest query, and when it began.
+    /// The most recent query, and when it began.
     pub query: String,
     pub query_since_ms: Option<u64>,
 }
@@ -52,7 +52,7 @@ pub enum SessionState {
 }
 
 impl SessionState {
-    /// As `pg_stat_activity` calls it.
+    /// The name in `pg_stat_activity`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -67,7 +67,7 @@ impl SessionState {
     }
 }
 
-/// A session that is listed as long as this value lives.
+/// Keeps a session listed while it lives.
 #[derive(Debug)]
 pub struct Registration {
     sessions: Arc<Sessions>,
@@ -81,7 +81,7 @@ impl Drop for Registration {
 }
 
 impl Sessions {
-    /// A process id that no session has.
+    /// Returns a process id that no session has.
     pub fn free_pid(&self) -> i32 {
         loop {
             let pid = self.newest_pid.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
@@ -92,7 +92,7 @@ impl Sessions {
         }
     }
 
-    /// Lists a session.
+    /// Adds a session to the list.
     pub fn register(
         self: &Arc<Self>,
         pid: i32,
@@ -117,7 +117,7 @@ impl Sessions {
         Registration { sessions: Arc::clone(self), entry }
     }
 
-    /// Cancels what a session runs. A wrong secret is not answered, as in PostgreSQL.
+    /// Cancels the statement of a session. A wrong secret is silently ignored, as in PostgreSQL.
     pub fn cancel(&self, pid: i32, secret: &[u8]) {
         let entry = self.known().get(&pid).cloned();
         if let Some(entry) = entry.filter(|entry| entry.secret == secret) {
@@ -136,12 +136,12 @@ impl Sessions {
 }
 
 impl SessionEntry {
-    /// What it does now.
+    /// Its current activity.
     pub fn now(&self) -> Doing {
         self.doing().clone()
     }
 
-    /// It begins to work on `query`, or on a message without one.
+    /// Marks it active: it starts to work on `query`, or on a message without one.
     pub fn is_active(&self, query: Option<&str>) {
         let now_ms = SystemClock.now_ms();
         let mut doing = self.doing();
@@ -152,7 +152,7 @@ impl SessionEntry {
         }
     }
 
-    /// It waits for its client.
+    /// Marks it as waiting for its client.
     pub fn waits(&self, state: SessionState, application: &str) {
         let now_ms = SystemClock.now_ms();
         let mut doing = self.doing();

@@ -1,34 +1,35 @@
-//! What a frontend may use of the machine, and how many clients it serves.
+//! Resource limits of a frontend, and limits on its clients.
 
 use std::time::Duration;
 
 use tidemark_ledger::storage::{CacheSettings, DiskCache};
 
+/// Default limit of concurrent sessions.
 pub const CONNECTIONS_MAX: usize = 1000;
-/// As PostgreSQL's authentication_timeout.
+/// PostgreSQL's default of authentication_timeout.
 pub const AUTHENTICATION_TIMEOUT_SEC: u32 = 60;
-/// For pages of data files that are not on a local disk.
+/// Default for blocks of data files if the state store is not on a local disk.
 const BLOCK_CACHE_BYTES: usize = 256 << 20;
-/// The same where they are near: enough to check blocks that are read often only once.
+/// Default if it is: enough to check frequently read blocks only once.
 const NEAR_BLOCK_CACHE_BYTES: usize = 32 << 20;
 
-/// What queries may use of the machine.
+/// Resources for queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resources {
-    /// For what queries hold; beyond it they spill to disk or fail.
+    /// Memory of queries in bytes; beyond it they spill to disk or fail.
     pub memory_bytes: usize,
     /// Threads of one query.
     pub parallelism: usize,
-    /// For the footers of data files, and as much again for the filters of their keys.
+    /// Bytes for the footers of data files, and the same again for the Bloom filters of their keys.
     pub meta_cache_bytes: usize,
-    /// For pages of data files; where it is not said, it depends on how far they are.
+    /// Bytes for blocks of data files; the default depends on whether the state store is remote.
     pub block_cache_bytes: Option<usize>,
-    /// For pages of data files, on a local disk.
+    /// Cache of data file blocks on a local disk.
     pub file_cache: Option<DiskCache>,
 }
 
 impl Resources {
-    /// The cache for pages of data files, which are far away or not.
+    /// Settings of the block cache; `is_far` if the state store is remote.
     pub fn block_cache(&self, is_far: bool) -> CacheSettings {
         let by_default = if is_far { BLOCK_CACHE_BYTES } else { NEAR_BLOCK_CACHE_BYTES };
         let memory_bytes = self.block_cache_bytes.unwrap_or(by_default);
@@ -36,7 +37,7 @@ impl Resources {
     }
 }
 
-/// How many clients there may be, and how long they may take to log in.
+/// The maximum number of clients, and how long they may take to log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionSettings {
     pub connections_max: usize,

@@ -1,6 +1,6 @@
-//! Session variables as one table: what `SET`, `SHOW` and `SHOW ALL` know.
+//! Session variables as one table, used by `SET`, `SHOW` and `SHOW ALL`.
 //!
-//! A value that would have no effect is refused, not kept: whoever sets a time zone wants to see it.
+//! A value that would have no effect is refused: the user expects, for example, a time zone to be applied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use tidemark_pg::sqlstate::SqlState;
 pub const QUERY_EPOCH: &str = "query_epoch";
 pub const SEARCH_PATH: &str = "search_path";
 pub const APPLICATION_NAME: &str = "application_name";
-/// Longest search path that is kept.
+/// Longest search path in bytes.
 pub const SEARCH_PATH_BYTES_MAX: usize = 16 << 10;
-/// Longest name.
+/// Longest name in bytes.
 const NAME_BYTES_MAX: usize = 63;
 const STATEMENT_TIMEOUT: &str = "statement_timeout";
 const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
@@ -28,18 +28,18 @@ struct VariableSpec {
     description: &'static str,
 }
 
-/// Which values a variable takes.
+/// The values that a variable accepts.
 #[derive(Clone, Copy)]
 enum Accepts {
-    /// Any, of which the first [`NAME_BYTES_MAX`] are kept, as in PostgreSQL.
+    /// Any text, cut to [`NAME_BYTES_MAX`] bytes as in PostgreSQL.
     Name,
-    /// These, in any letter case; the first is how it is kept.
+    /// These, case-insensitively; the first one is stored.
     Only(&'static [&'static str]),
     Integer(i64, i64),
     Bool,
     /// Milliseconds, or a number with a unit.
     Duration,
-    /// Fixed when the server was built.
+    /// Constant: fixed at build time.
     Nothing,
     /// Checked by the handler of `SET`.
     Special,
@@ -172,13 +172,13 @@ impl Default for Variables {
 }
 
 impl Variables {
-    /// The value, by the name in any letter case and with the old `rw_` prefix too.
+    /// Returns the value; the name is case-insensitive and may have the old `rw_` prefix.
     pub fn value(&self, name: &str) -> Result<&str, SqlError> {
         let spec = find(name)?;
         Ok(self.values.get(spec.name).map_or(spec.default, String::as_str))
     }
 
-    /// Name, value and description of all, by name.
+    /// Name, value and description of every variable, by name.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &str, &'static str)> {
         VARIABLES.iter().map(|spec| {
             let value = self.values.get(spec.name).map_or(spec.default, String::as_str);
@@ -191,7 +191,7 @@ impl Variables {
         Arc::clone(&self.values)
     }
 
-    /// Sets a variable that is not [`is_special`]; `None` is the default.
+    /// Sets a variable for which [`is_special`] returns nothing; `None` resets it to the default.
     pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), SqlError> {
         let spec = find(name)?;
         let value = match value {
@@ -202,27 +202,27 @@ impl Variables {
         Ok(())
     }
 
-    /// Keeps a value that was checked elsewhere.
+    /// Stores a value that was checked elsewhere.
     pub fn keep(&mut self, name: &str, value: String) {
         Arc::make_mut(&mut self.values).insert(name.to_owned(), value);
     }
 
-    /// Everything back to its default.
+    /// Resets all variables to their defaults.
     pub fn reset_all(&mut self) {
         *self = Self::default();
     }
 
-    /// Longest time a statement may take.
+    /// Longest time a statement may take; `None` for no limit.
     pub fn statement_timeout(&self) -> Option<Duration> {
         self.duration(STATEMENT_TIMEOUT)
     }
 
-    /// Longest time that a session may wait for its client inside a transaction.
+    /// Longest time a session may wait for its client inside a transaction; `None` for no limit.
     pub fn idle_in_transaction_session_timeout(&self) -> Option<Duration> {
         self.duration(IDLE_IN_TRANSACTION_SESSION_TIMEOUT)
     }
 
-    /// Longest time that a session may wait for its client outside of transactions.
+    /// Longest time a session may wait for its client outside of transactions; `None` for no limit.
     pub fn idle_session_timeout(&self) -> Option<Duration> {
         self.duration(IDLE_SESSION_TIMEOUT)
     }
@@ -232,7 +232,7 @@ impl Variables {
         (ms > 0).then(|| Duration::from_millis(ms))
     }
 
-    /// The schemas in which names without one are looked up, in order; there may be none of a name.
+    /// The schemas in which unqualified names are looked up, in order. They need not exist.
     pub fn search_path(&self, user: &str) -> Vec<String> {
         let path = self.values.get(SEARCH_PATH).map_or("", String::as_str);
         let schemas = path.split(',').map(|s| s.trim().trim_matches('"'));
@@ -241,17 +241,17 @@ impl Variables {
     }
 }
 
-/// As much of a name as is kept: whole characters of it.
+/// Cuts a name to the stored length, at a character boundary.
 pub fn cut_name(name: &str) -> &str {
     &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
 }
 
-/// What a variable is when nobody has set it.
+/// The default value of a variable.
 pub fn default_of(name: &str) -> Option<&'static str> {
     find(name).ok().map(|spec| spec.default)
 }
 
-/// Whether `SET` has a handler of its own for it, and under which name.
+/// Returns the variable's name if `SET` has a separate handler for it.
 pub fn is_special(name: &str) -> Result<Option<&'static str>, SqlError> {
     let spec = find(name)?;
     Ok(matches!(spec.accepts, Accepts::Special).then_some(spec.name))

@@ -85,7 +85,7 @@ impl Engine {
 
     pub async fn rename_column(&self, table: u8, column: u8, history: &mut History) {
         let Some((name, at, from)) = column_of(history, table, column) else { return };
-        // A name that another column had before, now and then.
+        // Occasionally a name that another column had before.
         let to = if at == 2 { "again".to_owned() } else { history.fresh_name("c") };
         if history.now()[&name].columns.contains(&to) {
             return;
@@ -129,7 +129,7 @@ fn new_column(name: &str, backfill: Option<String>) -> NewColumn {
     }
 }
 
-/// A column but the first, by its place.
+/// Resolves a column other than the first by index.
 fn column_of(history: &History, table: u8, column: u8) -> Option<(String, usize, String)> {
     let name = history.table(table)?;
     let columns = &history.now()[&name].columns;

@@ -1,4 +1,4 @@
-//! Writes: by single statements, and by transactions.
+//! Writes by single statements and by transactions.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use super::Step;
 use super::engine::{DIRECTORY, Engine, STORE, relation};
 use super::world::{History, Row, Table, World};
 
-/// What a statement reads: the database at an epoch, and what its transaction wrote.
+/// The view of a statement: the database at an epoch, and its transaction's writes.
 #[derive(Clone)]
 pub struct View {
     state: Arc<State>,
@@ -35,17 +35,17 @@ pub struct View {
     pending: Option<Arc<Pending>>,
 }
 
-/// An open transaction, and what it should see.
+/// An open transaction and its expected view.
 pub struct Transaction {
     view: View,
     began: World,
     sees: World,
-    /// Tables it has written to, and those among them that it emptied first.
+    /// Tables it has written to, and those of them that it truncated first.
     written: HashSet<String>,
     truncated: HashSet<String>,
 }
 
-/// What a statement does to a table, for the engine and for the model.
+/// The effect of a statement on a table, for the engine and for the model.
 struct Change {
     name: String,
     write: TableWrite,
@@ -53,7 +53,7 @@ struct Change {
     edit: Box<dyn Fn(&mut Table) + Send>,
 }
 
-/// A row with its place.
+/// A row with its row position.
 type Placed = (SstId, u32, Row);
 
 impl Engine {
@@ -61,14 +61,14 @@ impl Engine {
         View { state: self.state(), epoch: self.epoch(), pending: None }
     }
 
-    /// A statement that commits by itself.
+    /// Runs a statement that commits alone.
     pub async fn run(&self, step: &Step, history: &mut History) {
         let Some(change) = self.change_of(&self.view(), step, history.now()).await else { return };
         let epoch = self.write(change.write).await.unwrap();
         history.change(epoch, |world| (change.edit)(world.get_mut(&change.name).unwrap()));
     }
 
-    /// A statement of the open transaction, which begins with it if there is none.
+    /// Runs a statement in the open transaction, which it begins if there is none.
     pub async fn run_in_transaction(&mut self, step: &Step, history: &History) -> Option<String> {
         let transaction = self.transaction.take().unwrap_or_else(|| {
             let view = View { pending: Some(Arc::default()), ..self.view() };
@@ -93,8 +93,8 @@ impl Engine {
             .then(|| format!("a transaction sees\n  {found:?}\nand should see\n  {expected:?}"))
     }
 
-    /// Ends the open transaction. It may fail only if somebody else changed a table it wrote to; that a
-    /// compaction moved its rows is no reason.
+    /// Ends the open transaction. It may fail only if another writer changed a table it wrote to, not because
+    /// a compaction moved its rows.
     pub async fn end_transaction(&mut self, commit: bool, history: &mut History) {
         let Some(transaction) = self.transaction.take().filter(|_| commit) else { return };
         let (tables, _staged) = transaction.view.pending.as_ref().unwrap().take();
@@ -117,8 +117,8 @@ impl Engine {
         }
     }
 
-    /// Whether a table's files or definition are other ones than they were at `epoch`, or were meanwhile: a
-    /// row may have come and gone.
+    /// Whether a table's files or definition differ from those at `epoch`, or did in between: a row may have
+    /// been inserted and deleted.
     fn touched_since(&self, name: &str, epoch: Epoch) -> bool {
         let state = self.state();
         let of = |epoch| {
@@ -133,7 +133,7 @@ impl Engine {
         came || of(epoch) != of(self.epoch())
     }
 
-    /// What a step does to the table it names, in the world its statement sees.
+    /// The change that a step makes to its table, given the world its statement sees.
     async fn change_of(&self, view: &View, step: &Step, world: &World) -> Option<Change> {
         match step {
             Step::Insert { table, from, count, object } => {
@@ -167,7 +167,7 @@ impl Engine {
             }
             Step::Update { table, by, rest, to } => {
                 let (name, by, rest) = (table_of(world, *table)?, *by, *rest);
-                // The key is the first column, and stays.
+                // The key is the first column, which is not updated.
                 if world[&name].columns.len() < 2 {
                     return None;
                 }
@@ -209,7 +209,7 @@ impl Engine {
         for _ in 0..turns {
             tokio::task::yield_now().await;
         }
-        // When the compaction came first, the rows are followed to where it moved them.
+        // If the compaction committed first, the row positions are translated.
         let epoch = self.write(change.write).await.unwrap();
         history.change(epoch, |world| (change.edit)(world.get_mut(&change.name).unwrap()));
         compacting.await.unwrap().unwrap();
@@ -272,7 +272,7 @@ impl Engine {
         (files, Arc::new(ids))
     }
 
-    /// The places of the rows that `wanted` wants.
+    /// The row positions of the rows that satisfy `wanted`.
     async fn places(
         &self,
         view: &View,
@@ -289,7 +289,7 @@ impl Engine {
         dead.map(|(sst_id, rows)| DeadRows { sst_id, positions: Arc::new(rows) }).collect()
     }
 
-    /// The rows of a table, as the engine reads them.
+    /// The rows of a table as the engine reads them.
     async fn rows(&self, view: &View, name: &str) -> Vec<Placed> {
         let relation = relation(&view.state, view.epoch, name);
         let table = Arc::new(relation.as_table().unwrap().clone());
@@ -307,7 +307,7 @@ impl Engine {
         batches.unwrap().iter().flat_map(placed).collect()
     }
 
-    /// All that a view sees.
+    /// Everything in a view.
     pub async fn world(&self, view: &View) -> World {
         let catalog = view.state.catalog.at(view.epoch);
         let mut world = World::new();
@@ -339,7 +339,7 @@ impl Transaction {
         self.view.state.version.id
     }
 
-    /// What the transaction changed, done to a world in which others changed other rows.
+    /// Applies the transaction's changes to a world in which others changed other rows.
     fn apply(&self, world: &mut World) {
         for name in &self.written {
             let (before, after) = (&self.began[name].rows, &self.sees[name].rows);
@@ -361,7 +361,7 @@ impl Transaction {
     }
 }
 
-/// The rows that are more often in `rows` than in `others`, as often as that.
+/// The multiset difference of `rows` and `others`.
 fn without(rows: &[Row], others: &[Row]) -> Vec<Row> {
     let mut others = others.to_vec();
     let keep = |row: &&Row| match others.iter().position(|other| other == *row) {

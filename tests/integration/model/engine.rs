@@ -1,4 +1,4 @@
-//! The real engine on memory stores, driven by the steps of a program.
+//! The real engine on in-memory stores, driven by the steps of a program.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use super::world::{self, History, SnapshotAt, World};
 pub const DIRECTORY: &str = "data";
 const BACKUP: &str = "backup";
 const OTHER_BACKUP: &str = "other";
-/// After the time of the machine, by which the stores date objects: vacuum finds them old.
+/// Later than the machine's clock, with which the stores date objects: vacuum considers them old.
 const START_MS: u64 = 4_100_000_000_000;
 pub const STORE: &str = "model://state";
 const WORKER: &str = "model";
@@ -38,7 +38,7 @@ pub struct Engine {
     pub node: Arc<MetaNode>,
     pub ids: Arc<SstIdPool>,
     pub context: SessionContext,
-    /// A session that reads on, and what it saw.
+    /// A session that keeps reading, and what it saw.
     held: Option<(Arc<State>, Epoch, World)>,
     pub transaction: Option<Transaction>,
 }
@@ -62,7 +62,7 @@ impl Engine {
         self.node.manager.state()
     }
 
-    /// The oldest epoch that can be asked for.
+    /// The oldest epoch that can be queried.
     pub fn first_epoch(&self) -> Epoch {
         self.state().version.safe_epoch
     }
@@ -75,7 +75,7 @@ impl Engine {
         self.state().params.value(params::BACKUP_STORAGE_DIRECTORY).to_owned()
     }
 
-    /// As a frontend does about once a second.
+    /// Reports like a frontend, which does so about once a second.
     async fn report(&self) {
         let state = self.state();
         let held = self.held.as_ref().map(|(state, _, _)| state.version.id);
@@ -88,7 +88,7 @@ impl Engine {
         self.node.report(pins).await.unwrap();
     }
 
-    /// Does a step. An answer says what the engine then shows, and should not.
+    /// Performs a step. Returns a description if the engine's state is wrong afterwards.
     pub async fn step(&mut self, step: &Step, history: &mut History) -> Option<String> {
         self.clock.advance_ms(10);
         match step {
@@ -121,7 +121,7 @@ impl Engine {
             }
             Step::Compact => drop(self.node.compact_all(None).await.unwrap()),
             Step::Vacuum { any_age } => {
-                // What the first one forgets, a reader of the version before may still need.
+                // A reader of the previous version may need what the first vacuum forgets.
                 for _ in 0..2 {
                     self.report().await;
                     drop(self.node.vacuum(any_age.then_some(0), false).await.unwrap());
@@ -132,7 +132,7 @@ impl Engine {
                 history.remember((self.backup_directory(), entry.info.id));
             }
             Step::DeleteSnapshot(place) => {
-                // One that lies where snapshots go now.
+                // A snapshot at the current backup location.
                 let here = self.backup_directory();
                 let (_, id) = snapshot(history, *place).filter(|(place, _)| *place == here)?;
                 self.node.delete_snapshots(&[id]).await.unwrap();
@@ -194,8 +194,8 @@ impl Engine {
         self.restart().await;
     }
 
-    /// Where the engine and the model part: now, at some epochs that can be asked for, and for the
-    /// session that reads on.
+    /// Compares the engine with the model at the current epoch, at some past epochs, and for the session that
+    /// keeps reading.
     pub async fn differs(&self, history: &History, seed: usize) -> Option<String> {
         let state = self.state();
         state.version.check().unwrap();
@@ -216,7 +216,7 @@ impl Engine {
         None
     }
 
-    /// Every epoch at which something changed, and the one before it, of every snapshot.
+    /// Compares every snapshot at each epoch with a change and at the epoch before it.
     pub async fn differs_anywhere(&self, history: &History) -> Option<String> {
         let url = self.storage.url().to_string();
         for ((directory, id), states) in &history.snapshots {

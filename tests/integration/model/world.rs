@@ -1,4 +1,4 @@
-//! The model: every state of the database, by epoch, in plain maps.
+//! The model: every state of the database by epoch, in plain maps.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +18,14 @@ pub struct Table {
 /// The database at one epoch.
 pub type World = BTreeMap<String, Table>;
 
-/// Where a snapshot lies, and its number.
+/// Backup directory and id of a snapshot.
 pub type SnapshotAt = (String, SnapshotId);
 
-/// All that ever was, as far as it can be asked for.
+/// All past states that can still be queried.
 #[derive(Clone, Debug)]
 pub struct History {
     states: BTreeMap<Epoch, World>,
-    /// What each snapshot that is there remembers.
+    /// The states that each existing snapshot covers.
     pub snapshots: BTreeMap<SnapshotAt, BTreeMap<Epoch, World>>,
     names: u32,
 }
@@ -44,7 +44,7 @@ impl History {
         at(&self.states, epoch)
     }
 
-    /// The database changes at `epoch`.
+    /// Changes the database at `epoch`.
     pub fn change(&mut self, epoch: Epoch, edit: impl FnOnce(&mut World)) {
         let mut world = self.now().clone();
         edit(&mut world);
@@ -52,7 +52,7 @@ impl History {
         assert_eq!(self.states.keys().next_back(), Some(&epoch), "epochs rise");
     }
 
-    /// Whether a statement changed anything after `epoch`.
+    /// Whether any statement changed the database after `epoch`.
     pub fn changed_since(&self, epoch: Epoch) -> bool {
         self.states.keys().next_back().is_some_and(|last| *last > epoch)
     }
@@ -62,7 +62,7 @@ impl History {
         assert!(known.is_none(), "snapshot {snapshot:?} was taken twice");
     }
 
-    /// The database goes on from a snapshot.
+    /// Resets the database to a snapshot.
     pub fn go_back(&mut self, snapshot: &SnapshotAt) {
         self.states = self.snapshots[snapshot].clone();
     }
@@ -72,7 +72,7 @@ impl History {
         format!("{kind}{}", self.names)
     }
 
-    /// The name of the table at a place among those there are.
+    /// The name of a table, by index among the existing ones.
     pub fn table(&self, place: u8) -> Option<String> {
         let names: Vec<_> = self.now().keys().collect();
         (!names.is_empty()).then(|| names[usize::from(place) % names.len()].clone())
@@ -84,13 +84,13 @@ pub fn at(states: &BTreeMap<Epoch, World>, epoch: Epoch) -> &World {
 }
 
 impl Table {
-    /// As rows are compared: in no order.
+    /// Sorts the rows, as comparisons ignore their order.
     pub fn sorted(mut self) -> Self {
         self.rows.sort();
         self
     }
 
-    /// Adds rows as `INSERT` does: one with a key that is there takes its place.
+    /// Adds rows like `INSERT`: a row replaces the one with the same key.
     pub fn insert(&mut self, rows: &[Row]) {
         for row in rows {
             if self.keyed {

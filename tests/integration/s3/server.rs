@@ -1,4 +1,4 @@
-//! The S3 server of `tools/s3-server`, built when it is first needed.
+//! The S3 server in `tools/s3-server`, built on first use.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 pub const KEY: &str = "tidemark-key";
 pub const SECRET: &str = "top/secret+word";
 
-/// A server with two empty buckets, `data` and `backup`. It ends with this value.
+/// A server with two empty buckets, `data` and `backup`. Killed when dropped.
 pub struct S3 {
     addr: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -50,7 +50,7 @@ impl S3 {
         self.url_with(SECRET, bucket)
     }
 
-    /// Sends a signal, by its name without `SIG`.
+    /// Sends a signal, named without `SIG`.
     pub fn signal(&self, signal: &str) {
         crate::harness::send_signal(self.child.id(), signal);
     }
@@ -59,7 +59,7 @@ impl S3 {
         format!("http://{}", self.addr)
     }
 
-    /// How often data files were asked for so far.
+    /// Number of reads of data files so far.
     pub fn reads_of_data(&self) -> usize {
         let requests = self.requests.lock().unwrap();
         requests.iter().filter(|line| line.starts_with("GET ") && line.contains(".data")).count()
@@ -77,7 +77,7 @@ fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/s3-server/Cargo.toml");
-        // Beside the products of this very test.
+        // Next to the build products of this test.
         let tests = std::env::current_exe().unwrap();
         let target = tests.ancestors().nth(3).unwrap().join("s3-server");
         let built = Command::new(env!("CARGO"))

@@ -1,4 +1,4 @@
-//! What PostgreSQL 15 makes of the same data.
+//! Results are those of PostgreSQL 15 for the same data.
 
 use datafusion::arrow::array::{Array, AsArray};
 
@@ -26,7 +26,7 @@ fn read_chunks<'c>(
     Ok((0..count).map(|row| columns.iter().map(|column| value(column, row)).collect()).collect())
 }
 
-/// The same rows must come out wherever the data is cut into chunks.
+/// Asserts that the result is the same wherever the data is cut into chunks.
 fn read(options: &CopyOptions, data: &[u8]) -> Result<Rows, CopyError> {
     let whole = read_chunks(options, [data]);
     assert_eq!(read_chunks(options, data.chunks(1)), whole);

@@ -17,10 +17,10 @@ use super::{Column, Result, Writer, internal, with_length};
 use crate::text_input::TextInputError;
 use crate::wire_types::{EPOCH_DAYS, EPOCH_MICROS, WireType};
 
-/// Arrays of arrays deeper than this are refused, as in PostgreSQL.
+/// Maximum nesting of arrays, as in PostgreSQL.
 const DIMENSIONS_MAX: usize = 6;
 
-/// How the values of `array`, which is of the type `wire` names, are written in binary.
+/// Returns a writer of the values of `array`, in the binary format of the type in `wire`.
 pub(super) fn writer(array: &ArrayRef, wire: &WireType) -> Result<Writer> {
     Ok(match array.data_type() {
         DataType::Int16 | DataType::Int32 | DataType::Int64 if wire.pg_type == Type::OID => {
@@ -115,7 +115,7 @@ fn put_interval(value: IntervalMonthDayNano, out: &mut BytesMut) {
     out.put_i32(value.months);
 }
 
-/// An array: number of dimensions, whether there are nulls, element type, dimensions, elements.
+/// An array: number of dimensions, null flag, element type, dimensions, elements.
 fn list(list: &ListArray, wire: &WireType) -> Result<Writer> {
     let mut leaf = wire;
     let mut levels = vec![list.clone()];
@@ -138,7 +138,8 @@ fn list(list: &ListArray, wire: &WireType) -> Result<Writer> {
     }))
 }
 
-/// The lengths of an array's dimensions, and where its elements lie in the innermost values.
+/// Returns the lengths of an array's dimensions, and the range of its elements in the innermost values. Fails
+/// with 2202E if sub-arrays differ in length.
 fn shape(levels: &[ListArray], row: usize) -> Result<(Vec<usize>, Range<usize>)> {
     let mut dimensions = Vec::with_capacity(levels.len());
     let mut range = row..row + 1;

@@ -1,22 +1,22 @@
-//! The digits of decimal numbers, and PostgreSQL's two forms of them.
+//! Digits of decimal numbers, in PostgreSQL's text and binary forms.
 
 use std::fmt::{Display, Write};
 
 use bytes::{BufMut, BytesMut};
 use datafusion::arrow::datatypes::i256;
 
-/// A 256-bit integer has at most 78 digits, and a sign.
+/// A 256-bit integer has at most 78 digits and a sign.
 const DIGITS_MAX: usize = 80;
-/// So many groups of four digits hold them, wherever the decimal point is.
+/// Number of four-digit groups that hold them, wherever the decimal point is.
 const GROUPS_MAX: usize = DIGITS_MAX / 4 + 2;
 
 const SIGN_NEGATIVE: u16 = 0x4000;
 
-/// An integer as digits, divided by ten to the `scale`.
+/// A decimal number: the digits of an integer, divided by ten to the power of `scale`.
 pub(super) struct Decimal {
     negative: bool,
     digits: [u8; DIGITS_MAX],
-    /// Digits lie in `start..end`; none for zero.
+    /// The digits are in `start..end`, which is empty for zero.
     start: usize,
     end: usize,
     scale: i32,
@@ -44,7 +44,7 @@ impl Decimal {
         decimal
     }
 
-    /// The same number without zeros at the end of its fraction.
+    /// Removes the zeros at the end of the fraction.
     pub(super) fn trimmed(mut self) -> Self {
         while self.scale > 0 && self.end > self.start && self.digits[self.end - 1] == b'0' {
             self.end -= 1;
@@ -60,6 +60,7 @@ impl Decimal {
         &self.digits[self.start..self.end]
     }
 
+    /// Writes the text form: sign, integer digits, and the fraction with `scale` digits.
     pub(super) fn write_text(&self, out: &mut BytesMut) {
         let digits = self.digits();
         if self.negative {
@@ -80,7 +81,7 @@ impl Decimal {
         }
     }
 
-    /// Writes the binary form: number of base-10000 digits, weight of the first, sign, scale, digits.
+    /// Writes the binary form: number of base-10000 digits, weight of the first one, sign, scale, digits.
     pub(super) fn write_binary(&self, out: &mut BytesMut) {
         let (groups, weight) = self.groups();
         let count = groups.iter().rposition(|group| *group != 0).map_or(0, |last| last + 1);
@@ -91,12 +92,12 @@ impl Decimal {
         groups[..count].iter().for_each(|group| out.put_u16(*group));
     }
 
-    /// The digits in groups of four that meet at the decimal point, and how many groups stand between
-    /// the first one and the point.
+    /// The digits in groups of four aligned at the decimal point, and the weight of the first group: its
+    /// power of 10000.
     fn groups(&self) -> ([u16; GROUPS_MAX], i16) {
         let digits = self.digits();
         let mut groups = [0; GROUPS_MAX];
-        // The power of ten of the first digit.
+        // Power of ten of the first digit.
         let first = i32::try_from(digits.len()).unwrap_or(0) - self.scale - 1;
         let weight = first.div_euclid(4);
         for (digit, power) in digits.iter().zip((i32::MIN..=first).rev()) {

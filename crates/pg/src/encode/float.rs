@@ -1,18 +1,18 @@
-//! Floats as PostgreSQL prints them: the shortest digits that read back as the same number.
+//! Prints floats as PostgreSQL does: the shortest digits that parse to the same number.
 
 use std::fmt::{self, LowerExp, Write};
 use std::str::FromStr;
 
 use bytes::{BufMut, BytesMut};
 
-/// What tells `real` and `double precision` apart here.
+/// The properties in which `real` and `double precision` differ.
 pub(super) trait Float: Copy + PartialEq + LowerExp + FromStr {
     /// Bits of the significand.
     const PRECISION: u32;
-    /// Numbers from ten to this power on are written with an exponent.
+    /// Numbers of ten to this power and above are printed with an exponent.
     const EXPONENT_MIN: i32;
 
-    /// The text of what has no digits.
+    /// The text of NaN and the infinities; `None` for numbers.
     fn special(self) -> Option<&'static [u8]>;
 }
 
@@ -91,18 +91,18 @@ fn shortest<F: Float>(value: F) -> Digits {
     if !digits.is_halfway(F::PRECISION) {
         return digits;
     }
-    // Digits that lie exactly between two floats are not taken, though most readers would round them
-    // back to this one: `1e23` is written 9.999999999999999e+22.
+    // Skips digits that lie exactly halfway between two floats, although most parsers would round them to
+    // this one: `1e23` is printed as 9.999999999999999e+22.
     (digits.count..17)
         .map(|count| Digits::of(format_args!("{value:.count$e}")))
         .find(|longer| longer.reads_as(value) && !longer.is_halfway(F::PRECISION))
         .unwrap_or(digits)
 }
 
-/// The significant digits of a number, and the power of ten of the first one.
+/// The significant digits of a number, and the power of ten of the first digit.
 struct Digits {
     negative: bool,
-    /// The text `d.ddde±xx`, later the digits without the point.
+    /// First the text `d.ddde±xx`, later the digits without the point.
     text: [u8; 32],
     length: usize,
     count: usize,
@@ -110,7 +110,7 @@ struct Digits {
 }
 
 impl Digits {
-    /// Takes apart what Rust writes for `{:e}`.
+    /// Parses the output of Rust's `{:e}`.
     fn of(text: fmt::Arguments<'_>) -> Self {
         let mut digits = Self { negative: false, text: [0; 32], length: 0, count: 0, exponent: 0 };
         digits.write_fmt(text).expect("17 digits, a point and an exponent fit");
@@ -134,8 +134,8 @@ impl Digits {
         &self.text[..self.count]
     }
 
-    /// Whether the digits name a number exactly between two floats of this precision: an odd integer of
-    /// one bit more, times a power of two. That happens to large integers only.
+    /// Whether the digits lie exactly halfway between two floats of this precision: an odd integer one bit
+    /// longer than the significand, times a power of two. Only large integers do.
     fn is_halfway(&self, precision: u32) -> bool {
         let count = i32::try_from(self.count).unwrap_or(i32::MAX);
         let Ok(power) = u32::try_from(self.exponent - count + 1) else { return false };

@@ -1,7 +1,7 @@
-//! Arrow batches as PostgreSQL's data rows, in text or binary format, exactly as PostgreSQL prints them.
+//! Encodes Arrow batches as PostgreSQL's data rows, in text or binary format, with PostgreSQL's exact output.
 //!
-//! The way a column is written is chosen once per batch: its values are brought into the one Arrow type
-//! that `types.rs` names for them, and a closure over that array writes value after value.
+//! The writer of a column is chosen once per batch: its values are cast to the Arrow type that
+//! `wire_types.rs` names for the column, and a closure over that array writes each value.
 
 mod binary;
 mod decimal;
@@ -32,23 +32,24 @@ use crate::wire_types::{WireType, is_foreign, type_size};
 
 type Result<T> = std::result::Result<T, TextInputError>;
 
-/// Writes the value of one row, which is not null, at the end of the buffer.
+/// Appends the value of one row, which must not be null, to the buffer.
 type Writer = Box<dyn Fn(usize, &mut BytesMut) -> Result<()>>;
 
-/// Turns the batches of one result into rows.
+/// Encodes the batches of one result.
 #[derive(Clone, Debug)]
 pub struct RowEncoder {
     columns: Vec<(WireType, FieldFormat)>,
 }
 
 impl RowEncoder {
-    /// An encoder for batches of this schema; `formats` tells what the client asked for each column.
+    /// Creates an encoder for batches of this schema; `formats` returns the format the client requested for a
+    /// column.
     pub fn new(schema: &Schema, formats: impl Fn(usize) -> FieldFormat) -> Self {
         let fields = schema.fields().iter().enumerate();
         Self { columns: fields.map(|(place, f)| (WireType::of(f), formats(place))).collect() }
     }
 
-    /// The rows of a batch, in order.
+    /// Encodes the rows of a batch, in order. Fails with 54011 if there are more columns than 32767.
     pub fn encode(&self, batch: &RecordBatch) -> Result<Vec<DataRow>> {
         if batch.num_columns() != self.columns.len() {
             return Err(internal("a batch of the result has not the result's columns"));
@@ -72,7 +73,7 @@ impl RowEncoder {
     }
 }
 
-/// What a client is told of the columns of a result, which it sees under `names`.
+/// Describes the columns of a result to the client, under `names`.
 pub fn field_infos(
     schema: &Schema,
     names: &[String],
@@ -91,7 +92,7 @@ pub fn field_infos(
         .collect()
 }
 
-/// A column in PostgreSQL's text form; `parse_column` reads it back.
+/// Prints a column in PostgreSQL's text form, which `parse_column` reads back.
 pub fn column_text(field: &Field, array: &ArrayRef) -> Result<StringArray> {
     let column = Column::new(array, &WireType::of(field), FieldFormat::Text)?;
     let mut text = StringBuilder::with_capacity(array.len(), 0);
@@ -110,7 +111,7 @@ pub fn column_text(field: &Field, array: &ArrayRef) -> Result<StringArray> {
     Ok(text.finish())
 }
 
-/// A column of a batch, ready to be written.
+/// A column of a batch with its writer.
 struct Column {
     nulls: Option<NullBuffer>,
     write: Writer,
@@ -130,7 +131,7 @@ impl Column {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
-    /// Writes the length of the value and the value; -1 for a null.
+    /// Writes the length of the value and then the value; -1 for a null.
     fn write_field(&self, row: usize, out: &mut BytesMut) -> Result<()> {
         if self.is_null(row) {
             out.put_i32(-1);
@@ -140,7 +141,7 @@ impl Column {
     }
 }
 
-/// Puts before what `write` writes the number of its bytes.
+/// Writes the output of `write` after its length in bytes. Fails with 54000 if that exceeds an `i32`.
 fn with_length(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> Result<()>) -> Result<()> {
     let start = out.len();
     out.put_i32(0);
@@ -171,7 +172,7 @@ fn cast_strictly(array: &ArrayRef, arrow_type: &DataType) -> Result<ArrayRef> {
     })
 }
 
-/// Values of types that PostgreSQL does not have, as Arrow shows them.
+/// Prints values of types that PostgreSQL does not have with Arrow's formatter.
 fn displayed(array: &ArrayRef) -> Result<ArrayRef> {
     let options = FormatOptions::default();
     let formatter = ArrayFormatter::try_new(array, &options);
@@ -184,7 +185,7 @@ fn displayed(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(shown.map_err(|error| internal(error.to_string()))?))
 }
 
-/// Durations as intervals of days and a time, which is what PostgreSQL subtracts timestamps to.
+/// Converts durations to intervals of days and a time, the result of PostgreSQL's timestamp subtraction.
 fn intervals(array: &ArrayRef) -> Result<ArrayRef> {
     let micros = cast_strictly(array, &DataType::Duration(TimeUnit::Microsecond))?;
     let micros: &DurationMicrosecondArray = micros.as_primitive::<DurationMicrosecondType>();
@@ -197,7 +198,7 @@ fn intervals(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(intervals.collect::<Result<IntervalMonthDayNanoArray>>()?))
 }
 
-/// What only our own bug can cause.
+/// An error that only a bug in Tidemark can cause.
 fn internal(message: impl Into<String>) -> TextInputError {
     TextInputError::new("XX000", message)
 }

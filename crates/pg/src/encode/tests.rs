@@ -1,4 +1,4 @@
-//! Rows as PostgreSQL 15 sends them.
+//! Rows are encoded as PostgreSQL 15 sends them.
 
 use datafusion::arrow::array::{
     Array, Decimal128Array, Decimal256Array, DictionaryArray, DurationNanosecondArray,
@@ -15,7 +15,7 @@ fn array_of(element: ColumnType) -> ColumnType {
     ColumnType::Array(Box::new(element))
 }
 
-/// Columns of a table with a column for each type.
+/// One column for each type.
 fn all_types() -> Vec<ColumnType> {
     vec![
         ColumnType::Boolean,
@@ -48,7 +48,7 @@ fn batch(types: &[ColumnType], rows: &[&[Option<&str>]]) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
-/// The fields of each row, taken apart again.
+/// Encodes the rows and returns the bytes of their fields.
 fn rows(batch: &RecordBatch, format: FieldFormat) -> Vec<Vec<Option<Vec<u8>>>> {
     let encoder = RowEncoder::new(&batch.schema(), |_| format);
     let rows = encoder.encode(batch).unwrap();

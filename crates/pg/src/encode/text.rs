@@ -20,7 +20,7 @@ const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 
-/// How the values of `array`, which is of the type `wire` names, are written as text.
+/// Returns a writer of the values of `array`, in the text format of the type in `wire`.
 pub(super) fn writer(array: &ArrayRef, wire: &WireType) -> Result<Writer> {
     Ok(match array.data_type() {
         DataType::Null => Box::new(|_, _| Ok(())),
@@ -97,7 +97,7 @@ fn put_integer(value: i64, out: &mut BytesMut) {
     put_unsigned(value.unsigned_abs(), out);
 }
 
-/// Writes two digits, or more where there are more.
+/// Writes at least two digits.
 fn put_padded(value: u64, out: &mut BytesMut) {
     if value < 10 {
         out.put_u8(b'0');
@@ -120,7 +120,7 @@ fn put_hexadecimal(bytes: &[u8], out: &mut BytesMut) {
     }
 }
 
-/// Writes the date without its era, and says whether that is before Christ.
+/// Writes the date without its era; returns whether the date is BC.
 fn put_date(days: i64, out: &mut BytesMut) -> bool {
     let (year, month, day) = date_of_days(days);
     let before_christ = year <= 0;
@@ -140,7 +140,7 @@ fn put_era(before_christ: bool, out: &mut BytesMut) {
     }
 }
 
-/// Writes `hours:minutes:seconds`, with the fraction of the second as far as it goes.
+/// Writes `hours:minutes:seconds`, with the fraction of the second if it is not zero.
 fn put_time(micros: i64, out: &mut BytesMut) {
     put_padded((micros / HOUR).unsigned_abs(), out);
     out.put_u8(b':');
@@ -168,12 +168,12 @@ fn put_timestamp(micros: i64, zone: &[u8], out: &mut BytesMut) {
     put_era(before_christ, out);
 }
 
-/// Writes an interval as `intervalstyle = postgres` shows it.
+/// Writes an interval in the style of `intervalstyle = postgres`.
 fn put_interval(value: IntervalMonthDayNano, out: &mut BytesMut) {
     let start = out.len();
     let IntervalMonthDayNano { months, days, nanoseconds } = value;
     let micros = nanoseconds / 1000;
-    // A sign is written after a negative part, to show that it is not inherited.
+    // PostgreSQL writes a plus sign after a negative part, so that the minus does not seem to carry over.
     let mut after_negative = false;
     for (count, unit) in [(months / 12, " year"), (months % 12, " mon"), (days, " day")] {
         if count == 0 {
@@ -240,7 +240,7 @@ fn list(list: &ListArray, wire: &WireType) -> Result<Writer> {
     }))
 }
 
-/// Whether the text of an element can hold what has a meaning in an array.
+/// Whether the text of an element can contain characters that are special in an array.
 fn may_need_quotes(element: &DataType) -> bool {
     matches!(
         element,
@@ -252,7 +252,7 @@ fn may_need_quotes(element: &DataType) -> bool {
     )
 }
 
-/// Puts the element written from `start` on into quotes, if it needs them.
+/// Quotes the element written from `start` on, if needed.
 fn quote(start: usize, out: &mut BytesMut) {
     let written = &out[start..];
     let special = |byte: &u8| matches!(byte, b'"' | b'\\' | b'{' | b'}' | b',' | b' ' | 9..=13);

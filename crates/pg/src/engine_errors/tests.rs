@@ -1,4 +1,4 @@
-//! Errors of the engine become errors of PostgreSQL, found again behind any wrapper.
+//! Errors of the engine become errors of PostgreSQL, also inside wrappers.
 
 use datafusion::common::{Column, TableReference};
 use datafusion::prelude::SessionContext;

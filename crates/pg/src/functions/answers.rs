@@ -1,5 +1,5 @@
-//! Functions whose answer never depends on anything: there is one user, who may do all, no comments on
-//! objects, one encoding.
+//! Functions with a constant result: there is one user, who may do everything, no comments on objects, and
+//! one encoding.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const ANY_2: &[Arg] = &[Arg::Any, Arg::Any];
 const ANY_3: &[Arg] = &[Arg::Any, Arg::Any, Arg::Any];
 const ANY_4: &[Arg] = &[Arg::Any, Arg::Any, Arg::Any, Arg::Any];
 
-/// True of every object there is.
+/// `pg_*_is_visible`: true for every object.
 const VISIBLE: [&str; 10] = [
     "pg_collation_is_visible",
     "pg_conversion_is_visible",
@@ -27,7 +27,7 @@ const VISIBLE: [&str; 10] = [
     "pg_ts_template_is_visible",
 ];
 
-/// The user may do everything.
+/// `has_*_privilege`: always true.
 const PRIVILEGES: [&str; 12] = [
     "has_any_column_privilege",
     "has_column_privilege",
@@ -56,7 +56,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         text("rw_version", &[&[]], super::version()),
         text("pg_get_userbyid", &[ANY], crate::USER),
         text("pg_encoding_to_char", &[ANY], "UTF8"),
-        // There are none, so all are unlocked.
+        // There are no advisory locks, so all are unlocked.
         text("pg_advisory_unlock_all", &[&[]], ""),
     ];
     visible.into_iter().chain(privileges).chain(comments).chain(texts).collect()

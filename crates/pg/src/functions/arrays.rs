@@ -1,4 +1,5 @@
-//! Functions over the places of an array's elements. Arrays count from 1, the vectors in `pg_index` from 0.
+//! Functions over the subscripts of an array's elements. Arrays count from 1, the vectors in `pg_index` from
+//! 0.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -19,9 +20,9 @@ use super::rowwise::no_such_function;
 use crate::error::SqlError;
 use tidemark_ledger::catalog::SQL_TYPE_KEY;
 
-/// What `generate_subscripts(array, dimension)` unnests.
+/// The function that `generate_subscripts(array, dimension)` unnests.
 pub const SUBSCRIPTS: &str = "array_subscripts";
-/// What `information_schema._pg_expandarray(array)` unnests: its elements with their places.
+/// The function that `information_schema._pg_expandarray(array)` unnests: elements with their subscripts.
 pub const EXPANDED: &str = "array_expanded";
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -45,7 +46,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     [subscripts, expanded, lower, upper].map(|f| Arc::new(ScalarUDF::from(f.udf()))).into()
 }
 
-/// The place of the first element of arrays with this field.
+/// The subscript of the first element of arrays with this field.
 pub fn first_place(field: &Field) -> i32 {
     let declared = field.metadata().get(SQL_TYPE_KEY).map(String::as_str);
     if matches!(declared, Some("int2vector" | "oidvector")) { 0 } else { 1 }
@@ -70,7 +71,7 @@ struct Call {
 }
 
 impl Call {
-    /// Of each array with elements, what a function makes of its first place and its length.
+    /// For each array that has elements, `bound` of its first subscript and its length; null for the others.
     fn bounds(&self, bound: impl Fn(i32, i32) -> i32) -> Int32Array {
         let bounds = (0..self.lists.len()).map(|row| {
             let length = self.length(row);
@@ -79,7 +80,7 @@ impl Call {
         bounds.collect()
     }
 
-    /// Of an array that is null, or in a dimension it has not, 0.
+    /// The length; 0 for a null array or a dimension other than the first.
     fn length(&self, row: usize) -> i32 {
         let is_first = |d: &Int64Array| d.is_valid(row) && d.value(row) == 1;
         let known = self.lists.is_valid(row) && self.dimensions.as_ref().is_none_or(is_first);
@@ -97,10 +98,10 @@ fn subscripts(call: &Call) -> EngineResult<ArrayRef> {
     Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(sizes), places, None)?))
 }
 
-/// Places count from 1 here, whatever the array.
+/// Subscripts count from 1 here for every array.
 fn expanded(lists: &ListArray) -> EngineResult<ArrayRef> {
     let fields = element_and_place(lists.values().data_type());
-    // Elements that belong to no array stand outside of all offsets.
+    // Elements outside all offsets belong to no array and keep 0.
     let mut places = vec![0; lists.values().len()];
     for bounds in lists.offsets().windows(2) {
         let within = usize::try_from(bounds[0]).ok().zip(usize::try_from(bounds[1]).ok());
@@ -118,7 +119,7 @@ fn expanded(lists: &ListArray) -> EngineResult<ArrayRef> {
 struct ArrayFunction {
     name: &'static str,
     arguments: usize,
-    /// The type of the result, by that of the elements.
+    /// Returns the type of the result, given the type of the elements.
     returns: fn(&DataType) -> DataType,
     body: fn(&Call) -> EngineResult<ArrayRef>,
 }

@@ -1,4 +1,4 @@
-//! Functions over `bytea`, where DataFusion's take text alone or answer otherwise.
+//! Functions over `bytea` for which DataFusion's versions take only text or return something else.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use tidemark_ledger::catalog::ColumnType;
 
-/// Characters of a line of base64, as PostgreSQL breaks them.
+/// Characters in a line of base64; PostgreSQL breaks lines there.
 const BASE64_LINE: usize = 76;
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -54,7 +54,7 @@ fn escaped(byte: u8) -> String {
     }
 }
 
-/// `length`: characters of a text, bytes of a `bytea`.
+/// `length`: characters of a text, or bytes of a `bytea`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Length(Signature);
 
@@ -103,7 +103,7 @@ impl ScalarUDFImpl for Length {
     }
 }
 
-/// Of an array of type `Binary`: [`Length::coerce_types`] asked for it.
+/// Lengths of an array that [`Length::coerce_types`] made `Binary`.
 fn byte_lengths(bytes: &ArrayRef) -> ArrayRef {
     let length = |value: &[u8]| i32::try_from(value.len()).unwrap_or(i32::MAX);
     let lengths = bytes.as_binary::<i32>().iter().map(|value| value.map(length));

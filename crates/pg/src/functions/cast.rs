@@ -1,5 +1,5 @@
-//! Casts as PostgreSQL does them: from text by each type's input syntax, to text by its output, from
-//! fractions to integers with rounding. What Arrow's cast does alike is left to it.
+//! Casts with PostgreSQL's rules: from text by each type's input syntax, to text by its output, from
+//! fractions to integers with rounding. Casts that Arrow does the same way are left to Arrow.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::text_input;
 use crate::type_names::column_type_named;
 use tidemark_ledger::catalog::ColumnType;
 
-/// `sql_cast(value, 'type')`: what `CAST(value AS type)` is rewritten to.
+/// The function `sql_cast(value, 'type')`, to which `CAST(value AS type)` is rewritten.
 pub const CAST: &str = "sql_cast";
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -43,7 +43,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         .into()
 }
 
-/// A cast to one type, or to the type its second argument names.
+/// A cast to one type, or to the type named by its second argument.
 #[derive(Debug)]
 struct CastFunction {
     name: &'static str,
@@ -82,7 +82,7 @@ impl ScalarUDFImpl for CastFunction {
         Ok(Arc::new(target.field(self.name, nullable)))
     }
 
-    /// A cast that Arrow does alike becomes Arrow's, which the optimizer knows more about.
+    /// Replaces a cast that Arrow does the same way with Arrow's, about which the optimizer knows more.
     fn simplify(
         &self,
         args: Vec<Expr>,
@@ -125,11 +125,11 @@ impl ScalarUDFImpl for CastFunction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Arrow,
-    /// By the input syntax of the target.
+    /// With the input syntax of the target type.
     Parse,
-    /// By the output of the source.
+    /// With the output of the source type.
     Print,
-    /// From one string type to another, cut to its length.
+    /// From one string type to another, truncated to its length.
     Cut,
     Round,
 }
@@ -169,7 +169,7 @@ fn cast_as(array: &ArrayRef, field: &Field, target: &ColumnType) -> EngineResult
     }
 }
 
-/// An explicit cast to `varchar(n)` cuts without a word.
+/// An explicit cast to `varchar(n)` truncates silently.
 fn cut(array: &ArrayRef, target: &ColumnType) -> EngineResult<ArrayRef> {
     let ColumnType::Varchar(Some(length)) = target else { return Ok(Arc::clone(array)) };
     let length = usize::try_from(*length).unwrap_or(usize::MAX);
@@ -183,7 +183,7 @@ fn cut(array: &ArrayRef, target: &ColumnType) -> EngineResult<ArrayRef> {
     Ok(Arc::new(cut.finish()))
 }
 
-/// Half goes to the even neighbour from floats, and away from zero from decimals.
+/// Rounds floats half to even, and decimals half away from zero.
 pub fn rounded(array: &ArrayRef) -> EngineResult<ArrayRef> {
     Ok(match array.data_type() {
         DataType::Decimal32(precision, _) => cast(array, &DataType::Decimal32(*precision, 0))?,
@@ -198,7 +198,7 @@ pub fn rounded(array: &ArrayRef) -> EngineResult<ArrayRef> {
     })
 }
 
-/// Values as PostgreSQL prints them. Only booleans are cast to longer words than they are sent as.
+/// Prints values as PostgreSQL does. Booleans are the exception: a cast yields `true`, the wire format `t`.
 pub fn print(array: &ArrayRef, field: &Field) -> EngineResult<ArrayRef> {
     if array.data_type() == &DataType::Boolean {
         return Ok(cast(&cast(array, &DataType::Utf8)?, &DataType::Utf8View)?);

@@ -68,7 +68,7 @@ impl ScalarUDFImpl for Format {
     }
 }
 
-/// The pattern with each `%` filled in; the values are in text form.
+/// Fills in each `%` of the pattern; the values are in text form.
 fn fill(pattern: &str, values: &[Option<&str>], made: &Made<'_>) -> Result<String, SqlError> {
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern;
@@ -93,9 +93,9 @@ fn fill(pattern: &str, values: &[Option<&str>], made: &Made<'_>) -> Result<Strin
     Ok(out)
 }
 
-/// What stands after a `%`: `2$-10s`.
+/// The part after a `%`, such as `2$-10s`.
 struct Placeholder {
-    /// From 0.
+    /// Index of the argument, from 0; `None` for the next one.
     place: Option<usize>,
     width: usize,
     to_the_left: bool,
@@ -144,13 +144,13 @@ impl Placeholder {
     }
 }
 
-/// The number a text begins with, and what follows.
+/// Splits a text into its leading number and the rest.
 fn number(text: &str) -> (Option<usize>, &str) {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     (text[..digits].parse().ok().filter(|n| *n < WIDTH_MAX), &text[digits..])
 }
 
-/// Wider than anything one would print.
+/// Limit of a width or an argument number.
 const WIDTH_MAX: usize = 1 << 20;
 
 fn invalid(message: &str) -> SqlError {

@@ -1,5 +1,5 @@
-//! Functions that yield what they are given, and say something else of it. Users cannot write their
-//! names.
+//! Functions that return their argument and change only what the planner knows of it. Users cannot write
+//! their names.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
-/// A value without the metadata of its type. See `rewrite/values.rs`.
+/// Drops the metadata of the value's type. See `rewrite/values.rs`.
 pub const PLAIN: &str = "\u{1}plain";
-/// A value that may be null, whatever its column says. See `rewrite/pitfalls.rs`.
+/// Makes the value nullable, whatever its column says. See `rewrite/pitfalls.rs`.
 pub const MAYBE: &str = "\u{1}maybe";
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -22,7 +22,7 @@ struct Identity {
 }
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    // What may be null is not immutable: it must not be folded away from what is known not to be.
+    // `MAYBE` is only stable, so that it is not folded away over a value known not to be null.
     let kinds = [(PLAIN, Volatility::Immutable), (MAYBE, Volatility::Stable)];
     let function = |(name, volatility)| {
         let signature = Signature::any(1, volatility);

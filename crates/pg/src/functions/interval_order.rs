@@ -1,4 +1,4 @@
-//! Intervals as numbers that compare as PostgreSQL compares intervals: a month has 30 days, a day 24
+//! Converts intervals to numbers that compare as PostgreSQL compares intervals: a month is 30 days, a day 24
 //! hours. DataFusion would compare months, then days, then the rest.
 
 use std::sync::{Arc, LazyLock};
@@ -11,7 +11,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-/// Its name is none that users can write.
+/// The function; users cannot write its name.
 pub static INTERVAL_ORDER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     let signature = Signature::any(1, Volatility::Immutable);
     Arc::new(ScalarUDF::new_from_impl(IntervalOrder { signature }))

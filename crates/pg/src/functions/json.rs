@@ -1,5 +1,5 @@
-//! Functions over `jsonb`: what the operators `->`, `->>`, `#>`, `#>>`, `?`, `||` and `@>` become, and a
-//! few more. Numbers keep their digits.
+//! Functions over `jsonb`: the implementation of the operators `->`, `->>`, `#>`, `#>>`, `?`, `||` and `@>`,
+//! and a few more. Numbers keep their digits.
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,7 +13,7 @@ use crate::text_input::json::Json;
 use tidemark_ledger::catalog::ColumnType;
 
 const BY_KEY_OR_PLACE: &[&[Arg]] = &[&[Arg::Text, Arg::Text], &[Arg::Text, Arg::Int]];
-/// A path is a `text[]`, or the text of one.
+/// A path is a `text[]` or the text form of one.
 const BY_PATH: &[&[Arg]] = &[&[Arg::Text, Arg::Texts], &[Arg::Text, Arg::Text]];
 const TWO: &[&[Arg]] = &[&[Arg::Text, Arg::Text]];
 
@@ -60,7 +60,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
-/// The n-th argument as a document, counted as long as the second value is kept.
+/// Parses the n-th argument as a document, whose memory is counted until the second value is dropped.
 fn document<'a>(row: &Row<'a>, n: usize) -> Result<(Json<'a>, Growing), SqlError> {
     let mut growing = Growing::new("json");
     let json = Json::parse_counted(row.text(n).unwrap_or_default(), &mut growing)?;
@@ -72,7 +72,7 @@ fn member<'a, 'b>(json: &'b Json<'a>, key: &str) -> Option<&'b Json<'a>> {
     members.iter().find(|(found, _)| found == key).map(|(_, value)| value)
 }
 
-/// The element at a place; negative places count from the end. A bare value counts as an array of one.
+/// The element at an index; negative ones count from the end. A scalar counts as an array of one element.
 fn element_of<'a, 'b>(json: &'b Json<'a>, place: i64) -> Option<&'b Json<'a>> {
     match json {
         Json::Word(_) | Json::Text(_) => matches!(place, 0 | -1).then_some(json),
@@ -128,7 +128,7 @@ fn as_text(json: &Json<'_>) -> Value {
     }
 }
 
-/// Two objects are merged, the second wins; all else is concatenated as arrays.
+/// Merges two objects, in which the second wins; concatenates everything else as arrays.
 fn concat(row: &Row<'_>) -> Answer {
     let ((left, _left), (right, _right)) = (document(row, 0)?, document(row, 1)?);
     let joined = match (left, right) {
@@ -150,7 +150,7 @@ fn elements(json: Json<'_>) -> Vec<Json<'_>> {
 
 fn contains(row: &Row<'_>) -> Answer {
     let ((whole, _whole), (part, _part)) = (document(row, 0)?, document(row, 1)?);
-    // Of the outermost value alone, an array may contain a bare one.
+    // Only at the top level may an array contain a scalar.
     let found = match (&whole, &part) {
         (Json::Array(elements), Json::Word(_) | Json::Text(_)) => {
             elements.iter().any(|element| holds(element, &part))
@@ -160,7 +160,7 @@ fn contains(row: &Row<'_>) -> Answer {
     Ok(Value::Bool(found))
 }
 
-/// Whether all of `part` is in `whole`, at the same place.
+/// Whether `whole` contains all of `part`, at the same level.
 fn holds(whole: &Json<'_>, part: &Json<'_>) -> bool {
     match (whole, part) {
         (Json::Object(_), Json::Object(wanted)) => wanted
@@ -174,7 +174,7 @@ fn holds(whole: &Json<'_>, part: &Json<'_>) -> bool {
     }
 }
 
-/// A number without the zeros that do not change it.
+/// The number without trailing zeros in its fraction.
 fn digits(word: &str) -> &str {
     match word.contains('.') {
         true => word.trim_end_matches('0').trim_end_matches('.'),
@@ -182,7 +182,7 @@ fn digits(word: &str) -> &str {
     }
 }
 
-/// Whether a string is a key of an object, an element of an array, or the whole.
+/// Whether a string is a key of the object, an element of the array, or the string value itself.
 fn exists(row: &Row<'_>) -> Answer {
     let key = row.text(1).unwrap_or_default();
     let is_key = |json: &Json<'_>| matches!(json, Json::Text(text) if text == key);

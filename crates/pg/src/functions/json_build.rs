@@ -1,4 +1,4 @@
-//! Values as JSON: `json_build_object`, `json_build_array`, `to_json` and their `jsonb` kin.
+//! Builds JSON from values: `json_build_object`, `json_build_array`, `to_json` and their `jsonb` variants.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -19,7 +19,7 @@ use crate::sqlstate::SqlState;
 use crate::text_input::json::Json;
 use tidemark_ledger::catalog::{ColumnType, SQL_TYPE_KEY};
 
-/// What the arguments of one row come to.
+/// Computes the result from the arguments of one row.
 type Body = for<'a> fn(Vec<Json<'a>>) -> Result<Option<Json<'a>>, SqlError>;
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -61,7 +61,7 @@ fn object(values: Vec<Json<'_>>) -> Result<Option<Json<'_>>, SqlError> {
     Ok(Some(Json::object(members)))
 }
 
-/// A column's values; a null is JSON's.
+/// Converts the values of a column; SQL null becomes JSON null.
 fn values(
     field: &Field,
     array: &ArrayRef,
@@ -88,7 +88,7 @@ fn values(
         }
         (Some(text), number) if number.is_numeric() => Ok(match Json::parse(text) {
             Ok(number) => number.into_owned(),
-            // NaN and the infinities.
+            // NaN and the infinities become strings.
             Err(_) => Json::Text(text.to_owned().into()),
         }),
         (Some(text), DataType::Timestamp(_, zone)) => {

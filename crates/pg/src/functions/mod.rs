@@ -1,7 +1,7 @@
-//! Functions that PostgreSQL's users expect and DataFusion lacks.
+//! Functions that PostgreSQL has and DataFusion lacks.
 //!
-//! Those that need the catalog are in [`tidemark_sql::system_catalog`]; those that answer for the session are
-//! made anew for each statement by [`session_functions`].
+//! Functions that need the catalog are in [`tidemark_sql::system_catalog`]. Those that depend on the session
+//! are created for each statement by [`session_functions`].
 
 mod answers;
 mod arrays;
@@ -34,10 +34,10 @@ pub use series::register as register_series;
 pub use session::{SessionInfo, session_functions};
 pub use type_of::name_of;
 
-/// The version of PostgreSQL whose ways we follow; clients choose their questions about the catalog by it.
+/// The PostgreSQL version Tidemark reports; clients choose their catalog queries by it.
 pub const POSTGRES_VERSION: &str = "14.10";
 
-/// What `version()` says.
+/// The result of `version()`.
 pub fn version() -> String {
     format!("PostgreSQL {POSTGRES_VERSION}-Tidemark-{}", env!("CARGO_PKG_VERSION"))
 }

@@ -1,4 +1,4 @@
-//! The value of a scalar subquery whose rows were collected: more than one is an error.
+//! The value of a scalar subquery whose rows were collected into an array; more than one row is an error.
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,9 +15,9 @@ use datafusion::logical_expr::{
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 
-/// `only_row(array)`: the element of an array of one, null of none.
+/// `only_row(array)`: the element of a one-element array, null for an empty one.
 pub static ONLY_ROW: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-    // Not to be asked about rows that a join would have left out.
+    // Volatile: it must not be evaluated on rows that a join would have filtered out.
     let signature = Signature::any(1, Volatility::Volatile);
     Arc::new(ScalarUDF::from(OnlyRow { signature }))
 });

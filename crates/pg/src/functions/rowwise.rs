@@ -1,4 +1,4 @@
-//! Functions given as a closure over one row, with the kinds of arguments they take.
+//! Functions defined by a closure over one row and the kinds of their arguments.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,11 +31,11 @@ pub(super) enum Arg {
     Bytes,
     /// `text[]`
     Texts,
-    /// Anything; the closure learns only whether it is null.
+    /// Any type; the closure only sees whether it is null.
     Any,
 }
 
-/// What a row comes to.
+/// The result for one row.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Null,
@@ -46,7 +46,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// Bytes of a text or of several.
+    /// Bytes of the text or texts.
     fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -60,11 +60,11 @@ pub(super) type Answer = Result<Value, SqlError>;
 
 type Body = Box<dyn Fn(&Row<'_>) -> Answer + Send + Sync>;
 
-/// A function that looks at one row at a time.
+/// A function that is evaluated one row at a time.
 pub(super) struct Rowwise {
     name: &'static str,
     aliases: Vec<String>,
-    /// The lists of arguments it can be called with.
+    /// The argument lists it accepts.
     overloads: &'static [&'static [Arg]],
     returns: ColumnType,
     signature: Signature,
@@ -90,13 +90,13 @@ impl Rowwise {
         self
     }
 
-    /// It is called with nulls too.
+    /// Makes the function get calls with null arguments too.
     pub(super) fn called_on_null(mut self) -> Self {
         self.strict = false;
         self
     }
 
-    /// Its answer holds for one statement only.
+    /// Marks the result as constant only within one statement.
     pub(super) fn stable(mut self) -> Self {
         self.signature.volatility = Volatility::Stable;
         self
@@ -137,7 +137,7 @@ impl Arg {
             Self::Text => DataType::Utf8View,
             Self::Int => DataType::Int64,
             Self::Bool => DataType::Boolean,
-            // Text can only be a literal, which is read as the type wanted.
+            // Text can only be a literal here, which is read as `bytea`.
             Self::Bytes if found.is_string() => DataType::Utf8View,
             Self::Bytes => DataType::BinaryView,
             Self::Texts => ColumnType::Array(Box::new(ColumnType::Text)).arrow_type(),
@@ -146,7 +146,7 @@ impl Arg {
     }
 }
 
-/// The arguments in one row.
+/// The arguments of one row.
 pub(super) struct Row<'a> {
     columns: &'a [ArrayRef],
     at: usize,
@@ -157,12 +157,12 @@ impl<'a> Row<'a> {
         self.columns[n].data_type() == &DataType::Null || self.columns[n].is_null(self.at)
     }
 
-    /// How many arguments there are.
+    /// The number of arguments.
     pub(super) fn count(&self) -> usize {
         self.columns.len()
     }
 
-    /// The n-th argument, if it is a text and not null.
+    /// The n-th argument if it is a text and not null.
     pub(super) fn text(&self, n: usize) -> Option<&'a str> {
         let column = self.columns[n].as_string_view_opt()?;
         (!column.is_null(self.at)).then(|| column.value(self.at))
@@ -178,6 +178,7 @@ impl<'a> Row<'a> {
         (!column.is_null(self.at)).then(|| column.value(self.at))
     }
 
+    /// The n-th argument as bytes; a text literal is parsed as `bytea`.
     pub(super) fn bytes(&self, n: usize) -> Result<Cow<'a, [u8]>, SqlError> {
         if let Some(literal) = self.text(n) {
             return Ok(Cow::Owned(text_input::bytea(literal)?));
@@ -186,6 +187,7 @@ impl<'a> Row<'a> {
         Ok(Cow::Borrowed(column.map_or(&[], |column| column.value(self.at))))
     }
 
+    /// The n-th argument if it is a `text[]` and not null.
     pub(super) fn texts(&self, n: usize) -> Option<Vec<Option<String>>> {
         let column = self.columns[n].as_list_opt::<i32>()?;
         if column.is_null(self.at) {
@@ -249,7 +251,7 @@ impl ScalarUDFImpl for Rowwise {
     }
 }
 
-/// The error for a call with arguments no overload takes.
+/// The error for a call whose argument types match no overload (42883).
 pub(super) fn no_such_function(name: &str, types: &[DataType]) -> SqlError {
     let types: Vec<String> =
         types.iter().map(|found| super::type_of::name_of(found, None)).collect();
@@ -259,7 +261,7 @@ pub(super) fn no_such_function(name: &str, types: &[DataType]) -> SqlError {
     )
 }
 
-/// The results so far.
+/// Builder of the result column.
 enum Values {
     Text(StringViewBuilder),
     Int(Int64Builder),
@@ -282,7 +284,7 @@ impl Values {
         }
     }
 
-    /// A value of another kind than the function returns becomes null.
+    /// Appends a value; a value of another kind than the function returns becomes null.
     fn push(&mut self, value: Value) {
         match (self, value) {
             (Self::Text(builder), Value::Text(text)) => builder.append_value(text),
@@ -316,7 +318,7 @@ impl fmt::Debug for Rowwise {
     }
 }
 
-/// Two functions of one name are one function: sessions never share a plan.
+/// Functions of the same name are equal: sessions never share a plan.
 impl PartialEq for Rowwise {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

@@ -1,4 +1,4 @@
-//! `generate_series` in `FROM`, for integers of every width: DataFusion's takes only the widest.
+//! `generate_series` in `FROM` for integers of every width: DataFusion's accepts only `bigint`.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use datafusion::logical_expr::Expr;
 
 const GENERATE_SERIES: &str = "generate_series";
 
-/// Puts ours before the one the state has.
+/// Registers our function as a wrapper around the state's.
 pub fn register(state: &mut SessionState) {
     if let Some(function) = state.table_functions().get(GENERATE_SERIES) {
         let ours = Series(Arc::clone(function.function()));

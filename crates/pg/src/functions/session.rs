@@ -1,4 +1,4 @@
-//! Functions that answer for the session that asks.
+//! Functions whose result depends on the session that calls them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::sqlstate::SqlState;
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_ledger::params::{ParamSpec, Params};
 
-/// What of a session its functions show.
+/// The properties of a session that its functions return.
 #[derive(Clone, Debug)]
 pub struct SessionInfo {
     pub pid: i32,
     pub user: String,
     pub database: String,
-    /// Where unqualified names are looked up and created.
+    /// The schema in which unqualified names are looked up and created.
     pub schema: String,
-    /// Every setting, by its lower-case name.
+    /// Every setting by its lower-case name.
     pub settings: Arc<BTreeMap<String, String>>,
 }
 
-/// The functions of one session, as of now. `params` are those of the cluster.
+/// The functions of one session in its current state. `params` are the cluster's parameters.
 pub fn session_functions(info: &SessionInfo, params: &Arc<Params>) -> Vec<Arc<ScalarUDF>> {
     let settings = Arc::clone(&info.settings);
     let params = Arc::clone(params);
@@ -78,7 +78,7 @@ pub fn session_functions(info: &SessionInfo, params: &Arc<Params>) -> Vec<Arc<Sc
 fn constant(name: &'static str, aliases: &[&str], answer: &str) -> Arc<ScalarUDF> {
     let answer = answer.to_owned();
     Rowwise::new(name, &[&[]], ColumnType::Text, move |_| {
-        // Nothing to say is null: there may be no current schema.
+        // An empty value is null: there may be no current schema.
         Ok(if answer.is_empty() { Value::Null } else { Value::Text(answer.clone()) })
     })
     .aliases(aliases)
@@ -97,7 +97,7 @@ fn setting(settings: &BTreeMap<String, String>, name: &str, missing_ok: bool) ->
     }
 }
 
-/// A query cannot change its session; asking for what is so already does no harm.
+/// Accepts only the current value: a query cannot change its session.
 fn unchanged(settings: &BTreeMap<String, String>, name: &str, value: &str) -> Answer {
     match setting(settings, name, false)? {
         Value::Text(current) if current == value => Ok(Value::Text(current)),

@@ -1,4 +1,4 @@
-//! Functions over strings: quoting, and sizes for people.
+//! String functions: quoting, and human-readable sizes.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
-/// The character with this code.
+/// Returns the character with this code.
 fn chr(code: i64) -> Result<String, SqlError> {
     let refused = |message| Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
     if code == 0 {
@@ -60,7 +60,7 @@ fn chr(code: i64) -> Result<String, SqlError> {
     }
 }
 
-/// The pattern with a backslash as its escape character, in place of `escape`.
+/// Rewrites the pattern to use a backslash as its escape character instead of `escape`.
 fn like_escape(pattern: &str, escape: &str) -> Result<String, SqlError> {
     let mut chars = escape.chars();
     let escape = chars.next();
@@ -83,19 +83,19 @@ fn like_escape(pattern: &str, escape: &str) -> Result<String, SqlError> {
     Ok(out)
 }
 
-/// A string literal that means `text`.
+/// Returns a string literal with the value `text`.
 pub(super) fn quote_literal(text: &str) -> String {
     let escaped = text.replace('\'', "''").replace('\\', "\\\\");
     if text.contains('\\') { format!(" E'{escaped}'") } else { format!("'{escaped}'") }
 }
 
-/// `1536 kB`: the unit grows when its number would have more than four digits and 10240 or more.
+/// Formats a size like `1536 kB`: the unit grows while the number is 10240 or more.
 fn pretty_size(bytes: i64) -> String {
     const UNITS: [&str; 6] = ["bytes", "kB", "MB", "GB", "TB", "PB"];
     let mut size = i128::from(bytes);
     let mut unit = 0;
     while size.abs() >= 10 * 1024 && unit + 1 < UNITS.len() {
-        // Rounded half away from zero, as PostgreSQL does at the unit it prints.
+        // Rounded half away from zero, as in PostgreSQL.
         let half = if size < 0 { -512 } else { 512 };
         size = (size + half) / 1024;
         unit += 1;

@@ -1,4 +1,4 @@
-//! `timezone(zone, time)`, which is what `time AT TIME ZONE zone` means.
+//! `timezone(zone, time)`, the function behind `time AT TIME ZONE zone`.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl ScalarUDFImpl for Timezone {
         }
         let time = match time {
             DataType::Timestamp(_, None) => ColumnType::Timestamp.arrow_type(),
-            // A string or a date is taken for a time with zone, as PostgreSQL prefers it.
+            // A string or a date is read as a timestamp with time zone, which PostgreSQL prefers.
             DataType::Timestamp(_, Some(_)) | DataType::Date32 | DataType::Null => {
                 ColumnType::Timestamptz.arrow_type()
             }
@@ -81,7 +81,7 @@ impl ScalarUDFImpl for Timezone {
     }
 }
 
-/// Instants to the local times of a zone, or local times to instants.
+/// Converts instants to local times of a zone, or local times to instants.
 fn shift(
     zones: &ArrayRef,
     times: &ArrayRef,
@@ -139,7 +139,7 @@ fn local(zone: Tz, time: NaiveDateTime) -> Option<NaiveDateTime> {
     time.checked_add_signed(TimeDelta::seconds(seconds.into()))
 }
 
-/// A local time that the clocks skip is read with the offset from before the skip.
+/// Converts a local time to an instant. A time that the clocks skip gets the offset from before the skip.
 fn instant(zone: Tz, time: NaiveDateTime) -> Option<NaiveDateTime> {
     if let Some(offset) = zone.offset_from_local_datetime(&time).earliest() {
         return time.checked_sub_signed(TimeDelta::seconds(offset.fix().local_minus_utc().into()));

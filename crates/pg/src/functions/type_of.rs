@@ -1,4 +1,4 @@
-//! `pg_typeof`, and PostgreSQL's names of Arrow's types.
+//! `pg_typeof`, and PostgreSQL's names of Arrow types.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 
 use tidemark_ledger::catalog::SQL_TYPE_KEY;
 
-/// The SQL name of a type; `declared` is the name the field carries, if any.
+/// Returns the SQL name of a type; `declared` is the name in the field's metadata, if any.
 pub fn name_of(data_type: &DataType, declared: Option<&str>) -> String {
     let name = match data_type {
         DataType::Null => "unknown",

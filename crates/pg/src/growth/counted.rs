@@ -1,4 +1,4 @@
-//! A function that counts what it is about to make.
+//! A wrapper around a function that checks the size of its result before the call.
 
 use std::sync::{Arc, LazyLock};
 
@@ -26,11 +26,11 @@ use crate::error::SqlError;
 use crate::memory::StatementMemory;
 use crate::running;
 
-/// Longer values do not become part of a plan: the planner copies a constant many times, into the names of the
-/// expressions around it too.
+/// Values longer than this are not folded into the plan: the planner copies a constant many times, also into
+/// the names of the expressions around it.
 const FOLDED_BYTES_MAX: usize = 256 << 10;
 
-/// The function with the counting around it. `None` where it needs none, or has it.
+/// Wraps the function. `None` if its results do not grow, or it is wrapped already.
 pub fn around(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
     if function.inner().is::<Counted>() {
         return None;
@@ -40,7 +40,7 @@ pub fn around(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
     Some(Arc::new(ScalarUDF::from(Counted { inner, growth })))
 }
 
-/// `text || text`, counted.
+/// `text || text`, wrapped.
 pub fn joined() -> Arc<ScalarUDF> {
     static JOINED: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
         let signature = Signature::any(2, Volatility::Immutable);
@@ -104,7 +104,7 @@ fn scalar_or_array(array: ArrayRef, constant: bool) -> Result<ColumnarValue> {
     Ok(ColumnarValue::Array(array))
 }
 
-/// Calls `inner` with rows that together make no more than is allowed.
+/// Calls `inner` on as many rows at a time as fit the allowed result size.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Counted {
     inner: Arc<ScalarUDF>,
@@ -116,7 +116,7 @@ impl Counted {
         self.inner.inner().as_ref()
     }
 
-    /// Bytes that a call with these arguments makes at most.
+    /// Returns an upper bound in bytes of the result of a call with these arguments.
     pub fn bound(&self, args: &[ColumnarValue], rows: Rows) -> usize {
         self.growth.bound(args, rows)
     }
@@ -131,7 +131,7 @@ impl Counted {
         if running::is_planning()
             && self.growth.bound(&args.args, Rows { first: 0, count: 1 }) > FOLDED_BYTES_MAX
         {
-            // The planner leaves the call in the plan.
+            // On an error the planner leaves the call in the plan.
             return Err(SqlError::internal("a long value is made when the plan runs").into());
         }
         let allowed = allowed(&args.config_options, count);
@@ -150,7 +150,7 @@ impl Counted {
         }
     }
 
-    /// Halves the rows until the bound of each part is allowed, or it is a single row.
+    /// Halves the rows until the bound of each part is allowed or a single row is left.
     fn invoke_parts(&self, args: &ScalarFunctionArgs, rows: Rows, parts: &mut Parts) -> Result<()> {
         if rows.count > 1 && self.growth.bound(&args.args, rows) > parts.allowed {
             let half = rows.count / 2;
@@ -180,13 +180,13 @@ impl Counted {
         let bytes = exact::bytes(self.growth, args).unwrap_or(bound);
         let name = self.inner.name();
         check_value(name, self.growth.makes_arrays(), bytes, allowed)?;
-        // Whether there is room for it now.
+        // Fails if there is no room for the value now.
         parts.memory.as_ref().map(|memory| memory.hold(name, bytes)).transpose()?;
         Ok(())
     }
 }
 
-/// What was made so far.
+/// The results so far.
 struct Parts {
     memory: Option<Arc<StatementMemory>>,
     allowed: usize,
@@ -194,7 +194,7 @@ struct Parts {
     bytes: usize,
 }
 
-/// The arguments of some rows.
+/// Returns the arguments of some of the rows.
 fn part(args: &ScalarFunctionArgs, rows: Rows) -> ScalarFunctionArgs {
     let sliced = args.args.iter().map(|arg| match arg {
         ColumnarValue::Array(array) => ColumnarValue::Array(array.slice(rows.first, rows.count)),

@@ -1,4 +1,4 @@
-//! What a function will make for one row, where the bound is too coarse to refuse it by.
+//! Exact result size of a function for one row, where the upper bound is too coarse to refuse it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 use super::sizes::{Growth, split};
 
-/// Bytes of the result for the one row these arguments have. `None` where the bound is exact.
+/// Returns the size in bytes of the result for the one row in `args`. `None` where the upper bound is exact.
 pub fn bytes(growth: Growth, args: &ScalarFunctionArgs) -> Option<usize> {
     let text = |n: usize| args.args.get(n).and_then(text_of);
     let (first, second, third) = (text(0)?, text(1).unwrap_or_default(), text(2));
@@ -59,7 +59,7 @@ fn matches(text: &str, pattern: &str) -> usize {
     text.matches(pattern).count()
 }
 
-/// Matches of a pattern; none where it is no pattern, which the function then says.
+/// Counts the matches of a pattern; 0 if the pattern is invalid, which the function itself reports.
 fn regexp_matches(args: &ScalarFunctionArgs, flags: &str) -> usize {
     let count = || {
         let value = |text: Option<String>| ColumnarValue::Scalar(ScalarValue::Utf8(text));

@@ -1,4 +1,4 @@
-//! What a call of a function has made so far, against what it may make.
+//! Counts the bytes a function call has made so far against the allowed number.
 
 use datafusion::common::config::ConfigOptions;
 
@@ -9,12 +9,12 @@ use crate::sqlstate::SqlState;
 /// Most elements of an array, as in PostgreSQL.
 const ARRAY_ITEMS_MAX: usize = 134_217_727;
 
-/// Bytes that one call may make for this number of rows, in the statement of these options.
+/// Returns how many bytes one call may make for this number of rows, in the statement of `options`.
 pub fn allowed(options: &ConfigOptions, rows: usize) -> usize {
     StatementMemory::of(options).map_or(VALUE_BYTES_MAX, |memory| memory.call_bytes_max(rows))
 }
 
-/// Counts what a function makes row by row.
+/// Counts the results of a function that works row by row.
 #[derive(Debug)]
 pub struct Made<'a> {
     function: &'a str,
@@ -24,29 +24,29 @@ pub struct Made<'a> {
 }
 
 impl<'a> Made<'a> {
-    /// Of a call for this number of rows.
+    /// Counts a call for this number of rows.
     pub fn new(function: &'a str, options: &ConfigOptions, rows: usize) -> Self {
         let (value_allowed, allowed) = (allowed(options, 1), allowed(options, rows));
         Self { function, value_allowed, allowed, bytes: 0 }
     }
 
-    /// Counts a value that is done.
+    /// Counts a finished value. Fails if the values together are too large.
     pub fn add(&mut self, bytes: usize) -> Result<(), SqlError> {
         self.bytes = self.bytes.saturating_add(bytes);
-        // What is there already may be large, if it is all there is.
+        // A single value may be larger than the limit: it exists already.
         if self.bytes > self.allowed && self.bytes > bytes {
             return Err(too_much(self.function, self.bytes, self.allowed));
         }
         Ok(())
     }
 
-    /// Refuses a value of this size, where it is too large.
+    /// Fails if a value of this size is too large.
     pub fn check_value(&self, bytes: usize) -> Result<(), SqlError> {
         check_value(self.function, false, bytes, self.value_allowed)
     }
 }
 
-/// Refuses a value that would be longer than any may be, or than is allowed.
+/// Fails if a value would exceed PostgreSQL's limit (54000) or `allowed` (53200).
 pub fn check_value(
     function: &str,
     is_array: bool,
@@ -73,7 +73,7 @@ fn too_long(function: &str, is_array: bool, bytes: usize) -> SqlError {
     ))
 }
 
-/// The error of a call that would make more than it may.
+/// The error of a call whose result would exceed the allowed size (53200).
 pub fn too_much(function: &str, bytes: usize, allowed: usize) -> SqlError {
     SqlError::out_of_memory(format!(
         "{function}() would make {bytes} bytes or more at once; it may make {allowed}."

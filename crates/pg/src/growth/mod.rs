@@ -1,8 +1,8 @@
-//! Functions whose results may be much larger than their arguments: what they are about to make is counted
-//! before they make it.
+//! Functions whose results may be much larger than their arguments: the result size is checked before the
+//! call.
 //!
-//! `sizes` knows of each such function how large its result may be. [`CountedFunctions`] puts a
-//! `counted::Counted` around every call of one, and around those that join strings, which are operators.
+//! `sizes` computes an upper bound of the result for each such function. [`CountedFunctions`] wraps every
+//! call of one in a `counted::Counted`, and so it does with the operators that concatenate strings.
 
 mod counted;
 mod exact;
@@ -30,8 +30,8 @@ use crate::error::SqlError;
 use crate::memory::StatementMemory;
 use crate::sqlstate::SqlState;
 
-/// Puts the counting around calls. It runs after types are coerced, before anything is evaluated, and again
-/// after the optimizer, which makes calls of its own.
+/// Wraps the calls. Runs after type coercion and before anything is evaluated, and again after the optimizer,
+/// which adds calls.
 #[derive(Debug, Default)]
 pub struct CountedFunctions;
 
@@ -72,7 +72,7 @@ fn rewrite(
     let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        // An expression whose type depends on an outer query is left as it is.
+        // An expression whose type depends on an outer query is left unchanged.
         let is_text = |expr: &Expr| expr.get_type(&schema).is_ok_and(|found| found.is_string());
         let counted = expr.transform_up(|expr| Ok(count(expr, &is_text, memory)))?;
         Ok(counted.update_data(|expr| name.restore(expr)))
@@ -105,7 +105,7 @@ fn count(
     }
 }
 
-/// Whether a call failed because it would have made too much.
+/// Whether a call failed because its result would have been too large.
 fn is_too_much(error: &DataFusionError) -> bool {
     let sqlstate = match error.find_root() {
         DataFusionError::External(error) => error.downcast_ref::<SqlError>().map(|e| e.sqlstate),

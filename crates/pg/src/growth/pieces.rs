@@ -1,8 +1,8 @@
-//! Batches cut into pieces, where the functions that see them would make too much of a whole one.
+//! Cuts batches into pieces when functions over a whole batch would make too much.
 //!
-//! What functions make of a batch of small rows may be too large for memory though the rows are handed on
-//! one after the other. So under an operator that calls such functions stands one that looks at the
-//! arguments first, and hands on as many rows at a time as may be.
+//! The results of functions over a batch of small rows may not fit in memory, even if they are consumed row
+//! by row. So a `PiecesExec` is inserted below operators with such calls. It evaluates the arguments first, and
+//! passes on only as many rows at a time as the allowed result size permits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,10 +33,10 @@ use super::counted::Counted;
 use super::made::allowed;
 use super::sizes::Rows;
 
-/// Rows for which more is allowed than for one.
+/// Any row count above one: calls for many rows share one limit.
 const MANY: usize = 2;
 
-/// Puts a `PiecesExec` under operators that call functions which make much.
+/// Inserts a `PiecesExec` below operators that call functions with large results.
 #[derive(Debug)]
 pub struct InPieces;
 
@@ -72,7 +72,7 @@ fn recomputed() -> ReplaceChildrenOptions {
     ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute)
 }
 
-/// The counted calls in an operator whose expressions are over the columns of its input.
+/// Returns the counted calls of an operator whose expressions are over the columns of its input.
 fn counted_calls(node: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
     let sees_input = node.is::<ProjectionExec>()
         || node.is::<FilterExec>()
@@ -99,7 +99,7 @@ fn counted(expr: &Arc<dyn PhysicalExpr>) -> Option<(&ScalarFunctionExpr, &Counte
     Some((call, call.fun().inner().downcast_ref::<Counted>()?))
 }
 
-/// Hands on the rows of its input, cut so that each of the calls over them makes no more than it may.
+/// Passes on the rows of its input in pieces, so that no call over them makes more than allowed.
 #[derive(Clone)]
 pub struct PiecesExec {
     input: Arc<dyn ExecutionPlan>,
@@ -119,7 +119,7 @@ impl PiecesExec {
         self.cut(batch.slice(half, rows - half), pieces);
     }
 
-    /// What all calls make of a batch at most.
+    /// An upper bound in bytes of the results of all calls over a batch.
     fn bytes(&self, batch: &RecordBatch) -> usize {
         let each = self.calls.iter().map(|call| bytes_of(call, batch));
         each.fold(0, usize::saturating_add)
@@ -131,9 +131,9 @@ fn bytes_of(call: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> usize {
     let args = call.args().iter().map(|arg| arg.evaluate(batch));
     match args.collect::<Result<Vec<ColumnarValue>>>() {
         Ok(args) => counted.bound(&args, Rows { first: 0, count: batch.num_rows() }),
-        // A call inside makes too much of these rows.
+        // An inner call would make too much from these rows.
         Err(error) if super::is_too_much(&error) => usize::MAX,
-        // Another failure the operator tells of, if it ever makes the call.
+        // Any other error is reported by the operator, if it makes the call.
         Err(_) => 0,
     }
 }

@@ -1,4 +1,4 @@
-//! How large the results of functions may be, by the sizes of their arguments.
+//! Upper bounds of function results, computed from the sizes of the arguments.
 
 use std::sync::Arc;
 
@@ -9,25 +9,25 @@ use datafusion::arrow::datatypes::{
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
 
-/// What an element of an array takes at least: an offset, a length, a part of a bitmap.
+/// Least memory of an array element: an offset, a length, a share of the bitmap.
 const ELEMENT_BYTES: usize = 16;
-/// The longest text of an element that is no text itself.
+/// Longest text of an array element that is not a text itself.
 const PRINTED_BYTES: usize = 40;
-/// Longest character.
+/// Longest character in bytes.
 const CHAR_BYTES_MAX: usize = 4;
-/// Longest text that a part of a format for dates becomes.
+/// Longest text of one part of a date format.
 const DATE_PART_BYTES: usize = 32;
 
 const DAY_NANOS: i128 = 86_400_000_000_000;
-/// The shortest month.
+/// The shortest month, in nanoseconds.
 const MONTH_NANOS: i128 = 28 * DAY_NANOS;
 
-/// How a result grows with the arguments of a function.
+/// How the result of a function grows with its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Growth {
     /// As long as all arguments together.
     Sum,
-    /// This many times as long as all arguments together, at most.
+    /// At most this many times as long as all arguments together.
     Times(usize),
     /// `repeat(text, count)`
     Repeat,
@@ -53,7 +53,7 @@ pub enum Growth {
     Series,
 }
 
-/// How the results of a function grow, where they may be much larger than its arguments.
+/// Returns how the results of a function grow; `None` if they are not much larger than its arguments.
 pub fn growth(function: &str) -> Option<Growth> {
     Some(match function {
         "repeat" => Growth::Repeat,
@@ -79,7 +79,7 @@ pub fn growth(function: &str) -> Option<Growth> {
 }
 
 impl Growth {
-    /// Bytes that the results for these rows take at most.
+    /// Returns an upper bound in bytes of the results for these rows.
     pub fn bound(self, args: &[ColumnarValue], rows: Rows) -> usize {
         let facts: Vec<Facts> = args.iter().map(|arg| Facts::of(arg, rows)).collect();
         let arg = |n: usize| facts.get(n).copied().unwrap_or_default();
@@ -97,7 +97,8 @@ impl Growth {
                 matches.saturating_mul(arg(2).longest).saturating_add(arg(0).bytes)
             }
             Self::RegexpReplace => {
-                // Between all characters, with the whole match wherever the replacement refers to it.
+                // There may be a match between any two characters, and the replacement may refer to the whole
+                // match.
                 let matches = arg(0).bytes.saturating_add(rows.count);
                 matches.saturating_mul(arg(2).longest.saturating_add(1)).saturating_mul(2)
             }
@@ -133,17 +134,17 @@ impl Growth {
     }
 }
 
-/// Bytes of a value by itself. What it shares with others is theirs.
+/// Bytes of a value, without the buffers it shares with others.
 pub fn value_bytes(value: &ScalarValue) -> usize {
     Facts::of_scalar(value).bytes.saturating_add(size_of::<ScalarValue>())
 }
 
-/// Bytes of an array of parts of a text.
+/// Bytes of an array of the parts of a text.
 pub fn split(text_bytes: usize, parts: usize) -> usize {
     parts.saturating_mul(ELEMENT_BYTES).saturating_add(text_bytes)
 }
 
-/// Rows of a batch.
+/// A range of rows of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
     pub first: usize,
@@ -156,13 +157,13 @@ impl Rows {
     }
 }
 
-/// What is known of an argument in some rows.
+/// Measurements of an argument over some rows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
     bytes: usize,
     longest: usize,
     shortest: usize,
-    /// Elements of arrays.
+    /// Number of array elements.
     items: usize,
     /// Largest integer.
     most: i64,
@@ -208,7 +209,7 @@ impl Facts {
     }
 
     fn of_array(array: &ArrayRef, rows: Rows) -> Self {
-        // The type is told once, not for each row: strings and numbers are what most calls are made with.
+        // The type is matched once and not per row: most calls are made with strings and numbers.
         let facts = match array.data_type() {
             DataType::Utf8 => {
                 let texts = array.as_string::<i32>();
@@ -233,7 +234,7 @@ impl Facts {
         Self { items, most: most(array, rows), ..facts }
     }
 
-    /// Of values of which each that is not null has a length.
+    /// Measures the values; `length` is that of a value that is not null.
     fn measured(rows: Rows, array: &ArrayRef, length: impl Fn(usize) -> usize) -> Self {
         let mut facts = Self { shortest: usize::MAX, ..Self::default() };
         for row in rows.each() {
@@ -245,13 +246,13 @@ impl Facts {
         facts
     }
 
-    /// The largest integer as a number of things.
+    /// The largest integer as a count; 0 if negative.
     fn count(&self) -> usize {
         usize::try_from(self.most).unwrap_or(0)
     }
 }
 
-/// The largest of 64-bit integers; 0 of other values.
+/// The largest of 64-bit integers; 0 for values of other types.
 fn most(array: &ArrayRef, rows: Rows) -> i64 {
     let Some(numbers) = array.as_primitive_opt::<Int64Type>() else { return 0 };
     let valid = rows.each().filter(|row| numbers.is_valid(*row));
@@ -287,7 +288,7 @@ fn row_bytes(array: &ArrayRef, row: usize) -> usize {
     }
 }
 
-/// Elements of one value, those of arrays inside of it counted.
+/// Elements of one value, including those of nested arrays.
 fn row_items(array: &ArrayRef, row: usize) -> usize {
     match array.as_list_opt::<i32>() {
         Some(lists) if lists.is_valid(row) => {
@@ -318,7 +319,7 @@ fn series_items(args: &[ColumnarValue], row: usize) -> usize {
     usize::try_from(distance / step.abs() + 1).unwrap_or(usize::MAX)
 }
 
-/// An end or a step of a series as a number: nanoseconds, where it is a time.
+/// A bound or step of a series as a number; in nanoseconds if it is a time.
 fn series_number(arg: &ColumnarValue, row: usize) -> Option<i128> {
     let array = match arg {
         ColumnarValue::Array(array) => array.slice(row, 1),

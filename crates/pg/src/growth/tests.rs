@@ -1,4 +1,4 @@
-//! The functions, called through SQL in a statement with little memory.
+//! Calls the functions through SQL in a statement with little memory.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::functions;
 use crate::memory::{Budget, StatementMemory};
 use crate::running;
 
-/// 1 MiB for one call, 4 MiB for one value.
+/// Allows 1 MiB for one call and 4 MiB for one value.
 const BUDGET_BYTES: usize = 16 << 20;
 
 fn state(memory: &Arc<StatementMemory>) -> SessionStateBuilder {
@@ -116,11 +116,11 @@ async fn what_is_counted_answers_as_before() {
         ("sum(cardinality(range(v % 3)))", "3000"),
         ("sum(cardinality(array_repeat(v, 3)))", "9000"),
         ("sum(cardinality(string_to_array(v || ',b,c', ',')))", "9000"),
-        // A bound far above what is made: the call is made in parts.
+        // The bound is far above the actual size: the call is made in parts.
         ("sum(length(replace(v || ',', ',', repeat('-', 100))))", "310890"),
         ("sum(length(regexp_replace(v || 'b', 'b', repeat('-', 100))))", "310890"),
         ("sum(length(regexp_replace(v || 'b', '(b)', '<\\1>', 'g')))", "19890"),
-        // Large, but one value.
+        // Large, but a single value.
         ("max(cardinality(range(100000)))", "100000"),
         ("max(length(repeat('x', 1000000)))", "1000000"),
         ("max(length(replace(repeat('ab', 500000), 'b', 'xyz')))", "2000000"),

@@ -1,7 +1,7 @@
-//! Aggregates over windows that make a value for each row, like a running `array_agg`: n rows, n arrays of
-//! up to n elements.
+//! Aggregates over windows that yield a growing value for each row, like a running `array_agg`: n rows, n
+//! arrays of up to n elements.
 //!
-//! As an aggregate of groups, such a function has one result for each, which its operator counts.
+//! As a plain aggregate such a function has one result per group, which its operator counts.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -20,15 +20,15 @@ use datafusion::logical_expr::{
 use super::sizes::value_bytes;
 use crate::memory::{Held, StatementMemory};
 
-/// Rows whose results are there at once: those of a batch, before it is handed on.
+/// Rows whose results exist at the same time: those of a batch before it is passed on.
 const ROWS_KEPT: usize = 8192;
-/// Results are first values, then a column.
+/// Results exist as values first, then as a column.
 const COPIES: usize = 2;
 
-/// Aggregates whose results grow with the rows.
+/// Aggregates whose results grow with the number of rows.
 const GROWING: [&str; 2] = ["array_agg", "string_agg"];
 
-/// The call with its results counted in the memory of the statement. `None` where it needs no counting.
+/// Returns the call with its results counted in the statement's memory. `None` if it needs no counting.
 pub fn counted(call: &WindowFunction, memory: &Arc<StatementMemory>) -> Option<WindowFunction> {
     let WindowFunctionDefinition::AggregateUDF(inner) = &call.fun else { return None };
     if !GROWING.contains(&inner.name()) || inner.inner().is::<CountedAggregate>() {
@@ -53,7 +53,7 @@ impl CountedAggregate {
     }
 }
 
-/// Statements share no plans.
+/// Equality ignores the memory, since statements share no plans.
 impl PartialEq for CountedAggregate {
     fn eq(&self, other: &Self) -> bool {
         self.inner == other.inner
@@ -125,7 +125,7 @@ impl AggregateUDFImpl for CountedAggregate {
     }
 }
 
-/// The bytes of the newest results.
+/// Sizes in bytes of the most recent results.
 #[derive(Debug, Default)]
 struct Recent {
     each: VecDeque<usize>,
@@ -147,7 +147,7 @@ impl Recent {
 struct CountedAccumulator {
     inner: Box<dyn Accumulator>,
     held: Held,
-    /// Rows since the last result, which may become the result of each of them.
+    /// Rows since the last result; each of them may get that result.
     fed: usize,
     results: Recent,
 }

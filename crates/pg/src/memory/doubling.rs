@@ -1,11 +1,12 @@
-//! What would be planned twice at each level of its nesting, found before anything is planned.
+//! Refuses expressions and queries whose planning time doubles with each nesting level, before anything is
+//! planned.
 //!
-//! DataFusion looks up the relations of a query in `WITH` once for the query around it and once for itself. It
-//! derives a `CASE` that is the argument of a call twice, once for its type and once for whether it is null,
-//! and each asks the arguments of the calls inside for both. It plans the arguments of `map` twice, and makes of
-//! `coalesce(a, b)` a `CASE` that holds `a` twice; so do comparisons of rows. A dozen levels are thousands of
-//! times the work; twenty are more than anyone waits for, and as much of it is done in one piece, it hears
-//! neither a timeout nor a cancel.
+//! DataFusion resolves the relations of a query in `WITH` once for the query around it and once for itself.
+//! It derives a `CASE` that is an argument of a call twice, once for its type and once for its nullability,
+//! and each pass derives both for the arguments of the calls inside. It plans the arguments of `map` twice,
+//! and rewrites `coalesce(a, b)` to a `CASE` that contains `a` twice; row comparisons behave alike. A dozen
+//! levels take thousands of times the work, and twenty more than anyone waits for. Much of that work runs
+//! without a checkpoint, so neither a timeout nor a cancel request can stop it.
 
 use std::ops::ControlFlow;
 
@@ -14,13 +15,13 @@ use sqlparser::ast::{Expr, Function, Query, Visit, Visitor};
 use super::planning::too_complex;
 use crate::error::SqlError;
 
-/// Most queries with a `WITH` inside each other.
+/// Most queries with a `WITH` nested inside each other.
 const WITHS_MAX: usize = 8;
-/// Most expressions that are derived to learn about one, if they are far more than it has parts.
+/// Most derivations for one expression, if that is also far more than the number of its parts.
 const DERIVED_MAX: usize = 50_000;
 const DERIVED_PER_PART: usize = 8;
 
-/// Refuses what would take twice as long for each of many levels.
+/// Refuses an expression or query whose planning time doubles at each of many levels (54001).
 pub fn check<N: Visit>(node: &N) -> Result<(), SqlError> {
     let mut doubling = Doubling { withs: 0, parts: 0, open: vec![vec![]] };
     match node.visit(&mut doubling) {
@@ -29,8 +30,8 @@ pub fn check<N: Visit>(node: &N) -> Result<(), SqlError> {
     }
 }
 
-/// How many expressions are derived to learn of one what it is called, of which type, and whether it may be
-/// null: all three, or one of the latter.
+/// How many expressions are derived to learn the name, type and nullability of one expression: all three, the
+/// type only, or the nullability only.
 #[derive(Clone, Copy, Default)]
 struct Derived {
     all: usize,
@@ -47,18 +48,18 @@ impl Derived {
         }
     }
 
-    /// What asks of its parts all, whatever it is asked for.
+    /// An expression that derives everything of its parts, whatever is asked of it.
     fn same(all: usize) -> Self {
         Self { all, of_type: all, of_null: all }
     }
 }
 
 struct Doubling {
-    /// Queries with a `WITH` around.
+    /// Depth of enclosing queries with a `WITH`.
     withs: usize,
-    /// Expressions seen.
+    /// Number of expressions seen.
     parts: usize,
-    /// The direct parts of each expression that is visited, the innermost last.
+    /// The direct parts of each open expression, innermost last.
     open: Vec<Vec<Derived>>,
 }
 
@@ -72,7 +73,7 @@ impl Visitor for Doubling {
     type Break = Box<SqlError>;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
-        // What an expression is does not depend on what is inside its queries.
+        // The properties of an expression do not depend on the inside of its subqueries.
         self.open.push(vec![]);
         self.withs += usize::from(query.with.is_some());
         if self.withs > WITHS_MAX {
@@ -118,7 +119,7 @@ fn derived(expr: &Expr, parts: &[Derived]) -> Derived {
             let tested = parts.split_last().map_or(0, |(_, tested)| sum(tested).all);
             Derived::same(all.saturating_add(tested))
         }
-        // The columns of rows are compared twice, but for the last.
+        // All columns of the rows but the last are compared twice.
         Expr::BinaryOp { left, right, .. } if is_row(left) && is_row(right) => {
             Derived::same(all.saturating_mul(2))
         }
@@ -126,13 +127,12 @@ fn derived(expr: &Expr, parts: &[Derived]) -> Derived {
             let tested = parts.first().map_or(0, |tested| tested.all);
             Derived::same(all.saturating_add(tested.saturating_mul(list.len())))
         }
-        // Operators and casts may become calls.
+        // Operators and casts may be rewritten to calls.
         _ => Derived::same(all),
     }
 }
 
-/// The parts are what is compared, if anything is, then each condition and its result, and at last what is
-/// for all others.
+/// The parts are the operand, if there is one, then each condition with its result, then the `ELSE`.
 fn case(has_operand: bool, parts: &[Derived]) -> Derived {
     let arms = parts.get(usize::from(has_operand)..).unwrap_or_default();
     let (arms, other) = arms.as_chunks::<2>();
@@ -159,7 +159,7 @@ fn is_planned_twice(function: &Function) -> bool {
     is_named(function, &["map"])
 }
 
-/// Whether the call becomes a `CASE` that tests all arguments but the last, and yields them.
+/// Whether the call is rewritten to a `CASE` that tests and yields all arguments but the last.
 fn is_held_twice(function: &Function) -> bool {
     is_named(function, &["coalesce", "nvl", "ifnull"])
 }

@@ -1,15 +1,15 @@
-//! A value that is made step by step: what it takes is counted in the statement that runs here, ahead of it.
+//! Counts the memory of a value that is built step by step, ahead of its growth, in the current statement.
 
 use super::{Held, ROW_PART, StatementMemory};
 use crate::error::SqlError;
 use crate::running;
 
-/// What is not counted: most values are small.
+/// Not counted up to this size: most values are small.
 const SMALL_BYTES: usize = 64 << 10;
-/// Counted at a time.
+/// Counted in steps of this size.
 const STEP_BYTES: usize = 1 << 20;
 
-/// Counts what a value takes while it is made, and as long as this is kept.
+/// Counts the memory of a value while it is built and until this is dropped.
 #[derive(Debug)]
 pub struct Growing {
     what: &'static str,
@@ -23,8 +23,8 @@ impl Growing {
         Self { what, bytes: 0, counted: SMALL_BYTES, held: None }
     }
 
-    /// Counts bytes that are about to be made. Fails where there is no room for them, and where the statement
-    /// was stopped.
+    /// Counts bytes that are about to be allocated. Fails if there is no room for them or the statement was
+    /// stopped.
     pub fn add(&mut self, bytes: usize) -> Result<(), SqlError> {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes <= self.counted { Ok(()) } else { self.count() }

@@ -1,12 +1,13 @@
-//! The last defence: a thread that looks how large the process is, and ends the statement that fills memory
-//! before the machine ends the server.
+//! The last line of defence: a thread that watches the size of the process and ends the largest statement
+//! before the kernel kills the server.
 //!
-//! Not everything is counted, and counting comes too late where an operator does not ask. The size counted
-//! here is that of the process's own pages; what it was while no statement ran is not the statements' doing.
+//! Not everything is counted, and some operators allocate before they ask. The size watched here is that of
+//! the process's private pages. Its size while no statement runs is not attributed to statements.
 //!
-//! A statement that was ended may need a while to notice: as long as it computes, what the process gains is
-//! its doing, and no other one is ended. The allocator keeps pages of statements that ended, for a while. They
-//! end no later statement, and they earn it nothing either: a limit that rose with each peak would not be one.
+//! An ended statement may need a while to notice. As long as it computes, growth of the process is attributed
+//! to it and no other statement is ended. The allocator keeps pages of finished statements for a while. Later
+//! statements are not ended for these pages, but do not gain from them either: a limit that rose with each
+//! peak would not be a limit.
 
 use std::io::{BufRead as _, BufReader};
 use std::sync::Weak;
@@ -14,30 +15,30 @@ use std::time::{Duration, Instant};
 
 use super::{Budget, Ending};
 
-/// Between two looks; above three quarters of the limit; and while no statement runs.
+/// Time between two checks; above three quarters of the limit; and while no statement runs.
 const INTERVAL: Duration = Duration::from_millis(4);
 const INTERVAL_NEAR: Duration = Duration::from_millis(1);
 const INTERVAL_IDLE: Duration = Duration::from_millis(20);
-/// How long a statement that was ended has to give its memory back before the next one is ended; and how long
-/// where it computes all the while.
+/// How long an ended statement may hold its memory before the next one is ended; and how long if it still
+/// computes.
 const PATIENCE: Duration = Duration::from_millis(100);
 const PATIENCE_COMPUTING: Duration = Duration::from_secs(30);
-/// The process may take the budget and a tenth of it, or a fifth where it has more than the budget when a
-/// statement begins; or, where that is more, what it takes while no statement runs and a quarter of the budget.
+/// The limit is the budget plus a tenth of it, or plus a fifth if the process exceeds the budget when a
+/// statement begins; or, if that is more, the idle size of the process plus a quarter of the budget.
 const ABOVE_PART: usize = 10;
 const ABOVE_KEPT_PART: usize = 5;
 const ABOVE_IDLE_PART: usize = 4;
-/// What others may take on top when a statement was ended, while its pages are still there.
+/// How much others may take in addition, as part of the budget, while the pages of an ended statement remain.
 const ABOVE_ENDED_PART: usize = 16;
-/// Instead of a quarter of a budget that is small: any process needs as much.
+/// Lower bound of that quarter for small budgets: any process needs as much.
 const ABOVE_IDLE_BYTES_MIN: usize = 128 << 20;
-/// Looks of one window of [`Idle`]: half a minute without a statement.
+/// Checks per window of [`Idle`]: half a minute without a statement.
 const IDLE_LOOKS: u32 = 1500;
 
 const STATM: &str = "/proc/self/statm";
 const SMAPS: &str = "/proc/self/smaps";
 
-/// Starts the thread. It ends with the budget.
+/// Starts the thread. It ends when the budget is dropped.
 pub fn start(budget: Weak<Budget>, bytes: usize) -> std::io::Result<()> {
     let watch = move || run(&budget, bytes);
     std::thread::Builder::new().name("memory".to_owned()).spawn(watch).map(drop)
@@ -45,7 +46,7 @@ pub fn start(budget: Weak<Budget>, bytes: usize) -> std::io::Result<()> {
 
 fn run(budget: &Weak<Budget>, bytes: usize) {
     let mut watch = Watch::new(bytes);
-    // Where the system does not say, there is nothing to guard by.
+    // Without `/proc` there is no size to watch.
     let Some(page) = page_bytes() else { return };
     while let Some(budget) = budget.upgrade() {
         let Some(process) = own_pages().map(|pages| pages.saturating_mul(page)) else { return };
@@ -61,9 +62,9 @@ fn run(budget: &Weak<Budget>, bytes: usize) {
     }
 }
 
-/// What the process takes without statements: the least that was seen in the last two windows. They count the
-/// time without a statement only: it is long enough for the allocator to give pages back, and metadata and
-/// caches, which grow, are seen in the end.
+/// The size of the process without statements: the minimum over the last two windows. Only time without a
+/// statement counts. Windows are long enough for the allocator to return pages, and short enough that growing
+/// metadata and caches show up eventually.
 #[derive(Default)]
 struct Idle {
     least: Option<usize>,
@@ -88,8 +89,8 @@ impl Idle {
 struct Watch {
     bytes: usize,
     idle: Idle,
-    /// Pages of earlier statements: the size of the process when those that run began, or when one of them was
-    /// ended, less what was given back since.
+    /// Pages of earlier statements: the size of the process when the running ones began or when one of them
+    /// was ended, less what was freed since.
     kept: usize,
     /// When a statement was last ended, until it is gone.
     ended: Option<Instant>,
@@ -137,7 +138,7 @@ impl Watch {
     }
 }
 
-/// Pages of memory that are the process's own: not of files it has mapped.
+/// Number of private pages of the process, which excludes mapped files.
 fn own_pages() -> Option<usize> {
     let statm = std::fs::read_to_string(STATM).ok()?;
     let mut pages = statm.split(' ').map(|field| field.parse::<usize>().ok());
@@ -145,7 +146,7 @@ fn own_pages() -> Option<usize> {
     Some(resident.saturating_sub(shared))
 }
 
-/// The size of a page, as the line `KernelPageSize:  4 kB` of the first mapping has it.
+/// The page size in bytes, from the line `KernelPageSize:  4 kB` of the first mapping.
 fn page_bytes() -> Option<usize> {
     let lines = BufReader::new(std::fs::File::open(SMAPS).ok()?).lines();
     let line = lines.map_while(Result::ok).find(|line| line.starts_with("KernelPageSize:"))?;
@@ -231,7 +232,7 @@ mod tests {
         assert!(other.check().is_err());
     }
 
-    /// A statement that begins in the task of `running`.
+    /// Begins a statement in the task of `running`.
     fn begin_in(budget: &Arc<Budget>, running: &Arc<Running>) -> Arc<StatementMemory> {
         let begun = running.inline(async { Ok(budget.begin()) });
         futures::executor::block_on(begun).unwrap()

@@ -1,4 +1,4 @@
-//! A memory pool whose use is a metric.
+//! A memory pool that reports its use as a metric.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use datafusion::execution::memory_pool::{
 
 use tidemark_ledger::metrics;
 
-/// A pool that tells what is taken of it.
+/// Wraps a pool and reports what is reserved in it.
 #[derive(Debug)]
 pub struct Metered<P>(pub P);
 

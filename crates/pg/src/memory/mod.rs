@@ -1,10 +1,9 @@
-//! Memory of statements: one budget for all of them, a share for each, and an end for the largest one when
-//! the process runs out.
+//! Memory of statements: one budget for all, a share for each, and a guard that ends the largest one when the
+//! process runs out.
 //!
-//! Each statement has a [`StatementMemory`]. What it plans, what its operators hold and what its functions
-//! make is counted there and, through it, in the budget all statements share. What sessions keep between
-//! statements is counted in `sessions`. What cannot be counted shows in the size of the process, which
-//! `guard` watches.
+//! Each statement has a [`StatementMemory`]. It counts what planning, operators and functions take, and
+//! counts it in the shared budget as well. What sessions keep between statements is counted in `sessions`.
+//! Memory that cannot be counted shows in the size of the process, which `guard` watches.
 
 pub mod doubling;
 mod growing;
@@ -37,33 +36,33 @@ use crate::sqlstate::SqlState;
 pub use growing::Growing;
 pub use sessions::{Kept, SessionMemory};
 
-/// Longest value, as in PostgreSQL.
+/// Longest value in bytes, as in PostgreSQL.
 pub const VALUE_BYTES_MAX: usize = 0x3fff_ffff;
-/// Views that one statement may expand, those inside of others counted.
+/// Most views one statement may expand, including nested ones.
 const VIEWS_MAX: usize = 2_000;
-/// Consumers named when memory runs out.
+/// Number of consumers named in an out-of-memory error.
 const CONSUMERS_SHOWN: usize = 3;
-/// The part of the budget that one call of a function may fill for many rows, and for one.
+/// One call of a function may fill this part of the budget: for many rows, and for a single one.
 const BATCH_PART: usize = 16;
 const ROW_PART: usize = 4;
 
-/// The part of the budget that is given out, in fifths. Operators take about half as much again as they
-/// count: a join copies its rows when it has them all, a table that grows is there twice, batches wait between
-/// operators.
+/// The part of the budget that can be reserved, in fifths. Operators take about half as much again as they
+/// count: a join copies its rows once it has them all, a growing hash table exists twice, batches wait
+/// between operators.
 const COUNTED_FIFTHS: usize = 3;
-/// A statement that holds less than this part of the budget is never ended for what it holds.
+/// A statement that holds less than this part of the budget is not ended for what it holds.
 const LARGE_PART: usize = 16;
-/// One that computes for less than this is not the one that fills memory without counting it.
+/// A statement that has computed for less time than this is not blamed for uncounted memory.
 const COMPUTES_MIN: Duration = Duration::from_millis(100);
 
-/// What all statements share.
+/// The memory that all statements share.
 pub struct Budget {
-    /// What the process may take.
+    /// Bytes the process may take.
     bytes: usize,
-    /// What is given out of it.
+    /// Bytes that can be reserved.
     counted_bytes: usize,
     pool: Arc<dyn MemoryPool>,
-    /// What sessions keep between statements.
+    /// Bytes that sessions keep between statements.
     kept_bytes: AtomicUsize,
     running: Mutex<BTreeMap<u64, Weak<StatementMemory>>>,
     next: AtomicU64,
@@ -84,12 +83,12 @@ impl Budget {
         })
     }
 
-    /// Ends statements while the process is too large. Once for each process is enough.
+    /// Starts the guard, which ends statements while the process is too large. Call once per process.
     pub fn watch(self: &Arc<Self>) -> std::io::Result<()> {
         guard::start(Arc::downgrade(self), self.bytes)
     }
 
-    /// What the process may take.
+    /// Bytes the process may take.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -99,7 +98,7 @@ impl Budget {
         Arc::clone(&self.pool)
     }
 
-    /// The memory of a statement that begins now.
+    /// Starts counting for a statement that begins now.
     pub fn begin(self: &Arc<Self>) -> Arc<StatementMemory> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let memory = Arc::new(StatementMemory {
@@ -116,9 +115,9 @@ impl Budget {
         memory
     }
 
-    /// Ends the statement that holds most, if that is much; of those that hold the same, the newest. Where
-    /// none does, memory is filled by one that does not count it: of those that compute for long, the oldest
-    /// is ended. False where there is none of either.
+    /// Ends the statement that holds most, if that is a large part of the budget; among equals, the newest.
+    /// Otherwise some statement fills memory without counting it: ends the oldest of those that have computed
+    /// for long. Returns false if there is none of either.
     pub fn end_largest(&self, now: Instant) -> bool {
         let running: Vec<_> = self.alive();
         let open = || running.iter().filter(|statement| !statement.running.is_over());
@@ -129,13 +128,13 @@ impl Budget {
             None => false,
             Some(largest) => {
                 largest.running.stop(Stop::OutOfMemory);
-                // One that commits already is not stopped.
+                // A statement that is already committing is not stopped.
                 largest.running.is_over()
             }
         }
     }
 
-    /// Whether a statement that was stopped still holds memory, or still computes.
+    /// Whether a stopped statement still computes or holds memory.
     fn ending(&self) -> Ending {
         let stopped: Vec<_> = self.alive().into_iter().filter(|s| s.running.is_over()).collect();
         match stopped.iter().any(|statement| statement.running.is_computing()) {
@@ -145,7 +144,7 @@ impl Budget {
         }
     }
 
-    /// What sessions keep between statements.
+    /// Bytes that sessions keep between statements.
     fn kept(&self) -> usize {
         self.kept_bytes.load(Ordering::Relaxed)
     }
@@ -165,7 +164,7 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// How far statements are that were stopped.
+/// How far stopped statements have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Computes,
@@ -173,26 +172,27 @@ enum Ending {
     Gone,
 }
 
-/// What one statement holds.
+/// The memory of one statement.
 pub struct StatementMemory {
-    /// Statements count up.
+    /// Rises with each statement.
     id: u64,
     budget: Arc<Budget>,
     held_bytes: AtomicUsize,
     views: AtomicUsize,
-    /// What is counted until the statement is over. In the pool of all: its own would keep it alive.
+    /// Reservations that last until the statement is over. They are in the shared pool: the statement's own
+    /// pool would keep it alive.
     charges: Mutex<Vec<MemoryReservation>>,
     begun: Instant,
     running: Arc<Running>,
 }
 
 impl StatementMemory {
-    /// The memory of the statement that a plan with these options is part of.
+    /// Returns the memory of the statement to which a plan with these options belongs.
     pub fn of(options: &ConfigOptions) -> Option<&Arc<Self>> {
         options.extensions.get::<InOptions>().map(|found| &found.0)
     }
 
-    /// The memory of the statement that runs here.
+    /// Returns the memory of the statement that runs on the current task.
     pub fn current() -> Option<Arc<Self>> {
         running::current()?.memory()
     }
@@ -201,7 +201,7 @@ impl StatementMemory {
         now.duration_since(self.begun) >= COMPUTES_MIN && self.running.is_computing()
     }
 
-    /// Makes plans with these options part of the statement.
+    /// Assigns plans with these options to the statement.
     pub fn join(self: &Arc<Self>, options: &mut ConfigOptions) {
         options.extensions.insert(InOptions(Arc::clone(self)));
     }
@@ -211,12 +211,12 @@ impl StatementMemory {
         self.running.check()
     }
 
-    /// Bytes counted for it now.
+    /// Bytes it holds now.
     pub fn held(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
-    /// Counts `bytes` until the value returned is dropped.
+    /// Counts `bytes` until the returned value is dropped. Fails with 53200 if there is no room.
     pub fn hold(self: &Arc<Self>, what: &str, bytes: usize) -> EngineResult<Held> {
         let pool: Arc<dyn MemoryPool> = Arc::new(StatementPool::new(Arc::clone(self)));
         let held = MemoryConsumer::new(what).register(&pool);
@@ -224,9 +224,9 @@ impl StatementMemory {
         Ok(Held(held))
     }
 
-    /// Counts `bytes` until the statement is over.
+    /// Counts `bytes` until the statement is over. Fails with 53200 if there is no room.
     pub fn charge(self: &Arc<Self>, what: &str, bytes: usize) -> EngineResult<()> {
-        // The share is checked by who grows within it.
+        // The check of the share is part of `hold`.
         self.hold(what, bytes).map(drop)?;
         let charge = MemoryConsumer::new(what).register(&self.budget.pool);
         charge.try_grow(bytes)?;
@@ -235,13 +235,13 @@ impl StatementMemory {
         Ok(())
     }
 
-    /// Bytes that one call of a function may make.
+    /// How many bytes one call of a function may make for this number of rows.
     pub fn call_bytes_max(&self, rows: usize) -> usize {
         let part = if rows > 1 { BATCH_PART } else { ROW_PART };
         (self.budget.bytes / part).min(VALUE_BYTES_MAX)
     }
 
-    /// Counts a view that the statement expands.
+    /// Counts a view that the statement expands. Fails if there are too many (54001).
     pub fn expand_view(&self) -> Result<(), SqlError> {
         self.check()?;
         if self.views.fetch_add(1, Ordering::Relaxed) < VIEWS_MAX {
@@ -267,18 +267,18 @@ impl fmt::Debug for StatementMemory {
     }
 }
 
-/// Counted bytes, given back when dropped.
+/// Counted bytes, released when dropped.
 #[derive(Debug)]
 pub struct Held(MemoryReservation);
 
 impl Held {
-    /// Counts `bytes` in place of what was counted so far.
+    /// Counts `bytes` instead of the previous number.
     pub fn resize(&self, bytes: usize) -> EngineResult<()> {
         self.0.try_resize(bytes)
     }
 }
 
-/// The context with the pool of the statement its options name.
+/// Returns the context with the memory pool of the statement named in its options.
 pub fn counted(context: TaskContext) -> Arc<TaskContext> {
     let Some(memory) = StatementMemory::of(context.session_config().options()) else {
         return Arc::new(context);
@@ -288,7 +288,7 @@ pub fn counted(context: TaskContext) -> Arc<TaskContext> {
     Arc::new(context.with_runtime(Arc::new(runtime)))
 }
 
-/// The way from a plan's options to its statement: functions see options and nothing else.
+/// Leads from a plan's options to its statement: functions see nothing but options.
 #[derive(Clone, Debug)]
 struct InOptions(Arc<StatementMemory>);
 

@@ -1,8 +1,8 @@
-//! What a plan takes, found before anything walks it.
+//! Estimates the memory of a plan before anything walks it.
 //!
-//! A query that is referred to twice is planned twice: fourteen times doubled, a few lines become 16,384
-//! scans. The planner shares the parts of such a plan, the analyzer after it does not. So a plan is weighed
-//! as the tree it will become, while its parts are shared.
+//! A query that is referred to twice is planned twice: doubled fourteen times, a few lines become 16,384
+//! scans. The planner shares the parts of such a plan, but the analyzer after it does not. So a plan is
+//! weighed as the tree it will become, while its parts are still shared.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -21,41 +21,42 @@ use super::{Held, StatementMemory};
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 
-/// Most operators of one plan. More take longer to plan than anyone waits.
+/// Most operators of one plan. Larger ones take longer to plan than anyone waits.
 const OPERATORS_MAX: usize = 10_000;
-/// What planning takes for each operator, each part of an expression and each column an operator yields:
-/// the plan is rewritten part by part, and made a second time to be run.
+/// Bytes that planning takes for each operator, each part of an expression and each output column of an
+/// operator: the plan is rewritten part by part and then translated to a physical one.
 const OPERATOR_BYTES: usize = 4096;
 const EXPRESSION_BYTES: usize = 512;
 const COLUMN_BYTES: usize = 64;
-/// Most relations that one `FROM` joins, and the fewest that are let be. As a chain of joins is planned each
-/// of them lists the columns of all before: what two relations take, of some dozens of columns.
+/// Most relations that one `FROM` joins, and the number that is always allowed. In a chain of joins each one
+/// lists the columns of all before it. The bytes are an estimate for a pair of relations of some dozens of
+/// columns.
 const JOINED_MAX: usize = 1000;
 const JOINED_MIN: usize = 64;
 const JOIN_BYTES: usize = 16 << 10;
 
-/// A text is copied this often until it is parsed: as a message, as tokens, as a tree.
+/// How often a text is copied until it is parsed: as a message, as tokens, as a tree.
 const TEXT_COPIES: usize = 4;
-/// Literals up to this size need not be counted.
+/// Literals up to this size are not counted.
 const LITERAL_BYTES_SMALL: usize = 64 << 10;
-/// A long literal is copied this often while its statement is planned and run: columns are named after their
-/// expressions, and each rule that changes a plan makes a new one.
+/// How often a long literal is copied while its statement is planned and run: columns are named after their
+/// expressions, and each rule that changes a plan builds a new one.
 const LITERAL_COPIES: usize = 12;
-/// The same of a value that is bound to a parameter: no column is named after it.
+/// The same for a value bound to a parameter: no column is named after it.
 const VALUE_COPIES: usize = 6;
 
-/// Deepest plan, in levels of operators. A level of an expression counts for as many as the stack it takes,
-/// and expressions of operators that stand above each other may become one.
+/// Deepest plan, in levels of operators. A level of an expression counts as several, by the stack it takes.
+/// Levels of expressions add up over stacked operators, whose expressions may be merged into one.
 const DEPTH_MAX: usize = 2000;
 const EXPRESSION_LEVELS: usize = 4;
-/// Expressions that are less deep than this do not count: names of columns, of what is computed of them.
+/// Expressions up to this depth do not count, such as column names and simple computations.
 const SHALLOW: usize = 3;
-/// Most queries of `WITH` that refer to each other in a row.
+/// Longest chain of `WITH` queries that refer to each other.
 const REFERENCES_DEPTH_MAX: usize = 700;
-/// Most views inside each other.
+/// Deepest nesting of views.
 pub const NESTED_VIEWS_MAX: usize = 100;
 
-/// The parts of a plan, counted as often as they stand in it.
+/// The parts of a plan, each counted as often as it occurs in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Weight {
     operators: usize,
@@ -88,7 +89,7 @@ impl Weight {
     }
 }
 
-/// Weights of the operators seen, by their addresses: a shared one is weighed once.
+/// Weights of the operators seen, by address: a shared operator is weighed once.
 #[derive(Default)]
 struct Scales(HashMap<*const LogicalPlan, Weight>);
 
@@ -119,17 +120,17 @@ impl Scales {
     }
 }
 
-/// What the expressions of an operator are made of.
+/// The parts of the expressions of an operator.
 #[derive(Default)]
 struct Parts {
     count: usize,
     subqueries: Vec<Subquery>,
-    /// Levels that are open, and the most that were.
+    /// Levels that are open now, and the maximum so far.
     depth: usize,
     deepest: usize,
 }
 
-/// Chains of binary operators take little of the stack.
+/// Levels that an expression counts for. Chains of binary operators take little stack.
 fn levels(expr: &Expr) -> usize {
     if matches!(expr, Expr::BinaryExpr(_)) { 1 } else { EXPRESSION_LEVELS }
 }
@@ -161,12 +162,12 @@ fn subquery(expr: &Expr) -> Option<&Subquery> {
     }
 }
 
-/// Counts what parsing a text takes, until the value returned is dropped.
+/// Counts the memory for parsing a text until the returned value is dropped.
 pub fn hold_text(memory: &Arc<StatementMemory>, text: &str) -> Result<Held, SqlError> {
     Ok(memory.hold("parsing", text.len().saturating_mul(TEXT_COPIES))?)
 }
 
-/// Counts what the long literals of a query take until its statement is over.
+/// Counts the memory of a query's long literals until its statement is over.
 pub fn charge_literals(query: &Query, memory: &Arc<StatementMemory>) -> Result<(), SqlError> {
     let mut literals = Literals(0);
     let flow = query.visit(&mut literals);
@@ -177,7 +178,7 @@ pub fn charge_literals(query: &Query, memory: &Arc<StatementMemory>) -> Result<(
     }
 }
 
-/// Bytes of all literals.
+/// Total bytes of the literals.
 struct Literals(usize);
 
 impl Visitor for Literals {
@@ -200,7 +201,7 @@ impl Visitor for Literals {
     }
 }
 
-/// Counts what long values of parameters take until their statement is over.
+/// Counts the memory of long parameter values until their statement is over.
 pub fn charge_values(values: &ParamValues, memory: &Arc<StatementMemory>) -> Result<(), SqlError> {
     let ParamValues::List(values) = values else { return Ok(()) };
     let bytes = values.iter().map(|bound| bound.value.size()).fold(0, usize::saturating_add);
@@ -210,13 +211,13 @@ pub fn charge_values(values: &ParamValues, memory: &Arc<StatementMemory>) -> Res
     }
 }
 
-/// Most relations that one `FROM` may join, given the memory there is: the columns of each join are those
-/// of all before it.
+/// Most relations that one `FROM` may join with this much memory: the columns of each join are those of all
+/// before it.
 fn joined_max(memory_bytes: usize) -> usize {
     (memory_bytes / JOIN_BYTES).isqrt().clamp(JOINED_MIN, JOINED_MAX)
 }
 
-/// Refuses a query whose joins would take more than there is before they are a plan to be weighed.
+/// Refuses a query with too many joins for the available memory, before it is planned and weighed.
 pub fn check_joins(query: &Query, memory: &StatementMemory) -> Result<(), SqlError> {
     let joined_max = joined_max(memory.budget.bytes());
     let mut widest = WidestFrom(0);
@@ -230,7 +231,7 @@ pub fn check_joins(query: &Query, memory: &StatementMemory) -> Result<(), SqlErr
         .hint("Store the rows of some of the joins in a table, and join that."))
 }
 
-/// The number of relations of the longest `FROM`.
+/// Number of relations of the longest `FROM`.
 struct WidestFrom(usize);
 
 impl Visitor for WidestFrom {
@@ -251,7 +252,7 @@ fn relations(from: &TableWithJoins) -> usize {
     each.sum()
 }
 
-/// Refuses a query whose `WITH` comes to too many references before they are planned, each on its own.
+/// Refuses a query whose `WITH` expands to too many references, before each of them is planned.
 pub fn check_references(query: &Query) -> Result<(), SqlError> {
     let found = references(query, &HashMap::new());
     let count = found.count;
@@ -268,14 +269,14 @@ pub fn check_references(query: &Query) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// What a relation in `WITH` comes to: its relations, and how many there are in a row.
+/// The expansion of a relation in `WITH`: its relations, and the length of their longest chain.
 #[derive(Clone, Copy, Default)]
 struct Found {
     count: usize,
     depth: usize,
 }
 
-/// The relations of a query, those of `WITH` as often as they are referred to.
+/// The relations of a query; a `WITH` query counts each time it is referred to.
 fn references(query: &Query, outer: &HashMap<String, Found>) -> Found {
     let mut known = outer.clone();
     for table in query.with.iter().flat_map(|with| &with.cte_tables) {
@@ -289,7 +290,7 @@ fn references(query: &Query, outer: &HashMap<String, Found>) -> Found {
     counted.found
 }
 
-/// Counts the relations of a query; those of queries inside it by themselves.
+/// Counts the relations of a query, and those of the queries inside it separately.
 struct References<'a> {
     known: &'a HashMap<String, Found>,
     inside: usize,
@@ -328,7 +329,7 @@ impl Visitor for References<'_> {
     }
 }
 
-/// The error for a view inside of too many others.
+/// The error for views that are nested too deeply.
 pub fn nested_views() -> SqlError {
     too_complex(format!("More than {NESTED_VIEWS_MAX} views are inside each other."))
 }
@@ -344,7 +345,7 @@ pub(super) fn too_complex(detail: String) -> SqlError {
         .hint("Store the rows of what is innermost in a table, and refer to that.")
 }
 
-/// Counts what a plan will take for the statement it is part of; refuses one that is too large.
+/// Counts the memory of a plan in its statement; refuses a plan that is too large.
 pub fn check(plan: &LogicalPlan, options: &ConfigOptions) -> Result<(), SqlError> {
     let weight = Weight::of(plan);
     if weight.operators > OPERATORS_MAX {
@@ -390,7 +391,7 @@ mod tests {
     fn what_is_referred_to_twice_weighs_twice() {
         let (one, two) = (Weight::of(&doubled(1)), Weight::of(&doubled(2)));
         assert_eq!(two.operators, 2 * one.operators + 4);
-        // Two to the sixtieth: only a walk that shares comes to an end.
+        // Two to the sixtieth: only a walk that shares subtrees terminates.
         assert!(Weight::of(&doubled(60)).operators > 1 << 60);
     }
 

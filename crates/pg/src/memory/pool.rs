@@ -1,7 +1,8 @@
-//! The share of one statement in the memory of all.
+//! One statement's share of the memory of all.
 //!
-//! A statement may hold [`SHARE`] times what is then still free. So one alone may take three quarters of what
-//! is given out, two of them three sevenths each, and there is always something left for one that begins.
+//! A statement may hold [`SHARE`] times the memory that is then still free. So a single statement may take
+//! three quarters of what can be reserved, two may take three sevenths each, and a new one always finds some
+//! left.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use datafusion::execution::memory_pool::{
 
 use super::{LARGE_PART, StatementMemory};
 
-/// How many times the free memory a statement may hold.
+/// A statement may hold this many times the free memory.
 const SHARE: usize = 3;
 
-/// DataFusion's view of a statement's memory.
+/// A statement's memory as a DataFusion pool.
 #[derive(Debug)]
 pub struct StatementPool(Arc<StatementMemory>);
 
@@ -33,7 +34,7 @@ impl StatementPool {
         }
     }
 
-    /// Whether the share allows for these bytes on top.
+    /// Whether the share allows these additional bytes.
     fn within_share(&self, additional: usize) -> bool {
         let budget = &self.0.budget;
         let taken = budget.pool.reserved().saturating_add(budget.kept());

@@ -1,7 +1,7 @@
-//! What sessions keep between their statements: prepared statements, portals and the values bound to them.
+//! Memory that sessions keep between statements: prepared statements, portals and the values bound to them.
 //!
-//! Statements then have less. One that begins is never refused for it: all sessions together may keep a small
-//! part of the budget, and one of them a part of what the others leave.
+//! That leaves less for statements, but never makes a new one fail: all sessions together may keep a small
+//! part of the budget, and each one a part of what the others leave.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use super::Budget;
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 
-/// The part of the budget that all sessions may keep.
+/// All sessions together may keep this part of the budget.
 const KEPT_PART: usize = 8;
-/// How many times what is then still free one session may keep.
+/// One session may keep this many times what is then still free.
 const SHARE: usize = 3;
 
-/// What one session keeps.
+/// The memory one session keeps.
 pub struct SessionMemory {
     budget: Arc<Budget>,
     kept_bytes: AtomicUsize,
@@ -27,11 +27,11 @@ impl SessionMemory {
         Arc::new(Self { budget: Arc::clone(budget), kept_bytes: AtomicUsize::default() })
     }
 
-    /// Counts `bytes` of such things until the value returned is dropped.
+    /// Counts `bytes` of `things` until the returned value is dropped.
     pub fn keep(self: &Arc<Self>, things: &str, bytes: usize) -> Result<Kept, SqlError> {
         let all = self.budget.kept_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         let own = self.kept_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        // Given back where it is refused.
+        // Releases the bytes if they are refused.
         let kept = Kept { session: Arc::clone(self), bytes };
         let bytes_max = self.budget.bytes / KEPT_PART;
         if own > bytes_max.saturating_sub(all).saturating_mul(SHARE) {
@@ -47,7 +47,7 @@ impl fmt::Debug for SessionMemory {
     }
 }
 
-/// Counted bytes of a session, given back when dropped.
+/// Counted bytes of a session, released when dropped.
 #[derive(Debug)]
 pub struct Kept {
     session: Arc<SessionMemory>,

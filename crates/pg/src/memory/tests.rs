@@ -1,4 +1,4 @@
-//! What statements may hold, and which one goes first.
+//! How much statements may hold, and which one is ended first.
 
 use sqlparser::ast::{Query, Statement};
 use sqlparser::parser::Parser;

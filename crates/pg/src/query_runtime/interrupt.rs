@@ -1,9 +1,9 @@
-//! Plans that can be stopped: what an operator yields passes a checkpoint.
+//! Makes plans stoppable: every batch an operator yields passes a checkpoint.
 //!
-//! An operator works until it has a batch for its reader. Most have one soon, and ask their inputs for
-//! batches meanwhile; at each of these steps the task looks whether its statement still runs, and returns to
-//! its thread when it has computed for long. A join may look at billions of pairs before one of them passes
-//! its filter: there, the filter looks.
+//! An operator works until it has a batch for its reader. Most produce one soon and poll their inputs
+//! meanwhile. At each poll the checkpoint tests whether the statement still runs, and yields the thread if
+//! the task has computed for long. A join may look at billions of pairs before one passes its filter, so
+//! there the filter is the checkpoint.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -41,7 +41,7 @@ use futures::Stream;
 use super::slices::{Slices, is_one_slice, slices};
 use crate::running::{check, slice_is_over};
 
-/// The plan, with checkpoints. It is for running only: no optimizer knows it.
+/// Adds checkpoints to a plan. The result is only for execution: no optimizer knows it.
 pub fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let checked = |plan| {
         let plan = with_checked_filter(plan)?;
@@ -54,12 +54,12 @@ pub fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
     plan.transform_up(checked).data()
 }
 
-/// Whether a line of a plan is one of ours.
+/// Whether a line of a printed plan is a checkpoint.
 pub fn is_checkpoint(line: &str) -> bool {
     line.starts_with(CheckpointExec::NAME)
 }
 
-/// Whether an operator yields no more often than it asks its only input.
+/// Whether an operator yields no more often than it polls its only input.
 fn keeps_pace(plan: &dyn ExecutionPlan) -> bool {
     plan.is::<FilterExec>()
         || plan.is::<ProjectionExec>()
@@ -69,7 +69,7 @@ fn keeps_pace(plan: &dyn ExecutionPlan) -> bool {
         || plan.is::<GlobalLimitExec>()
 }
 
-/// A join whose filter looks whether the statement still runs.
+/// Adds a checkpoint to the filter of a join.
 fn with_checked_filter(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
         let filter = join.filter().map_or_else(always, checked);
@@ -105,13 +105,13 @@ fn checked(filter: &JoinFilter) -> JoinFilter {
     )
 }
 
-/// The filter of a join that has none.
+/// The filter of a join without one: always true, with a checkpoint.
 fn always() -> JoinFilter {
     let inner = Arc::new(Literal::new(ScalarValue::Boolean(Some(true))));
     JoinFilter::new(Arc::new(CheckedExpr { inner }), vec![], Arc::new(Schema::empty()))
 }
 
-/// An expression that fails in a statement that was stopped.
+/// An expression that fails once the statement was stopped.
 #[derive(Debug, Eq)]
 struct CheckedExpr {
     inner: Arc<dyn PhysicalExpr>,
@@ -253,7 +253,7 @@ impl ExecutionPlan for CheckpointExec {
 
 struct Checkpoint {
     rows: SendableRecordBatchStream,
-    /// The rest of a batch whose rows are long.
+    /// The rest of a batch that is cut into slices because its rows are long.
     waiting: Option<Slices>,
 }
 

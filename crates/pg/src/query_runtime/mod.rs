@@ -1,9 +1,9 @@
-//! Where statements run: on threads of their own, which the operating system shares the processors
-//! between, so that no statement waits for another one to pause.
+//! Runs statements on separate threads, which the operating system schedules, so that no statement waits for
+//! another one to yield.
 //!
-//! [`super::running`] says what stops a statement, [`super::lanes`] which threads it has, `rows` how its rows
-//! get from them to the client, `interrupt` how a plan notices that it was stopped. All tasks of statements are
-//! spawned in this file: a simulation on one thread has them as tasks of that thread.
+//! [`super::running`] stops statements, [`super::lanes`] provides their threads, `rows` brings rows from
+//! these to the client, `interrupt` makes plans notice a stop. All tasks of statements are spawned in this
+//! file; in a single-threaded simulation they are tasks of its thread.
 
 mod interrupt;
 mod planning;
@@ -32,25 +32,25 @@ pub use interrupt::{interruptible, is_checkpoint};
 pub use planning::{analyzer_rules, optimizer_rules, physical_rules};
 pub use slices::slices;
 
-/// Threads for statements.
+/// The threads on which statements run.
 #[derive(Debug)]
 pub struct QueryRuntime(Threads);
 
 #[derive(Debug)]
 enum Threads {
-    /// Those of lanes.
+    /// Threads of lanes.
     Own(Arc<Lanes>),
-    /// The one thread that everything here runs on.
+    /// The one thread of the caller's runtime.
     Shared,
 }
 
 impl QueryRuntime {
-    /// Threads for statements that use `parallelism` of them at a time; none where the caller's runtime has
-    /// but one thread for everything.
+    /// Creates the threads for statements that use `parallelism` of them each; none if the caller's runtime
+    /// is single-threaded.
     pub fn new(parallelism: usize) -> Self {
-        // A second one in this process inherits in the same way.
+        // Fails if a tracer is set already, which is fine: the first one inherits in the same way.
         drop(set_join_set_tracer(&Inherit));
-        // It is shown before anything is counted.
+        // Registers the metric, so that it is exported before the first task.
         metrics::QUERY_TASKS.get();
         let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
         Self(match flavor {
@@ -69,7 +69,7 @@ impl QueryRuntime {
         Ok(spawn_in(context, work))
     }
 
-    /// Runs a query next to the statement that asks for it. It ends with the stream.
+    /// Runs a query concurrently with the statement that asks for it. It ends when the stream is dropped.
     pub async fn run(&self, query: DataFrame) -> Result<SendableRecordBatchStream, SqlError> {
         let context = running::context().unwrap_or_default();
         let unwanted = Arc::new(AtomicBool::new(false));
@@ -77,7 +77,7 @@ impl QueryRuntime {
         rows::flow(query, unwanted, |driver| spawn_in(context, driver)).await
     }
 
-    /// Gives what has no threads yet those of a lane.
+    /// Gives the context a lane if it has none yet.
     fn seat(&self, context: Context) -> Result<Context, SqlError> {
         match &self.0 {
             Threads::Own(lanes) if context.lease.is_none() => {

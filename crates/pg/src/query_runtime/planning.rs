@@ -1,4 +1,4 @@
-//! Planning that can be stopped: between any two rules, a look at whether the statement still runs.
+//! Makes planning stoppable: a checkpoint before each rule.
 
 use std::sync::Arc;
 
@@ -17,23 +17,23 @@ type Analyzers = Vec<Arc<dyn AnalyzerRule + Send + Sync>>;
 type Optimizers = Vec<Arc<dyn OptimizerRule + Send + Sync>>;
 type PhysicalOptimizers = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 
-/// A rule that changes nothing, and fails in a statement that was stopped.
+/// A rule that changes nothing and fails once the statement was stopped.
 #[derive(Debug)]
 struct Checkpoint;
 
-/// `rules`, and a checkpoint before each.
+/// Returns `rules` with a checkpoint before each.
 pub fn analyzer_rules(rules: Analyzers) -> Analyzers {
     let checked = |rule| [Arc::new(Checkpoint) as Arc<dyn AnalyzerRule + Send + Sync>, rule];
     rules.into_iter().flat_map(checked).collect()
 }
 
-/// DataFusion's rules for logical plans, and a checkpoint before each.
+/// DataFusion's rules for logical plans, with a checkpoint before each.
 pub fn optimizer_rules() -> Optimizers {
     let checked = |rule| [Arc::new(Checkpoint) as Arc<dyn OptimizerRule + Send + Sync>, rule];
     Optimizer::new().rules.into_iter().flat_map(checked).collect()
 }
 
-/// DataFusion's rules for physical plans, and a checkpoint before each.
+/// DataFusion's rules for physical plans, with a checkpoint before each.
 pub fn physical_rules() -> PhysicalOptimizers {
     let checked =
         |rule| [Arc::new(Checkpoint) as Arc<dyn PhysicalOptimizerRule + Send + Sync>, rule];

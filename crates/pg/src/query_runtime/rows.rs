@@ -1,4 +1,4 @@
-//! The rows of a query on their way from its threads to who reads them, who makes it wait.
+//! Passes the rows of a query from its threads to their reader, with backpressure.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,17 +21,17 @@ use crate::error::SqlError;
 use crate::memory::{self, Held, StatementMemory};
 use crate::running;
 
-/// Rows so short are not counted while they wait.
+/// Batches up to this size are not counted while they wait.
 const SMALL_BYTES: usize = 64 << 10;
-/// Batches that wait for the client before the query does.
+/// Number of batches that may wait for the client before the query has to wait.
 const BATCHES_WAITING: usize = 2;
 
 type Batch = Result<RecordBatch, DataFusionError>;
 
-/// Rows on their way, counted until their reader asks for more.
+/// A batch on its way, counted until its reader asks for the next one.
 type Counted = (Batch, Option<Held>);
 
-/// Begins a query, whose driver `spawn` makes a task of. `unwanted` is set when the rows are dropped.
+/// Starts a query; `spawn` runs its driver as a task. `unwanted` is set when the rows are dropped.
 pub async fn flow(
     query: DataFrame,
     unwanted: Arc<AtomicBool>,
@@ -44,7 +44,7 @@ pub async fn flow(
     let mut source = Source { received, task, unwanted, running, held: None };
     let schema = match schema.await {
         Ok(schema) => schema?,
-        // The task is gone: it panicked, and its panic is this statement's.
+        // The task is gone. If it panicked, this statement panics too.
         Err(_) => match (&mut source.task).await {
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             _ => return Err(SqlError::internal("the query was stopped")),
@@ -54,13 +54,13 @@ pub async fn flow(
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
 }
 
-/// The reading end of a query. Without it, the query ends.
+/// The reading end of a query. Dropping it ends the query.
 struct Source {
     received: mpsc::Receiver<Counted>,
     task: JoinHandle<()>,
     unwanted: Arc<AtomicBool>,
     running: Option<Arc<Running>>,
-    /// Counts what the reader has.
+    /// Counts the batch that the reader has.
     held: Option<Held>,
 }
 
@@ -79,7 +79,7 @@ async fn drive(
     let mut rows = match begin(query).await {
         Ok(rows) => rows,
         Err(error) => {
-            // Nothing waits any more where the statement was cancelled.
+            // There is no receiver any more if the statement was cancelled.
             drop(started.send(Err(error)));
             return;
         }
@@ -91,7 +91,7 @@ async fn drive(
     while let Some(batch) = rows.next().await {
         for part in slices(batch) {
             let waits = batches.send(counted(part));
-            // The reader may be long in coming: a statement that was stopped does not wait with all it holds.
+            // The reader may be slow: a stopped statement does not wait for it while holding memory.
             let sent = tokio::select! {
                 biased;
                 sent = waits => sent.is_ok(),
@@ -104,7 +104,7 @@ async fn drive(
     }
 }
 
-/// What is read later, counted where it is long.
+/// Counts a batch that is read later, if it is long.
 fn counted(batch: Batch) -> Counted {
     let bytes = batch.as_ref().map_or(0, long_bytes_of);
     match StatementMemory::current().filter(|_| bytes > SMALL_BYTES) {
@@ -131,9 +131,9 @@ async fn next_batch(source: Option<Source>) -> Option<(Batch, Option<Source>)> {
             source.held = held;
             Some((batch, Some(source)))
         }
-        // The end, or a panic, which must not look like the end.
+        // The channel ended. A panic must not look like the end of the rows.
         None => match (&mut source.task).await {
-            // It went when it was stopped.
+            // The task ended early if the statement was stopped.
             Ok(()) => match source.running.as_ref().map(|running| running.check()) {
                 Some(Err(stopped)) => Some((Err(stopped.into()), None)),
                 _ => None,

@@ -1,4 +1,4 @@
-//! Batches cut into slices of bounded size, so that what works on one of them at a time is soon done.
+//! Cuts batches into slices of limited size, so that work on one of them is short.
 
 use datafusion::arrow::array::{
     Array as _, ArrayRef, AsArray as _, GenericByteViewArray, RecordBatch,
@@ -7,18 +7,18 @@ use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::{ByteViewType, DataType};
 use datafusion::error::DataFusionError;
 
-/// A slice is about as large, or it is one row.
+/// Approximate size of a slice, unless it is a single row.
 const SLICE_BYTES: usize = 4 << 20;
 
 type Batch = Result<RecordBatch, DataFusionError>;
 
-/// The rows of a batch, a few at a time where they are long.
+/// Cuts a batch of long rows into slices of a few rows.
 pub fn slices(batch: Batch) -> Slices {
     let rows_max = batch.as_ref().map_or(0, rows_per_slice);
     Slices { rest: Some(batch), rows_max }
 }
 
-/// A batch in slices.
+/// Iterates over the slices of a batch.
 pub struct Slices {
     rest: Option<Batch>,
     rows_max: usize,
@@ -39,23 +39,23 @@ impl Iterator for Slices {
     }
 }
 
-/// Whether a batch is short enough to be worked on at once.
+/// Whether a batch is small enough to be a single slice.
 pub fn is_one_slice(batch: &RecordBatch) -> bool {
     batch.num_rows() <= rows_per_slice(batch)
 }
 
-/// How many rows a slice has, if all of them are equally long.
+/// Rows per slice, assuming rows of equal length.
 fn rows_per_slice(batch: &RecordBatch) -> usize {
     let (rows, bytes) = (batch.num_rows(), long_bytes_of(batch));
     if bytes <= SLICE_BYTES { rows } else { (SLICE_BYTES / (bytes / rows.max(1)).max(1)).max(1) }
 }
 
-/// Bytes of what may be long in a batch.
+/// Bytes of the columns of variable length in a batch.
 pub fn long_bytes_of(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(long_bytes).sum()
 }
 
-/// Bytes of what may be long in a column: texts, byte strings, lists.
+/// Bytes of a column of variable length: texts, byte strings, lists.
 fn long_bytes(column: &ArrayRef) -> usize {
     match column.data_type() {
         DataType::Utf8View => viewed_bytes(column.as_string_view()),

@@ -1,4 +1,4 @@
-//! Statements on threads: none waits for another, and what was stopped ends.
+//! Statements on threads do not wait for each other, and end when they are stopped.
 
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -9,7 +9,7 @@ use datafusion::common::runtime::JoinSet;
 use super::*;
 use crate::sqlstate::SqlState;
 
-/// Computes without a pause until it is told to end.
+/// Computes without yielding until `end` is set.
 fn deaf(end: Arc<AtomicBool>) -> impl Future<Output = ()> {
     future::poll_fn(move |_| {
         while !end.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! Text of arrays: `{1,2,NULL,"a b"}`.
+//! Reads the text form of arrays: `{1,2,NULL,"a b"}`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::Field;
 use super::{Result, TextInputError, is_space, parse_column};
 use tidemark_ledger::catalog::ColumnType;
 
-/// Reads each text as an array of `element`s; all elements of the column are then read at once.
+/// Reads each text as an array of `element`s; parses all elements of the column together afterwards.
 pub(super) fn parse(text: &StringViewArray, element: &ColumnType) -> Result<ListArray> {
     let nested = matches!(element, ColumnType::Array(_));
     let mut elements = Vec::new();
@@ -77,7 +77,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Up to the closing quote; a backslash takes the meaning from what follows it.
+    /// Reads up to the closing quote; a backslash makes the next character literal.
     fn quoted(&mut self) -> Result<Cow<'a, str>> {
         self.at += 1;
         let start = self.at;
@@ -94,7 +94,7 @@ impl<'a> Scanner<'a> {
         Ok(unescaped(raw))
     }
 
-    /// An array within the array, with its braces.
+    /// Reads an array within the array, including its braces.
     fn braced(&mut self) -> Result<Cow<'a, str>> {
         let start = self.at;
         let mut depth = 0_usize;
@@ -117,7 +117,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Up to a comma or brace, without the spaces at the end; the bare word NULL is a null.
+    /// Reads up to a comma or brace, without trailing spaces; the bare word NULL is a null.
     fn unquoted(&mut self) -> Result<Option<Cow<'a, str>>> {
         let start = self.at;
         let mut end = start;

@@ -1,11 +1,11 @@
-//! Days and dates of the proleptic Gregorian calendar, for every year an integer can hold.
+//! Day numbers and dates of the proleptic Gregorian calendar, for every year that fits an integer.
 
-/// Microseconds of a day.
+/// Microseconds per day.
 pub const DAY_MICROS: i64 = 86_400_000_000;
 
-/// Days from 1970-01-01 to a date. Year 0 is 1 BC.
+/// Returns the days from 1970-01-01 to a date. Year 0 is 1 BC.
 pub fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
-    // A year starts in March here, so that the leap day is its last.
+    // Years start in March here, so that the leap day is the last day.
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -13,7 +13,7 @@ pub fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// The date (year, month, day) of a day counted from 1970-01-01.
+/// Returns the date (year, month, day) of a day counted from 1970-01-01.
 pub fn date_of_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -27,7 +27,7 @@ pub fn date_of_days(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
-/// How many days a month has; `None` for what is no month.
+/// Returns the number of days in a month; `None` for an invalid month.
 pub fn days_in_month(year: i64, month: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     match month {

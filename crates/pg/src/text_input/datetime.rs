@@ -1,8 +1,8 @@
-//! Text of dates, times and timestamps.
+//! Reads dates, times and timestamps.
 //!
-//! Taken: dates as `2022-12-28`, `2022/12/28`, `12/28/2022`, `20221228` or `epoch`, before or after Christ;
-//! times as `11:08`, `11:08:56.918`, `110856`, with AM or PM; `T` or spaces between them; then a
-//! zone as `Z`, `+09`, `-03:30`, `+0530` or a name. Without a zone, UTC is meant.
+//! Accepted are dates as `2022-12-28`, `2022/12/28`, `12/28/2022`, `20221228` or `epoch`, with AD or BC;
+//! times as `11:08`, `11:08:56.918`, `110856`, with AM or PM; `T` or spaces between them; then a zone as `Z`,
+//! `+09`, `-03:30`, `+0530` or a name. The default zone is UTC.
 
 use chrono::{DateTime, Offset, TimeZone};
 use datafusion::arrow::array::timezone::Tz;
@@ -18,7 +18,7 @@ const HOUR: i64 = 60 * MINUTE;
 const YEAR_MIN: i64 = -4713;
 const YEAR_MAX: i64 = 5_874_897;
 
-/// Days since 1970-01-01.
+/// Reads a date as days since 1970-01-01.
 pub(super) fn date(text: &str) -> Result<i32> {
     let kind = Kind { name: "date", short: "date" };
     let days = scan(text).and_then(|parts| {
@@ -28,10 +28,10 @@ pub(super) fn date(text: &str) -> Result<i32> {
     days.map_err(|fault| kind.error(fault, text))
 }
 
-/// Microseconds since midnight.
+/// Reads a time as microseconds since midnight.
 pub(super) fn time(text: &str) -> Result<i64> {
     let kind = Kind { name: "time", short: "time" };
-    // A timestamp is taken too, for its time.
+    // A timestamp is accepted too; its time is used.
     let whole = scan(text).and_then(|parts| parts.time.ok_or(Fault::Syntax));
     let micros = whole.or_else(|fault| match fault {
         Fault::Syntax => Scanner::new(text).time_only(),
@@ -40,24 +40,24 @@ pub(super) fn time(text: &str) -> Result<i64> {
     micros.map_err(|fault| kind.error(fault, text))
 }
 
-/// Microseconds since 1970-01-01 00:00:00; a zone in the text means nothing.
+/// Reads a timestamp as microseconds since 1970-01-01 00:00:00; a zone in the text is ignored.
 pub(super) fn timestamp(text: &str) -> Result<i64> {
     let kind = Kind { name: "timestamp", short: "timestamp" };
     scan(text).and_then(|parts| parts.local_micros()).map_err(|fault| kind.error(fault, text))
 }
 
-/// Microseconds since 1970-01-01 00:00:00 UTC.
+/// Reads a timestamp with time zone as microseconds since 1970-01-01 00:00:00 UTC.
 pub(super) fn timestamptz(text: &str) -> Result<i64> {
     let kind = Kind { name: "timestamp with time zone", short: "timestamp" };
     scan(text).and_then(|parts| parts.utc_micros()).map_err(|fault| kind.error(fault, text))
 }
 
-/// Why a text is no date or time.
+/// Why a text is not a date or time.
 enum Fault {
     Syntax,
-    /// A field such as the month has no such value.
+    /// A field, such as the month, is out of its range.
     Field,
-    /// The value as a whole is too far from today.
+    /// The whole value is out of range.
     Range,
     ZoneRange,
     ZoneUnknown(String),
@@ -138,7 +138,7 @@ impl Parts {
     }
 }
 
-/// How far a named zone was ahead of UTC at a local time; the earlier time where it is ambiguous.
+/// Offset of a named zone from UTC in seconds at a local time; the earlier time if it is ambiguous.
 fn zone_seconds(zone: &Tz, local_micros: i64) -> Scanned<i64> {
     let local = DateTime::from_timestamp_micros(local_micros).ok_or(Fault::Range)?.naive_utc();
     let offset = zone
@@ -167,7 +167,7 @@ fn scan(text: &str) -> Scanned<Parts> {
     Ok(parts)
 }
 
-/// Walks over the text, without the spaces around it.
+/// Scans the text without surrounding spaces.
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
@@ -208,12 +208,12 @@ impl<'a> Scanner<'a> {
         &self.text[start..self.at]
     }
 
-    /// A run of digits as a number, which must be there.
+    /// Reads a run of digits as a number; there must be one.
     fn number(&mut self) -> Scanned<i64> {
         value(self.digits())
     }
 
-    /// A run of letters, and what may stand within the name of a zone.
+    /// Reads a run of letters and the other characters of zone names.
     fn word(&mut self) -> &'a str {
         let start = self.at;
         let within = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'_');
@@ -267,7 +267,7 @@ impl<'a> Scanner<'a> {
         Ok(micros)
     }
 
-    /// AM or PM, a zone, AD or BC, in any order, to the end of the text.
+    /// Reads AM or PM, a zone, AD or BC, in any order, up to the end of the text.
     fn suffixes(&mut self, parts: &mut Parts) -> Scanned<()> {
         loop {
             self.skip_spaces();
@@ -325,7 +325,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Digits as a number; so many that no field could hold them are a fault.
+/// Converts digits to a number; fails if there are too many for any field.
 fn value(digits: &str) -> Scanned<i64> {
     match digits.len() {
         0 => Err(Fault::Syntax),
@@ -334,7 +334,7 @@ fn value(digits: &str) -> Scanned<i64> {
     }
 }
 
-/// A year where two digits may stand for four.
+/// Reads a year; one or two digits stand for 1970 to 2069.
 fn year(digits: &str) -> Scanned<i64> {
     let year = value(digits)?;
     Ok(match (digits.len(), year) {
@@ -354,14 +354,14 @@ fn compact_date(digits: &str) -> Scanned<Date> {
     Ok(Date { year: year(first)?, month: value(month)?, day: value(day)? })
 }
 
-/// Digits after the point of a second, as microseconds; the seventh digit rounds.
+/// Converts the digits after the point of a second to microseconds; the seventh digit rounds.
 fn fraction_micros(digits: &str) -> i64 {
     let digit = |place| digits.as_bytes().get(place).map_or(0, |digit| i64::from(digit - b'0'));
     let micros = (0..6).fold(0, |micros, place| micros * 10 + digit(place));
     micros + i64::from(digit(6) >= 5)
 }
 
-/// A time of the clock with twelve hours, in the half of the day that starts at `start`.
+/// Converts a twelve-hour time; its half of the day begins at `start`.
 fn half_day(time: Option<i64>, start: i64) -> Scanned<i64> {
     let time = time.ok_or(Fault::Syntax)?;
     if time >= 13 * HOUR {

@@ -1,4 +1,4 @@
-//! Text of intervals: PostgreSQL's own form (`1 mon 2 days 03:04:05.5`, `2 hours ago`) and ISO 8601
+//! Reads intervals in PostgreSQL's own form (`1 mon 2 days 03:04:05.5`, `2 hours ago`) and in ISO 8601
 //! (`P1Y2M3DT4H5M6S`).
 
 use datafusion::arrow::datatypes::IntervalMonthDayNano;
@@ -10,6 +10,7 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY_MICROS: f64 = 86_400_000_000.0;
 
+/// Reads an interval. Fails with 22007 on a syntax error and 22015 if a field is out of range.
 pub(super) fn interval(text: &str) -> Result<IntervalMonthDayNano> {
     let word = text.trim_matches(is_space);
     let sum = match word.as_bytes() {
@@ -41,7 +42,7 @@ impl Fault {
 
 type Scanned<T> = std::result::Result<T, Fault>;
 
-/// What one unit counts: so many months, days or microseconds.
+/// The value of one unit in months, days or microseconds.
 #[derive(Clone, Copy)]
 enum Unit {
     Months(i64),
@@ -87,7 +88,7 @@ fn iso_unit(letter: u8, in_time: bool) -> Scanned<Unit> {
     })
 }
 
-/// A signed number, its fraction apart so that large counts stay exact.
+/// A signed number; its fraction is separate so that large counts stay exact.
 #[derive(Clone, Copy)]
 struct Number {
     whole: i64,
@@ -103,7 +104,7 @@ struct Sum {
 }
 
 impl Sum {
-    /// Adds `number` units; a fraction of a unit goes down to the smaller ones as in PostgreSQL.
+    /// Adds `number` units; a fraction of a unit carries over to smaller ones as in PostgreSQL.
     fn add(&mut self, number: Number, unit: Unit) -> Scanned<()> {
         let Number { whole, fraction } = number;
         match unit {
@@ -155,7 +156,7 @@ fn add(total: &mut i64, count: i64, size: i64) -> Scanned<()> {
     Ok(())
 }
 
-/// Sizes of units are far below what a float holds exactly.
+/// Unit sizes are far below the largest integer a float holds exactly.
 fn float(size: i64) -> f64 {
     size as f64
 }
@@ -165,7 +166,7 @@ fn rounded(value: f64) -> i64 {
     value.round_ties_even() as i64
 }
 
-/// Reads what follows the `P`.
+/// Reads the part after the `P`.
 fn iso_8601(text: &str) -> Scanned<Sum> {
     let mut scanner = Scanner { text, at: 0 };
     let (mut sum, mut in_time) = (Sum::default(), false);
@@ -247,14 +248,14 @@ impl<'a> Scanner<'a> {
         self.run(|byte| byte.is_ascii_digit())
     }
 
-    /// Takes a sign, and says whether it is a minus.
+    /// Skips a sign; returns whether it is a minus.
     fn sign(&mut self) -> bool {
         let sign = self.peek();
         self.at += usize::from(matches!(sign, Some(b'+' | b'-')));
         sign == Some(b'-')
     }
 
-    /// Digits, a point and digits.
+    /// Reads digits, a point and digits.
     fn number(&mut self, negative: bool) -> Scanned<Number> {
         let start = self.at;
         let whole = self.digits();
@@ -282,7 +283,7 @@ impl<'a> Scanner<'a> {
         self.text[start..self.at].parse().map_err(|_| Fault::Syntax)
     }
 
-    /// One part: a count and its unit, a time of day, years and months as `1-2`, or bare seconds.
+    /// Reads one part: a count with its unit, a time of day, years and months as `1-2`, or bare seconds.
     fn part(&mut self, sum: &mut Sum) -> Scanned<()> {
         let negative = self.sign();
         let start = self.at;
@@ -312,7 +313,7 @@ impl<'a> Scanner<'a> {
         self.bare(number, sum)
     }
 
-    /// A number without a unit: days when a time follows, seconds at the end.
+    /// Handles a number without a unit: days before a time of day, seconds at the end.
     fn bare(&self, number: Number, sum: &mut Sum) -> Scanned<()> {
         let rest = &self.text[self.at..];
         if rest.is_empty() || rest.starts_with("ago") {
@@ -325,7 +326,7 @@ impl<'a> Scanner<'a> {
         Err(Fault::Syntax)
     }
 
-    /// `hours:minutes[:seconds]`, or `minutes:seconds.fraction`.
+    /// Reads `hours:minutes[:seconds]` or `minutes:seconds.fraction`.
     fn clock(&mut self, negative: bool, sum: &mut Sum) -> Scanned<()> {
         let mut fields = [integer(self.digits())?, 0, 0];
         let mut count = 1;

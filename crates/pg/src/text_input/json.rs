@@ -1,8 +1,8 @@
-//! Text of `jsonb`: checked, and brought into the one form PostgreSQL prints.
+//! Reads `jsonb`: validates the text and normalises it to the form PostgreSQL prints.
 //!
-//! Keys are unique (the last wins) and sorted by length, then by bytes; numbers keep their digits as a
-//! `numeric` does; a space follows each `:` and `,`. serde_json would check the text, but it would turn
-//! long numbers into floats.
+//! Keys are unique (the last wins) and sorted by length, then by bytes; numbers keep their digits like a
+//! `numeric`; a space follows each `:` and `,`. serde_json would validate the text too, but convert long
+//! numbers to floats.
 
 use std::borrow::Cow;
 
@@ -10,45 +10,45 @@ use super::numeric::{self, Literal};
 use super::{Result, TextInputError};
 use crate::memory::Growing;
 
-/// Nesting beyond this is refused, so that no input can exhaust the stack.
+/// Deeper nesting is refused, so that no input can exhaust the stack.
 const DEPTH_MAX: usize = 1000;
 
-/// What a value takes in the tree of a document apart from its text: twice, as arrays double when they grow.
+/// Bytes of a value in the tree apart from its text; twice its size, as arrays double when they grow.
 const VALUE_BYTES: usize = 2 * size_of::<Json<'_>>();
-/// What a member of an object takes on top: its key.
+/// Additional bytes of an object member: its key.
 const KEY_BYTES: usize = 2 * size_of::<Cow<'_, str>>();
 
-/// The text as a `jsonb` column stores and prints it.
+/// Returns the text as a `jsonb` column stores and prints it.
 pub fn normalise(text: &str) -> Result<String> {
     let mut growing = Growing::new("jsonb");
     let value = Json::parse_counted(text, &mut growing)?;
-    // Spaces are added, as is what escapes become.
+    // The output adds spaces and may have longer escapes.
     growing.add(text.len().saturating_mul(2))?;
     let mut out = String::with_capacity(text.len() + 16);
     value.write(&mut out);
     Ok(out)
 }
 
-/// A value of `jsonb`. What is printed as it was written stays in the text it was read from.
+/// A value of `jsonb`. Parts that are printed as they were written are borrowed from the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Json<'a> {
     /// `null`, a boolean or a number, as it is printed.
     Word(Cow<'a, str>),
     Text(Cow<'a, str>),
     Array(Vec<Json<'a>>),
-    /// By key; see [`Json::object`].
+    /// Sorted by key; see [`Json::object`].
     Object(Vec<Member<'a>>),
 }
 
 pub type Member<'a> = (Cow<'a, str>, Json<'a>);
 
 impl<'a> Json<'a> {
-    /// The value of a short text.
+    /// Parses a short text.
     pub fn parse(text: &'a str) -> Result<Self> {
         Self::parse_counted(text, &mut Growing::new("json"))
     }
 
-    /// The value of a text; what it takes is counted as long as `growing` is kept.
+    /// Parses a text; its memory is counted until `growing` is dropped.
     pub fn parse_counted(text: &'a str, growing: &mut Growing) -> Result<Self> {
         let mut scanner = Scanner { text, at: 0, growing };
         let value = scanner.value(0)?;
@@ -59,12 +59,12 @@ impl<'a> Json<'a> {
         Ok(value)
     }
 
-    /// An object of members in any order; of equal keys the last one counts.
+    /// Creates an object from members in any order; of equal keys the last one counts.
     pub fn object(members: Vec<Member<'a>>) -> Self {
         Self::Object(unique(members))
     }
 
-    /// The value, without the text it was read from.
+    /// Copies the parts borrowed from the input.
     pub fn into_owned(self) -> Json<'static> {
         let owned = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
         match self {
@@ -129,10 +129,10 @@ fn write_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Sorts members as jsonb does and keeps the last of each key.
+/// Sorts members in the order of jsonb and keeps the last one of each key.
 fn unique(mut members: Vec<Member<'_>>) -> Vec<Member<'_>> {
     members.sort_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
-    // The sort is stable, so the last of equal keys is the last written: look from behind.
+    // The sort is stable, so the last of equal keys is the last written: deduplicate in reverse.
     members.reverse();
     members.dedup_by(|later, kept| later.0 == kept.0);
     members.reverse();
@@ -166,7 +166,7 @@ impl<'a> Scanner<'a, '_> {
         found
     }
 
-    /// What stands here is not what the grammar asks for.
+    /// The error for a token that the grammar does not allow here.
     fn unexpected(&mut self, wanted: &str) -> TextInputError {
         let word = self.word();
         if !word.is_empty() && !matches!(word, "true" | "false" | "null") && number(word).is_none()
@@ -183,7 +183,7 @@ impl<'a> Scanner<'a, '_> {
         })
     }
 
-    /// A run of characters that could be a number or one of JSON's words.
+    /// Reads a run of characters that could be a number or one of JSON's words.
     fn word(&mut self) -> &'a str {
         let start = self.at;
         let within = |b: u8| b.is_ascii_alphanumeric() || b >= 0x80 || b"+-._".contains(&b);
@@ -273,7 +273,7 @@ impl<'a> Scanner<'a, '_> {
         Ok((key, self.value(depth + 1)?))
     }
 
-    /// A string from its opening quote to its closing one.
+    /// Reads a string from its opening to its closing quote.
     fn string(&mut self) -> Result<Cow<'a, str>> {
         self.at += 1;
         let mut out = Cow::Borrowed("");
@@ -288,7 +288,7 @@ impl<'a> Scanner<'a, '_> {
             if !out.is_empty() {
                 self.growing.add(plain)?;
             }
-            // What comes first is borrowed.
+            // The first part is borrowed.
             out += text;
             self.at += plain + 1;
             match stop {
@@ -323,7 +323,7 @@ impl<'a> Scanner<'a, '_> {
         })
     }
 
-    /// The character of one `\uXXXX`, or of the two that make a surrogate pair.
+    /// Reads the character of one `\uXXXX`, or of a surrogate pair.
     fn unicode(&mut self) -> Result<char> {
         let first = self.four_digits()?;
         let code = match first {
@@ -360,7 +360,7 @@ impl<'a> Scanner<'a, '_> {
     }
 }
 
-/// A number by JSON's grammar, which is stricter than that of `numeric`.
+/// Reads a number by JSON's grammar, which is stricter than that of `numeric`.
 fn number(word: &str) -> Option<Literal<'_>> {
     let unsigned = word.strip_prefix('-').unwrap_or(word);
     let after_digits = unsigned.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -384,7 +384,7 @@ fn plain<'a>(word: &'a str, literal: Literal<'_>, growing: &mut Growing) -> Resu
     if out == word {
         return Ok(Json::Word(Cow::Borrowed(word)));
     }
-    // Once in the tree, once in the text made of it: an exponent becomes many zeros.
+    // Counted twice, for the tree and for its output: an exponent may expand to many zeros.
     growing.add(out.len().saturating_mul(2))?;
     Ok(Json::Word(Cow::Owned(out)))
 }

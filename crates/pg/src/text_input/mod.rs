@@ -1,8 +1,8 @@
-//! PostgreSQL's text form of values, read into Arrow arrays.
+//! Reads PostgreSQL's text form of values into Arrow arrays.
 //!
-//! A quoted literal, a `COPY` field, a text parameter and a column default all come in as text.
-//! [`parse_column`] turns a column of it into the column's type, with PostgreSQL's syntax, rounding and
-//! error messages. Nothing a user can write makes it panic.
+//! Quoted literals, `COPY` fields, text parameters and column defaults arrive as text. [`parse_column`]
+//! converts a column of text to the column's type, with PostgreSQL's syntax, rounding and error messages. No
+//! input makes it panic.
 
 mod array_literal;
 pub mod calendar;
@@ -32,7 +32,7 @@ use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT};
 
-/// A value PostgreSQL would refuse too, and how it would say so.
+/// The error PostgreSQL would report for an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TextInputError {
@@ -51,13 +51,13 @@ impl TextInputError {
         self
     }
 
-    /// The text is no value of this type.
+    /// The text is not a value of this type (22P02).
     pub fn syntax(type_name: &str, text: &str) -> Self {
         Self::new("22P02", format!("invalid input syntax for type {type_name}: \"{text}\""))
     }
 }
 
-/// A value that there is no memory for, or a statement that was stopped.
+/// For values that exceed the memory, and for stopped statements.
 impl From<SqlError> for TextInputError {
     fn from(error: SqlError) -> Self {
         Self { sqlstate: error.sqlstate.code(), message: error.message, detail: error.detail }
@@ -126,14 +126,14 @@ pub fn parse_column(text: &ArrayRef, ty: &ColumnType) -> Result<ArrayRef> {
     })
 }
 
-/// The first row of `text` that is no value of type `ty`, for the context of an error.
+/// Returns the first row of `text` that is not a value of type `ty`, for the context of an error.
 pub fn first_bad_row(text: &ArrayRef, ty: &ColumnType) -> Option<usize> {
     (0..text.len()).find(|row| parse_column(&text.slice(*row, 1), ty).is_err())
 }
 
-/// Holds values that are strings already to the length their type allows: `varchar(n)`, also in arrays.
+/// Enforces the length limit of values that are already strings: `varchar(n)`, also in arrays.
 ///
-/// As in PostgreSQL, spaces beyond the length are cut off silently. Other types pass unchanged.
+/// As in PostgreSQL, spaces beyond the limit are cut off silently. Other types pass unchanged.
 pub fn check_length(array: &ArrayRef, ty: &ColumnType) -> Result<ArrayRef> {
     match ty {
         ColumnType::Varchar(Some(length)) => {
@@ -157,7 +157,7 @@ fn check_varchar(array: &ArrayRef, length: usize) -> Result<ArrayRef> {
     convert(&(Arc::new(cut) as ArrayRef), array.data_type())
 }
 
-/// The first `length` characters, if only spaces follow them.
+/// Returns the first `length` characters; fails with 22001 if anything but spaces follows.
 fn cut(value: &str, length: usize) -> Result<&str> {
     let end = value.char_indices().nth(length).map_or(value.len(), |(end, _)| end);
     let (kept, excess) = value.split_at(end);
@@ -171,7 +171,7 @@ fn cut(value: &str, length: usize) -> Result<&str> {
 fn check_elements(array: &ArrayRef, element: &ColumnType) -> Result<ArrayRef> {
     let list = array.as_list::<i32>();
     let DataType::List(field) = list.data_type() else { return Ok(Arc::clone(array)) };
-    // A sliced list still carries the elements of the rows outside the slice: leave them out.
+    // A sliced list still has the elements of the rows outside the slice: skip them.
     let (start, end) = (list.offsets()[0], list.offsets()[list.len()]);
     let (start, count) = (index_of(start), index_of(end - start));
     let values = check_length(&list.values().slice(start, count), element)?;
@@ -217,7 +217,7 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     cast(array, to).map_err(|error| TextInputError::new("42846", error.to_string()))
 }
 
-/// What C's `isspace` takes as white space.
+/// White space as defined by C's `isspace`.
 fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t'..='\r')
 }

@@ -1,4 +1,4 @@
-//! Text of exact decimal numbers.
+//! Reads exact decimal numbers.
 
 use datafusion::arrow::datatypes::{DecimalType, i256};
 
@@ -8,11 +8,11 @@ use super::{Result, TextInputError, is_space};
 const INTEGER_DIGITS_MAX: i64 = 131_072;
 const FRACTION_DIGITS_MAX: i64 = 16_383;
 
-/// Powers of ten that are added to a value at once.
+/// Digits that are appended to a value at once.
 const CHUNK_DIGITS: u32 = 18;
 const CHUNK: u64 = 10_u64.pow(CHUNK_DIGITS);
 
-/// A number as it is written: the digits around the point, times a power of ten.
+/// A decimal literal: the digits around the point, and a power of ten.
 #[derive(Clone, Copy, Debug)]
 pub struct Literal<'a> {
     pub negative: bool,
@@ -42,17 +42,17 @@ impl<'a> Literal<'a> {
         Some(Self { negative, integer, fraction, exponent })
     }
 
-    /// How many digits stand before the point; negative when zeros follow the point.
+    /// Number of digits before the point; negative if zeros follow the point.
     fn point(&self) -> i64 {
         length(self.integer) + self.exponent
     }
 
-    /// How many digits PostgreSQL shows after the point.
+    /// Number of digits PostgreSQL shows after the point.
     pub fn scale(&self) -> i64 {
         (length(self.fraction) - self.exponent).max(0)
     }
 
-    /// How many digits stand before the point, leading zeros aside.
+    /// Number of digits before the point, without leading zeros.
     pub fn integer_digits(&self) -> i64 {
         let zeros = self.digits().take_while(|digit| *digit == 0).count();
         if zeros == self.integer.len() + self.fraction.len() {
@@ -61,12 +61,12 @@ impl<'a> Literal<'a> {
         self.point() - i64::try_from(zeros).unwrap_or(i64::MAX)
     }
 
-    /// Whether `numeric` could hold the number at all.
+    /// Whether the number is within PostgreSQL's limits for `numeric`.
     pub fn fits_numeric(&self) -> bool {
         self.point() <= INTEGER_DIGITS_MAX && self.scale() <= FRACTION_DIGITS_MAX
     }
 
-    /// The absolute value times ten to the `scale`, rounded half away from zero; `None` if too large.
+    /// Returns the absolute value times ten to the `scale`, rounded half away from zero; `None` on overflow.
     pub fn scaled<N: Accumulator>(&self, scale: i64) -> Option<N> {
         let mut digits = self.digits();
         let mut missing = self.point() + scale;
@@ -91,7 +91,7 @@ impl<'a> Literal<'a> {
         value.append(1, u64::from(round_up))
     }
 
-    /// Writes the number as PostgreSQL prints a `numeric`: no exponent, no leading zeros.
+    /// Writes the number as PostgreSQL prints a `numeric`: without exponent and leading zeros.
     pub fn write_plain(&self, out: &mut String) {
         if self.negative && self.digits().any(|digit| digit != 0) {
             out.push('-');
@@ -138,7 +138,7 @@ fn digits(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(end)
 }
 
-/// The exponent, kept within a range that no number of ours reaches.
+/// Reads the exponent, clamped to a range beyond all supported numbers.
 fn exponent(bytes: &[u8]) -> Option<i64> {
     let (negative, bytes) = signed(bytes);
     let (digits, rest) = digits(bytes);
@@ -155,7 +155,7 @@ fn exponent(bytes: &[u8]) -> Option<i64> {
 pub trait Accumulator: Copy + PartialEq {
     const ZERO: Self;
 
-    /// `self * factor + chunk`, unless that overflows.
+    /// Returns `self * factor + chunk`, or `None` on overflow.
     fn append(self, factor: u64, chunk: u64) -> Option<Self>;
 
     fn negate(self) -> Self;
@@ -211,7 +211,7 @@ where
     Ok(if literal.negative { value.negate() } else { value })
 }
 
-/// Reads a number of any size; infinities and NaN have no place in an exact decimal.
+/// Reads a number of any size. Infinities and NaN are refused: exact decimals do not have them.
 pub fn literal(text: &str) -> Result<Literal<'_>> {
     let word = text.trim_matches(is_space);
     if let Some(literal) = Literal::scan(word) {
@@ -237,7 +237,7 @@ fn overflow(precision: u8, scale: i8) -> TextInputError {
     ))
 }
 
-/// The number is beyond what any `numeric` of ours holds.
+/// The number is larger than any supported `numeric`.
 pub fn too_large() -> TextInputError {
     TextInputError::new("22003", "value overflows numeric format")
 }

@@ -1,11 +1,11 @@
-//! Text of booleans, integers, floats and byte strings.
+//! Reads booleans, integers, floats and byte strings.
 
 use std::num::{IntErrorKind, ParseIntError};
 use std::str::FromStr;
 
 use super::{Result, TextInputError, is_space};
 
-/// PostgreSQL takes any unambiguous beginning of these words, and 1 and 0.
+/// Reads a boolean: any unambiguous prefix of the words below, or 1 or 0, as in PostgreSQL.
 pub(super) fn boolean(text: &str) -> Result<bool> {
     let word = text.trim_matches(is_space).as_bytes();
     let begins = |whole: &[u8], length_min: usize| {
@@ -21,6 +21,7 @@ pub(super) fn boolean(text: &str) -> Result<bool> {
     }
 }
 
+/// Reads a decimal integer, with spaces around it. Fails with 22003 if it is out of range.
 pub(super) fn integer<T: FromStr<Err = ParseIntError>>(text: &str, type_name: &str) -> Result<T> {
     text.trim_matches(is_space).parse().map_err(|error: ParseIntError| match error.kind() {
         IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
@@ -31,6 +32,7 @@ pub(super) fn integer<T: FromStr<Err = ParseIntError>>(text: &str, type_name: &s
     })
 }
 
+/// Reads a float. Fails with 22003 if it is too large, or so small that it would become zero.
 pub(super) fn float<T: FromStr + Into<f64> + Copy>(text: &str, type_name: &str) -> Result<T> {
     let word = text.trim_matches(is_space);
     let value: T = word.parse().map_err(|_| TextInputError::syntax(type_name, text))?;
@@ -46,13 +48,13 @@ fn names_infinity(word: &str) -> bool {
     word.contains(['i', 'I'])
 }
 
-/// Whether the digits before the exponent say zero; else a zero is what is left of a tiny number.
+/// Whether the digits before the exponent are all zero; otherwise a zero result is an underflow.
 fn is_zero(word: &str) -> bool {
     let digits = word.split(['e', 'E']).next().unwrap_or_default();
     !digits.contains(|c: char| matches!(c, '1'..='9'))
 }
 
-/// Bytes as `\x` and hexadecimal digits, or as text with `\\` and `\ooo`.
+/// Reads bytes written as `\x` and hexadecimal digits, or as text with `\\` and `\ooo`.
 pub fn bytea(text: &str) -> Result<Vec<u8>> {
     match text.strip_prefix("\\x") {
         Some(digits) => hexadecimal(digits),

@@ -1,4 +1,4 @@
-//! What PostgreSQL 15 makes of the same text.
+//! Results are those of PostgreSQL 15 for the same text.
 
 use datafusion::arrow::array::StringArray;
 
@@ -17,7 +17,7 @@ fn parse(ty: &ColumnType, text: &str) -> Result<ArrayRef> {
     Ok(parsed)
 }
 
-/// The value of `text` as it is printed again.
+/// Parses `text` and prints the value.
 fn printed(ty: &ColumnType, text: &str) -> String {
     let parsed = parse(ty, text).unwrap_or_else(|error| panic!("{ty} {text:?}: {error}"));
     column_text(&ty.field("c", true), &parsed).unwrap().value(0).to_owned()

@@ -1,4 +1,4 @@
-//! `BACKUP`, `DELETE META SNAPSHOTS`, `FLUSH`, `ALTER SYSTEM`: what the meta role does for SQL.
+//! Statements that the meta role executes: `BACKUP`, `DELETE META SNAPSHOTS`, `FLUSH`, `ALTER SYSTEM`.
 
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::committing;
 
 impl Frontend {
+    /// `BACKUP`: creates a meta snapshot, and returns its id as one row.
     pub(super) async fn backup(
         &self,
         session: &Session,
@@ -46,6 +47,7 @@ impl Frontend {
         Ok(Outcome::done("DELETE_META_SNAPSHOTS").into())
     }
 
+    /// `FLUSH`: waits until this session sees everything committed so far.
     pub(super) async fn flush(&self, session: &Session) -> Result<Reply, SqlError> {
         session.check_alone("FLUSH")?;
         let committed = self.meta.flush().await?;
@@ -66,7 +68,7 @@ impl Frontend {
     }
 }
 
-/// The one row `BACKUP` returns.
+/// Schema of the one row that `BACKUP` returns.
 pub fn backup_schema() -> SchemaRef {
     schema_of(vec![Field::new("snapshot_id", DataType::Int64, false)])
 }

@@ -1,5 +1,5 @@
-//! `INSERT … ON CONFLICT`: new keys are inserted; rows whose key is there change nothing, or change the
-//! row that is there.
+//! `INSERT … ON CONFLICT`: inserts rows with new keys; rows whose key exists are skipped or update the
+//! existing row.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -41,14 +41,14 @@ use tidemark_ledger::sst::schema::table_schema;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// What `DO UPDATE` calls the row that could not be inserted.
+/// The name `DO UPDATE` uses for the row that could not be inserted.
 const EXCLUDED: &str = "excluded";
 const ORDINAL_COLUMN: &str = "\u{1}ordinal";
-/// The keys of so many rows are looked for one by one.
+/// Up to this number of rows, keys are looked up one by one.
 const FEW_ROWS: usize = 64;
 
 impl Frontend {
-    /// Runs it; the number of rows inserted or updated.
+    /// Executes the statement; returns the number of rows inserted or updated.
     pub(super) async fn insert_or(
         &self,
         session: &mut Session,
@@ -90,7 +90,7 @@ impl Frontend {
         Err(SqlError::internal("attempts never run out"))
     }
 
-    /// The rows to be inserted, in memory.
+    /// Reads the rows to be inserted into memory.
     async fn held_rows(
         &self,
         planner: &Planner,
@@ -152,7 +152,7 @@ impl Frontend {
     }
 }
 
-/// Refuses a conflict target that is not the primary key.
+/// Refuses a conflict target other than the primary key.
 fn check_target(table: &Table, on: &OnConflict) -> Result<(), SqlError> {
     let named: HashSet<String> = match &on.conflict_target {
         None if matches!(on.action, OnConflictAction::DoNothing) => return Ok(()),
@@ -192,7 +192,7 @@ fn refuse_key_changes(table: &Table, update: &DoUpdate) -> Result<(), SqlError> 
     }
 }
 
-/// `DO UPDATE` as an `UPDATE … FROM excluded`.
+/// Rewrites `DO UPDATE` as an `UPDATE … FROM excluded`.
 fn update_of(
     insert: &Insert,
     target: &InsertTarget,
@@ -243,7 +243,7 @@ fn point_at(table: &mut TableWithJoins, insert: &Insert, alias: &Ident) -> Resul
     Ok(())
 }
 
-/// A column without a table is one of the row that is there. Inside a sub-query it is the sub-query's.
+/// Qualifies columns without a table as columns of the existing row. Inside a subquery they stay as they are.
 fn qualify(expr: &mut Expr, table: &Table, alias: &Ident) {
     let flow = expr.visit(&mut Qualify { table, alias, depth: 0 });
     debug_assert!(flow.is_continue(), "the visitor never breaks off");
@@ -252,7 +252,7 @@ fn qualify(expr: &mut Expr, table: &Table, alias: &Ident) {
 struct Qualify<'a> {
     table: &'a Table,
     alias: &'a Ident,
-    /// Of sub-queries.
+    /// Nesting of subqueries.
     depth: usize,
 }
 
@@ -280,7 +280,7 @@ impl VisitorMut for Qualify<'_> {
     }
 }
 
-/// The rows without those whose key came before among them, which `DO UPDATE` does not allow.
+/// Keeps the first row of each key. With `refuse`, duplicates are an error (21000), as for `DO UPDATE`.
 fn once_per_key(table: &Table, rows: RecordBatch, refuse: bool) -> Result<RecordBatch, SqlError> {
     if table.primary_key.is_empty() {
         return Ok(rows);
@@ -309,7 +309,7 @@ fn with_excluded(planner: &Planner, rows: &RecordBatch) -> Result<Planner, SqlEr
     Ok(Planner { locals: Arc::new(locals), ..planner.clone() })
 }
 
-/// Which of the rows have a key that is there.
+/// Returns the indexes of the rows whose key exists in the table.
 async fn taken(
     planner: &Planner,
     target: &InsertTarget,

@@ -1,4 +1,4 @@
-//! `COPY … FROM STDIN`: lines from the client become rows, while they come.
+//! `COPY … FROM STDIN`: converts data from the client to rows as it arrives.
 
 use std::sync::Arc;
 
@@ -28,47 +28,46 @@ use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::{Running, Stop};
 use tidemark_pg::sqlstate::SqlState;
 
-/// Rows sent on at a time.
+/// Rows passed on at a time.
 const BATCH_ROWS: usize = 8192;
-/// Bytes sent on at a time, whatever the rows.
+/// Bytes passed on at a time, whatever the number of rows.
 const BATCH_BYTES: usize = 4 << 20;
-/// What a client sends is looked at in parts of this size, and whether to go on between them.
+/// Client data is parsed in parts of this size, with a check for a stop between them.
 const PART_BYTES: usize = 1 << 20;
-/// Batches that wait for the writer before the client does.
+/// Batches that may wait for the writer before the client has to wait.
 const BATCHES_WAITING: usize = 4;
-/// Bytes that wait for the writer: longer batches do so one at a time.
+/// Bytes that may wait for the writer; larger batches wait one at a time.
 const BYTES_WAITING: usize = BATCHES_WAITING * BATCH_BYTES;
-/// The part of the memory for queries that one row may take as text: it is there several times, as it came, as
+/// Share of the query memory that the text of one row may take: the row exists several times, as received, as
 /// a column, as a value and as a page of a file.
 const ROW_PART: usize = 16;
 
-/// What goes to the insert. Where no end comes, nothing is committed: the `COPY` failed, or its client is
-/// gone.
+/// Messages to the insert. Without `End` nothing is committed: the `COPY` failed or its client is gone.
 enum Piece {
-    /// With room for rows that wait.
+    /// Rows, with the permits for their bytes.
     Rows(RecordBatch, OwnedSemaphorePermit),
     End,
 }
 
-/// A `COPY` that waits for its rows.
+/// A planned `COPY` that waits for its rows.
 pub struct CopyIn {
     pub planner: Planner,
     pub target: InsertTarget,
     options: copy_text::CopyOptions,
 }
 
-/// A `COPY` under way: give it what the client sends, then finish it. Once it is stopped, it fails.
+/// A running `COPY`: call `push` with the client's data, then `finish`. Fails once the statement is stopped.
 pub struct CopyJob {
     parser: CopyParser,
     rows: RowBuffer,
     schema: SchemaRef,
     pieces: mpsc::Sender<Piece>,
-    /// Room for the rows in `pieces`, a permit a byte.
+    /// Permits for the rows in `pieces`, one per byte.
     room: Arc<Semaphore>,
     insert: tokio::task::JoinHandle<Result<u64, SqlError>>,
     relation: String,
     running: Arc<Running>,
-    /// Counts what is read and not sent on yet.
+    /// Counts data that was received and not yet passed on.
     held: MemoryReservation,
 }
 
@@ -86,7 +85,7 @@ impl Frontend {
         Ok(Outcome::CopyIn(Box::new(CopyIn { planner, target, options })).into())
     }
 
-    /// Begins to take rows. The time that its client takes to send them is time of the statement.
+    /// Starts to accept rows. The time the client takes to send them counts towards the statement timeout.
     pub fn start_copy(self: &Arc<Self>, copy: CopyIn, limits: Limits) -> Result<CopyJob, SqlError> {
         let CopyIn { planner, target, options } = copy;
         let names: Vec<String> =
@@ -120,7 +119,7 @@ impl Frontend {
 }
 
 impl CopyJob {
-    /// Takes a piece of what the client sends.
+    /// Takes a chunk of the client's data.
     pub async fn push(&mut self, chunk: &[u8]) -> Result<(), SqlError> {
         for part in chunk.chunks(PART_BYTES) {
             self.running.check()?;
@@ -130,13 +129,13 @@ impl CopyJob {
             if self.rows.rows() >= BATCH_ROWS || self.rows.bytes() >= BATCH_BYTES {
                 self.send().await?;
             }
-            // Others of this thread go on while a client sends without a pause.
+            // Yields to other tasks of the thread even if the client sends without a pause.
             tokio::task::consume_budget().await;
         }
         Ok(())
     }
 
-    /// Commits everything. Returns the number of rows.
+    /// Commits all rows. Returns their number.
     pub async fn finish(mut self) -> Result<u64, SqlError> {
         self.running.check()?;
         let parsed = self.parser.finish(&mut self.rows);
@@ -151,7 +150,7 @@ impl CopyJob {
         }
     }
 
-    /// Forgets everything: nothing becomes visible.
+    /// Discards all rows: nothing becomes visible.
     pub async fn abort(self) {
         self.running.stop(Stop::ClientGone);
         drop(self.pieces);
@@ -160,7 +159,7 @@ impl CopyJob {
 
     async fn send(&mut self) -> Result<(), SqlError> {
         let bytes = u32::try_from(self.rows.bytes().min(BYTES_WAITING)).unwrap_or(u32::MAX);
-        // What waits is gone when the insert is over.
+        // Permits are released when the insert ends.
         let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
         let room = room.map_err(|e| SqlError::internal(format!("COPY failed: {e}")))?;
         let columns: Vec<ArrayRef> = self.rows.take_columns();
@@ -173,7 +172,7 @@ impl CopyJob {
         if self.pieces.send(piece).await.is_ok() {
             return Ok(());
         }
-        // The insert ended before its rows did: it knows why.
+        // The insert ended before its rows did: report its error.
         match (&mut self.insert).await {
             Ok(Err(error)) => Err(error),
             Ok(Ok(_)) => Err(SqlError::internal("COPY ended before its rows did")),

@@ -1,4 +1,4 @@
-//! `CREATE`, `DROP`, `ALTER` of schemas, tables and views.
+//! `CREATE`, `DROP` and `ALTER` of schemas, tables and views.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -136,7 +136,7 @@ impl Frontend {
         if names.len() > columns.len() {
             return Err(SqlError::syntax("too many column names were specified"));
         }
-        // Checked before the rows are written; the meta role checks it again with the commit.
+        // Checked before the rows are written; the meta role checks again at the commit.
         check_new_name(planner, &schema, &name)?;
         let id = self.meta.reserve_object().await?;
         let table = Arc::new(table_of(&columns));
@@ -163,7 +163,7 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_alone("CREATE VIEW")?;
         let mut planner = self.planner(session);
-        // What can be stored can be selected from: the view itself is one of those inside each other.
+        // The view counts as a nesting level around its query, so that every stored view can be queried.
         planner.views = 1;
         let (schema, name) = (planner.schema_for_new(&create.name), create.name.name.clone());
         if create.if_not_exists && planner.view.catalog.relation(&schema, &name).is_some() {
@@ -213,7 +213,7 @@ impl Frontend {
         self.change(command, "ALTER TABLE").await
     }
 
-    /// Sends a command, and waits until this session sees it.
+    /// Sends a command to the meta role, and waits until this session sees the change.
     async fn change(&self, command: CatalogCommand, tag: &'static str) -> Result<Reply, SqlError> {
         let committed = committing(self.meta.change_catalog(&command)).await?;
         self.replica.at_revision(committed.revision).await;
@@ -221,7 +221,8 @@ impl Frontend {
     }
 }
 
-/// A table made by a query has the query's types; it takes names for its columns and nothing else.
+/// Refuses column types and constraints in `CREATE TABLE AS`: types come from the query, only names may be
+/// given.
 fn refuse_declared(create: &CreateTable) -> Result<(), SqlError> {
     let declared = |column: &ColumnDef| {
         column.data_type != sqlparser::ast::DataType::Unspecified || !column.options.is_empty()
@@ -275,7 +276,7 @@ fn new_column(state: &SessionState, column: &ColumnDef) -> Result<NewColumn, Sql
     Ok(NewColumn { name, column_type, not_null, default, backfill: None })
 }
 
-/// The value of a `DEFAULT` now; also proves that it can be planned and has the column's type.
+/// Evaluates a `DEFAULT` now, and thereby checks that it can be planned and has the column's type.
 fn default_value(
     state: &SessionState,
     expr: &Expr,
@@ -289,7 +290,7 @@ fn default_value(
         .with_config_options(Arc::clone(state.config_options()))
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
-    // `now()` and its like have a value only once they are simplified.
+    // `now()` and the like only have a value after simplification.
     let simplifier = ExprSimplifier::new(context);
     let expr = simplifier.simplify(simplifier.coerce(expr, &schema)?)?;
     let physical = state.create_physical_expr(expr, &schema)?;
@@ -339,7 +340,7 @@ fn key_column(column: &IndexColumn) -> Result<String, SqlError> {
     }
 }
 
-/// The table as it will be, to write its first rows by.
+/// Returns the table as it will be created, for writing its first rows.
 fn table_of(columns: &[NewColumn]) -> Table {
     let mut next = ColumnId(1);
     let columns: Vec<Column> = columns
@@ -415,7 +416,7 @@ fn alter_step(planner: &Planner, operation: &AlterOperation) -> Result<AlterStep
     })
 }
 
-/// The relations of users that a query names, directly.
+/// Returns the ids of the users' relations that a query refers to directly.
 fn dependencies(planner: &Planner, query: &Query) -> Vec<ObjectId> {
     let mut found = HashSet::new();
     let outcome = sqlparser::ast::visit_relations(query, |name| {

@@ -1,7 +1,7 @@
-//! `DELETE`: a query for the places of the rows that go.
+//! `DELETE`: a query for the row positions of the rows to delete.
 //!
-//! DataFusion's own hooks for DELETE and UPDATE see only what is left of `WHERE` after
-//! optimization and would delete too much (docs/adr/0007). So the statement becomes a `SELECT`.
+//! DataFusion's own hooks for DELETE and UPDATE only see the part of `WHERE` that is left after optimization,
+//! and would delete too much (docs/adr/0007). So the statement becomes a `SELECT`.
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -88,7 +88,7 @@ impl Frontend {
     }
 }
 
-/// The query that finds the rows a `DELETE` is about.
+/// Builds the query that finds the rows to delete.
 pub fn delete_query(
     planner: &Planner,
     delete: &Delete,
@@ -99,7 +99,7 @@ pub fn delete_query(
     };
     let target = Target::find(planner, table)?;
     let more = delete.using.clone().unwrap_or_default();
-    // What is returned is looked up in the rows as they were.
+    // `RETURNING` is evaluated over the rows as they were.
     let wanted = delete.returning.as_ref().and(target.relation.as_table());
     let wanted = wanted.into_iter().flat_map(|table| &table.columns);
     let wanted = wanted.map(|column| SelectItem::ExprWithAlias {
@@ -110,7 +110,7 @@ pub fn delete_query(
     Ok((target.relation, query))
 }
 
-/// What a `DELETE` returns.
+/// Returns the `RETURNING` clause of a `DELETE`.
 pub fn returning_of(planner: &Planner, delete: &Delete) -> Result<Option<Returning>, SqlError> {
     let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
     let [table] = from.as_slice() else {
@@ -121,7 +121,7 @@ pub fn returning_of(planner: &Planner, delete: &Delete) -> Result<Option<Returni
     Ok(table.and_then(|table| Returning::new(delete.returning.as_ref(), &target.alias, table)))
 }
 
-/// The places of rows, and the rows behind them, each once.
+/// Collects row positions, and passes each row to `returning` once.
 async fn collect_rows(
     mut rows: SendableRecordBatchStream,
     returning: &Returning,
@@ -135,7 +135,7 @@ async fn collect_rows(
     Ok(places)
 }
 
-/// The table of an `UPDATE` or `DELETE`, and what the statement calls it.
+/// The table of an `UPDATE` or `DELETE`, and its name in the statement.
 pub struct Target {
     pub relation: std::sync::Arc<Relation>,
     pub alias: Ident,
@@ -154,7 +154,7 @@ impl Target {
         Ok(Self { relation, alias })
     }
 
-    /// `SELECT file, position, <more> FROM target, <others> WHERE <selection>`.
+    /// Builds `SELECT file, position, <more> FROM target, <others> WHERE <selection>`.
     pub fn query(
         &self,
         more: Vec<SelectItem>,
@@ -176,7 +176,7 @@ impl Target {
         Ok(query)
     }
 
-    /// A column of the target, qualified.
+    /// A qualified column of the target.
     pub fn column(&self, name: &str) -> Expr {
         Expr::CompoundIdentifier(vec![self.alias.clone(), Ident::with_quote('"', name)])
     }
@@ -195,7 +195,7 @@ impl Target {
     }
 }
 
-/// `name`, quoted.
+/// `name` as a quoted identifier.
 pub fn quoted(name: &str) -> ast::Ident {
     Ident::with_quote('"', name)
 }

@@ -1,4 +1,4 @@
-//! What a prepared statement needs and yields, before it runs.
+//! Describes a prepared statement: its parameters and the rows it returns.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -20,7 +20,7 @@ use crate::session::Session;
 use crate::{Frontend, rewrite};
 use tidemark_pg::error::SqlError;
 
-/// Types of the parameters, and the rows if there are any.
+/// Types of the parameters, and the schema of the rows if the statement returns any.
 #[derive(Clone, Debug)]
 pub struct Described {
     pub parameters: Vec<Field>,
@@ -28,7 +28,7 @@ pub struct Described {
 }
 
 impl Frontend {
-    /// Describes a statement. `given` are the parameter types the client said, where it did.
+    /// Describes a statement. `given` are the parameter types declared by the client, if any.
     pub async fn describe(
         &self,
         session: &mut Session,
@@ -61,8 +61,8 @@ impl Frontend {
             }
         }
         if count > 0 {
-            // What stands beside a parameter often tells its type; where planning needs to know
-            // first, it is text.
+            // The expression around a parameter often determines its type; where planning needs a type first,
+            // it is text.
             if let Ok(plan) = planner.plan(&state, &query, &[]).await {
                 for (name, data_type) in compared_arrays(&plan)? {
                     if let Some(number) = number_of(&name) {
@@ -93,8 +93,7 @@ impl Frontend {
     }
 }
 
-/// The types of parameters in `x = ANY($n)`, which the planner has as `array_has($n, x)`: arrays of
-/// what `x` is.
+/// Types of the parameters in `x = ANY($n)`, planned as `array_has($n, x)`: arrays of the type of `x`.
 fn compared_arrays(plan: &LogicalPlan) -> datafusion::error::Result<Vec<(String, DataType)>> {
     let mut found = vec![];
     plan.apply_with_subqueries(|node| {
@@ -117,7 +116,7 @@ fn compared_arrays(plan: &LogicalPlan) -> datafusion::error::Result<Vec<(String,
     Ok(found)
 }
 
-/// What a statement that writes returns.
+/// Returns the `RETURNING` clause of a statement that writes.
 fn returning_of(planner: &Planner, statement: &Statement) -> Result<Option<Returning>, SqlError> {
     match statement {
         Statement::Insert(insert) => {
@@ -130,10 +129,10 @@ fn returning_of(planner: &Planner, statement: &Statement) -> Result<Option<Retur
     }
 }
 
-/// Types of parameters, by their number.
+/// Types of parameters by number.
 type Hints = BTreeMap<usize, Field>;
 
-/// The query inside a statement, and the types its parameters get from the columns they go to.
+/// Returns the query inside a statement, and the types its parameters get from their target columns.
 fn planned_part(
     planner: &Planner,
     statement: &Statement,
@@ -181,7 +180,7 @@ fn insert_hints(insert: &Insert, target: &InsertTarget) -> Hints {
     hints
 }
 
-/// Types for parameters 1 to `count`: as the client said, else as found, else text.
+/// Types of parameters 1 to `count`: declared by the client, else known from the statement, else text.
 fn settled(count: usize, given: &[Option<DataType>], known: &Hints) -> Vec<Field> {
     let settle = |number: usize| {
         let given = given.get(number - 1).cloned().flatten().map(plain);
@@ -190,12 +189,12 @@ fn settled(count: usize, given: &[Option<DataType>], known: &Hints) -> Vec<Field
     (1..=count).map(settle).collect()
 }
 
-/// A parameter of which only the Arrow type is known.
+/// A parameter with only an Arrow type.
 fn plain(data_type: DataType) -> Field {
     Field::new("", data_type, true)
 }
 
-/// The number of an expression that is just `$n`.
+/// The parameter number of an expression that is only `$n`.
 fn placeholder(expr: &Expr) -> Option<usize> {
     match expr {
         Expr::Value(value) => match &value.value {
@@ -213,7 +212,7 @@ fn number_of(name: &str) -> Option<usize> {
         .filter(|number| (1..=usize::from(u16::MAX)).contains(number))
 }
 
-/// The highest parameter number a statement names.
+/// Returns the highest parameter number in a statement.
 pub fn placeholders(statement: &Statement) -> Result<usize, SqlError> {
     let mut highest = Highest(0);
     let flow = match statement {

@@ -1,4 +1,4 @@
-//! `EXPLAIN [ANALYZE] [VERBOSE]`: how a query would run, or ran.
+//! `EXPLAIN [ANALYZE] [VERBOSE]`: shows how a query would run or did run.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use tidemark_pg::memory;
 use tidemark_pg::query_runtime::{interruptible, is_checkpoint};
 use tidemark_pg::running;
 
-/// Spaces for each operator above another.
+/// Indentation of each level of operators.
 const INDENT: usize = 2;
 
 impl Frontend {
@@ -70,7 +70,7 @@ fn render(plan: &dyn ExecutionPlan, analyze: bool, verbose: bool) -> String {
     display.indent(verbose).to_string()
 }
 
-/// A plan that ran as its user knows it: what was put in to stop it is left out.
+/// Removes the checkpoints from a printed plan.
 fn without_checkpoints(text: &str) -> String {
     let mut above: Vec<usize> = vec![];
     let mut shown = String::new();

@@ -1,4 +1,4 @@
-//! `INSERT`, `TRUNCATE`, and the way all new rows take: source plan, defaults, types, files, commit.
+//! `INSERT`, `TRUNCATE`, and the path of all new rows: source plan, defaults, types, files, commit.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl Frontend {
         inserted(&planner, count, parameters, returning).await
     }
 
-    /// The rows an `INSERT` is given, as rows of the table.
+    /// Returns the rows of an `INSERT` in the table's schema.
     pub(super) async fn source_rows(
         &self,
         planner: &Planner,
@@ -79,7 +79,7 @@ impl Frontend {
         table_rows(planner, &state, target, plan, parameters.values.clone()).await
     }
 
-    /// Inserts what `plan` yields into the target's columns. Returns the number of rows.
+    /// Inserts the rows of `plan` into the target's columns. Returns the number of rows.
     pub(super) async fn insert_plan(
         &self,
         planner: &Planner,
@@ -94,6 +94,7 @@ impl Frontend {
         Ok(staged.rows)
     }
 
+    /// `TRUNCATE`: ends the lifetime of all files of the tables, in one commit.
     pub(super) async fn truncate(
         &self,
         session: &mut Session,
@@ -113,7 +114,7 @@ impl Frontend {
     }
 }
 
-/// What `plan` yields for the target's columns, as rows of the table.
+/// Runs `plan` and returns its rows in the table's schema.
 async fn table_rows(
     planner: &Planner,
     state: &SessionState,
@@ -127,7 +128,7 @@ async fn table_rows(
     Ok(conformed(conform, rows))
 }
 
-/// The answer of an `INSERT` that is done.
+/// The reply of a finished `INSERT`.
 async fn inserted(
     planner: &Planner,
     count: u64,
@@ -140,19 +141,19 @@ async fn inserted(
     }
 }
 
-/// What an `INSERT` returns.
+/// Returns the `RETURNING` clause of an `INSERT`.
 pub fn returning_of(insert: &Insert, target: &InsertTarget) -> Option<Returning> {
     let alias = target_alias(insert, &target.relation.name);
     Returning::new(insert.returning.as_ref(), &alias, &target.table)
 }
 
-/// What an `INSERT` calls its table.
+/// The name by which an `INSERT` refers to its table.
 pub fn target_alias(insert: &Insert, relation: &str) -> ast::Ident {
     let alias = insert.table_alias.as_ref();
     alias.map_or_else(|| ast::Ident::with_quote('"', relation), |alias| alias.alias.clone())
 }
 
-/// Where an `INSERT` goes.
+/// Resolves the table and the columns of an `INSERT`.
 pub fn insert_target(planner: &Planner, insert: &Insert) -> Result<InsertTarget, SqlError> {
     let ast::TableObject::TableName(name) = &insert.table else {
         return Err(SqlError::unsupported("INSERT into anything but a table"));
@@ -166,7 +167,7 @@ pub fn insert_target(planner: &Planner, insert: &Insert) -> Result<InsertTarget,
     InsertTarget::new(relation, &names)
 }
 
-/// The query of an `INSERT`, each bare `DEFAULT` in its rows replaced; `None` for `DEFAULT VALUES`.
+/// Returns the query of an `INSERT` with each bare `DEFAULT` replaced; `None` for `DEFAULT VALUES`.
 pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
     let mut query = Query::clone(insert.source.as_ref()?);
     if let SetExpr::Values(values) = query.body.as_mut() {
@@ -195,8 +196,8 @@ fn has_query(cell: &ast::Expr) -> bool {
     flow.is_break()
 }
 
-/// `VALUES` as a `SELECT` for each row: DataFusion computes the cells of `VALUES` before it runs
-/// sub-queries.
+/// Rewrites `VALUES` as a `SELECT` per row: DataFusion evaluates the cells of `VALUES` before it runs
+/// subqueries.
 fn selects(values: &ast::Values) -> SetExpr {
     let select = |row: &ast::Parens<Vec<ast::Expr>>| {
         let items = row.content.iter().cloned().map(ast::SelectItem::UnnamedExpr);
@@ -212,8 +213,8 @@ fn selects(values: &ast::Values) -> SetExpr {
     rows.unwrap_or_else(|| SetExpr::Values(values.clone()))
 }
 
-/// Lets quoted literals stand beside other expressions in one column of `VALUES`: a literal is what
-/// the column is.
+/// Casts cells in columns of `VALUES` that mix quoted literals with other expressions, so that a literal gets
+/// the column's type.
 fn agree(values: &mut ast::Values, target: &InsertTarget) {
     for (place, column) in target.columns.iter().enumerate() {
         let column_type = &target.table.columns[*column].column_type;
@@ -247,7 +248,7 @@ fn is_null(cell: &ast::Expr) -> bool {
     matches!(cell, ast::Expr::Value(v) if v.value == ast::Value::Null)
 }
 
-/// The table of this name that the session may write.
+/// Returns the table of this name if the session may write to it.
 pub fn table_named(planner: &Planner, name: &RelationName) -> Result<Arc<Relation>, SqlError> {
     if name.schema.as_deref().is_some_and(|schema| SYSTEM_SCHEMAS.contains(&schema)) {
         return Err(SqlError::new(
@@ -269,13 +270,13 @@ pub fn table_named(planner: &Planner, name: &RelationName) -> Result<Arc<Relatio
     Ok(Arc::clone(relation))
 }
 
-/// A plan of all columns of the table: the given ones from `plan`, defaults or null for the others.
+/// Builds a plan with all columns of the table: those from `plan`, and defaults or nulls for the others.
 fn complete(
     state: &SessionState,
     target: &InsertTarget,
     plan: LogicalPlan,
 ) -> Result<LogicalPlan, SqlError> {
-    // An empty source without columns stands for DEFAULT VALUES: one row, nothing given.
+    // A plan without columns stands for DEFAULT VALUES: one row of defaults.
     let given = plan.schema().columns();
     let everything_defaults = given.is_empty();
     if !everything_defaults && given.len() != target.columns.len() {
@@ -285,7 +286,7 @@ fn complete(
         } else {
             "INSERT has more target columns than expressions"
         };
-        // As PostgreSQL: without a column list, missing trailing columns take their defaults.
+        // As in PostgreSQL, missing trailing columns get their defaults if there is no column list.
         let trailing = !more && target.columns.len() == target.table.columns.len();
         if !trailing {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
@@ -304,7 +305,7 @@ fn complete(
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
 }
 
-/// The expression of a `DEFAULT`.
+/// Plans the expression of a `DEFAULT`; without one it is null.
 pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr, SqlError> {
     match default {
         None => Ok(lit(ScalarValue::Null)),
@@ -320,7 +321,7 @@ pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr,
     }
 }
 
-/// The rows a source yields, as rows of the table.
+/// Converts the rows of a source to rows of the table.
 pub fn conformed(conform: Conform, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
     let schema = Arc::clone(conform.schema());
     let rows = rows.and_then(move |batch| {

@@ -1,7 +1,8 @@
-//! Finding the old rows of new keys, at a cost that grows with the keys and not with the table.
+//! Finds the old rows of new keys, at a cost that depends on the number of keys, not on the size of the
+//! table.
 //!
-//! A few keys are looked for one by one: the ranges of the files leave out most files, the statistics,
-//! page index and bloom filters of the others most of their pages. Many keys are joined.
+//! A few keys are looked up one by one: key ranges exclude most files; statistics, page index and Bloom
+//! filters exclude most pages of the others. Many keys are joined.
 
 use std::sync::Arc;
 
@@ -27,16 +28,16 @@ use tidemark_ledger::sst::{Keys, SstInfo};
 use tidemark_ledger::version::LiveFile;
 use tidemark_pg::error::SqlError;
 
-/// The keys of staged rows, where they are few enough to be looked for one by one.
+/// The keys of staged rows if they are few enough to be looked up one by one.
 pub struct FewKeys {
     rows: RecordBatch,
-    /// Sorted.
+    /// Encoded keys, sorted.
     keys: Vec<Bytes>,
 }
 
-/// What the meta role is to know of the keys of staged files.
+/// Returns the keys of staged files in the form that the meta role checks.
 pub fn written_keys(table: &Table, few: Option<&FewKeys>) -> WrittenKeys {
-    // The same in every build: others compare with it.
+    // The hash must be the same in every build, as other processes compare with it.
     let hash = |key: &Bytes| {
         let digest = Sha256::digest(key);
         u64::from_le_bytes(std::array::from_fn(|at| digest[at]))
@@ -48,7 +49,7 @@ pub fn written_keys(table: &Table, few: Option<&FewKeys>) -> WrittenKeys {
     }
 }
 
-/// The places of rows whose key is among the keys of the staged files.
+/// Returns the row positions of rows whose key is among the keys of the staged files.
 pub async fn overwritten(
     planner: &Planner,
     relation: &Relation,
@@ -67,7 +68,7 @@ pub async fn overwritten(
 }
 
 impl FewKeys {
-    /// The keys of rows of the table, each there once. `None` where the rows are not held, or have none.
+    /// The distinct keys of the rows. `None` if the rows are not in memory or the table has no key.
     pub fn of(table: &Table, rows: Option<&RecordBatch>) -> Option<Self> {
         let rows = rows.filter(|_| !table.primary_key.is_empty())?;
         let keys = Keys::of(table, rows)?;
@@ -102,7 +103,7 @@ async fn look_up(
     Ok(found)
 }
 
-/// The files of a table that may hold one of the keys.
+/// Returns the files of a table that may contain one of the keys.
 pub async fn files_holding(
     planner: &Planner,
     table_id: ObjectId,
@@ -113,7 +114,7 @@ pub async fn files_holding(
     may_hold_keys(planner, table, files, few).await
 }
 
-/// Those of the files whose filters do not say that no key is there.
+/// Keeps the files whose Bloom filters do not exclude all keys.
 async fn may_hold_keys(
     planner: &Planner,
     table: &Table,
@@ -130,7 +131,8 @@ async fn may_hold_keys(
     Ok(engine.key_filters.holding(&data_files, files, &sought).await?)
 }
 
-/// The wanted rows of a file without an object. `None` where its keys cannot be told.
+/// Finds the rows with these keys in an inline file. `None` if the file is not inline or its keys cannot be
+/// decoded.
 fn inline_places(
     table: &Table,
     file: &LiveFile,
@@ -155,7 +157,7 @@ fn inline_places(
     Ok(Some((!dead.positions.is_empty()).then_some(dead)))
 }
 
-/// The places of rows with one of a few keys, by a filter that prunes.
+/// Finds the row positions of a few keys with a filter that prunes.
 async fn filtered(
     planner: &Planner,
     table: &Table,
@@ -197,7 +199,7 @@ async fn filtered(
     Ok(collect_places(rows).await?.into_dead_rows())
 }
 
-/// The places of rows that have a key of the staged files, by a join.
+/// Finds the row positions of the keys of the staged files with a join.
 async fn join(
     planner: &Planner,
     table: &Table,

@@ -1,7 +1,7 @@
-//! `INSERT … VALUES` of plain literals, without a plan: what most one-row statements are.
+//! `INSERT … VALUES` of plain literals without a plan, the most common one-row statements.
 //!
-//! Rows of anything else take the way through DataFusion. Both ways must give the same rows, so this
-//! one takes only cells whose meaning there is beyond doubt.
+//! All other rows are planned by DataFusion. Both paths must yield the same rows, so this one only accepts
+//! cells whose meaning is the same in both.
 
 use std::cell::LazyCell;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::planner::Parameters;
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
 
-/// Beyond so many rows a plan costs nothing beside the rows themselves.
+/// With more rows than this, the cost of a plan is negligible.
 const ROWS_MAX: usize = 256;
 
-/// The rows of the table. `None` where they take a plan.
+/// Returns the rows of the table. `None` if they need a plan.
 pub fn rows(
     insert: &Insert,
     target: &InsertTarget,
@@ -66,7 +66,7 @@ fn columns(
     columns.collect()
 }
 
-/// Values of one type, nulls among them. `None` where the types differ.
+/// Builds an array of values of one type or null. `None` if the types differ.
 fn array(cells: Vec<ScalarValue>, column_type: &ColumnType) -> Option<ArrayRef> {
     let Some(found) = cells.iter().find(|cell| !cell.data_type().is_null()) else {
         return Some(new_null_array(&column_type.arrow_type(), cells.len()));
@@ -81,7 +81,7 @@ fn array(cells: Vec<ScalarValue>, column_type: &ColumnType) -> Option<ArrayRef> 
     ScalarValue::iter_to_array(typed.collect::<Option<Vec<_>>>()?).ok()
 }
 
-/// The value of a literal, as a column of this type is given it.
+/// The value of a literal for a column of this type. `None` if it needs a plan.
 fn literal(cell: &Expr, column_type: &ColumnType, parameters: &Parameters) -> Option<ScalarValue> {
     match cell {
         Expr::Value(value) => match &value.value {
@@ -109,7 +109,7 @@ fn number(digits: String, column_type: &ColumnType) -> Option<ScalarValue> {
         // Read as text of that type, a number keeps all its digits.
         ColumnType::Numeric(_) | ColumnType::Real | ColumnType::Double => {
             let is_zero = !digits.contains(|c: char| ('1'..='9').contains(&c));
-            // A literal has no negative zero; its text would.
+            // A literal has no negative zero; its text form would.
             let digits = if is_zero { digits.replace('-', "") } else { digits };
             is_plain.then(|| ScalarValue::from(digits))
         }

@@ -1,4 +1,4 @@
-//! Who runs what: one `match` on [`Statement`], one file per statement family.
+//! Executes statements: one `match` on [`Statement`], one file per statement family.
 
 mod backup;
 mod conflict;
@@ -43,26 +43,27 @@ use super::system_catalog::{MetaAnswers, SystemContext};
 use tidemark_ledger::metrics;
 use tidemark_pg::error::SqlError;
 
-/// What a statement came to.
+/// The result of a statement.
 pub struct Reply {
     pub outcome: Outcome,
-    /// To be shown as NOTICEs, before the outcome.
+    /// Sent as NOTICEs before the outcome.
     pub notices: Vec<String>,
 }
 
+/// The outcome of a statement, by kind of response.
 pub enum Outcome {
     Empty,
-    /// Rows, counted into this tag.
+    /// Rows; their number is appended to the command tag.
     Rows {
         rows: Rows,
         tag: &'static str,
     },
-    /// Done; the whole tag.
+    /// The complete command tag.
     Done(String),
-    /// The client is to send the rows.
+    /// The client has to send the rows.
     CopyIn(Box<CopyIn>),
     Begun,
-    /// The transaction ended; the tag is COMMIT or ROLLBACK.
+    /// The transaction ended; the command tag is COMMIT or ROLLBACK.
     Ended(&'static str),
 }
 
@@ -73,7 +74,7 @@ impl From<Outcome> for Reply {
 }
 
 impl Outcome {
-    /// Rows that are there already.
+    /// Rows that are already in memory.
     pub fn batch(batch: RecordBatch, tag: &'static str) -> Result<Self, SqlError> {
         let schema = batch.schema();
         let stream = MemoryStream::try_new(vec![batch], SchemaRef::clone(&schema), None)?;
@@ -152,7 +153,7 @@ impl Frontend {
         }
     }
 
-    /// What the next statement of the session can see and name.
+    /// Returns a planner for the next statement of the session, over its current view.
     pub(super) fn planner(&self, session: &mut Session) -> Planner {
         let view = session.view(|| self.latest_view());
         let search_path = session.search_path(&view);
@@ -190,7 +191,8 @@ impl Frontend {
     }
 }
 
-/// A schema of nullable columns.
+/// A schema of the fields.
 fn schema_of(fields: Vec<datafusion::arrow::datatypes::Field>) -> SchemaRef {
     SchemaRef::new(Schema::new(fields))
 }
+/// Maps an error of the RPC client to one for SQL clients.

@@ -1,4 +1,4 @@
-//! Places of rows: which file a row is in, and its position there.
+//! Row positions: a file and a row number inside it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use tidemark_engine::meta::command::DeadRows;
 use tidemark_ledger::id::SstId;
 use tidemark_pg::error::SqlError;
 
-/// The places come first in the rows of a query for rows to be changed.
+/// Number of columns of the row position, which come first in queries for rows to be changed.
 pub const PLACE_COLUMNS: usize = 2;
 
-/// Places of rows, by file.
+/// Row positions by file.
 #[derive(Debug, Default)]
 pub struct Places(BTreeMap<SstId, RoaringBitmap>);
 
 impl Places {
-    /// Adds a place; whether it is new.
+    /// Adds a row position; returns whether it is new.
     pub fn insert(&mut self, file: u64, position: i64) -> Result<bool, SqlError> {
         let position = u32::try_from(position)
             .map_err(|_| SqlError::internal(format!("no row is at position {position}")))?;
         Ok(self.0.entry(SstId(file)).or_default().insert(position))
     }
 
-    /// Adds the places in the columns at `file` and `position` of a batch.
+    /// Adds the row positions in the columns `file` and `position` of a batch.
     pub fn insert_batch(
         &mut self,
         batch: &RecordBatch,
@@ -45,7 +45,7 @@ impl Places {
         Ok(())
     }
 
-    /// The rows of `batch`, which begin with their place, whose place is new.
+    /// Adds the row positions in the first two columns of `batch`; returns the rows whose position is new.
     pub fn insert_fresh(&mut self, batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
         let files = batch.column(0).as_primitive::<UInt64Type>().values();
         let positions = batch.column(1).as_primitive::<Int64Type>().values();
@@ -55,11 +55,12 @@ impl Places {
         Ok(filter_record_batch(batch, &new).map_err(DataFusionError::from)?)
     }
 
+    /// Number of row positions.
     pub fn len(&self) -> u64 {
         self.0.values().map(RoaringBitmap::len).sum()
     }
 
-    /// Whether every one of `rows` is among these places.
+    /// Whether it contains every position in `rows`.
     pub fn contain_all(&self, rows: &[DeadRows]) -> bool {
         rows.iter().all(|dead| {
             self.0.get(&dead.sst_id).is_some_and(|known| dead.positions.is_subset(known))
@@ -72,7 +73,7 @@ impl Places {
     }
 }
 
-/// The places in a stream of (file, position).
+/// Collects a stream of (file, position).
 pub async fn collect_places(mut rows: SendableRecordBatchStream) -> Result<Places, SqlError> {
     let mut places = Places::default();
     while let Some(batch) = rows.try_next().await? {

@@ -1,4 +1,4 @@
-//! `RETURNING`: the rows a statement wrote or deleted, as a query over them.
+//! `RETURNING`: evaluated as a query over the rows a statement wrote or deleted.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,18 +22,18 @@ use tidemark_ledger::sst::schema::table_schema;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// Under this name the rows stand in the query; users cannot write it.
+/// Name of the rows in that query; users cannot write it.
 const RETURNED: &str = "\u{1}returned";
 
-/// What a statement returns, and the rows it is made of, as they come by.
+/// A `RETURNING` clause, and the rows it is evaluated over, collected as they are written.
 #[derive(Clone, Debug)]
 pub struct Returning {
     items: Vec<SelectItem>,
-    /// What the statement calls its table.
+    /// The name of the table in the statement.
     alias: Ident,
     schema: SchemaRef,
     rows: Arc<Mutex<Vec<RecordBatch>>>,
-    /// What goes to the client, once it is computed.
+    /// The rows for the client, once computed.
     answer: Arc<Mutex<Option<Answer>>>,
 }
 
@@ -46,7 +46,7 @@ struct Answer {
 }
 
 impl Returning {
-    /// `None` where the statement has no such clause.
+    /// Returns `None` if the statement has no such clause.
     pub fn new(items: Option<&Vec<SelectItem>>, alias: &Ident, table: &Table) -> Option<Self> {
         Some(Self {
             items: items?.clone(),
@@ -57,30 +57,30 @@ impl Returning {
         })
     }
 
-    /// Finds what is wrong with the clause before anything is written.
+    /// Plans the clause, so that its errors are found before anything is written.
     pub async fn check(&self, planner: &Planner, parameters: &Parameters) -> Result<(), SqlError> {
         self.describe(planner, &parameters.types).await.map(|_| ())
     }
 
-    /// Forgets the rows of an attempt that is made again.
+    /// Drops the rows of a failed attempt before a retry.
     pub fn clear(&self) {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Takes note of rows of the table's schema.
+    /// Collects rows of the table's schema.
     pub fn push(&self, batch: RecordBatch) {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
     }
 
-    /// The same rows, noted as they come by.
+    /// Passes the rows through and collects them.
     pub fn tap(&self, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
         let (schema, sink) = (rows.schema(), self.clone());
         let rows = rows.inspect_ok(move |batch| sink.push(batch.clone()));
         Box::pin(RecordBatchStreamAdapter::new(schema, rows))
     }
 
-    /// What its rows look like.
+    /// Returns the schema of the rows for the client.
     pub async fn describe(
         &self,
         planner: &Planner,
@@ -92,7 +92,7 @@ impl Returning {
         Ok(planner.output_schema(&query, &plan))
     }
 
-    /// Computes the answer: before the statement commits, so that an error in it changes nothing.
+    /// Computes the rows for the client. Runs before the commit, so that an error changes nothing.
     pub async fn compute(
         &self,
         planner: &Planner,
@@ -106,7 +106,7 @@ impl Returning {
         Ok(())
     }
 
-    /// The answer of a statement that is done.
+    /// Returns the reply of a finished statement.
     pub async fn reply(
         &self,
         planner: &Planner,
@@ -116,7 +116,7 @@ impl Returning {
         let take = || self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut answer = take();
         if answer.is_none() {
-            // Nothing was written, so nothing had to be computed before.
+            // Nothing was written, so the rows were not computed before.
             self.compute(planner, parameters).await?;
             answer = take();
         }

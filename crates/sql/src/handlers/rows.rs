@@ -1,4 +1,4 @@
-//! From what a query yields to what a table takes: types assigned, lengths and nulls checked.
+//! Converts the rows of a query to rows of a table: assigns types, checks lengths and nulls.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 use tidemark_pg::{functions, text_input};
 
-/// Turns batches with the table's columns, in order but of any type, into rows of the table.
+/// Converts batches whose columns are in the table's order, of any type, to rows of the table.
 #[derive(Clone, Debug)]
 pub struct Conform {
     table: Arc<Table>,
@@ -31,6 +31,8 @@ impl Conform {
         &self.schema
     }
 
+    /// Converts the columns of a batch. Fails with 42804 for an unassignable type and 23502 for a null in a
+    /// `NOT NULL` column.
     pub fn apply(&self, columns: &[ArrayRef]) -> Result<RecordBatch, SqlError> {
         let columns = columns.iter().zip(&self.table.columns);
         let assigned = columns.map(|(values, column)| self.assign(values, column));
@@ -54,8 +56,8 @@ impl Conform {
     }
 }
 
-/// Values as the type a column has: text is read as that type's input, the rest is cast where
-/// PostgreSQL casts without being asked.
+/// Converts values to the type of a column: text is parsed, other values are cast where PostgreSQL has an
+/// assignment cast. Fails with 42804 otherwise.
 pub fn assign(values: &ArrayRef, column: &str, to: &ColumnType) -> Result<ArrayRef, SqlError> {
     let from = values.data_type();
     if !is_assignable(from, to) {
@@ -87,7 +89,7 @@ pub fn assign(values: &ArrayRef, column: &str, to: &ColumnType) -> Result<ArrayR
     Ok(text_input::check_length(&values, to)?)
 }
 
-/// Whether values of one type become another by being stored in a column of it.
+/// Whether values of one type may be stored in a column of another.
 fn is_assignable(from: &DataType, to: &ColumnType) -> bool {
     use DataType::{
         Date32, Date64, Dictionary, Duration, FixedSizeList, Interval, LargeList, List, Time32,

@@ -1,4 +1,4 @@
-//! `SET`, `RESET`: session variables, and travel in time.
+//! `SET` and `RESET`: session variables, and `QUERY_EPOCH` for reading the past.
 
 use super::{Outcome, Reply};
 use crate::Frontend;
@@ -58,7 +58,7 @@ impl Frontend {
         Ok(Outcome::done("RESET").into())
     }
 
-    /// Moves the session to an epoch, if a snapshot holds it; 0 moves it back to the present.
+    /// Moves the session to an epoch that some snapshot covers; 0 returns it to the present.
     async fn set_query_epoch(
         &self,
         session: &mut Session,

@@ -1,4 +1,4 @@
-//! `SHOW`: parameters, variables, and what there is.
+//! `SHOW`: parameters, variables, and lists of objects.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use tidemark_ledger::params::PARAMS;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// Rows of text under these headings; the first column is what a filter looks at.
+/// Rows of text under these headings; a filter applies to the first column.
 struct Listing {
     headings: Vec<&'static str>,
     rows: Vec<Vec<String>>,
@@ -55,7 +55,7 @@ impl Frontend {
         listing.filtered(filter).reply()
     }
 
-    /// The processes of the cluster, in RisingWave's columns.
+    /// Lists the processes of the cluster, in RisingWave's columns.
     async fn show_cluster(&self, filter: Option<&LikeFilter>) -> Result<Reply, SqlError> {
         let mut nodes = self.meta.worker_nodes().await?;
         nodes.retain(|node| filter.is_none_or(|f| like(f, &node.info.addr)));
@@ -86,7 +86,7 @@ impl Frontend {
         Ok(Outcome::batch(batch, "SHOW")?.into())
     }
 
-    /// `Name | Value | Mutable`, as documented; in the order of the table of parameters.
+    /// `Name | Value | Mutable`, as documented, in the order of the parameter table.
     fn show_parameters(&self, filter: Option<&LikeFilter>) -> Result<Reply, SqlError> {
         let params = Arc::clone(&self.replica.state().params);
         let shown: Vec<_> =
@@ -157,7 +157,7 @@ fn relations(planner: &Planner, schema: Option<&str>, kind: &str) -> Result<List
             let inside = system_catalog::relation_names(schema).into_iter().map(str::to_owned);
             return Ok(names(inside.filter(|_| kind == "table")));
         }
-        // The default schema may have been dropped; that is nothing to list, not an error.
+        // The default schema may have been dropped: the list is empty then, not an error.
         if schema == PUBLIC {
             return Ok(names([]));
         }
@@ -233,7 +233,7 @@ fn definition(planner: &Planner, name: &RelationName, kind: &str) -> Result<List
     Ok(Listing { headings: vec!["Name", "Create Sql"], rows: vec![row] })
 }
 
-/// SQL's `LIKE`: `%` is any text, `_` any character.
+/// SQL's `LIKE`: `%` matches any text, `_` any character.
 fn like(filter: &LikeFilter, name: &str) -> bool {
     let fold = |s: &str| if filter.case_insensitive { s.to_lowercase() } else { s.to_owned() };
     let (pattern, name) = (fold(&filter.pattern), fold(name));
@@ -243,7 +243,7 @@ fn like(filter: &LikeFilter, name: &str) -> bool {
 }
 
 fn matches_like(pattern: &[char], text: &[char]) -> bool {
-    // Reached: which lengths of text the pattern so far can end at.
+    // For each length of text, whether the pattern read so far can match up to there.
     let mut reached = vec![false; text.len() + 1];
     reached[0] = true;
     for symbol in pattern {

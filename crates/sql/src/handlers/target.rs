@@ -1,4 +1,4 @@
-//! The table that rows go to, and the columns they are given for; what stands for a column's default.
+//! The target of an `INSERT`: its table, the given columns, and column defaults.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use tidemark_ledger::catalog::{Relation, Table};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// The table rows go to, and the columns they are given for.
+/// The table that rows are inserted into, and the columns that are given.
 #[derive(Clone, Debug)]
 pub struct InsertTarget {
     pub relation: Arc<Relation>,
     pub table: Arc<Table>,
-    /// Places of the given columns among the table's.
+    /// Indexes of the given columns in the table.
     pub columns: Vec<usize>,
 }
 
@@ -52,7 +52,7 @@ fn named_columns(table: &Table, relation: &str, names: &[String]) -> Result<Vec<
     Ok(places)
 }
 
-/// Reads an expression.
+/// Parses an expression; `None` if it is invalid.
 pub fn parse_expr(sql: &str) -> Option<ast::Expr> {
     parser::parse_expression(sql).ok().flatten()
 }
@@ -61,7 +61,7 @@ pub fn is_default(cell: &ast::Expr) -> bool {
     matches!(cell, ast::Expr::Identifier(ident) if ident.quote_style.is_none() && folded(ident) == "default")
 }
 
-/// What stands for `DEFAULT` in a statement.
+/// The expression that replaces `DEFAULT` in a statement.
 pub fn default_of(default: Option<&str>) -> ast::Expr {
     let null = || ast::Expr::Value(ast::Value::Null.with_empty_span());
     default.and_then(parse_expr).unwrap_or_else(null)

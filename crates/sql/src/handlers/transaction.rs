@@ -1,4 +1,4 @@
-//! `BEGIN … COMMIT`: a transaction holds one read view, sees what it writes, and commits in one epoch.
+//! `BEGIN … COMMIT`: a transaction has one read view, sees its own writes, and commits in one epoch.
 
 use super::{Outcome, Reply};
 use crate::Frontend;
@@ -7,9 +7,10 @@ use crate::session::{Session, Transaction};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
+/// `BEGIN`: starts a transaction, or makes an implicit one explicit.
 pub fn begin(session: &mut Session, read_only: bool) -> Reply {
     match &mut session.transaction {
-        // As PostgreSQL: what the text did before is part of it.
+        // As in PostgreSQL, the earlier statements of the same text become part of the transaction.
         Some(transaction) if transaction.implicit => {
             (transaction.implicit, transaction.read_only) = (false, read_only);
         }
@@ -23,10 +24,10 @@ pub fn begin(session: &mut Session, read_only: bool) -> Reply {
 }
 
 impl Frontend {
-    /// Commits what the transaction wrote. Whatever comes of it, the transaction is over.
+    /// Commits the writes of the transaction. The transaction is over in any case.
     ///
     /// # Errors
-    /// SQLSTATE 40001 when somebody else changed the same rows, keys or definitions meanwhile.
+    /// SQLSTATE 40001 if another transaction has changed the same rows, keys or definitions.
     pub(crate) async fn commit_transaction(
         &self,
         session: &mut Session,
@@ -35,7 +36,7 @@ impl Frontend {
         if let Some(transaction) = open
             && let Some(view) = transaction.view.clone()
         {
-            // The files are held until the answer is there.
+            // The staged files are held until the reply has arrived.
             let (tables, staged) = transaction.pending.take();
             if !tables.is_empty()
                 && let Err(error) = self.commit_at(view.epoch, tables, staged).await
@@ -48,9 +49,10 @@ impl Frontend {
     }
 }
 
+/// Ends the transaction without committing; `tag` is the command tag on success.
 pub fn end(session: &mut Session, tag: &'static str) -> Reply {
     match session.transaction.take() {
-        // As PostgreSQL: committing what failed rolls back, and says so.
+        // As in PostgreSQL, committing a failed transaction rolls back and reports ROLLBACK.
         Some(transaction) if transaction.failed => Outcome::Ended("ROLLBACK").into(),
         Some(transaction) if !transaction.implicit => Outcome::Ended(tag).into(),
         _ => Reply {
@@ -60,6 +62,7 @@ pub fn end(session: &mut Session, tag: &'static str) -> Reply {
     }
 }
 
+/// `DISCARD`: resets the session. Fails with 25001 inside a transaction.
 pub fn discard(session: &mut Session, discard: Discard) -> Result<Reply, SqlError> {
     if session.transaction.is_some() {
         return Err(SqlError::new(
@@ -80,7 +83,7 @@ pub fn discard(session: &mut Session, discard: Discard) -> Result<Reply, SqlErro
     Ok(Outcome::done(tag).into())
 }
 
-/// After an error in a transaction only its end is taken.
+/// After an error in a transaction, only its end is accepted (25P02).
 pub fn refuse_in_failed(session: &Session, statement: &Statement) -> Result<(), SqlError> {
     let failed = session.transaction.as_ref().is_some_and(|t| t.failed);
     if !failed || matches!(statement, Statement::Commit | Statement::Rollback | Statement::Empty) {

@@ -1,4 +1,4 @@
-//! Between the types of query results and parameters and those columns have.
+//! Maps types of query results and parameters to column types and SQL types.
 
 use datafusion::arrow::datatypes::{DataType as ArrowType, Field};
 use sqlparser::ast::{ArrayElemTypeDef, DataType, ExactNumberInfo, TimezoneInfo};
@@ -7,7 +7,7 @@ use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT, SQL_TYPE_KEY};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// The column type that holds values of a query's column.
+/// Returns the column type for values of a query's column. Fails with 42P16 if there is none.
 pub fn of_field(field: &Field) -> Result<ColumnType, SqlError> {
     let declared = field.metadata().get(SQL_TYPE_KEY).map(String::as_str);
     of_arrow(field.data_type(), declared).ok_or_else(|| {
@@ -69,7 +69,7 @@ fn text_type(declared: Option<&str>) -> ColumnType {
     }
 }
 
-/// The SQL type of a parameter whose values have this Arrow type.
+/// Returns the SQL type of a parameter with this Arrow type.
 pub fn of_parameter(arrow: &ArrowType) -> DataType {
     match arrow {
         ArrowType::Boolean => DataType::Boolean,

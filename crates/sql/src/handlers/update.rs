@@ -1,4 +1,4 @@
-//! `UPDATE`: the old rows die, the new ones are born, in one epoch.
+//! `UPDATE`: the old rows die and the new ones are born in one epoch.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -90,7 +90,7 @@ impl Frontend {
         Ok(count)
     }
 
-    /// Finds the rows to be changed, and stages what they become.
+    /// Finds the rows to be changed, and stages the new ones.
     pub(super) async fn find_updated(
         &self,
         planner: &Planner,
@@ -119,7 +119,7 @@ impl Frontend {
     }
 }
 
-/// Rows to be changed: where they are, and what they become.
+/// The changed rows: their old row positions and the staged new rows.
 pub struct Updated {
     pub relation: Arc<Relation>,
     pub table: Arc<Table>,
@@ -127,14 +127,14 @@ pub struct Updated {
     pub places: Places,
 }
 
-/// What an `UPDATE` returns.
+/// Returns the `RETURNING` clause of an `UPDATE`.
 pub fn returning_of(planner: &Planner, update: &Update) -> Result<Option<Returning>, SqlError> {
     let target = Target::find(planner, &update.table)?;
     let table = target.relation.as_table();
     Ok(table.and_then(|table| Returning::new(update.returning.as_ref(), &target.alias, table)))
 }
 
-/// The query that yields, for each row to be changed, its place and what it becomes.
+/// Builds the query that returns, for each row to be changed, its row position and its new values.
 pub fn update_query(
     planner: &Planner,
     update: &Update,
@@ -163,7 +163,7 @@ pub fn update_query(
     Ok((target.relation, query))
 }
 
-/// The new expression of each assigned column.
+/// Returns the new expression of each assigned column.
 fn assignments(
     table: &Table,
     relation: &str,
@@ -203,7 +203,7 @@ fn changes_key(table: &Table, update: &Update) -> Result<bool, SqlError> {
     Ok(false)
 }
 
-/// Refuses new keys that two of the changed rows share, or that a row which stays has.
+/// Refuses new keys that two changed rows share, or that an unchanged row already has (23505).
 fn check_unique(
     relation: &Relation,
     table: &Table,
@@ -223,7 +223,7 @@ fn check_unique(
     .detail(format!("Another row has the same ({}).", key.join(", "))))
 }
 
-/// The rows that are born. A row that several rows of `FROM` match is changed once, by the first.
+/// Returns the new rows. A row matched by several rows of `FROM` is changed once, by the first.
 fn new_rows(
     conform: Conform,
     rows: SendableRecordBatchStream,

@@ -1,4 +1,4 @@
-//! Committing staged rows: old rows of the same keys die, conflicts are retried.
+//! Commits staged rows: old rows with the same keys die, conflicts are retried.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,36 +26,37 @@ use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::committing;
 use tidemark_pg::sqlstate::SqlState;
 
-/// How often a statement that lost a race is tried again.
+/// Maximum number of attempts of a statement that loses races.
 const ATTEMPTS_MAX: usize = 16;
 
-/// Writers of one table that read before they write take turns here, so that they do not make each
-/// other start over: those that look up keys always, others once they lost a race.
+/// Locks that serialize the writers of a table, so that they do not make each other start over. Writers of
+/// many keys always take the lock, others only after a conflict.
 #[derive(Debug, Default)]
 pub struct KeyedWrites(Mutex<HashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>);
 
 impl KeyedWrites {
+    /// The lock of a table.
     pub(super) fn turn(&self, table: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A turn nobody holds or waits for is known only here.
+        // Drops the locks that only this map still references.
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         Arc::clone(turns.entry(table).or_default())
     }
 }
 
-/// Rows written and not committed. Vacuum leaves the files alone while this is held.
+/// Rows that were written but not committed. Vacuum keeps the files while this is held.
 #[derive(Debug)]
 pub struct Staged {
     pub files: Vec<Arc<SstInfo>>,
-    /// How many rows came, those with a key that came again included.
+    /// Number of rows that arrived, including those whose key came again.
     pub rows: u64,
-    /// The rows themselves, each key once, where they are few.
+    /// The rows themselves, one per key, if they are few.
     pub few: Option<RecordBatch>,
     ids: Arc<Staging>,
 }
 
 impl Staged {
-    /// What is held until the files are committed or given up.
+    /// Returns the guard to hold until the files are committed or dropped.
     pub fn ids(&self) -> Arc<Staging> {
         Arc::clone(&self.ids)
     }
@@ -84,7 +85,7 @@ impl Frontend {
         Ok(Staged { files, rows: arrived, few, ids: Arc::new(ids) })
     }
 
-    /// Commits staged rows: rows of the table that have one of their keys die in the same epoch.
+    /// Commits staged rows; existing rows with the same keys die in the same epoch.
     pub(super) async fn commit_rows(
         &self,
         planner: &Planner,
@@ -102,7 +103,7 @@ impl Frontend {
         let few = FewKeys::of(table, staged.few.as_ref());
         let keys = keys::written_keys(table, few.as_ref());
         let turn = self.keyed_writes.turn(relation.id);
-        // Who writes a few keys meets nobody most of the time, and then shares a commit with others.
+        // Writers of a few keys rarely conflict, and can share a commit with others.
         let alone = keys == WrittenKeys::Any && planner.pending.is_none();
         let mut held = if alone { Some(turn.lock().await) } else { None };
         let mut attempts = 0;
@@ -132,8 +133,7 @@ impl Frontend {
         }
     }
 
-    /// Commits, and waits until this session sees it. In a transaction, its own statements see it, and
-    /// its end commits it.
+    /// Commits, and waits until this session sees the result. In a transaction, only adds the writes to it.
     pub(super) async fn commit(
         &self,
         planner: &Planner,
@@ -147,7 +147,7 @@ impl Frontend {
         self.commit_at(planner.view.epoch, tables, staged).await
     }
 
-    /// Commits what was decided as of `base_epoch`.
+    /// Commits writes that were computed as of `base_epoch`.
     pub(super) async fn commit_at(
         &self,
         base_epoch: Epoch,
@@ -160,7 +160,7 @@ impl Frontend {
         Ok(())
     }
 
-    /// The same planner over the newest view; in a transaction, over that of the transaction.
+    /// Returns the planner over the newest view; in a transaction, over the transaction's view.
     pub(super) fn planner_now(&self, planner: &Planner) -> Planner {
         match planner.pending {
             Some(_) => planner.clone(),
@@ -168,7 +168,7 @@ impl Frontend {
         }
     }
 
-    /// Decides what comes after an attempt at a statement that lost a race: `None` is another one.
+    /// Handles the outcome of an attempt: returns `None` to retry after a lost race, else the result.
     pub(super) async fn settle<T>(
         &self,
         attempt: usize,
@@ -184,7 +184,7 @@ impl Frontend {
         }
     }
 
-    /// Waits until the replica has everything committed so far: what won the race is in it.
+    /// Waits until the replica has everything committed so far, including the write that won the race.
     async fn catch_up(&self) -> Result<(), SqlError> {
         let committed = self.meta.flush().await?;
         self.replica.at_revision(committed.revision).await;
@@ -198,7 +198,7 @@ impl Frontend {
     }
 }
 
-/// A failure below, as clients see it. What a query or a check raised passes through.
+/// Maps an error of the storage layer. An error raised by a query or a check is returned unchanged.
 fn hummock_error(error: HummockError) -> SqlError {
     match error {
         HummockError::Rows(source) => match source.downcast::<DataFusionError>() {
@@ -210,10 +210,11 @@ fn hummock_error(error: HummockError) -> SqlError {
     }
 }
 
-/// Why no file ids could be had.
+/// Maps an error of reserving file ids.
 fn ids_error(source: Box<dyn std::error::Error + Send + Sync>) -> SqlError {
     match source.downcast::<RpcError>() {
         Ok(rpc) => (*rpc).into(),
         Err(other) => SqlError::internal(other.to_string()),
     }
 }
+/// Maps a refusal by the meta role.

@@ -1,4 +1,4 @@
-//! The statements Tidemark knows. What parses into one of these has no clause left that would be ignored.
+//! The statements of Tidemark. A statement in this form has no clause that would be ignored.
 
 use std::fmt;
 
@@ -11,17 +11,18 @@ use tidemark_engine::meta::command::BackupOptions;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// A statement and the text it was read from.
+/// A statement and its source text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParsedStatement {
     pub statement: Statement,
-    /// Just this statement: no semicolon, no comment before or after it.
+    /// The text of this statement only, without semicolon and surrounding comments.
     pub text: String,
 }
 
+/// A statement with all of its clauses.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Statement {
-    /// Nothing, or only comments.
+    /// An empty text, or only comments.
     Empty,
     /// `SELECT`, `VALUES`, `WITH`, `TABLE t`.
     Query(Box<Query>),
@@ -30,11 +31,11 @@ pub enum Statement {
         verbose: bool,
         statement: Box<Statement>,
     },
-    /// The target is a plain table name; `ON CONFLICT` and `RETURNING` may be there.
+    /// The target is a plain table name; may have `ON CONFLICT` and `RETURNING`.
     Insert(Box<Insert>),
-    /// One target without joins, but `FROM` may be there; assignments name one column each.
+    /// One target without joins, optionally with `FROM`; each assignment names one column.
     Update(Box<Update>),
-    /// One target without joins, but `USING` may be there.
+    /// One target without joins, optionally with `USING`.
     Delete(Box<Delete>),
     Truncate {
         tables: Vec<RelationName>,
@@ -49,8 +50,8 @@ pub enum Statement {
         if_exists: bool,
         cascade: bool,
     },
-    /// Columns have no options but `NULL`, `NOT NULL`, `DEFAULT` and `PRIMARY KEY`; the only table
-    /// constraint is one primary key over plain columns. May have a query (`AS`).
+    /// The only column options are `NULL`, `NOT NULL`, `DEFAULT` and `PRIMARY KEY`; the only table constraint
+    /// is one primary key over plain columns. May have a query (`AS`).
     CreateTable(Box<CreateTable>),
     DropTable {
         names: Vec<RelationName>,
@@ -67,7 +68,7 @@ pub enum Statement {
     Flush,
     Backup(BackupOptions),
     DeleteMetaSnapshots(Vec<u64>),
-    /// `ALTER SYSTEM SET name = value`; no value stands for `DEFAULT`.
+    /// `ALTER SYSTEM SET name = value`; no value means `DEFAULT`.
     AlterSystem {
         name: String,
         value: Option<String>,
@@ -77,7 +78,7 @@ pub enum Statement {
         name: String,
         value: SetValue,
     },
-    /// No name stands for `ALL`.
+    /// No name means `ALL`.
     Reset {
         name: Option<String>,
     },
@@ -92,30 +93,29 @@ pub enum Statement {
     Commit,
     Rollback,
     Discard(Discard),
-    /// No name stands for `ALL`.
+    /// No name means `ALL`.
     Deallocate {
         name: Option<String>,
     },
-    /// Ends all of something there is none of; the tag.
+    /// Ends objects of a kind that does not exist here, so it does nothing; returns this command tag.
     EndNothing(&'static str),
 }
 
-/// How a statement stands to those before it in one text of several, which are one transaction without a
-/// `BEGIN`.
+/// How a statement relates to the implicit transaction formed by the statements of one query text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is part of the transaction.
+    /// Part of the transaction.
     Within,
-    /// It takes no part in it, and leaves it as it is.
+    /// Outside of the transaction, which it leaves unchanged.
     Beside,
-    /// It takes effect by itself, at once: what is before it is committed first.
+    /// Takes effect alone and at once: the transaction before it is committed first.
     Alone,
 }
 
-/// Rows that an `INSERT` of literals has at most; more of them are work.
+/// Most rows of an `INSERT` of literals that counts as little work.
 const LITERAL_ROWS_MAX: usize = 64;
 
-/// Whether an `INSERT` is one of a few rows of literals and parameters, and no more than that.
+/// Whether an `INSERT` consists only of a few rows of literals and parameters.
 fn is_of_literals(insert: &Insert) -> bool {
     let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|query| &*query.body) else {
         return false;
@@ -131,7 +131,7 @@ fn is_of_literals(insert: &Insert) -> bool {
 }
 
 impl Statement {
-    /// Whether running the statement is waiting for others rather than work.
+    /// Whether the statement mostly waits, and so needs no lane.
     pub fn needs_no_threads(&self) -> bool {
         match self {
             Self::Insert(insert) => is_of_literals(insert),
@@ -142,7 +142,7 @@ impl Statement {
             | Self::Show { .. }
             | Self::CreateTable(_)
             | Self::CreateView(_) => false,
-            // The rows of a COPY take threads; that it begins does not.
+            // Only the rows of a COPY need threads, not its start.
             Self::Copy(_)
             | Self::Empty
             | Self::Truncate { .. }
@@ -166,6 +166,7 @@ impl Statement {
         }
     }
 
+    /// How the statement relates to an implicit transaction.
     pub fn standing(&self) -> Standing {
         match self {
             Self::Query(_)
@@ -200,29 +201,30 @@ impl Statement {
     }
 }
 
-/// `name` or `schema.name`, folded to lower case where it was not quoted.
+/// `name` or `schema.name`; unquoted parts are folded to lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RelationName {
     pub schema: Option<String>,
     pub name: String,
 }
 
+/// `COPY table [(columns)] FROM STDIN`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CopyFrom {
     pub table: RelationName,
-    /// Empty: all columns, in order.
+    /// Empty for all columns in order.
     pub columns: Vec<String>,
     pub options: CopyOptions,
 }
 
-/// How the lines of `COPY ... FROM STDIN` are to be read.
+/// How the lines of `COPY ... FROM STDIN` are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyOptions {
     pub format: CopyFormat,
     pub delimiter: char,
-    /// The text that stands for null.
+    /// The text that means null.
     pub null: String,
-    /// Whether the first line is to be skipped.
+    /// Whether the first line is skipped.
     pub header: bool,
     /// CSV only.
     pub quote: char,
@@ -241,10 +243,10 @@ pub struct CreateView {
     pub name: RelationName,
     pub or_replace: bool,
     pub if_not_exists: bool,
-    /// Names for the first columns; may be fewer than the query has.
+    /// Names of the first columns; may be fewer than the query has.
     pub columns: Vec<String>,
     pub query: Box<Query>,
-    /// The query as it was written.
+    /// The text of the query as written.
     pub query_text: String,
 }
 
@@ -270,7 +272,7 @@ pub enum AlterOperation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetScope {
-    /// Neither `SESSION` nor `LOCAL` was written.
+    /// Neither `SESSION` nor `LOCAL` was given.
     Unspecified,
     Session,
     Local,
@@ -279,7 +281,7 @@ pub enum SetScope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetValue {
     Default,
-    /// The values as texts, quotes gone.
+    /// The values as text, without quotes.
     Values(Vec<String>),
 }
 
@@ -314,7 +316,7 @@ pub enum Discard {
     Temp,
 }
 
-/// The name an identifier means: PostgreSQL folds what is not quoted.
+/// The name an identifier refers to: PostgreSQL folds unquoted ones to lower case.
 pub fn folded(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),

@@ -1,7 +1,7 @@
-//! From `sqlparser`'s statements to ours: every clause is taken over or refused by name.
+//! Converts `sqlparser`'s statements to ours: every clause is either kept or refused by name.
 //!
-//! The structs are taken apart without `..`, so that a field a later `sqlparser` adds cannot be
-//! ignored by accident.
+//! Structs are destructured without `..`, so that a field added by a later `sqlparser` cannot be ignored by
+//! accident.
 
 use sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use sqlparser::ast::{
@@ -16,7 +16,7 @@ use super::ast::{AlterOperation, AlterTable, CreateView, RelationName, Statement
 use tidemark_pg::error::SqlError;
 use tidemark_pg::type_names::column_type;
 
-/// Ours for theirs; `name` is what an unknown statement is called.
+/// Converts a statement; `name` is used for it in the error if it is unsupported.
 pub fn lower(statement: Foreign, name: &str) -> Result<Statement, SqlError> {
     match statement {
         Foreign::Query(query) => lower_query(query),
@@ -66,7 +66,7 @@ pub fn lower(statement: Foreign, name: &str) -> Result<Statement, SqlError> {
     }
 }
 
-/// The error for a statement that Tidemark has not.
+/// The error for a statement that Tidemark does not support.
 pub fn unsupported_statement(name: &str) -> SqlError {
     let error = SqlError::unsupported(name);
     match name {
@@ -80,7 +80,7 @@ pub fn unsupported_statement(name: &str) -> SqlError {
     }
 }
 
-/// Refuses the first clause that is there.
+/// Fails with the first clause that is present.
 fn refuse<const N: usize>(statement: &str, clauses: [(bool, &str); N]) -> Result<(), SqlError> {
     match clauses.iter().find(|(present, _)| *present) {
         Some((_, clause)) => Err(SqlError::unsupported(format!("{statement} ... {clause}"))),
@@ -206,7 +206,7 @@ fn lower_update(mut update: Update) -> Result<Statement, SqlError> {
     Ok(Statement::Update(Box::new(update)))
 }
 
-/// `SET (a, b) = (1, 2)` becomes `SET a = 1, b = 2`.
+/// Rewrites `SET (a, b) = (1, 2)` to `SET a = 1, b = 2`.
 fn single_assignments(assignments: Vec<Assignment>) -> Result<Vec<Assignment>, SqlError> {
     let mut single = Vec::with_capacity(assignments.len());
     for assignment in assignments {
@@ -268,7 +268,7 @@ fn lower_delete(delete: Delete) -> Result<Statement, SqlError> {
     Ok(Statement::Delete(Box::new(delete)))
 }
 
-/// What `UPDATE` and `DELETE` change: one table, perhaps with an alias.
+/// Checks the target of `UPDATE` or `DELETE`: one table, with an optional alias.
 fn check_target(statement: &str, target: &TableWithJoins) -> Result<(), SqlError> {
     if !target.joins.is_empty() {
         return Err(SqlError::unsupported(format!("{statement} of a join")));
@@ -296,7 +296,7 @@ fn check_target(statement: &str, target: &TableWithJoins) -> Result<(), SqlError
 }
 
 fn lower_truncate(truncate: Truncate) -> Result<Statement, SqlError> {
-    // CASCADE and RESTRICT are about foreign keys, ONLY about inheritance: there is neither.
+    // CASCADE and RESTRICT concern foreign keys, ONLY concerns inheritance: neither exists here.
     let Truncate { table_names, partitions, table: _, if_exists, identity, cascade: _, on_cluster } =
         truncate;
     refuse(
@@ -465,7 +465,7 @@ fn check_constraint(constraint: &TableConstraint) -> Result<(), SqlError> {
     Err(SqlError::unsupported(format!("table constraint {clause}")))
 }
 
-/// A name is taken and not kept: nothing ever refers to it.
+/// A constraint name is accepted but not stored: nothing refers to it.
 fn check_primary_key(key: &PrimaryKeyConstraint) -> Result<(), SqlError> {
     let PrimaryKeyConstraint {
         name: _,
@@ -586,7 +586,7 @@ fn lower_alter_column(
     }
 }
 
-/// A name of one part: a column, a schema, the new name of a table.
+/// Returns a name of one part: a column, a schema, the new name of a table.
 fn single_name(name: &ObjectName) -> Result<String, SqlError> {
     match name.0.as_slice() {
         [part] => part.as_ident().map(folded),

@@ -1,4 +1,4 @@
-//! `COPY table FROM STDIN`, with options in parentheses or in the older order of words.
+//! Parses `COPY table FROM STDIN`, with options in parentheses or in the older syntax.
 
 use sqlparser::tokenizer::Token;
 
@@ -7,7 +7,7 @@ use super::words::StatementParser;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// Options as they are met; what is missing depends on the format.
+/// Options as parsed; the defaults of missing ones depend on the format.
 #[derive(Default)]
 struct Given {
     format: Option<CopyFormat>,
@@ -76,7 +76,7 @@ fn column_list(parser: &mut StatementParser<'_>) -> Result<Vec<String>, SqlError
     Ok(columns)
 }
 
-/// `(FORMAT csv, HEADER, ...)`, after the parenthesis.
+/// Parses `(FORMAT csv, HEADER, ...)` after the opening parenthesis.
 fn parenthesized_options(
     parser: &mut StatementParser<'_>,
     given: &mut Given,
@@ -102,7 +102,7 @@ fn parenthesized_options(
     }
 }
 
-/// `CSV`, `HEADER`, `DELIMITER AS '|'`: the words of older releases, in any order.
+/// Parses `CSV`, `HEADER`, `DELIMITER AS '|'`: the syntax of older releases, in any order.
 fn worded_option(parser: &mut StatementParser<'_>, given: &mut Given) -> Result<(), SqlError> {
     let Some(word) = parser.word(0) else { return Err(parser.unexpected()) };
     match word.as_str() {
@@ -199,7 +199,7 @@ impl Given {
     }
 }
 
-/// The one character of an option, else `default`.
+/// Returns the single character of an option, or `default`.
 fn one_byte(option: &str, given: Option<String>, default: char) -> Result<char, SqlError> {
     let Some(text) = given else { return Ok(default) };
     let mut chars = text.chars();

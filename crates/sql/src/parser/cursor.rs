@@ -1,8 +1,8 @@
-//! From the tokenizer's lines and columns to bytes and characters of the text.
+//! Converts the tokenizer's lines and columns to byte and character offsets.
 
 use sqlparser::tokenizer::Location;
 
-/// A place in a text that only moves forward, so that walking over all statements is linear.
+/// A position in a text that only moves forward, so that walking over all statements is linear.
 pub struct Cursor<'a> {
     rest: std::str::Chars<'a>,
     length: usize,
@@ -16,7 +16,7 @@ impl<'a> Cursor<'a> {
         Self { rest: text.chars(), length: text.len(), line: 1, column: 1, characters: 0 }
     }
 
-    /// The byte offset of `location`, which must not lie before an earlier one.
+    /// Moves to `location` and returns its byte offset. It must not be before an earlier one.
     pub fn byte_at(&mut self, location: Location) -> usize {
         while (self.line, self.column) < (location.line, location.column) {
             let Some(c) = self.rest.next() else { break };
@@ -31,7 +31,7 @@ impl<'a> Cursor<'a> {
         self.length - self.rest.as_str().len()
     }
 
-    /// How many characters lie before the place reached.
+    /// Number of characters before the current position.
     pub fn characters(&self) -> usize {
         self.characters
     }
@@ -49,7 +49,7 @@ pub fn split_location(text: &str) -> (&str, Option<Location>) {
     }
 }
 
-/// A message with a lower-case first letter, as PostgreSQL writes them.
+/// Lowercases the first letter of a message, as in PostgreSQL.
 pub fn lowercase_first(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {

@@ -1,12 +1,12 @@
-//! A bound on how deep a statement may nest, taken before anything is built from it.
+//! Limits how deep a statement may nest, before anything is built from it.
 //!
-//! The syntax tree and the plans made of it are walked, copied and dropped by recursion, so each level takes
-//! a part of the stack. Levels are not made by parentheses alone: a chain of operators costs the parser no
-//! stack but becomes a tree as deep as the chain is long, and so do joins, casts and set operations. Their
-//! tokens are counted, by what they take.
+//! The syntax tree and the plans made from it are walked, copied and dropped recursively, so each level takes
+//! stack. Parentheses are not the only source of levels: a chain of operators costs the parser no stack but
+//! becomes a tree as deep as the chain is long, and so do joins, casts and set operations. Their tokens are
+//! counted, weighted by the stack they take.
 //!
-//! Long chains of `AND` and `OR` are common in generated SQL, so these are balanced after parsing, which
-//! makes their depth small.
+//! Long chains of `AND` and `OR` are common in generated SQL. They are balanced after parsing, which makes
+//! them shallow.
 
 use std::ops::ControlFlow;
 
@@ -17,33 +17,33 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// Deepest tree that is built, in units. For each of these, the stage that takes the most of the stack takes
-/// 22 KiB in a debug build; 72 KiB where the unit is of `AND`, whose chains the optimizer makes long again.
-/// [`tidemark_pg::query_runtime::STACK_BYTES`] is more than that comes to.
+/// Deepest tree in units. The stage that takes most stack takes 22 KiB per unit in a debug build, or 72 KiB
+/// per unit of `AND`, whose chains the optimizer unbalances again. [`tidemark_pg::query_runtime::STACK_BYTES`]
+/// is larger than the sum.
 const DEPTH_MAX: usize = 1000;
-/// Parentheses, brackets, braces and `CASE … END`.
+/// Units of parentheses, brackets, braces and `CASE … END`.
 const ENCLOSED: usize = 5;
-/// A query in parentheses takes more.
+/// Additional units of a query in parentheses.
 const QUERY: usize = 3;
-/// Operators, but for the light ones.
+/// Units of an operator, except for the light ones.
 const HEAVY: usize = 5;
-/// Arithmetic, comparisons, set operations, and what joins one more relation.
+/// Units of arithmetic, comparisons, set operations and each joined relation.
 const LIGHT: usize = 2;
-/// How many `AND` and `OR` count for one unit.
+/// Number of `AND` and `OR` that count as one unit.
 const LOGICAL_PER_UNIT: usize = 4;
-/// Most operators without a comma or parenthesis between them. A word that ends a clause may be the name of a
-/// column, in which case the chain goes on: a tree of this depth can still be dropped.
+/// Most operators without a comma or parenthesis between them. A keyword that ends a clause may also be a
+/// column name, in which case the chain continues: a tree of this depth can still be dropped.
 const CHAIN_MAX: usize = 50_000;
-/// Deepest expression that is planned, whatever its tokens looked like.
+/// Deepest expression that is planned, whatever its tokens suggested.
 const EXPRESSION_MAX: usize = 1000;
 
-/// How deep the parser may recurse; it grows its stack as it does.
+/// Recursion limit of the parser, which grows its stack as needed.
 pub const RECURSION_MAX: usize = 256;
 
-/// Chains of at most this length are left as they are.
+/// Chains up to this length are not balanced.
 const CHAIN_UNBALANCED_MAX: usize = 16;
 
-/// What opened a level.
+/// The token that opened a level.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Opened {
     #[default]
@@ -54,20 +54,20 @@ enum Opened {
     Case,
 }
 
-/// What one pair of parentheses holds so far.
+/// The contents of one pair of parentheses so far.
 #[derive(Default)]
 struct Level {
     opened: Opened,
     /// Whether commas join relations here.
     in_from: bool,
-    /// Units of set operations and the like, and of joins of this `FROM`.
+    /// Units of set operations and the like, and of the joins of this `FROM`.
     queries: usize,
     joins: usize,
-    /// `AND` and `OR` since the last comma, clause or join, and units of the operators since the last of
-    /// those.
+    /// Number of `AND` and `OR` since the last comma, clause or join, and units of the operators since the
+    /// last of them.
     logical: usize,
     operators: usize,
-    /// How many `BETWEEN` wait for their `AND`, which is none that joins conditions.
+    /// Number of `BETWEEN` whose `AND`, which does not join conditions, is still to come.
     betweens: usize,
     /// Most units of operators between two of `AND` and `OR`.
     operators_max: usize,
@@ -90,7 +90,7 @@ impl Level {
         self.queries + self.joins + self.joined.max(self.part())
     }
 
-    /// Depth of what is read at present.
+    /// Depth of the part that is being read.
     fn part(&self) -> usize {
         self.inside + self.operators_max + self.logical.div_ceil(LOGICAL_PER_UNIT)
     }
@@ -138,7 +138,7 @@ impl Level {
         self.deepest = self.deepest.max(self.depth());
     }
 
-    /// What comes next hangs on nothing that was before, set operations excepted.
+    /// Ends an expression: the next one does not nest in it. Set operations continue.
     fn end(&mut self) {
         (self.joins, self.joined) = (0, 0);
         self.end_part();
@@ -149,14 +149,14 @@ impl Level {
         (self.operators_max, self.inside) = (0, 0);
     }
 
-    /// Takes over the depth of parentheses that close.
+    /// Adds the depth of parentheses that close.
     fn close(&mut self, inner: &Self) {
         self.inside = self.inside.max(inner.deepest + ENCLOSED);
         self.deepest = self.deepest.max(self.depth());
     }
 }
 
-/// What a token does to the chain it stands in.
+/// How a token extends the chain it is in.
 #[derive(Clone, Copy)]
 enum Link {
     None,
@@ -172,12 +172,12 @@ enum Link {
     Query,
 }
 
-/// `before` are the two tokens before this one.
+/// Returns the link of a token; `before` are the two tokens before it, the nearest first.
 fn link(token: &Token, before: [&Token; 2]) -> Link {
     match token {
         Token::Word(word) => keyword(word.keyword, before),
         Token::Comma => Link::Comma,
-        // Before an operand they are signs, each a level of its own.
+        // Before an operand they are signs, each one a level.
         Token::Plus | Token::Minus if !is_operand(before[0]) => Link::Operator(HEAVY),
         Token::Eq
         | Token::Neq
@@ -193,9 +193,9 @@ fn link(token: &Token, before: [&Token; 2]) -> Link {
         | Token::StringConcat => Link::Operator(LIGHT),
         token if is_operand(token) => Link::None,
         Token::Whitespace(_) | Token::EOF | Token::Period => Link::None,
-        // It opens a level, which counts for itself.
+        // It opens a level, which is counted separately.
         Token::LParen | Token::SemiColon => Link::None,
-        // Whatever sign it is, an operator may be made of it. A bracket is one too: `a[1][1]`.
+        // Any other sign may form an operator. A bracket is one too: `a[1][1]`.
         _ => Link::Operator(HEAVY),
     }
 }
@@ -231,7 +231,7 @@ fn keyword(keyword: Keyword, before: [&Token; 2]) -> Link {
         | Keyword::UNPIVOT
         | Keyword::MATCH_RECOGNIZE => Link::SetOperation,
         Keyword::JOIN | Keyword::APPLY | Keyword::STRAIGHT_JOIN => Link::Join,
-        // The parser recurses for each without counting, and takes more of the stack than for others.
+        // The parser recurses for each one without counting, and takes more stack than for others.
         Keyword::INTERVAL if is(before[0], Keyword::INTERVAL) => Link::Operator(2 * HEAVY),
         Keyword::INTERVAL => Link::Operator(HEAVY),
         Keyword::IS
@@ -259,10 +259,10 @@ fn is(token: &Token, keyword: Keyword) -> bool {
     matches!(token, Token::Word(word) if word.keyword == keyword)
 }
 
-/// Whether an operand ends with the token, so that a sign after it has two of them.
+/// Whether the token ends an operand, so that a following sign is a binary operator.
 fn is_operand(token: &Token) -> bool {
     match token {
-        // A sign that follows a keyword is the first of its chain, if it is one.
+        // A sign after a keyword is the first of its chain, if it is a sign.
         Token::Word(_) | Token::Number(..) | Token::Char(_) | Token::Placeholder(_) => true,
         Token::RParen | Token::RBracket | Token::RBrace => true,
         Token::SingleQuotedString(_)
@@ -288,7 +288,7 @@ fn is_operand(token: &Token) -> bool {
     }
 }
 
-/// Levels that are open, the innermost last. The first is never closed.
+/// The open levels, innermost last. The first is never closed.
 struct Levels(Vec<Level>);
 
 impl Levels {
@@ -304,7 +304,7 @@ impl Levels {
         self.0.push(Level::opened_by(opened));
     }
 
-    /// Closes the innermost level that was opened so, and a `CASE` within it that has no end.
+    /// Closes the innermost level that was opened by `opened`, and an unended `CASE` inside it.
     fn close(&mut self, opened: Opened) {
         let cases = self.0.iter().rev().take_while(|level| level.opened == Opened::Case).count();
         let unended = if opened == Opened::Case { 0 } else { cases };
@@ -318,7 +318,7 @@ impl Levels {
         }
     }
 
-    /// Depth of the innermost level with all around it.
+    /// Depth of the innermost level including all enclosing ones.
     fn depth(&self) -> usize {
         let innermost = self.0.last().map_or(0, Level::depth);
         let around: usize = self.0.iter().rev().skip(1).map(|level| level.queries).sum();
@@ -326,7 +326,7 @@ impl Levels {
     }
 }
 
-/// Refuses what nests too deep.
+/// Refuses token sequences that nest too deep (54001).
 pub fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     let mut levels = Levels::new();
     let mut before = [&Token::EOF, &Token::EOF];
@@ -355,7 +355,7 @@ pub fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// Refuses a tree that is deeper than its tokens showed.
+/// Refuses a tree that is deeper than its tokens suggested.
 pub fn check_tree<N: Visit>(node: &N) -> Result<(), SqlError> {
     match node.visit(&mut ExpressionDepth(0)) {
         ControlFlow::Continue(()) => Ok(()),
@@ -379,14 +379,14 @@ impl Visitor for ExpressionDepth {
     }
 }
 
-/// The statement nests deeper than we read.
+/// The error for a statement that nests too deep.
 pub fn too_deep() -> SqlError {
     SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded")
         .detail("The statement nests too deep; chains of operators and of joins count as well.")
         .hint("Write the statement with less nesting; use IN (...) for a long chain of OR.")
 }
 
-/// Makes long chains of `AND` and of `OR` as shallow as they can be; both are associative.
+/// Balances long chains of `AND` and of `OR`, which are associative, to minimum depth.
 pub fn balance<N: VisitMut>(node: &mut N) {
     let flow = node.visit(&mut Balancer);
     debug_assert!(flow.is_continue(), "balancing never stops");
@@ -418,7 +418,7 @@ fn null() -> Expr {
     Expr::value(Value::Null)
 }
 
-/// The operator between two operands.
+/// Builds a binary operation.
 pub fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
@@ -435,7 +435,7 @@ fn chain_length(expr: &Expr, op: &BinaryOperator) -> usize {
     length
 }
 
-/// The operands of a chain that leans to the left, in order.
+/// Returns the operands of a left-deep chain in order.
 fn operands(expr: Expr, op: &BinaryOperator) -> Vec<Expr> {
     let mut operands = Vec::new();
     let mut rest = expr;
@@ -454,8 +454,8 @@ fn operands(expr: Expr, op: &BinaryOperator) -> Vec<Expr> {
     }
 }
 
-/// Joins neighbours until one is left, in order. Where it is `OR` that joins, what `AND` binds needs no
-/// parentheses, since the tree, not its text, is what is planned.
+/// Joins neighbours pairwise until one is left, keeping their order. Joining with `OR` needs no parentheses
+/// around `AND`, since the tree is planned, not its text.
 pub fn balanced<T>(mut parts: Vec<T>, join: impl Fn(T, T) -> T) -> Option<T> {
     while parts.len() > 1 {
         let mut rest = parts.into_iter();

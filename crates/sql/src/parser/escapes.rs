@@ -1,6 +1,6 @@
-//! What is wrong with an escape in a string: `E'\u0000'`, `E'\xff'`, `U&'\0000'`.
+//! Names the error in a string escape: `E'\u0000'`, `E'\xff'`, `U&'\0000'`.
 //!
-//! The tokenizer says of these that the string does not end.
+//! The tokenizer would report these as unterminated strings.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -10,7 +10,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// Refuses strings like `U&'\0000'`: no text holds that character.
+/// Refuses strings like `U&'\0000'`: a text cannot contain that character.
 pub fn check_escapes(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     let holds_null = |token: &TokenWithSpan| match &token.token {
         Token::UnicodeStringLiteral(text) => text.contains('\0'),
@@ -19,13 +19,13 @@ pub fn check_escapes(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     if tokens.iter().any(holds_null) { Err(invalid_value()) } else { Ok(()) }
 }
 
-/// What is wrong with the first escape that makes no text, where a text begins with a string like `E'a\u0000'`.
+/// Returns the error of the first invalid escape, if the text begins with a string like `E'a\u0000'`.
 pub fn wrong_escape(text: &str) -> Option<SqlError> {
     let rest = text.strip_prefix("E'").or_else(|| text.strip_prefix("e'"))?;
     let mut chars = rest.chars().peekable();
     loop {
         match chars.next()? {
-            // Two quotes are one in the string.
+            // Two quotes stand for one inside a string.
             '\'' => {
                 chars.next_if_eq(&'\'')?;
             }
@@ -48,7 +48,7 @@ fn wrong_after_backslash(chars: &mut Peekable<Chars<'_>>) -> Option<SqlError> {
     }
 }
 
-/// `\uXXXX` or `\UXXXXXXXX`, after the backslash.
+/// Checks `\uXXXX` or `\UXXXXXXXX`, after the backslash.
 fn wrong_character(chars: &mut Peekable<Chars<'_>>, digits: usize) -> Option<SqlError> {
     chars.next();
     let code = number(chars, 16, digits);
@@ -67,12 +67,12 @@ fn wrong_character(chars: &mut Peekable<Chars<'_>>, digits: usize) -> Option<Sql
     }
 }
 
-/// Escapes that stand for bytes, `\xff` or `\377`, one after the other; after the first backslash.
+/// Checks consecutive byte escapes like `\xff` or `\377`, after the first backslash.
 fn wrong_bytes(chars: &mut Peekable<Chars<'_>>) -> Option<SqlError> {
     let mut bytes = vec![];
     while let Some(byte) = byte(chars) {
         bytes.push(byte);
-        // Others that follow may be parts of the same character.
+        // Following ones may be part of the same character.
         let mut ahead = chars.clone();
         if ahead.next() != Some('\\') || byte_of(&mut ahead).is_none() {
             break;
@@ -89,7 +89,7 @@ fn wrong_bytes(chars: &mut Peekable<Chars<'_>>) -> Option<SqlError> {
     }
 }
 
-/// The byte that an escape stands for; any other escape is read as it is.
+/// Returns the byte of an escape; skips any other escape.
 fn byte(chars: &mut Peekable<Chars<'_>>) -> Option<u8> {
     let byte = byte_of(chars);
     if byte.is_none() {
@@ -108,11 +108,11 @@ fn byte_of(chars: &mut Peekable<Chars<'_>>) -> Option<u8> {
         _ => number(&mut ahead, 8, 3)?,
     };
     *chars = ahead;
-    // As PostgreSQL, which lets `\400` run over.
+    // As in PostgreSQL, `\400` wraps around.
     u8::try_from(number & 0xff).ok()
 }
 
-/// The number that the next digits make, and how many these are; `None` where there is none.
+/// Reads up to `most` digits as a number; returns it with their count, or `None` if there are none.
 fn number(chars: &mut Peekable<Chars<'_>>, radix: u32, most: usize) -> Option<(u32, usize)> {
     let (mut number, mut read) = (0_u32, 0);
     while read < most

@@ -1,8 +1,8 @@
-//! From SQL text to checked statements.
+//! Parses SQL text to checked statements.
 //!
-//! Our own statements are read from the tokens, the rest is read by `sqlparser` and then *checked*:
-//! whatever a statement could say and we would not do is refused here, by name. Nothing later needs
-//! to ask whether a clause was overlooked.
+//! Tidemark's own statements are parsed from the tokens; all others are parsed by `sqlparser` and then
+//! *checked*: everything a statement could say that would not be done is refused here, by name. Later stages
+//! need not ask whether a clause was overlooked.
 
 mod ast;
 mod check;

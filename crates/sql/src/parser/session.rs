@@ -1,4 +1,4 @@
-//! Statements about the session: `SET`, `RESET`, `SHOW`, transactions, `DISCARD`, `DEALLOCATE`.
+//! Parses statements about the session: `SET`, `RESET`, `SHOW`, transactions, `DISCARD`, `DEALLOCATE`.
 
 use sqlparser::tokenizer::Token;
 
@@ -6,7 +6,7 @@ use super::ast::{Discard, LikeFilter, SetScope, SetValue, ShowKind, Statement};
 use super::words::StatementParser;
 use tidemark_pg::error::SqlError;
 
-/// `SET [SESSION | LOCAL] name {TO | =} {value, ... | DEFAULT}` and the spellings of single settings.
+/// `SET [SESSION | LOCAL] name {TO | =} {value, ... | DEFAULT}`, and the special forms of some settings.
 pub fn parse_set(parser: &mut StatementParser<'_>) -> Result<Statement, SqlError> {
     parser.expect("SET")?;
     let scope = match parser.word(0).as_deref() {
@@ -64,7 +64,7 @@ fn set_names(parser: &mut StatementParser<'_>, scope: SetScope) -> Result<Statem
     Ok(Statement::Set { scope, name, value: set_value(parser)? })
 }
 
-/// `SET TRANSACTION mode`: PostgreSQL keeps each mode in a setting of its own.
+/// `SET TRANSACTION mode`: as in PostgreSQL, each mode is a separate setting.
 fn set_transaction(parser: &mut StatementParser<'_>) -> Result<Statement, SqlError> {
     parser.expect("TRANSACTION")?;
     let (name, value) = if parser.eat("READ") {
@@ -236,7 +236,7 @@ pub fn parse_begin(parser: &mut StatementParser<'_>) -> Result<Statement, SqlErr
                 parser.expect("NOT")?;
                 parser.expect("DEFERRABLE")?;
             }
-            // A reader of one epoch never waits: every one of them is as good as deferred.
+            // A reader of one epoch never waits, so it is always deferrable.
             Some("DEFERRABLE") => parser.expect("DEFERRABLE")?,
             _ => return Err(parser.unexpected()),
         }
@@ -295,7 +295,7 @@ pub fn parse_deallocate(parser: &mut StatementParser<'_>) -> Result<Statement, S
     Ok(Statement::Deallocate { name })
 }
 
-/// `CLOSE ALL`: poolers send it before they hand a connection on.
+/// `CLOSE ALL`: connection pools send it before they reuse a connection.
 pub fn parse_close_all(parser: &mut StatementParser<'_>) -> Result<Statement, SqlError> {
     parser.expect("CLOSE")?;
     parser.expect("ALL")?;

@@ -1,40 +1,40 @@
-//! A bound on the tokens of a text, taken before the tokenizer makes any.
+//! Limits the number of tokens in a text, before the tokenizer runs.
 //!
-//! A token is a byte or two of text and becomes hundreds of bytes of syntax tree. What is within quotes or
-//! comments is one token however long it is.
+//! A token of one or two bytes becomes hundreds of bytes of syntax tree. Text in quotes or comments is one
+//! token whatever its length.
 
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// Bytes that tokens and syntax tree take for each token, at most.
+/// Most bytes per token that the tokens and the syntax tree take.
 const TOKEN_BYTES: usize = 512;
-/// The part of the memory for queries that one text may take to be parsed.
+/// The part of the query memory that parsing one text may take.
 const MEMORY_PART: usize = 8;
-/// Most tokens, whatever memory there is: more take seconds to parse.
+/// Upper limit whatever the memory: more take seconds to parse.
 const TOKENS_MAX: usize = 4_000_000;
-/// Fewest, whatever memory there is not.
+/// Lower limit whatever the memory.
 const TOKENS_MIN: usize = 20_000;
-/// The tokenizer keeps each space, which then goes.
+/// Spaces weigh less: the tokenizer creates a token for each one, which is dropped later.
 const TOKEN_WEIGHT: usize = 4;
 const SPACE_WEIGHT: usize = 1;
 
-/// Most tokens of a text, where queries have so much memory.
+/// Most tokens of a text, given the memory of queries.
 pub fn tokens_max(memory_bytes: usize) -> usize {
     (memory_bytes / MEMORY_PART / TOKEN_BYTES).clamp(TOKENS_MIN, TOKENS_MAX)
 }
 
-/// Bytes that the statements of a text take once they are parsed, at most.
+/// Upper bound in bytes of the parsed statements of a text.
 pub fn parsed_bytes(sql: &str) -> usize {
     let tokens = weights(sql.as_bytes()).filter(|weight| *weight == TOKEN_WEIGHT).count();
     tokens.saturating_mul(TOKEN_BYTES).saturating_add(sql.len())
 }
 
-/// Refuses a text of more tokens.
+/// Refuses a text with more than `tokens_max` tokens (54000).
 pub fn check_tokens(sql: &str, tokens_max: usize) -> Result<(), SqlError> {
     let weight_max = tokens_max.saturating_mul(TOKEN_WEIGHT);
     let mut weight = 0;
     let mut each = weights(sql.as_bytes());
-    // A short text need not be looked at: each token has a byte at least.
+    // A text shorter than the limit need not be scanned: each token has at least one byte.
     if sql.len() <= tokens_max
         || each.all(|more| {
             weight += more;
@@ -46,7 +46,7 @@ pub fn check_tokens(sql: &str, tokens_max: usize) -> Result<(), SqlError> {
     Err(too_many_tokens(tokens_max))
 }
 
-/// The error for a text of too many tokens.
+/// The error for a text with too many tokens.
 pub fn too_many_tokens(tokens_max: usize) -> SqlError {
     let message = format!("the statement has more than {tokens_max} words, numbers and signs");
     SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message).hint(
@@ -55,7 +55,7 @@ pub fn too_many_tokens(tokens_max: usize) -> SqlError {
     )
 }
 
-/// The weights of tokens and spaces, in order; where a text is not well formed, of something near.
+/// The weights of tokens and spaces in order; approximate if the text is malformed.
 fn weights(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -65,7 +65,7 @@ fn weights(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// The length of the token, comment or space at `at`.
+/// Returns the length of the token, comment or space at `at`.
 fn length(text: &[u8], at: usize) -> usize {
     let (before, rest) = text.split_at(at);
     match rest {
@@ -79,7 +79,7 @@ fn length(text: &[u8], at: usize) -> usize {
     }
 }
 
-/// Whether a text in quotes has escapes: after a lone `E`.
+/// Whether the quoted text after `before` has escapes, that is, follows a lone `E`.
 fn has_escapes(before: &[u8]) -> bool {
     match before {
         [.., word, b'e' | b'E'] => !is_word(*word),
@@ -92,13 +92,13 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-/// How many bytes at the start are such.
+/// Returns the number of leading bytes that satisfy `is_such`.
 fn run(text: &[u8], is_such: impl Fn(u8) -> bool) -> usize {
     text.iter().position(|byte| !is_such(*byte)).unwrap_or(text.len())
 }
 
-/// A doubled quote reads as the end of one text and the start of the next, which counts too many tokens
-/// and not too few.
+/// Length of a quoted text. A doubled quote reads as the end of one text and the start of the next, which may
+/// count too many tokens but never too few.
 fn quoted(text: &[u8], quote: u8, escapes: bool) -> usize {
     let mut at = 1;
     while let Some(byte) = text.get(at) {

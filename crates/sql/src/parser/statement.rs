@@ -1,4 +1,4 @@
-//! The parser: our own statements from the tokens, all others through `sqlparser`.
+//! The parser: Tidemark's own statements from the tokens, all others through `sqlparser`.
 
 use sqlparser::ast::Expr;
 use sqlparser::keywords::Keyword;
@@ -17,12 +17,12 @@ use tidemark_engine::meta::command::BackupOptions;
 use tidemark_pg::dialect::SqlDialect;
 use tidemark_pg::error::SqlError;
 
-/// The statements of `sql`, in order; a text without any holds one [`Statement::Empty`].
+/// Parses the statements of `sql` in order; an empty text yields one [`Statement::Empty`].
 pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>, SqlError> {
     parse_within(sql, usize::MAX)
 }
 
-/// As [`parse`], of a text that has no more than `tokens_max` tokens.
+/// Like [`parse`], for a text of at most `tokens_max` tokens.
 pub fn parse_within(sql: &str, tokens_max: usize) -> Result<Vec<ParsedStatement>, SqlError> {
     check_tokens(sql, tokens_max)?;
     let tokens = tokenize(sql)?;
@@ -40,7 +40,7 @@ pub fn parse_within(sql: &str, tokens_max: usize) -> Result<Vec<ParsedStatement>
     Ok(statements)
 }
 
-/// Reads a lone expression; `None` where the text is none.
+/// Parses a single expression; `None` if the text is not one.
 pub fn parse_expression(sql: &str) -> Result<Option<Expr>, SqlError> {
     let tokens = tokenize(sql)?;
     let dialect = SqlDialect::bounded(tokens.len());
@@ -51,7 +51,7 @@ pub fn parse_expression(sql: &str) -> Result<Option<Expr>, SqlError> {
     Ok(Some(expr))
 }
 
-/// The tokens of a text that nests no deeper than is read.
+/// Tokenizes a text and checks its nesting and escapes.
 fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
     let tokens = Tokenizer::new(&SqlDialect::default(), sql)
         .tokenize_with_location()
@@ -80,7 +80,7 @@ fn bad_token(sql: &str, error: &TokenizerError) -> SqlError {
     SqlError::syntax(message).position(cursor.characters() + 1)
 }
 
-/// `TABLE t` at the start of a statement means `SELECT * FROM t`, and is read as that.
+/// Expands `TABLE t` at the start of a statement to `SELECT * FROM t`.
 fn expand_table_statements(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut expanded = Vec::with_capacity(tokens.len());
     let mut at_start = true;
@@ -102,7 +102,7 @@ fn expand_table_statements(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 }
 
 impl StatementParser<'_> {
-    /// Moves to the next statement; false when there is none.
+    /// Moves to the next statement; returns false if there is none.
     fn skip_semicolons(&mut self) -> bool {
         while self.inner.consume_token(&Token::SemiColon) {}
         self.inner.peek_token_ref().token != Token::EOF
@@ -127,7 +127,7 @@ impl StatementParser<'_> {
         Ok(ParsedStatement { statement, text: self.sql[start..end].to_owned() })
     }
 
-    /// Reads one statement, up to its semicolon.
+    /// Parses one statement up to its semicolon.
     pub fn statement(&mut self) -> Result<Statement, SqlError> {
         let second = self.word(1);
         match (self.word(0).as_deref().unwrap_or_default(), second.as_deref().unwrap_or_default()) {
@@ -151,7 +151,7 @@ impl StatementParser<'_> {
         }
     }
 
-    /// A statement that `sqlparser` reads.
+    /// Parses a statement with `sqlparser`.
     fn foreign_statement(&mut self) -> Result<Statement, SqlError> {
         let name = self.statement_name();
         match self.inner.parse_statement() {
@@ -164,7 +164,7 @@ impl StatementParser<'_> {
         }
     }
 
-    /// What to call a statement we do not know: `CREATE INDEX`, `GRANT`.
+    /// The name of an unsupported statement: `CREATE INDEX`, `GRANT`.
     fn statement_name(&self) -> String {
         let first = self.word(0).unwrap_or_else(|| "this statement".to_owned());
         if !matches!(first.as_str(), "CREATE" | "ALTER" | "DROP" | "REFRESH") {
@@ -228,7 +228,7 @@ impl StatementParser<'_> {
         Ok(())
     }
 
-    /// A boolean value of an option.
+    /// Parses a boolean option value.
     fn truth(&mut self) -> Result<bool, SqlError> {
         match self.setting_value()?.to_ascii_lowercase().as_str() {
             "true" | "on" | "1" => Ok(true),
@@ -321,13 +321,13 @@ impl StatementParser<'_> {
         }
     }
 
-    /// Whether the parenthesis ahead opens a query and not a list of options.
+    /// Whether the parenthesis ahead begins a query rather than a list of options.
     fn opens_query(&self) -> bool {
         self.inner.peek_nth_token_ref(1).token == Token::LParen
             || matches!(self.word(1).as_deref(), Some("SELECT" | "WITH" | "VALUES" | "TABLE"))
     }
 
-    /// The value of an option that is on or off, and on when left out.
+    /// Parses the value of an on/off option, which is on if omitted.
     fn switch(&mut self) -> Result<bool, SqlError> {
         match &self.inner.peek_token_ref().token {
             Token::Comma | Token::RParen => return Ok(true),
@@ -343,5 +343,5 @@ impl StatementParser<'_> {
         }
     }
 
-    // ---- what the grammars are made of -------------------------------------------------------
+    // ---- Grammar rules ----------------------------------------------------------------------
 }

@@ -1,4 +1,4 @@
-//! SQL text and what it is read as, or refused with.
+//! SQL texts and the statements or errors they parse to.
 
 use super::*;
 use tidemark_engine::meta::command::BackupOptions;
@@ -377,7 +377,7 @@ fn deep_nesting_is_an_error_and_no_crash() {
     assert_eq!(error(&unions).sqlstate.code(), "54001");
 }
 
-/// What opens a level, the innermost, and what closes one.
+/// The opening of a level, the innermost expression, and the closing of a level.
 const NESTED: &[[&str; 3]] = &[
     ["(", "1", ")"],
     ["f(", "1", ")"],
@@ -433,7 +433,7 @@ fn nesting_of_every_kind_has_a_bound() {
 
 #[test]
 fn words_that_end_clauses_do_not_hide_a_chain() {
-    // A thread as the server has: the trees are dropped by recursion.
+    // Runs with the stack size of the server's threads: the trees are dropped recursively.
     let thread = std::thread::Builder::new().stack_size(tidemark_pg::query_runtime::STACK_BYTES);
     thread.spawn(refuse_chains_of_keywords).unwrap().join().unwrap();
 }
@@ -500,7 +500,7 @@ fn long_chains_of_or_are_balanced_and_lists_have_no_limit() {
 
 #[test]
 fn intervals_of_intervals_are_too_deep() {
-    // Each took a part of the stack, and thousands of them the server.
+    // Each one takes stack; thousands of them used to overflow it.
     let error = parse(&format!("SELECT {}", "INTERVAL ".repeat(3000))).unwrap_err();
     assert_eq!(error.sqlstate.code(), "54001");
     assert!(parse("SELECT INTERVAL '1 day' + INTERVAL '2 days'").is_ok());

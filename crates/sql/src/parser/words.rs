@@ -1,4 +1,4 @@
-//! The words of a statement, one after another.
+//! Reads a statement word by word.
 
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -11,8 +11,8 @@ use tidemark_pg::dialect::SqlDialect;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// Reads one statement after the other. The methods that `super::session` and `super::copy` use
-/// look at unquoted words by their letters in upper case, so that no word of ours need be a keyword.
+/// Parses one statement after another. The methods used by `super::session` and `super::copy` compare
+/// unquoted words by their upper-case text, so that none of our words has to be a keyword.
 pub struct StatementParser<'a> {
     pub(super) sql: &'a str,
     pub(super) inner: Parser<'a>,
@@ -26,7 +26,7 @@ impl<'a> StatementParser<'a> {
         Self { sql, inner }
     }
 
-    /// The n-th unread token as an upper-case word, when it is a word without quotes.
+    /// The n-th unread token as an upper-case word, if it is an unquoted word.
     pub fn word(&self, n: usize) -> Option<String> {
         match &self.inner.peek_nth_token_ref(n).token {
             Token::Word(Word { value, quote_style: None, .. }) => Some(value.to_ascii_uppercase()),
@@ -34,7 +34,7 @@ impl<'a> StatementParser<'a> {
         }
     }
 
-    /// Reads `word` if it comes next.
+    /// Skips `word` if it is next; returns whether it was.
     pub fn eat(&mut self, word: &str) -> bool {
         let next = self.word(0).is_some_and(|next| next == word);
         if next {
@@ -43,6 +43,7 @@ impl<'a> StatementParser<'a> {
         next
     }
 
+    /// Skips `word`; a syntax error if it is not next.
     pub fn expect(&mut self, word: &str) -> Result<(), SqlError> {
         if self.eat(word) { Ok(()) } else { Err(self.unexpected()) }
     }
@@ -61,7 +62,7 @@ impl<'a> StatementParser<'a> {
         matches!(self.inner.peek_token_ref().token, Token::SemiColon | Token::EOF)
     }
 
-    /// An identifier, folded.
+    /// Reads an identifier and folds it.
     pub fn identifier(&mut self) -> Result<String, SqlError> {
         match &self.inner.peek_token_ref().token {
             Token::Word(Word { value, quote_style, .. }) => {
@@ -83,7 +84,7 @@ impl<'a> StatementParser<'a> {
         }
     }
 
-    /// The name of a setting: case never matters, dots may be in it.
+    /// Reads the name of a setting, lower-cased; it may contain dots.
     pub fn setting_name(&mut self) -> Result<String, SqlError> {
         let mut name = self.identifier()?;
         while self.inner.consume_token(&Token::Period) {
@@ -103,7 +104,7 @@ impl<'a> StatementParser<'a> {
         Ok(text)
     }
 
-    /// A number, a string, a quoted or a bare word: the text it stands for.
+    /// Reads a number, a string, or a quoted or bare word as text.
     pub fn setting_value(&mut self) -> Result<String, SqlError> {
         let sign = match self.inner.peek_token_ref().token {
             Token::Minus => "-",
@@ -132,7 +133,7 @@ impl<'a> StatementParser<'a> {
         }
     }
 
-    // ---- where things are, and errors that say so --------------------------------------------
+    // ---- Positions and errors ----------------------------------------------------------------
 
     /// The span of the last token read.
     pub(super) fn last_span(&self) -> Span {
@@ -143,8 +144,8 @@ impl<'a> StatementParser<'a> {
         last.map_or(Span::empty(), |token| token.span)
     }
 
-    /// Where the query of the `CREATE VIEW` that starts at token `first` starts: after the first
-    /// `AS` outside parentheses, since no name before it can be an unquoted `AS`.
+    /// Start of the query of the `CREATE VIEW` whose first token is `first`: after the first `AS` outside
+    /// parentheses, since no name before it can be an unquoted `AS`.
     pub(super) fn view_query_start(&self, first: usize) -> Option<Location> {
         let mut depth = 0usize;
         let mut tokens = (first..self.inner.index()).map(|at| self.inner.token_at(at));
@@ -160,12 +161,12 @@ impl<'a> StatementParser<'a> {
         rest.next().map(|token| token.span.start)
     }
 
-    /// The error that the next token does not belong here.
+    /// The syntax error at the next token.
     pub fn unexpected(&self) -> SqlError {
         self.near(self.inner.peek_token_ref().span)
     }
 
-    /// The error with the place of the next token.
+    /// Adds the position of the next token to the error.
     pub fn located(&self, error: SqlError) -> SqlError {
         let span = self.inner.peek_token_ref().span;
         if span == Span::empty() {
@@ -200,7 +201,7 @@ impl<'a> StatementParser<'a> {
         cursor.characters()
     }
 
-    /// An error of `sqlparser`, which tells the place only in its text.
+    /// Converts an error of `sqlparser`, which gives the position only in its text.
     pub fn parse_error(&self, error: ParserError) -> SqlError {
         let text = match error {
             ParserError::RecursionLimitExceeded => return too_deep(),

@@ -1,4 +1,4 @@
-//! The read view as DataFusion's catalog: names to tables, views and system relations.
+//! The read view as a DataFusion catalog: resolves names to tables, views and system relations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use tidemark_engine::scan::SstTable;
 use tidemark_ledger::catalog::{Relation, RelationBody, SYSTEM_SCHEMAS, View};
 use tidemark_pg::PATH_SCHEMA;
 
-/// The schema in which `UPDATE` and `DELETE` find their target, each row with its place.
+/// The schema in which `UPDATE` and `DELETE` find their target, with the row position of each row.
 pub const TARGET: &str = "\u{1}target";
 
-/// What one statement can name.
+/// Everything one statement can refer to.
 pub struct ViewCatalog {
     pub planner: Planner,
     /// Schemas of unqualified names, in order.
@@ -35,8 +35,8 @@ impl fmt::Debug for ViewCatalog {
 }
 
 impl ViewCatalog {
-    /// The provider of a relation, looked up in one schema.
-    /// [`Self::find_now`], boxed (`docs/hacking.md`, "Futures that are proven once").
+    /// Looks up a relation in one schema. [`Self::find_now`], boxed (`docs/hacking.md`, "Futures that are
+    /// proven once").
     fn find<'a>(
         &'a self,
         schema: &'a str,
@@ -62,14 +62,14 @@ impl ViewCatalog {
         }
     }
 
-    /// A view is the plan of its query, in the same read view.
+    /// Plans the query of a view in the same read view.
     async fn expand(&self, view: &View) -> Result<Arc<dyn TableProvider>> {
         let planner = self.planner.inside_view()?;
         let plan = planner.plan_view(view).await.map_err(DataFusionError::from)?;
         Ok(Arc::new(ViewTable::new(plan, Some(view.query.clone()))))
     }
 
-    /// The target of a statement that changes rows, with the places of its rows.
+    /// The target of a statement that changes rows, with row positions.
     fn target(&self, name: &str) -> Result<Option<SstTable>> {
         let id = name.parse().ok();
         let relation = id.and_then(|id| self.planner.view.catalog.relation_by_id(id));
@@ -95,14 +95,14 @@ impl CatalogProviderList for ViewCatalogList {
     }
 }
 
-/// The one database there is.
+/// The only database.
 #[derive(Debug)]
 pub struct ViewCatalogList {
     pub database: String,
     pub catalog: Arc<SharedCatalog>,
 }
 
-/// The catalog of a statement, shared with the schemas handed out.
+/// The catalog of a statement, shared with its schema providers.
 #[derive(Debug)]
 pub struct SharedCatalog(pub Arc<ViewCatalog>);
 

@@ -1,4 +1,4 @@
-//! The functions, called through SQL.
+//! Calls the functions through SQL.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

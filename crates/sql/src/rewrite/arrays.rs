@@ -1,5 +1,5 @@
-//! `ARRAY(query)` in forms DataFusion knows: an aggregate of the query's rows or, where these are the
-//! elements of another array, a function of that array.
+//! Rewrites `ARRAY(query)` to forms that DataFusion supports: an aggregate of the query's rows or, for rows
+//! that are the elements of another array, a function of that array.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ use super::calls::{call, call_with};
 use crate::parser::folded;
 use tidemark_pg::functions::SUBSCRIPTS;
 
-/// `ARRAY(query)`; that of no rows is empty.
+/// Rewrites `ARRAY(query)`; the array of no rows is empty.
 pub(super) fn array_of(query: Box<Query>) -> Expr {
     let array = match over_elements(&query) {
         Some(array) => array,
@@ -28,8 +28,8 @@ pub(super) fn array_of(query: Box<Query>) -> Expr {
     call("coalesce", vec![array, call("make_array", vec![])])
 }
 
-/// `SELECT f(x) FROM unnest(a) AS x` as `array_transform(a, x -> f(x))`: the array may come from a query
-/// around this one, and DataFusion unnests only what it has at hand.
+/// Rewrites `SELECT f(x) FROM unnest(a) AS x` to `array_transform(a, x -> f(x))`: the array may come from an
+/// outer query, and DataFusion can only unnest arrays of the query itself.
 fn over_elements(query: &Query) -> Option<Expr> {
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
     let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] =
@@ -67,7 +67,7 @@ fn over_elements(query: &Query) -> Option<Expr> {
     Some(call("array_transform", vec![array.clone(), lambda]))
 }
 
-/// Whether the elements come in the order that is wanted. Subscripts are sorted.
+/// Whether the elements are in the requested order already. Subscripts are sorted.
 fn is_in_order(query: &Query, array: &Expr, element: &Ident) -> bool {
     let Some(order_by) = &query.order_by else { return true };
     let OrderByKind::Expressions(exprs) = &order_by.kind else { return false };
@@ -81,7 +81,7 @@ fn is_in_order(query: &Query, array: &Expr, element: &Ident) -> bool {
     are_subscripts && exprs.iter().all(by_element)
 }
 
-/// `t.x` as `x`. `None` where a query inside might mean another `x`.
+/// Rewrites `t.x` to `x`. `None` if a subquery might refer to another `x`.
 fn unqualify_element(body: &mut Expr, table: &Ident, element: &Ident) -> Option<()> {
     let flow = visit_expressions_mut(body, |expr| {
         match expr {
@@ -103,8 +103,8 @@ fn unqualify_element(body: &mut Expr, table: &Ident, element: &Ident) -> Option<
     flow.is_continue().then_some(())
 }
 
-/// `SELECT x ... ORDER BY y` as `SELECT array_agg(x ORDER BY y) ...`. Where the query is more than
-/// that, its rows are aggregated around it.
+/// Rewrites `SELECT x ... ORDER BY y` to `SELECT array_agg(x ORDER BY y) ...`. A more complex query becomes a
+/// subquery whose rows are aggregated.
 fn aggregated(mut query: Box<Query>) -> Box<Query> {
     if aggregate_in_place(&mut query).is_some() {
         return query;
@@ -128,8 +128,8 @@ fn aggregated(mut query: Box<Query>) -> Box<Query> {
     outer
 }
 
-/// The order of a query's rows, for the query around it: by its first column or by others that it gets for
-/// that and that `columns` names.
+/// Moves the order of a query to the query around it: by its first column, or by columns added for this and
+/// named in `columns`.
 fn order_outside(query: &mut Query, columns: &mut Vec<Ident>) -> Vec<OrderByExpr> {
     let Some(OrderByKind::Expressions(exprs)) = query.order_by.as_ref().map(|by| &by.kind) else {
         return vec![];
@@ -163,7 +163,7 @@ fn order_outside(query: &mut Query, columns: &mut Vec<Ident>) -> Vec<OrderByExpr
     order_by
 }
 
-/// Whether `ORDER BY by` orders by the first and only column: by its number, its alias or what it is.
+/// Whether `ORDER BY by` refers to the first and only column: by number, by alias, or as the same expression.
 fn names(by: &Expr, column: &SelectItem) -> bool {
     match (by, column) {
         (Expr::Value(_), _) => true,
@@ -184,7 +184,7 @@ fn array_agg(value: Expr, order_by: Vec<OrderByExpr>) -> Expr {
     call_with("array_agg", FunctionArgumentList { duplicate_treatment: None, args, clauses })
 }
 
-/// `None` when the query is left as it is, because its rows are not those of its `FROM`.
+/// `None` leaves the query as it is, because its rows are not those of its `FROM`.
 fn aggregate_in_place(query: &mut Query) -> Option<()> {
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
     if has_clauses(query, select) {
@@ -212,7 +212,7 @@ fn aggregate_in_place(query: &mut Query) -> Option<()> {
     Some(())
 }
 
-/// Whether there is anything that makes the rows others than those of `FROM` and `WHERE`.
+/// Whether any clause makes the rows differ from those of `FROM` and `WHERE`.
 fn has_clauses(query: &Query, select: &Select) -> bool {
     let ungrouped =
         matches!(&select.group_by, GroupByExpr::Expressions(exprs, _) if exprs.is_empty());
@@ -236,7 +236,7 @@ fn aggregates(expr: &Expr) -> bool {
     expr.visit(&mut calls).is_break()
 }
 
-/// Stops at the first call that is not in a query inside.
+/// Stops at the first call outside of subqueries.
 struct AggregateCalls<'a> {
     names: &'a HashSet<String>,
     queries: usize,

@@ -1,11 +1,11 @@
-//! Calls of functions, as syntax.
+//! Builds the syntax of function calls.
 
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
     ObjectName,
 };
 
-/// A call of one of our functions.
+/// Builds a call of one of our functions.
 pub fn call(name: &str, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)));
     call_with(

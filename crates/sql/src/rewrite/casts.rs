@@ -1,8 +1,8 @@
-//! Casts and typed literals become calls of our own cast; `regclass` and its kin become calls of the
-//! catalog's functions.
+//! Rewrites casts and typed literals to calls of our cast function, and `regclass` and similar casts to calls
+//! of catalog functions.
 //!
-//! Two casts stay what they are: that of a parameter, whose type the planner takes from it, and that
-//! of `NULL`. For both, [`tidemark_pg::type_names`] tells the planner what our types are.
+//! Two casts are left to DataFusion: that of a parameter, from which the planner takes the parameter's type,
+//! and that of `NULL`. For both, [`tidemark_pg::type_names`] resolves the type names.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -35,7 +35,7 @@ pub fn rewrite_casts<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
     }
 }
 
-/// The types parameters are cast to, which are theirs, by the parameters' names.
+/// The types to which parameters are cast, which become theirs, by parameter name.
 pub fn parameter_types<N: Visit>(node: &N) -> HashMap<String, Field> {
     let mut types = HashMap::new();
     let flow: ControlFlow<()> = visit_expressions(node, |expr| {
@@ -52,8 +52,7 @@ pub fn parameter_types<N: Visit>(node: &N) -> HashMap<String, Field> {
     types
 }
 
-/// Shows what a query names by `regclass` and its kin as the name it is: an oid would do for all but
-/// people's eyes.
+/// Makes columns of `regclass` and similar types show the object's name and not its oid.
 pub fn show_names(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_mut() else { return };
     for item in &mut select.projection {
@@ -103,7 +102,7 @@ fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
     match inner.as_ref() {
         Expr::Value(ValueWithSpan { value: Value::Null, .. }) => {}
         Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => {
-            // Its text is checked and normalised only by our cast.
+            // Only our cast validates and normalises its text.
             if target == ColumnType::Jsonb {
                 let text = Expr::Cast {
                     kind: CastKind::Cast,
@@ -135,15 +134,15 @@ fn is_text(target: &ColumnType) -> bool {
     matches!(target, ColumnType::Text | ColumnType::Varchar(_))
 }
 
-/// Of `to_regclass_oid` the function that goes back: `regclass_name`.
+/// Returns the reverse function of `to_regclass_oid`: `regclass_name`.
 fn names_oid(function: &Function) -> Option<String> {
     let kind = function.name.to_string();
     let kind = kind.strip_prefix("to_reg")?.strip_suffix("_oid")?;
     Some(format!("reg{kind}_name"))
 }
 
-/// A literal or a parameter is the name of an object and becomes its oid; anything else is an oid, and
-/// is shown as the name.
+/// Converts a literal or parameter, which is the name of an object, to the oid; converts anything else, which
+/// is an oid, to the name.
 fn registered_cast(registered: Registered, value: Expr) -> Expr {
     let kind = match registered {
         Registered::Class => "regclass",

@@ -1,5 +1,5 @@
-//! `tableoid`: a column every table has and none shows, which DataFusion knows nothing of. As the columns'
-//! names come from what was written, this is done before they are chosen.
+//! `tableoid`: a hidden column of every table, unknown to DataFusion. It is replaced before column names are
+//! chosen, as these derive from the written expression.
 
 use std::ops::ControlFlow;
 
@@ -15,7 +15,7 @@ use crate::parser::folded;
 
 const TABLEOID: &str = "tableoid";
 
-/// Replaces `t.tableoid` by the oid of the table that `t` is.
+/// Replaces `t.tableoid` with the oid of the table that `t` refers to.
 pub fn reveal<N: VisitMut>(node: &mut N) {
     let flow = node.visit(&mut Revealer);
     debug_assert!(flow.is_continue(), "revealing never stops");
@@ -26,7 +26,7 @@ struct Revealer;
 impl VisitorMut for Revealer {
     type Break = ();
 
-    // After the queries inside: what they call by the same name is another table.
+    // Runs after the subqueries, where the same name may be another table.
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         let mut tables = vec![];
         select.from.iter().for_each(|from| collect_tables(from, &mut tables));
@@ -47,7 +47,7 @@ impl VisitorMut for Revealer {
     }
 }
 
-/// The table whose hidden column an expression is.
+/// The table whose hidden column the expression is.
 fn table_of<'a>(expr: &Expr, tables: &'a [(String, ObjectName)]) -> Option<&'a ObjectName> {
     match expr {
         Expr::Identifier(column) if folded(column) == TABLEOID => match tables {
@@ -73,7 +73,7 @@ fn mentions_any(expr: &Expr, tables: &[(String, ObjectName)]) -> bool {
     flow.is_break()
 }
 
-/// What tables are called in a query, and their names.
+/// Collects the tables of a query with the names they are referred to by.
 fn collect_tables(from: &TableWithJoins, tables: &mut Vec<(String, ObjectName)>) {
     let factors = std::iter::once(&from.relation).chain(from.joins.iter().map(|j| &j.relation));
     for factor in factors {

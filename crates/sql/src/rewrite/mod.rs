@@ -1,11 +1,11 @@
-//! Passes over a parsed statement, between the parser and DataFusion's planner.
+//! Rewrite passes over a parsed statement, between the parser and DataFusion's planner.
 //!
-//! DataFusion speaks a SQL of its own: it leaves out clauses without a word, has other type names and
-//! other column names. The passes close that gap, each in a file of its own. Most are over the syntax
-//! tree: [`reject`] refuses what the planner would ignore, [`output_names()`] gives columns their names,
-//! [`operators`] and [`casts`] replace what the planner lacks by calls of our functions. Three work with
-//! types: [`tidemark_pg::type_names`] tells the planner what our types are, [`typed_operators`] what the operators between
-//! them mean, and [`subqueries`] turns plans of subqueries into such as can be joined.
+//! DataFusion's SQL differs from PostgreSQL's: it ignores clauses silently, and has other type names and
+//! column names. Each pass closes one such gap. Most work on the syntax tree: [`reject`] refuses what the
+//! planner would ignore, [`output_names()`] names columns, [`operators`] and [`casts`] replace what the
+//! planner lacks with calls of our functions. Three work with types: [`tidemark_pg::type_names`] resolves type
+//! names, [`typed_operators`] resolves operators by operand type, and [`subqueries`] turns correlated
+//! subqueries into plans that can be joined.
 
 mod arrays;
 pub mod calls;
@@ -32,14 +32,14 @@ pub use casts::parameter_types;
 pub use output_names::output_names;
 pub use own_names::own_names;
 
-/// Makes a query ready to be planned. What the result's columns are called is to be asked from
-/// [`output_names()`] with the query as it was before.
+/// Prepares a query for planning. The names of the result columns come from [`output_names()`] on the
+/// original query.
 pub fn query(query: &mut Query) -> Result<(), SqlError> {
     casts::show_names(query);
     prepare(query)
 }
 
-/// Makes a lone expression ready to be planned.
+/// Prepares a single expression for planning.
 pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
     prepare(expr)
 }

@@ -1,5 +1,5 @@
-//! Replaces what DataFusion's planner lacks: PostgreSQL's operators, qualified function names,
-//! collations, `SIMILAR TO`, `AT TIME ZONE`, `FETCH FIRST`.
+//! Replaces what DataFusion's planner lacks: PostgreSQL's operators, qualified function names, collations,
+//! `SIMILAR TO`, `AT TIME ZONE`, `FETCH FIRST`.
 
 use std::ops::ControlFlow;
 
@@ -24,12 +24,12 @@ pub fn rewrite_operators<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
     }
 }
 
-/// A string literal.
+/// Builds a string literal.
 pub fn string(text: impl Into<String>) -> Expr {
     Expr::value(Value::SingleQuotedString(text.into()))
 }
 
-/// The text of a string literal in any of its spellings.
+/// Returns the text of a string literal in any notation.
 pub fn as_string(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Nested(inner) => as_string(inner),
@@ -75,7 +75,7 @@ fn flow(result: Result<(), SqlError>) -> Flow {
     }
 }
 
-/// Takes an expression out, to put another one made of it in its place.
+/// Takes an expression out and leaves null, so that it can be wrapped.
 pub fn take(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::value(Value::Null))
 }
@@ -97,7 +97,7 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             }
             Ok(())
         }
-        // PostgreSQL reserves these words: as columns they must be quoted.
+        // PostgreSQL reserves these words: column names must be quoted.
         Expr::Identifier(ident) if ident.quote_style.is_none() => {
             match ident.value.to_ascii_lowercase().as_str() {
                 "current_schema" => *expr = call("current_schema", vec![]),
@@ -152,7 +152,7 @@ fn rewrite_operation(expr: &mut Expr) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// The operator written as `OPERATOR(pg_catalog.~)`.
+/// Resolves an operator written as `OPERATOR(pg_catalog.~)`.
 fn named_operator(parts: &[String]) -> Result<BinaryOperator, SqlError> {
     let symbol = match parts {
         [symbol] => symbol,
@@ -192,7 +192,7 @@ fn named_operator(parts: &[String]) -> Result<BinaryOperator, SqlError> {
     Ok(operator)
 }
 
-/// `(x).f` as `get_field(x, 'f')`: the planner sees a column's name in every dot.
+/// Rewrites `(x).f` to `get_field(x, 'f')`: the planner would read the dot as a qualified column name.
 fn accessed(root: Expr, chain: Vec<AccessExpr>) -> Expr {
     chain.into_iter().fold(root, |value, access| match access {
         AccessExpr::Dot(Expr::Identifier(field)) => {
@@ -202,12 +202,12 @@ fn accessed(root: Expr, chain: Vec<AccessExpr>) -> Expr {
     })
 }
 
-/// The escape character that patterns have anyway.
+/// Whether it is the default escape character of patterns.
 fn is_backslash(escape: &ValueWithSpan) -> bool {
     escape.value.clone().into_string().as_deref() == Some("\\")
 }
 
-/// Strings compare by their bytes: a collation is taken if it says the same.
+/// Strings compare by their bytes; accepts the collations that do the same.
 fn check_collation(collation: &ObjectName) -> Result<(), SqlError> {
     let last =
         collation.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.to_lowercase());
@@ -218,7 +218,7 @@ fn check_collation(collation: &ObjectName) -> Result<(), SqlError> {
     }
 }
 
-/// `pg_catalog.f` and `public.f` are `f`.
+/// Rewrites `pg_catalog.f` and `public.f` to `f`.
 fn unqualify(name: &mut ObjectName) {
     if let [schema, _] = name.0.as_slice()
         && let Some(schema) = schema.as_ident().map(folded)
@@ -228,7 +228,7 @@ fn unqualify(name: &mut ObjectName) {
     }
 }
 
-/// `x SIMILAR TO 'p'` as `x ~ 'regex'`.
+/// Rewrites `x SIMILAR TO 'p'` to `x ~ 'regex'`.
 fn rewrite_similar_to(expr: &mut Expr) -> Result<(), SqlError> {
     let Expr::SimilarTo { negated, expr: text, pattern, escape_char } = expr else { return Ok(()) };
     let Some(literal) = as_string(pattern) else {
@@ -253,13 +253,13 @@ fn rewrite_similar_to(expr: &mut Expr) -> Result<(), SqlError> {
     })?;
     let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
     let left = Box::new(take(text));
-    // The operator binds tighter or weaker than what it replaces: keep it together.
+    // The new operator has a different precedence: keep it in parentheses.
     let operation = Expr::BinaryOp { left, op, right: Box::new(string(regex)) };
     *expr = Expr::Nested(Box::new(operation));
     Ok(())
 }
 
-/// `FETCH FIRST n ROWS ONLY` as `LIMIT n`.
+/// Rewrites `FETCH FIRST n ROWS ONLY` to `LIMIT n`.
 fn fetch_to_limit(query: &mut Query) -> Result<(), SqlError> {
     let Some(Fetch { with_ties, percent, quantity }) = query.fetch.take() else { return Ok(()) };
     if with_ties {

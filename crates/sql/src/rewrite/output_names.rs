@@ -1,4 +1,4 @@
-//! What a query's columns are called: PostgreSQL's names, not the printed expressions of DataFusion.
+//! Names the columns of a query as PostgreSQL does, instead of with DataFusion's printed expressions.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -13,8 +13,8 @@ use crate::parser::folded;
 
 const UNNAMED: &str = "?column?";
 
-/// The names of the result's columns. `plan_fields` are DataFusion's names, one per column; what a
-/// wildcard expanded to keeps them.
+/// Returns the names of the result columns. `plan_fields` are DataFusion's names, one per column; columns
+/// from a wildcard keep them.
 pub fn output_names(query: &Query, plan_fields: &[String]) -> Vec<String> {
     let mut names = plan_fields.to_vec();
     let Some(select) = leftmost_select(&query.body) else { return names };
@@ -36,8 +36,8 @@ pub fn output_names(query: &Query, plan_fields: &[String]) -> Vec<String> {
     names
 }
 
-/// Names the unnamed columns of queries inside `node`, so that queries around them can use the names
-/// PostgreSQL has, and gives every column whose name DataFusion would see twice another one.
+/// Names the unnamed columns of subqueries in `node`, so that outer queries can refer to them by PostgreSQL's
+/// names, and renames columns that would have the same name in DataFusion.
 pub fn name_nested_selects<N: VisitMut>(node: &mut N) {
     let flow = node.visit(&mut Namer);
     debug_assert!(flow.is_continue(), "naming never stops");
@@ -106,12 +106,12 @@ fn item_name(item: &SelectItem) -> String {
     }
 }
 
-/// The name PostgreSQL gives to a column without alias.
+/// The name PostgreSQL gives to a column without an alias.
 pub fn column_name(expr: &Expr) -> String {
     figure(expr).map_or_else(|| UNNAMED.to_owned(), |figured| figured.name)
 }
 
-/// A name, and whether it may give way to the name of a type around it.
+/// A name, and whether an enclosing cast's type name replaces it.
 struct Figured {
     name: String,
     weak: bool,
@@ -170,7 +170,7 @@ fn figure(expr: &Expr) -> Option<Figured> {
     }
 }
 
-/// The last field taken; subscripts do not count.
+/// The name of the last field access; subscripts are ignored.
 fn figure_access(root: &Expr, chain: &[AccessExpr]) -> Option<Figured> {
     let field = chain.iter().rev().find_map(|access| match access {
         AccessExpr::Dot(Expr::Identifier(ident)) => Some(folded(ident)),
@@ -184,7 +184,7 @@ fn last_part(name: &ObjectName) -> Option<String> {
     name.0.last()?.as_ident().map(folded)
 }
 
-/// What PostgreSQL's catalog calls a type.
+/// The name of a type in PostgreSQL's catalog.
 fn type_name(data_type: &DataType) -> String {
     let name = match data_type {
         DataType::Bool | DataType::Boolean => "bool",
@@ -220,7 +220,7 @@ fn type_name(data_type: &DataType) -> String {
     name.to_owned()
 }
 
-/// Gives the unnamed columns of a query the names PostgreSQL would, where no other meaning is lost.
+/// Gives the unnamed columns of a query PostgreSQL's names, unless another name would change its meaning.
 fn name_items(query: &mut Query) {
     let mut taken = HashSet::new();
     if let Some(order_by) = &query.order_by
@@ -236,7 +236,7 @@ fn name_items(query: &mut Query) {
     {
         return;
     }
-    // An alias would be seen by these clauses too, in place of a column of the table.
+    // These clauses would resolve to the alias instead of a column of the table.
     collect_names(&select.group_by, &mut taken);
     collect_names(&select.having, &mut taken);
     collect_names(&select.distinct, &mut taken);
@@ -255,7 +255,7 @@ fn name_items(query: &mut Query) {
     }
 }
 
-/// Whether DataFusion itself calls the expression by the column's name.
+/// Whether DataFusion already uses the column's name for the expression.
 fn is_column(expr: &Expr) -> bool {
     match expr {
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => true,
@@ -274,7 +274,7 @@ fn collect_names<N: Visit>(node: &N, names: &mut HashSet<String>) {
     debug_assert!(flow.is_continue(), "collecting never stops");
 }
 
-/// What DataFusion tells columns of a select list apart by.
+/// What DataFusion distinguishes columns of a select list by.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
     Column(Option<String>, String),
@@ -282,7 +282,7 @@ enum Key {
 }
 
 impl Key {
-    /// Whether the two would have one name; an unqualified column may be any of its name.
+    /// Whether the two would have the same name; an unqualified column may match any qualifier.
     fn meets(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Column(left, a), Self::Column(right, b)) => {
@@ -293,7 +293,7 @@ impl Key {
     }
 }
 
-/// A cast has the name of what it casts, and case does not matter.
+/// A cast has the name of its operand; case is ignored.
 fn key(expr: &Expr) -> Key {
     match expr {
         Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => key(inner),
@@ -306,7 +306,7 @@ fn key(expr: &Expr) -> Key {
             }
             None => Key::Expression(String::new()),
         },
-        // DataFusion calls a sub-query as the column it yields.
+        // DataFusion names a subquery after the column it returns.
         Expr::Subquery(query) => {
             match leftmost_select(&query.body).and_then(|select| select.projection.first()) {
                 Some(SelectItem::UnnamedExpr(expr)) => key(expr),
@@ -314,10 +314,10 @@ fn key(expr: &Expr) -> Key {
                 _ => Key::Expression(expr.to_string().to_ascii_lowercase()),
             }
         }
-        // DataFusion's names do not tell one sub-query from another.
+        // DataFusion's names do not distinguish subqueries.
         _ if holds_query(expr) => Key::Expression("(query)".to_owned()),
         _ => {
-            // DataFusion's names show neither parentheses nor casts.
+            // DataFusion's names omit parentheses and casts.
             let mut bare = expr.clone();
             let flow: ControlFlow<()> = visit_expressions_mut(&mut bare, |inner| {
                 while let Expr::Nested(more) | Expr::Cast { expr: more, .. } = inner {
@@ -343,8 +343,8 @@ fn holds_query(expr: &Expr) -> bool {
     expr.visit(&mut Finder).is_break()
 }
 
-/// DataFusion refuses two columns of one name; PostgreSQL does not. The later one gets an alias that
-/// nothing can refer to.
+/// Renames duplicates: DataFusion refuses two columns of one name, PostgreSQL does not. The later one gets an
+/// alias that nothing can refer to.
 fn part_equal_names(select: &mut Select) {
     if select.projection.len() < 2 {
         return;
@@ -379,7 +379,7 @@ fn part_equal_names(select: &mut Select) {
     }
 }
 
-/// Of `*` nothing, of `t.*` the table.
+/// The table of `t.*`; no table for `*`; `None` for other items.
 fn wildcard_of(item: &SelectItem) -> Option<Option<String>> {
     match item {
         SelectItem::Wildcard(_) => Some(None),

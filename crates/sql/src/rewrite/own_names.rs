@@ -1,8 +1,8 @@
-//! Calls of functions under the names they were defined with.
+//! Replaces aliases of functions in nested calls with the functions' defined names.
 //!
-//! Of a call under another name, `row(a)` for `struct(a)`, DataFusion keeps the text of the call as an alias,
-//! inside of which is the text of its arguments and their aliases: twice as much for each level of
-//! `row(row(row(…)))`. What columns are called is for [`super::output_names()`].
+//! For a call by an alias, as `row(a)` for `struct(a)`, DataFusion keeps the text of the call as a column
+//! alias, which contains the text of the arguments and their aliases: it doubles with each level of
+//! `row(row(row(…)))`. [`super::output_names()`] names the columns.
 
 use std::ops::ControlFlow;
 
@@ -11,8 +11,8 @@ use sqlparser::ast::{Expr, Ident, ObjectNamePart, Query, VisitMut, VisitorMut};
 
 use crate::parser::folded;
 
-/// Gives every call in `node` that is an argument of another one the own name of what it calls. The outermost
-/// keep theirs: by these the planner tells columns apart, as `now()` and `current_timestamp`.
+/// Rewrites the calls in `node` that are arguments of other calls. The outermost keep their names, by which
+/// the planner distinguishes columns, as `now()` and `current_timestamp`.
 pub fn own_names<N: VisitMut>(node: &mut N, state: &SessionState) {
     let flow = node.visit(&mut OwnNames { state, calls: vec![0] });
     debug_assert!(flow.is_continue(), "the visitor never breaks off");
@@ -20,7 +20,7 @@ pub fn own_names<N: VisitMut>(node: &mut N, state: &SessionState) {
 
 struct OwnNames<'a> {
     state: &'a SessionState,
-    /// Calls around, within each of the queries around.
+    /// Depth of calls, for each enclosing query.
     calls: Vec<usize>,
 }
 
@@ -59,7 +59,7 @@ impl VisitorMut for OwnNames<'_> {
     }
 }
 
-/// The name of the function that is found under another one, in the order in which the planner looks.
+/// Returns the defined name of the function behind an alias, in the planner's lookup order.
 fn own_name(name: &str, is_window: bool, state: &SessionState) -> Option<String> {
     let scalars = state.scalar_functions();
     if let Some(function) = scalars.get(name) {

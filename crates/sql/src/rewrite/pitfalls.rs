@@ -1,9 +1,9 @@
-//! Expressions that the parser or the optimizer would take for something else.
+//! Rewrites expressions that the parser or the optimizer would misinterpret.
 //!
-//! - `x IS DISTINCT FROM a AND b`: the parser reads everything to the right as what `x` differs from.
-//! - Several `IN` lists over one expression: the optimizer joins them as if nothing were null.
-//! - `(SELECT a FROM t)`: the planner believes that it is never null where the column is not.
-//! - `1e300`: too large to be a decimal, as literals with a point or an exponent are read.
+//! - `x IS DISTINCT FROM a AND b`: the parser takes everything to the right as the second operand.
+//! - Several `IN` lists over one expression: the optimizer merges them as if there were no nulls.
+//! - `(SELECT a FROM t)`: the planner considers it never null if the column is not nullable.
+//! - `1e300`: too large for a decimal, the type of literals with a point or an exponent.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -17,7 +17,7 @@ use super::calls::call;
 use super::operators::{string, take};
 use tidemark_pg::functions::{MAYBE, PLAIN};
 
-/// Says what was meant, wherever one of these stands in `node`.
+/// Rewrites each of these in `node` to an expression with the right meaning.
 pub fn avoid<N: VisitMut>(node: &mut N) {
     let flow = node.visit(&mut Avoid);
     debug_assert!(flow.is_continue(), "the visitor never breaks off");
@@ -55,7 +55,8 @@ impl VisitorMut for Avoid {
     }
 }
 
-/// What a scalar sub-query yields is null where it finds no row. Aggregates know that by themselves.
+/// Marks the value of a scalar subquery as nullable: it is null if there is no row. Aggregates are nullable
+/// anyway.
 fn may_be_null(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_mut() else { return };
     let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] =
@@ -68,8 +69,8 @@ fn may_be_null(query: &mut Query) {
     }
 }
 
-/// `x IS DISTINCT FROM (a AND b)`, where nobody wrote the parentheses, is
-/// `(x IS DISTINCT FROM a) AND b`: `IS` binds tighter than `AND` and `OR`.
+/// Rewrites `x IS DISTINCT FROM (a AND b)`, if the user wrote no parentheses, to `(x IS DISTINCT FROM a) AND
+/// b`: `IS` binds tighter than `AND` and `OR`.
 fn bind_tighter(expr: &mut Expr) {
     let (Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right)) = expr else {
         return;
@@ -94,7 +95,8 @@ fn bind_tighter(expr: &mut Expr) {
     *expr = whole;
 }
 
-/// Makes each `IN` list after the first over one expression look like one over another.
+/// Wraps the operand of each further `IN` list over one expression, so that the optimizer sees different
+/// expressions.
 fn part_lists<N: VisitMut>(node: &mut N) {
     let flow = node.visit(&mut PartLists(HashSet::new()));
     debug_assert!(flow.is_continue(), "the visitor never breaks off");
@@ -110,7 +112,7 @@ impl VisitorMut for PartLists {
             && !self.0.insert(tested.to_string())
         {
             let mut wrapped = take(tested);
-            // One layer more than any list before it.
+            // One layer more than for any list before it.
             while !self.0.insert(wrapped.to_string()) {
                 wrapped = call(PLAIN, vec![wrapped]);
             }

@@ -1,4 +1,4 @@
-//! Refuses the clauses that DataFusion's planner drops without a word.
+//! Refuses the clauses that DataFusion's planner silently ignores.
 
 use std::ops::ControlFlow;
 
@@ -10,7 +10,7 @@ use sqlparser::ast::{
 
 use tidemark_pg::error::SqlError;
 
-/// Finds the first clause in `node` that would be ignored.
+/// Fails with the first clause in `node` that would be ignored (0A000).
 pub fn reject_ignored<N: Visit>(node: &N) -> Result<(), SqlError> {
     match node.visit(&mut Rejector) {
         ControlFlow::Continue(()) => Ok(()),
@@ -49,7 +49,7 @@ fn flow(result: Result<(), SqlError>) -> Flow {
     }
 }
 
-/// Refuses the first clause that is there.
+/// Fails with the first clause that is present.
 fn refuse<const N: usize>(clauses: [(bool, &str); N]) -> Result<(), SqlError> {
     match clauses.iter().find(|(present, _)| *present) {
         Some((_, clause)) => Err(SqlError::unsupported(clause)),
@@ -101,7 +101,7 @@ fn check_query(query: &Query) -> Result<(), SqlError> {
 fn check_order_by(exprs: &[OrderByExpr]) -> Result<(), SqlError> {
     for OrderByExpr { expr, options: _, with_fill } in exprs {
         refuse([(with_fill.is_some(), "WITH FILL")])?;
-        // The planner resolves a window's name only in the select list.
+        // The planner resolves window names only in the select list.
         let named = visit_expressions(expr, |inner| match inner {
             Expr::Function(Function { over: Some(WindowType::NamedWindow(_)), .. }) => {
                 ControlFlow::Break(())
@@ -113,14 +113,14 @@ fn check_order_by(exprs: &[OrderByExpr]) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// Queries and selects inside are visited by themselves; this is about the set operations.
+/// Checks the set operations of a body; nested queries and selects are visited separately.
 fn check_body(body: &SetExpr) -> Result<(), SqlError> {
     let mut open = vec![body];
     while let Some(body) = open.pop() {
         match body {
             SetExpr::Select(_) | SetExpr::Query(_) => {}
             SetExpr::SetOperation { left, op, set_quantifier, right } => {
-                // The planner takes them for semi joins, which do not count.
+                // The planner implements them as semi joins, which ignore duplicates.
                 let counted = *set_quantifier == SetQuantifier::All && *op != SetOperator::Union;
                 refuse([(counted, "INTERSECT ALL or EXCEPT ALL")])?;
                 let by_name = matches!(
@@ -276,7 +276,7 @@ fn check_table_factor(factor: &TableFactor) -> Result<(), SqlError> {
             check_joins(table_with_joins)?;
             alias
         }
-        // The planner refuses the rest.
+        // The planner refuses all others.
         _ => return Ok(()),
     };
     alias.as_ref().map_or(Ok(()), check_alias)

@@ -1,5 +1,5 @@
-//! Comparisons of rows, `(a, b) = (1, 2)`, as comparisons of their columns: DataFusion compares rows as
-//! structs, for which a null is a value like others.
+//! Rewrites row comparisons, `(a, b) = (1, 2)`, to comparisons of their columns: DataFusion compares rows as
+//! structs, in which null is an ordinary value.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +8,7 @@ use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, VisitMut, visit_expres
 use super::operators::take;
 use crate::parser::{balanced, binary};
 
-/// Rewrites every comparison of rows in `node`.
+/// Rewrites every row comparison in `node`.
 pub fn compare_columns<N: VisitMut>(node: &mut N) {
     let flow: ControlFlow<()> = visit_expressions_mut(node, |expr| {
         rewrite(expr);
@@ -48,7 +48,7 @@ fn rewrite(expr: &mut Expr) {
     }
 }
 
-/// The columns of a row, where an expression is one.
+/// Returns the columns of an expression that is a row.
 fn row(expr: &Expr) -> Option<&[Expr]> {
     match expr {
         Expr::Tuple(columns) if columns.len() > 1 => Some(columns),
@@ -72,8 +72,8 @@ fn compared(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Option<Expr> 
     compared.map(|compared| Expr::Nested(Box::new(compared)))
 }
 
-/// `a < x OR (a = x AND …)`, with `last` for the last column. Both halves of the columns are compared so, which
-/// makes a tree that is as shallow as can be.
+/// Builds `a < x OR (a = x AND …)`, with `last` as the operator of the last column. Splits the columns in
+/// halves, for a tree of minimum depth.
 fn ordered(
     left: &[Expr],
     strictly: &BinaryOperator,

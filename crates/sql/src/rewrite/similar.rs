@@ -1,6 +1,6 @@
-//! `SIMILAR TO` patterns as regular expressions; DataFusion takes the pattern for one already.
+//! Converts `SIMILAR TO` patterns to regular expressions; DataFusion treats the pattern as one already.
 
-/// The regular expression that matches what `pattern` matches; `None` if the pattern is malformed.
+/// Returns a regular expression equivalent to `pattern`; `None` if the pattern is malformed.
 pub fn similar_to_regex(pattern: &str, escape: char) -> Option<String> {
     let mut regex = String::from("^(?:");
     let mut chars = pattern.chars();
@@ -18,7 +18,7 @@ pub fn similar_to_regex(pattern: &str, escape: char) -> Option<String> {
                 in_brackets = false;
                 regex.push(']');
             }
-            // These mean the same in both languages.
+            // These have the same meaning in both.
             '|' | '*' | '+' | '?' | '{' | '}' | '(' | ')' if !in_brackets => regex.push(c),
             '.' | '^' | '$' | '\\' if !in_brackets => push_literal(&mut regex, c),
             _ => regex.push(c),

@@ -1,14 +1,14 @@
-//! Subqueries in the forms DataFusion makes joins of.
+//! Rewrites correlated subqueries to forms that DataFusion can turn into joins.
 //!
-//! This pass is over the logical plan, not the syntax tree: only there is known which columns come from
-//! the query around, and how many rows there can be. It runs last of all analyzers.
+//! This pass works on the logical plan, not on the syntax tree: only the plan shows which columns come from
+//! the outer query and how many rows are possible. It runs after DataFusion's analyzer rules.
 //!
 //! - `ORDER BY y LIMIT 1` becomes an aggregate.
-//! - A subquery that may have several rows is collected into an array, of which [`ONLY_ROW`] takes the
-//!   only element: more than one is an error, but only for the rows that are really looked at.
-//! - Over the system catalogs it becomes a lateral join, which has no limits on its conditions. There the
-//!   keys see to it that there is one row.
-//! - `EXISTS` and `IN` in a select list become comparisons of numbers of rows.
+//! - A subquery that may return several rows is collected into an array, from which [`ONLY_ROW`] takes the
+//!   only element: more than one is an error, but only for the outer rows that are evaluated.
+//! - Over the system catalogs it becomes a lateral join, which has no restrictions on its conditions. Their
+//!   keys ensure that there is one row.
+//! - `EXISTS` and `IN` in a select list become comparisons of row counts.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use datafusion::optimizer::AnalyzerRule;
 use crate::system_catalog;
 use tidemark_pg::functions::ONLY_ROW;
 
-/// The pass, as an analyzer.
+/// The pass as an analyzer rule.
 #[derive(Debug)]
 pub struct Subqueries;
 
@@ -45,7 +45,7 @@ impl AnalyzerRule for Subqueries {
         if !rewritten.transformed {
             return Ok(rewritten.data);
         }
-        // What is around a changed plan learns anew which columns may be null.
+        // The plan nodes above a changed one recompute which columns are nullable.
         let again = |node: LogicalPlan| node.recompute_schema().map(Transformed::yes);
         rewritten.data.transform_up_with_subqueries(again).data()
     }
@@ -89,10 +89,10 @@ fn has_subquery(expr: &Expr) -> bool {
     expr.exists(|inner| Ok(is_subquery(inner))).unwrap_or(true)
 }
 
-/// The expressions of one plan node, and the input they see.
+/// The expressions of one plan node and its input.
 struct Scope<'a> {
     input: LogicalPlan,
-    /// Whether `EXISTS` and `IN` are to be counted: only filters know them.
+    /// Whether `EXISTS` and `IN` are rewritten to counts: DataFusion only supports them in filters.
     counts: bool,
     aliases: &'a AliasGenerator,
 }
@@ -142,7 +142,7 @@ impl Scope<'_> {
         Ok(Expr::ScalarFunction(only))
     }
 
-    /// Joins the subquery to the input; its value is a column then.
+    /// Joins the subquery to the input; returns its value as a column.
     fn join(&mut self, subquery: Subquery) -> Result<Expr> {
         let alias = self.aliases.next("__lateral");
         let right =
@@ -171,7 +171,7 @@ const fn no_groups() -> [Expr; 0] {
     []
 }
 
-/// `SELECT x ... ORDER BY y LIMIT 1` as `SELECT first_value(x ORDER BY y) ...`.
+/// Rewrites `SELECT x ... ORDER BY y LIMIT 1` to `SELECT first_value(x ORDER BY y) ...`.
 fn first_of_limited(plan: LogicalPlan) -> Result<LogicalPlan> {
     let LogicalPlan::Limit(limit) = &plan else { return Ok(plan) };
     if !is_first_row(limit)? {
@@ -191,7 +191,7 @@ fn is_first_row(limit: &Limit) -> Result<bool> {
         && matches!(limit.get_skip_type()?, SkipType::Literal(0)))
 }
 
-/// The value of a plan's rows, their order, and the plan that has both.
+/// Splits a plan into the value of its rows, their order, and the input that has the columns of both.
 fn sorted(plan: &LogicalPlan) -> (Option<Expr>, Vec<SortExpr>, &LogicalPlan) {
     match plan {
         LogicalPlan::Sort(sort) => {
@@ -208,7 +208,7 @@ fn sorted(plan: &LogicalPlan) -> (Option<Expr>, Vec<SortExpr>, &LogicalPlan) {
     }
 }
 
-/// Whether it is an aggregate, under what only renames or filters its one row.
+/// Whether the plan is an aggregate, possibly below nodes that only rename or filter its one row.
 fn is_aggregated(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Aggregate(_) => true,
@@ -219,7 +219,7 @@ fn is_aggregated(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether the plan has no rows, whatever the query around it; it would be lost on its way to a join.
+/// Whether the plan is empty for all outer rows; the rewrite to a join would lose it.
 fn is_empty(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::EmptyRelation(empty) => !empty.produce_one_row,
@@ -237,7 +237,7 @@ fn is_empty(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Relations without rows are plans without any.
+/// Whether the plan reads nothing but system catalogs. Relations without rows appear as empty plans.
 fn reads_only_catalogs(plan: &LogicalPlan) -> Result<bool> {
     let mut only = true;
     plan.apply_with_subqueries(|node| {
@@ -253,7 +253,7 @@ fn reads_only_catalogs(plan: &LogicalPlan) -> Result<bool> {
     Ok(only)
 }
 
-/// `EXISTS (query)` as `(SELECT count(*) > 0 FROM (query))`.
+/// Rewrites `EXISTS (query)` to `(SELECT count(*) > 0 FROM (query))`.
 fn counted(subquery: Subquery, negated: bool) -> Result<Expr> {
     let Subquery { subquery, outer_ref_columns, spans } = subquery;
     let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(subquery))
@@ -265,7 +265,7 @@ fn counted(subquery: Subquery, negated: bool) -> Result<Expr> {
     Ok(Expr::ScalarSubquery(with_plan(outer_ref_columns, spans, found)))
 }
 
-/// `x IN (query)`: true if a row is equal; unknown if a null keeps one from knowing; else false.
+/// Rewrites `x IN (query)`: true if a row is equal, null if there is none but a null is involved, else false.
 fn found_within(within: InSubquery, input: &LogicalPlan) -> Result<Expr> {
     let InSubquery { expr, subquery, negated } = within;
     let value = columns_of(&subquery.subquery).swap_remove(0);

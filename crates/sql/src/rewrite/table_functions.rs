@@ -1,5 +1,5 @@
-//! Functions that return sets: those that unnest an array become `unnest`, and their columns are called as
-//! PostgreSQL calls them.
+//! Set-returning functions in `FROM`: those that unnest an array become `unnest`, and columns get
+//! PostgreSQL's names.
 
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
@@ -10,11 +10,11 @@ use super::calls::call;
 use crate::parser::folded;
 use tidemark_pg::functions::{EXPANDED, SUBSCRIPTS};
 
-/// Functions with one column, which has the name of the alias or else of the function.
+/// Functions with one column, named after the alias or else the function.
 const ONE_COLUMN: [&str; 2] = ["generate_series", "range"];
 pub(super) const UNNEST: &str = "unnest";
 
-/// The array whose elements a function returns, if it is one that unnests what another function makes.
+/// The array behind a set-returning function, if the function unnests the result of another one.
 pub(super) fn unnested_by(function: &Function) -> Option<Expr> {
     match &function.args {
         FunctionArguments::List(FunctionArgumentList { args, .. }) => {
@@ -42,7 +42,7 @@ fn is_unnest(function: &ObjectName) -> bool {
     function.to_string().eq_ignore_ascii_case(UNNEST)
 }
 
-/// Gives a function's column its name; `factor` is left alone if it is no function.
+/// Names the column of a function; leaves other table factors unchanged.
 pub(super) fn name_as_postgres(factor: &mut TableFactor) {
     match factor {
         TableFactor::UNNEST { alias, array_exprs, .. } if array_exprs.len() == 1 => {

@@ -1,4 +1,4 @@
-//! What queries become before they are planned, and what their columns are called.
+//! The rewritten form of queries, and the names of their columns.
 
 use sqlparser::ast::Query;
 
@@ -197,7 +197,7 @@ fn nested_columns_can_be_used_by_their_names() {
             "WITH x AS (SELECT max(a), 1 FROM t) SELECT * FROM x",
             "WITH x AS (SELECT max(a) AS \"max\", 1 AS \"?column?\" FROM t) SELECT * FROM x",
         ),
-        // A name that is there twice helps nobody, and one that a clause uses keeps its meaning.
+        // A duplicate name is useless, and a name that a clause uses keeps its meaning.
         (
             "SELECT * FROM (SELECT max(a), max(b) FROM t) x",
             "SELECT * FROM (SELECT max(a), max(b) FROM t) x",

@@ -1,5 +1,5 @@
-//! Operators whose meaning depends on the types beside them: those of `jsonb`, those of an array and a
-//! literal that is only text so far, those of a date and an interval, and the subscript of a vector.
+//! Operators whose meaning depends on the operand types: those of `jsonb`, of an array and an untyped
+//! literal, of a date and an interval, and the subscript of a vector.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use tidemark_pg::functions::{INTERVAL_ORDER, JSONB_CONCAT, JSONB_CONTAINS, first
 use tidemark_pg::query_runtime::check;
 use tidemark_pg::text_input::{self, json};
 
-/// Tells DataFusion's planner what the operators are.
+/// Resolves operators for DataFusion's planner.
 #[derive(Debug)]
 pub struct TypedOperators;
 
@@ -88,14 +88,14 @@ fn planned(function: &Arc<ScalarUDF>, a: Expr, b: Expr) -> PlannerResult<RawBina
     PlannerResult::Planned(Expr::ScalarFunction(call))
 }
 
-/// What is known of one side.
+/// The kind of an operand.
 enum Operand {
     Jsonb,
     Boolean,
     Date,
     Interval,
     List(DataType),
-    /// Text in quotes, which may be a value of any type.
+    /// A quoted literal, which may be a value of any type.
     Literal(String),
     Other,
 }
@@ -135,7 +135,7 @@ const fn is_comparison(op: &BinaryOperator) -> bool {
     )
 }
 
-/// Operators that have the same type on both sides, so that a literal is read as one of it.
+/// Operators with the same type on both sides, so that a literal is read as the type of the other operand.
 const fn takes_literals(op: &BinaryOperator) -> bool {
     is_comparison(op)
         || matches!(
@@ -148,7 +148,7 @@ const fn takes_literals(op: &BinaryOperator) -> bool {
         )
 }
 
-/// A literal takes the type of what stands on the other side.
+/// Gives a literal the type of the other operand.
 fn adopt(expr: &mut Expr, operand: &mut Operand, other: &Operand, comparison: bool) -> Result<()> {
     let Operand::Literal(text) = &*operand else { return Ok(()) };
     match other {
@@ -174,7 +174,8 @@ fn adopt(expr: &mut Expr, operand: &mut Operand, other: &Operand, comparison: bo
     Ok(())
 }
 
-/// A date and an interval make a timestamp; DataFusion would keep the date and lose the hours.
+/// Casts a date to a timestamp: a date and an interval add up to one. DataFusion would keep the date and lose
+/// the hours.
 fn at_midnight(date: &mut Expr) {
     *date = cast(std::mem::take(date), ColumnType::Timestamp.arrow_type());
 }

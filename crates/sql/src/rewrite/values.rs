@@ -1,5 +1,5 @@
-//! `VALUES` of several rows: DataFusion wants every cell of a column to carry the same metadata,
-//! and only casts carry any.
+//! `VALUES` of several rows: DataFusion requires the same metadata in every cell of a column, but only casts
+//! have any.
 
 use std::ops::ControlFlow;
 
@@ -9,7 +9,7 @@ use super::calls::call;
 use super::operators::take;
 use tidemark_pg::functions::PLAIN;
 
-/// Wraps the computed cells of `VALUES` so that their types are plain.
+/// Wraps the computed cells of `VALUES` to drop their metadata.
 pub fn plain_values<N: VisitMut>(node: &mut N) {
     let flow = node.visit(&mut Plain);
     debug_assert!(flow.is_continue(), "the visitor never breaks off");

@@ -1,4 +1,4 @@
-//! Values of system relations, row by row, and the Arrow arrays made of them.
+//! Values of system relations by row, and their conversion to Arrow arrays.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use datafusion::arrow::datatypes::{DataType, Int16Type, UInt32Type};
 use tidemark_ledger::id::ObjectId;
 use tidemark_pg::system_types::SystemType;
 
-/// One value.
+/// A single value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     Null,
     Bool(bool),
-    /// Of every integer type, and microseconds of a time.
+    /// For every integer type, and for times in microseconds.
     Int(i64),
     Float(f64),
     Text(String),
@@ -24,7 +24,7 @@ pub enum Cell {
     Ints(Vec<i64>),
 }
 
-/// A null of no matter which type.
+/// A null of any type.
 pub const NULL: Option<bool> = None;
 
 /// The values of one row, in the order of the columns.
@@ -47,7 +47,7 @@ impl Cell {
         }
     }
 
-    /// A number the column's type cannot hold becomes null.
+    /// A number out of the range of the column's type becomes null.
     fn as_narrow<T: TryFrom<i64>>(&self) -> Option<T> {
         self.as_int().and_then(|value| T::try_from(value).ok())
     }
@@ -85,7 +85,7 @@ impl Cell {
     }
 }
 
-/// The cells as an array of `column_type`. A cell of another kind is our own bug, and panics.
+/// Builds an array of `column_type`. Panics if a cell is of another kind, which is a bug.
 pub fn array_of<'a>(
     column_type: SystemType,
     cells: impl ExactSizeIterator<Item = &'a Cell>,
@@ -124,7 +124,7 @@ fn as_float4(cell: &Cell) -> Option<f32> {
     cell.as_float().map(|value| value as f32)
 }
 
-/// For the types of which no relation has a value yet.
+/// For types of which no relation has a value yet.
 fn nulls(column_type: SystemType, rows: usize) -> ArrayRef {
     new_null_array(&column_type.arrow_type(), rows)
 }
@@ -201,7 +201,7 @@ macro_rules! from_integers {
 
 from_integers!(i16, i32, i64, u32);
 
-/// Shown as int8, as PostgreSQL has no unsigned one: what is past its range wraps.
+/// Shown as int8, as PostgreSQL has no unsigned type: larger values wrap.
 impl From<u64> for Cell {
     fn from(value: u64) -> Self {
         Self::Int(value.cast_signed())

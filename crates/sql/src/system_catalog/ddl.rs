@@ -1,10 +1,10 @@
-//! Definitions as SQL: what `SHOW CREATE` prints, and what made again gives the same relation.
+//! Definitions as SQL: the output of `SHOW CREATE`, which recreates the same relation.
 
 use super::listing::{Listed, ListedKey};
 use tidemark_ledger::catalog::{Column, Relation, RelationBody, Table, View};
 use tidemark_pg::quote::{qualified, quote_identifier};
 
-/// The statement that makes the relation, without a semicolon.
+/// Returns the statement that creates the relation, without a semicolon.
 pub fn create_sql(schema_name: &str, relation: &Relation) -> String {
     let name = qualified(schema_name, &relation.name);
     match &relation.body {
@@ -13,12 +13,12 @@ pub fn create_sql(schema_name: &str, relation: &Relation) -> String {
     }
 }
 
-/// `CREATE TABLE` of a table; of a view its `CREATE VIEW`.
+/// Returns `CREATE TABLE` for a table, and `CREATE VIEW` for a view.
 pub fn create_table_sql(schema_name: &str, relation: &Relation) -> String {
     create_sql(schema_name, relation)
 }
 
-/// `CREATE VIEW` of a view; of a table its `CREATE TABLE`.
+/// Returns `CREATE VIEW` for a view, and `CREATE TABLE` for a table.
 pub fn create_view_sql(schema_name: &str, relation: &Relation) -> String {
     create_sql(schema_name, relation)
 }
@@ -44,7 +44,7 @@ fn column_sql(column: &Column) -> String {
     sql
 }
 
-/// The columns are always named: the query alone does not tell whether the user renamed them.
+/// The columns are always named: the query alone does not show whether the user renamed them.
 fn view_sql(name: &str, view: &View) -> String {
     let columns = identifiers(view.columns.iter().map(|c| c.name.as_str()));
     format!("CREATE VIEW {name} ({columns}) AS {}", query_of(view))
@@ -54,19 +54,19 @@ fn query_of(view: &View) -> &str {
     view.query.trim().trim_end_matches(';').trim_end()
 }
 
-/// The text of `pg_get_viewdef`.
+/// The result of `pg_get_viewdef`.
 pub(super) fn view_definition(view: &View) -> String {
     format!(" {};", query_of(view))
 }
 
-/// The text of `pg_get_indexdef`.
+/// The result of `pg_get_indexdef`.
 pub(super) fn index_definition(key: &ListedKey) -> String {
     let index = quote_identifier(&key.name);
     let table = qualified(&key.table.schema, &key.table.name);
     format!("CREATE UNIQUE INDEX {index} ON {table} USING btree ({})", key_columns(key))
 }
 
-/// The text of `pg_get_constraintdef`.
+/// The result of `pg_get_constraintdef`.
 pub(super) fn constraint_definition(key: &ListedKey) -> String {
     format!("PRIMARY KEY ({})", key_columns(key))
 }
@@ -80,7 +80,7 @@ fn identifiers<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 impl Listed {
-    /// The statement that makes a user's relation.
+    /// The statement that creates a user's relation.
     pub fn definition(&self) -> Option<String> {
         self.relation.as_ref().map(|relation| create_sql(&self.schema, relation))
     }

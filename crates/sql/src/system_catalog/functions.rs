@@ -1,6 +1,6 @@
-//! Functions over the catalog: what clients call beside reading the tables.
+//! Functions over the catalog that clients call in addition to reading its tables.
 //!
-//! Arguments are oids or names, whichever the client has; where PostgreSQL takes a `regclass`, both do.
+//! Arguments may be oids or names; both are accepted where PostgreSQL takes a `regclass`.
 
 mod call;
 mod definitions;
@@ -15,7 +15,7 @@ use self::call::CatalogFunction;
 use super::listing::{self, Listed};
 use crate::read_view::ReadView;
 
-/// All functions over `view`, for a session that looks up unqualified names in `search_path`.
+/// Returns all functions over `view`, for a session that looks up unqualified names in `search_path`.
 pub fn functions_in(view: &ReadView, search_path: &[String]) -> Vec<Arc<ScalarUDF>> {
     let lookup = Arc::new(Lookup { view: view.clone(), search_path: search_path.to_vec() });
     let specs = [definitions::FUNCTIONS, names::FUNCTIONS, sizes::FUNCTIONS].into_iter().flatten();
@@ -23,7 +23,7 @@ pub fn functions_in(view: &ReadView, search_path: &[String]) -> Vec<Arc<ScalarUD
     bound.map(|function| Arc::new(ScalarUDF::from(function))).collect()
 }
 
-/// Where the functions look.
+/// The view and search path of the functions.
 #[derive(Debug)]
 struct Lookup {
     view: ReadView,
@@ -35,12 +35,12 @@ impl Lookup {
         listing::by_oid(&self.view, u32::try_from(oid).ok()?)
     }
 
-    /// Schemas of unqualified names, in order: the system's come first, whatever the session says.
+    /// Schemas of unqualified names, in order: system schemas come first, whatever the session's path.
     fn schemas(&self) -> impl Iterator<Item = &str> {
         ["pg_catalog", "rw_catalog"].into_iter().chain(self.search_path.iter().map(String::as_str))
     }
 
-    /// Whether an unqualified name finds the relation.
+    /// Whether the unqualified name resolves to the relation.
     fn is_visible(&self, relation: &Listed) -> bool {
         let found = self.schemas().find_map(|s| listing::by_name(&self.view, s, &relation.name));
         found.is_some_and(|found| found.oid == relation.oid)

@@ -1,7 +1,7 @@
-//! Relations, indexes and schemas as the catalogs list them: the users' and the system's alike.
+//! Lists relations, indexes and schemas for the catalogs, both users' and system ones.
 //!
-//! In `pg_catalog` a user's object has the oid `16384 + id`, so that it never meets a built-in one;
-//! `rw_catalog` shows the bare id.
+//! In `pg_catalog` a user's object has the oid `16384 + id`, above all built-in ones; `rw_catalog` shows the
+//! bare id.
 
 use std::sync::Arc;
 
@@ -12,23 +12,23 @@ use tidemark_ledger::catalog::{Relation, RelationBody};
 use tidemark_ledger::id::ObjectId;
 use tidemark_pg::system_types::TypeRef;
 
-/// The first oid of users' objects, in `pg_catalog`.
+/// The first oid of users' objects in `pg_catalog`.
 pub const USER_OID_BASE: u32 = 16384;
-/// The index behind a table's primary key is no object of its own: its oid is this and the table's id.
+/// Base of the oids of primary key indexes, which are not separate objects: the table's id is added.
 pub const INDEX_OID_BASE: u32 = 1 << 29;
-/// The same of the constraint.
+/// The same for the constraints.
 const CONSTRAINT_OID_BASE: u32 = 1 << 30;
 
-/// What follows the table's name in the name of its primary key.
+/// Suffix of the name of a primary key, after the table's name.
 const KEY_SUFFIX: &str = "_pkey";
 
-/// The role everything belongs to.
+/// The role that owns everything.
 pub const OWNER_OID: u32 = 10;
 pub const OWNER: &str = tidemark_pg::USER;
-/// The one database, and where PostgreSQL would keep it.
+/// The only database, and its tablespace in PostgreSQL.
 pub const DATABASE_OID: u32 = 5;
 pub const TABLESPACE_OID: u32 = 1663;
-/// PostgreSQL's number of UTF8, the one encoding.
+/// PostgreSQL's number of UTF8, the only encoding.
 pub const ENCODING: i32 = 6;
 /// Access methods of tables and of primary keys.
 pub const TABLE_ACCESS_METHOD: u32 = 2;
@@ -44,7 +44,7 @@ pub struct Listed {
     /// `pg_class.relkind`: `r`, `v` or `i`.
     pub kind: char,
     pub columns: Vec<ListedColumn>,
-    /// The user's relation it is, or the index belongs to.
+    /// The user's relation, or for an index the relation it belongs to.
     pub relation: Option<Arc<Relation>>,
 }
 
@@ -62,10 +62,10 @@ pub struct ListedColumn {
 pub struct ListedKey {
     pub index_oid: u32,
     pub constraint_oid: u32,
-    /// Of the index and of the constraint.
+    /// The name of both the index and the constraint.
     pub name: String,
     pub table: Listed,
-    /// Numbers of its columns in the table, from 1, in key order.
+    /// Column numbers in the table, from 1, in key order.
     pub positions: Vec<i64>,
 }
 
@@ -74,7 +74,7 @@ pub const fn oid_of(id: ObjectId) -> u32 {
     USER_OID_BASE.saturating_add(id.0)
 }
 
-/// The user's schema or relation that has this oid.
+/// The id of the user's schema or relation with this oid.
 fn id_of(oid: u32) -> Option<ObjectId> {
     if oid < INDEX_OID_BASE { oid.checked_sub(USER_OID_BASE).map(ObjectId) } else { None }
 }
@@ -86,7 +86,7 @@ pub fn schemas(view: &ReadView) -> Vec<(u32, String)> {
     system.chain(users).collect()
 }
 
-/// Every relation: those of the system, then the users' by id.
+/// Every relation: system relations, then users' relations by id.
 pub fn relations(view: &ReadView) -> Vec<Listed> {
     let system = SYSTEM_SCHEMAS.iter().flat_map(SystemSchema::listed);
     let users = view.catalog.relations().filter_map(|r| user_relation(view, r));
@@ -103,7 +103,7 @@ pub fn keys(view: &ReadView) -> Vec<ListedKey> {
     user_relations(view).into_iter().filter_map(Listed::key).collect()
 }
 
-/// Every relation and every index: what `pg_class` holds.
+/// Every relation and index: the rows of `pg_class`.
 pub fn classes(view: &ReadView) -> Vec<Listed> {
     let indexes = keys(view).into_iter().map(|key| key.index());
     let mut classes = relations(view);
@@ -111,7 +111,7 @@ pub fn classes(view: &ReadView) -> Vec<Listed> {
     classes
 }
 
-/// The relation or index that has this oid.
+/// The relation or index with this oid.
 pub fn by_oid(view: &ReadView, oid: u32) -> Option<Listed> {
     if oid >= INDEX_OID_BASE {
         let id = ObjectId(oid - INDEX_OID_BASE);
@@ -139,7 +139,7 @@ pub fn by_name(view: &ReadView, schema: &str, name: &str) -> Option<Listed> {
     user_relation(view, table)?.key().map(|key| key.index())
 }
 
-/// Name of the schema with this oid.
+/// The name of the schema with this oid.
 pub fn schema_name(view: &ReadView, oid: u32) -> Option<String> {
     schemas(view).into_iter().find(|(schema_oid, _)| *schema_oid == oid).map(|(_, name)| name)
 }
@@ -180,7 +180,7 @@ fn user_columns(body: &RelationBody) -> Vec<ListedColumn> {
     }
 }
 
-/// A relation of the system, with the oid its place gives it.
+/// A system relation with its oid.
 pub(super) fn system_relation(
     schema: &SystemSchema,
     oid: u32,
@@ -229,19 +229,19 @@ impl Listed {
         })
     }
 
-    /// Rows of a user's table at the view's epoch.
+    /// Rows of a user's table at the view's epoch; `None` for other relations.
     pub fn rows(&self, view: &ReadView) -> Option<u64> {
         let table = self.user_table()?;
         Some(view.version.rows_at(table, view.epoch))
     }
 
-    /// Bytes of the files that hold a user's table at the view's epoch.
+    /// Bytes of the files of a user's table that are alive at the view's epoch.
     pub fn live_bytes(&self, view: &ReadView) -> u64 {
         let Some(table) = self.user_table() else { return 0 };
         view.version.files_at(table, view.epoch).iter().map(|file| file.sst.size_bytes).sum()
     }
 
-    /// Bytes of all files of a user's table that are not yet forgotten.
+    /// Bytes of all files of a user's table that are still in the version.
     pub fn kept_bytes(&self, view: &ReadView) -> u64 {
         let Some(table) = self.user_table() else { return 0 };
         view.version.table_files(table).map(|file| file.sst.size_bytes).sum()
@@ -266,7 +266,7 @@ impl ListedKey {
         }
     }
 
-    /// Its columns, in key order.
+    /// Its columns in key order.
     pub fn columns(&self) -> impl Iterator<Item = &ListedColumn> {
         let places = self.positions.iter().filter_map(|p| usize::try_from(p - 1).ok());
         places.filter_map(|place| self.table.columns.get(place))

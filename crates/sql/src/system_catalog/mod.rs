@@ -1,10 +1,9 @@
-//! The system catalogs: `pg_catalog`, `information_schema` and `rw_catalog` as tables over the
-//! read view.
+//! The system catalogs: `pg_catalog`, `information_schema` and `rw_catalog` as tables over the read view.
 //!
-//! Each relation is its columns and a function from the view to its rows; DataFusion does the rest.
-//! As the rows come from the view, a dropped table is in `pg_class` again when one looks at its
-//! time. `listing` says how objects are listed and by which oids, `types` holds `pg_type`,
-//! `functions` what clients call beside the tables, `ddl` the definitions as SQL.
+//! Each relation consists of its columns and a function from the view to its rows; DataFusion does the rest.
+//! Because the rows come from the view, a dropped table is in `pg_class` again at an epoch when it existed.
+//! `listing` lists objects with their oids, [`crate::pg::system_types`] has `pg_type`, `functions` has the
+//! functions clients call, `ddl` prints definitions as SQL.
 
 pub mod ddl;
 pub mod functions;
@@ -41,25 +40,25 @@ use tidemark_pg::error::SqlError;
 /// Oid of the schema `pg_catalog`.
 const PG_CATALOG_OID: u32 = 11;
 
-/// What the rows of the system relations are computed from.
+/// The inputs from which system relations are computed.
 #[derive(Clone)]
 pub struct SystemContext {
     pub view: ReadView,
     pub meta: Arc<dyn MetaAnswers>,
     pub database: String,
     pub user: String,
-    /// The session's settings, by name.
+    /// The session's settings by name.
     pub settings: Arc<BTreeMap<String, String>>,
-    /// The cluster's parameters of now, also where the view is of the past.
+    /// The current parameters of the cluster, even if the view is of the past.
     pub params: Arc<Params>,
     /// The sessions of this server.
     pub sessions: Arc<Sessions>,
 }
 
-/// What only the meta role knows.
+/// The information that only the meta role has.
 pub trait MetaAnswers: Send + Sync {
     fn snapshots(&self) -> BoxFuture<'_, Result<Vec<ManifestEntry>, SqlError>>;
-    /// What deleting each of them would free; empty while that is not known.
+    /// The bytes that deleting each snapshot would free; empty as long as that is unknown.
     fn usage(&self) -> BoxFuture<'_, Result<Vec<SnapshotUsage>, SqlError>>;
     fn worker_nodes(&self) -> BoxFuture<'_, Result<Vec<WorkerNode>, SqlError>>;
     fn pinned_versions(&self) -> BoxFuture<'_, Result<Vec<PinnedVersion>, SqlError>>;
@@ -71,11 +70,11 @@ impl fmt::Debug for SystemContext {
     }
 }
 
-/// A schema whose relations are views over the catalog itself.
+/// A schema whose relations are computed from the catalog.
 struct SystemSchema {
     name: &'static str,
     oid: u32,
-    /// The oid before that of the first relation; all are below those of users' objects.
+    /// One less than the oid of the first relation; all are below those of users' objects.
     relation_oid_base: u32,
     relations: &'static [&'static [SystemRelation]],
 }
@@ -114,13 +113,13 @@ impl SystemSchema {
         self.relations().find(|relation| relation.name == name)
     }
 
-    /// The relations as `pg_class` lists them.
+    /// The relations as rows of `pg_class`.
     fn listed(&self) -> impl Iterator<Item = Listed> + '_ {
         let oids = self.relation_oid_base + 1..;
         oids.zip(self.relations()).map(move |(oid, r)| listing::system_relation(self, oid, r))
     }
 
-    /// The relation that is wanted, as `pg_class` lists it.
+    /// The first relation that satisfies `wanted`, as a row of `pg_class`.
     fn listed_where(&self, wanted: impl Fn(u32, &SystemRelation) -> bool) -> Option<Listed> {
         let mut numbered = (self.relation_oid_base + 1..).zip(self.relations());
         let found = numbered.find(|(oid, relation)| wanted(*oid, relation));
@@ -128,18 +127,18 @@ impl SystemSchema {
     }
 }
 
-/// Names of the relations of a system schema.
+/// The names of the relations of a system schema.
 pub fn relation_names(schema: &str) -> Vec<&'static str> {
     let schema = SystemSchema::find(schema);
     schema.into_iter().flat_map(SystemSchema::relations).map(|relation| relation.name).collect()
 }
 
-/// Columns of a system relation.
+/// The columns of a system relation.
 pub fn arrow_schema(schema: &str, name: &str) -> Option<SchemaRef> {
     Some(SystemSchema::find(schema)?.relation(name)?.arrow_schema())
 }
 
-/// A system relation over `context`. Its rows are computed when it is scanned.
+/// Returns a system relation over `context`. Its rows are computed at each scan.
 pub fn provider(
     schema: &str,
     name: &str,
@@ -149,7 +148,7 @@ pub fn provider(
     Some(Arc::new(SystemTable::new(relation, context)))
 }
 
-/// Whether a table is one of the system relations.
+/// Whether a table is a system relation.
 pub fn is_system_table(table: &dyn TableProvider) -> bool {
     table.is::<SystemTable>()
 }

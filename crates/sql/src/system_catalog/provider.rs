@@ -1,4 +1,4 @@
-//! A system relation as DataFusion sees it: a table whose rows are computed when it is scanned.
+//! A system relation as a DataFusion table, whose rows are computed at each scan.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::SystemContext;
 use super::relation::{RelationKind, Rows, SystemRelation, Wanted};
 
-/// A system relation bound to what it describes.
+/// A system relation bound to its context.
 pub(super) struct SystemTable {
     relation: &'static SystemRelation,
     schema: SchemaRef,
@@ -49,8 +49,8 @@ impl TableProvider for SystemTable {
         }
     }
 
-    /// The planner is told which relations have no rows. Clients put them into queries it could
-    /// not run, and what it knows to be empty it removes before.
+    /// Plans relations without rows as empty. Clients use them in queries that could not be executed
+    /// otherwise; the optimizer removes what it knows to be empty.
     fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
         let Rows::None = self.relation.rows else { return None };
         let schema = DFSchema::try_from(Arc::clone(&self.schema)).ok()?;
@@ -58,7 +58,7 @@ impl TableProvider for SystemTable {
         Some(Cow::Owned(LogicalPlan::EmptyRelation(plan)))
     }
 
-    /// Rows that are fetched may be fewer where the filters say which; the filters look at them again.
+    /// Fetched relations may use filters to return fewer rows; the filters are applied again above the scan.
     fn supports_filters_pushdown(
         &self,
         filters: &[&Expr],

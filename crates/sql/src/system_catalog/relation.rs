@@ -1,4 +1,4 @@
-//! What a system relation is: its columns, and the function that computes its rows.
+//! Defines a system relation: its columns and the function that computes its rows.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::cell::{Row, array_of};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::system_types::SystemType;
 
-/// A name with its type.
+/// Name and type of a column.
 pub type SystemColumn = (&'static str, SystemType);
 
 /// A table or view over the read view.
@@ -28,25 +28,25 @@ pub struct SystemRelation {
     pub rows: Rows,
 }
 
-/// What PostgreSQL takes the relation for.
+/// The kind of relation that PostgreSQL reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelationKind {
     Table,
     View,
 }
 
-/// Where the rows come from.
+/// The source of the rows.
 #[derive(Debug)]
 pub enum Rows {
-    /// The relation describes what Tidemark has not; clients ask all the same.
+    /// Always empty: the relation describes a feature that Tidemark does not have.
     None,
     Of(fn(&SystemContext) -> Vec<Row>),
-    /// The rows are elsewhere, and asked for at each scan.
+    /// The rows are fetched from elsewhere at each scan.
     Fetched(for<'a> fn(&'a SystemContext, Wanted) -> BoxFuture<'a, FetchedRows>),
 }
 
-/// What a scan wants of a relation: the columns, and what its filters say of them. What only other columns or
-/// rows need is not asked for: it may cost much.
+/// The columns that a scan needs and the constraints from its filters. Data that only other columns or rows
+/// need is not fetched, as it may be expensive.
 #[derive(Debug)]
 pub struct Wanted {
     columns: &'static [SystemColumn],
@@ -55,7 +55,8 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Of a scan with these filters. What has no physical form yet, such as a sub-query, says nothing.
+    /// Creates it for a scan with these filters. Filters without a physical form yet, such as subqueries, are
+    /// ignored.
     pub fn new(
         relation: &SystemRelation,
         projection: Option<&Vec<usize>>,
@@ -70,7 +71,7 @@ impl Wanted {
         Ok(Self { columns: relation.columns, projection: projection.cloned(), filters })
     }
 
-    /// Whether the filters leave rows with this value of an int8 column.
+    /// Whether the filters may accept rows with this value of an int8 column.
     pub fn may_be(&self, name: &str, value: i64) -> bool {
         let of_column = self.filters.iter().filter(|filter| filter.column.name == name);
         of_column.into_iter().all(|filter| {
@@ -79,6 +80,7 @@ impl Wanted {
         })
     }
 
+    /// Whether the column is needed.
     pub fn has(&self, name: &str) -> bool {
         let is_it = |at: &usize| self.columns.get(*at).is_some_and(|(column, _)| *column == name);
         self.projection.as_ref().is_none_or(|wanted| wanted.iter().any(is_it))
@@ -103,8 +105,8 @@ impl SystemRelation {
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
-    /// All rows that are wanted, as they are now, and perhaps others. Of columns that are not wanted the values
-    /// may be missing.
+    /// Returns the current rows that are wanted, and possibly others. Values of unwanted columns may be
+    /// missing.
     pub async fn batch(&self, context: &SystemContext, wanted: Wanted) -> Result<RecordBatch> {
         let rows = match self.rows {
             Rows::None => vec![],
@@ -119,8 +121,8 @@ impl SystemRelation {
     }
 }
 
-/// A relation whose rows are made of items: `relation!(Table "name", |context, item: Item| from
-/// source, { column: Type = value, ... })`. The source is a function of the context.
+/// A relation whose rows are computed from items: `relation!(Table "name", |context, item: Item| from source,
+/// { column: Type = value, ... })`. The source is a function of the context.
 macro_rules! relation {
     (
         $kind:ident $name:literal, |$context:ident, $item:ident: $item_type:ty| from $source:expr,

@@ -1,4 +1,4 @@
-//! The catalogs answer what clients ask, at the epoch of the view.
+//! The catalogs answer clients' queries at the epoch of the view.
 
 use std::collections::HashMap;
 
@@ -36,13 +36,13 @@ use tidemark_pg::type_names::SqlTypes;
 const BORN: u64 = 2 << 16;
 const DROPPED: u64 = 5 << 16;
 
-/// One snapshot, taken when there was nothing.
+/// One snapshot of an empty database.
 struct OneSnapshot;
 
 impl MetaAnswers for OneSnapshot {
     fn usage(&self) -> BoxFuture<'_, Result<Vec<SnapshotUsage>, SqlError>> {
         async {
-            // Another snapshot, which is not listed any more, comes first.
+            // The first entry is a snapshot that is no longer listed.
             let gone = SnapshotUsage { id: SnapshotId(0), exclusive_bytes: 7 };
             Ok(vec![gone, SnapshotUsage { id: SnapshotId(1), exclusive_bytes: 10 }])
         }
@@ -121,7 +121,7 @@ fn view() -> RelationBody {
     })
 }
 
-/// A table `t` (7) and a view `v` (8), made at 2 and dropped at 5.
+/// A table `t` (7) and a view `v` (8), created at 2 and dropped at 5.
 fn state() -> State {
     let born = Epoch::from_u64(BORN);
     let mut params = Params::default();
@@ -154,7 +154,7 @@ fn context_at(epoch: u64) -> SystemContext {
     }
 }
 
-/// A session that plans as the frontend does.
+/// A session that plans like the frontend.
 fn session(system: &SystemContext) -> SessionContext {
     let state = SessionStateBuilder::new()
         .with_expr_planners(vec![Arc::new(TypedOperators)])
@@ -178,7 +178,7 @@ fn session(system: &SystemContext) -> SessionContext {
     session
 }
 
-/// The rows, values between bars.
+/// Runs a query and returns its rows, values separated by bars.
 async fn ask_at(epoch: u64, sql: &str) -> Result<Vec<String>, SqlError> {
     let Statement::Query(mut query) = parse(sql)?.remove(0).statement else {
         return Err(SqlError::internal("not a query"));
@@ -320,7 +320,7 @@ async fn exists_and_array_stand_in_the_select_list() {
          array_to_string(c.reloptions || array(select 'x.' || o from unnest(c.reloptions) o), ',') \
          FROM pg_catalog.pg_class c WHERE c.oid >= 16384 AND c.relkind <> 'i' ORDER BY 1")
     .await;
-    // Nothing and an empty array are an empty array.
+    // A null and an empty array both yield an empty array.
     assert_eq!(rows, ["t|true|[a, b, Odd]|", "v|false|[a]|"]);
     let rows = ask("SELECT r.rolname, ARRAY(SELECT b.rolname FROM pg_catalog.pg_auth_members m \
          JOIN pg_catalog.pg_roles b ON (m.roleid = b.oid) WHERE m.member = r.oid) \

@@ -1,4 +1,4 @@
-//! One client: its session, its running statement, its COPY.
+//! The state of one client connection: its session, its running statement, its COPY.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -28,18 +28,19 @@ use tidemark_pg::memory::{Kept, SessionMemory};
 use tidemark_pg::query_runtime::Running;
 use tidemark_pg::sqlstate::SqlState;
 
-/// A text so short is read at once.
+/// Texts up to this size are parsed without spawning a task.
 const SHORT_TEXT_BYTES: usize = 16 << 10;
 
+/// One client connection.
 pub struct Connection {
     pub(super) frontend: Arc<Frontend>,
     pub(super) session: tokio::sync::Mutex<Session>,
     copy: tokio::sync::Mutex<Option<CopyJob>>,
     registration: Registration,
     slot: Arc<Slot>,
-    /// What it keeps between its statements.
+    /// Counts what it keeps between its statements.
     pub(super) memory: Arc<SessionMemory>,
-    /// The prepared statements that have a name, each counted.
+    /// Memory of each named prepared statement.
     prepared: Mutex<BTreeMap<String, Arc<Kept>>>,
 }
 
@@ -61,20 +62,21 @@ impl Connection {
         }
     }
 
-    /// Stops what runs, and what the client has sent and not waited for.
+    /// Stops the running statement and those the client has sent without waiting.
     pub fn abandon(&self) {
         self.slot.abandon();
     }
 
-    /// Lets go of what the connection held.
+    /// Releases everything the connection holds.
     pub async fn close(&self) {
         self.abandon();
         self.abandon_copy().await;
-        // A portal may hold the connection for a little longer; the view that the transaction pins, none may.
+        // A portal may keep the connection alive a little longer, but must not keep the view pinned by the
+        // transaction.
         self.session.lock().await.transaction = None;
     }
 
-    /// Runs a statement; a panic in it is an error of it.
+    /// Runs a statement; a panic becomes an error of the statement.
     pub(super) async fn run(
         self: &Arc<Self>,
         statement: SharedStatement,
@@ -90,7 +92,7 @@ impl Connection {
         self.work(limits, work).await
     }
 
-    /// Boxed, as its future is large and moves up through several others.
+    /// Boxed, as its future is large and is moved through several others.
     fn run_in_session(
         self: Arc<Self>,
         statement: SharedStatement,
@@ -111,7 +113,7 @@ impl Connection {
         work.boxed()
     }
 
-    /// Does a part of a statement on threads for statements, within its limits.
+    /// Runs a part of a statement on its threads, within its limits.
     pub(super) async fn work<T: Send + 'static>(
         &self,
         limits: &Limits,
@@ -121,7 +123,7 @@ impl Connection {
         unpanicked(limits.around_task(task)).await
     }
 
-    /// The statements of a text. A long one takes threads to read.
+    /// Parses the statements of a text. A long text is parsed on a lane.
     pub(super) async fn parse(&self, text: &str) -> Result<Vec<SharedStatement>, SqlError> {
         let tokens_max = self.frontend.tokens_max();
         if text.len() <= SHORT_TEXT_BYTES {
@@ -138,12 +140,12 @@ impl Connection {
         self.work(&limits, parsed).await
     }
 
-    /// Remembers a prepared statement by its name.
+    /// Stores the memory of a prepared statement under its name.
     pub(super) fn remember_prepared(&self, name: &str, kept: &Arc<Kept>) {
         self.prepared().insert(name.to_owned(), Arc::clone(kept));
     }
 
-    /// Lets go of a prepared statement, or of all that have a name.
+    /// Drops a prepared statement, or all named ones.
     pub(super) fn forget_prepared(&self, client: &Client, name: Option<&str>) {
         let gone: Vec<String> = match name {
             Some(name) => vec![name.to_owned()],
@@ -159,7 +161,7 @@ impl Connection {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of what a statement that was run asked to.
+    /// Drops the prepared statements that an executed statement deallocates.
     pub(super) fn after(&self, client: &Client, statement: &Statement) {
         match statement {
             Statement::Deallocate { name } => self.forget_prepared(client, name.as_deref()),
@@ -168,8 +170,8 @@ impl Connection {
         }
     }
 
-    /// Marks the transaction failed by what went wrong outside [`Self::run`]. Where a statement has the
-    /// session, it was stopped, and marks it itself.
+    /// Marks the transaction as failed after an error outside [`Self::run`]. If a statement still has the
+    /// session, it was stopped and marks the transaction itself.
     pub(super) fn fail_transaction(&self) {
         if let Ok(mut session) = self.session.try_lock()
             && let Some(transaction) = &mut session.transaction
@@ -178,29 +180,29 @@ impl Connection {
         }
     }
 
-    /// Limits for the statement that begins now.
+    /// Begins a statement.
     pub(super) async fn begin(&self) -> Limits {
         let timeout = self.session.lock().await.variables.statement_timeout();
         Limits::begin(Arc::clone(&self.slot), timeout)
     }
 
-    /// Starts the timer anew for a statement that was suspended and goes on.
+    /// Restarts the timer for a suspended statement that continues.
     pub(super) async fn start_timer(&self) {
         let timeout = self.session.lock().await.variables.statement_timeout();
         self.slot.start_timer(timeout);
     }
 
-    /// Whether the statement that began last was to stop already.
+    /// Whether the current statement is stopped or out of time.
     pub(super) fn is_overdue(&self) -> bool {
         self.slot.is_overdue()
     }
 
-    /// Resolves when a `COPY` is to stop that waits for its client.
+    /// Resolves when a `COPY` that waits for its client has to stop.
     pub(super) async fn copy_overdue(&self) -> SqlError {
         self.slot.overdue().await
     }
 
-    /// Resolves when a session has waited for its client for longer than it may.
+    /// Resolves when the session has waited for its client longer than its idle timeout.
     pub(super) async fn idle_too_long(&self) -> SqlError {
         let (limit, sqlstate, what) = {
             let session = self.session.lock().await;
@@ -225,7 +227,7 @@ impl Connection {
         SqlError::new(sqlstate, format!("terminating connection due to {what} timeout"))
     }
 
-    /// Lists the session as one that works.
+    /// Marks the session as active.
     pub(super) fn is_active(&self, message: &Message) {
         let query = match message {
             Message::Query(query) => Some(query.query.as_str()),
@@ -235,7 +237,7 @@ impl Connection {
         self.registration.entry.is_active(query);
     }
 
-    /// Lists the session as one that waits for its client, and tells how it does.
+    /// Marks the session as waiting for its client; returns its state.
     pub(super) async fn waits(&self) -> SessionState {
         let session = self.session.lock().await;
         let state = match &session.transaction {
@@ -248,7 +250,7 @@ impl Connection {
         state
     }
 
-    /// What `ReadyForQuery` says of the transaction.
+    /// The transaction status for `ReadyForQuery`.
     pub(super) async fn transaction_status(&self) -> TransactionStatus {
         match &self.session.lock().await.transaction {
             None => TransactionStatus::Idle,
@@ -257,21 +259,21 @@ impl Connection {
         }
     }
 
-    /// Begins a COPY. Returns how many columns its lines have.
+    /// Starts a COPY. Returns the number of columns of its lines.
     pub(super) async fn start_copy(&self, copy: CopyIn, limits: Limits) -> Result<usize, SqlError> {
         let columns = copy.target.columns.len();
         *self.copy.lock().await = Some(self.frontend.start_copy(copy, limits)?);
         Ok(columns)
     }
 
-    /// Takes a piece of what the client of a `COPY` sends.
+    /// Takes a chunk of data from the client of a `COPY`.
     pub(super) async fn copy_data(&self, data: &[u8]) -> Result<(), SqlError> {
         let mut copy = self.copy.lock().await;
         let Some(job) = copy.as_mut() else { return Ok(()) };
         unpanicked(job.push(data)).await
     }
 
-    /// Commits what a `COPY` brought. Returns the number of rows.
+    /// Commits the rows of a `COPY`. Returns their number.
     pub(super) async fn copy_done(&self) -> Result<u64, SqlError> {
         match self.copy.lock().await.take() {
             Some(job) => unpanicked(job.finish()).await,
@@ -279,14 +281,14 @@ impl Connection {
         }
     }
 
-    /// Forgets what a `COPY` brought, as its client wants it. Returns the error that it ends with.
+    /// Discards the rows of a `COPY` on `CopyFail`. Returns the resulting error.
     pub(super) async fn copy_fail(&self, reason: &str) -> SqlError {
         self.abandon_copy().await;
         let message = format!("COPY from stdin failed: {reason}");
         SqlError::new(SqlState::QUERY_CANCELED, message)
     }
 
-    /// Forgets what a `COPY` brought, if there is one.
+    /// Discards the rows of a `COPY`, if there is one.
     pub(super) async fn abandon_copy(&self) {
         if let Some(job) = self.copy.lock().await.take() {
             job.abort().await;
@@ -294,7 +296,7 @@ impl Connection {
     }
 }
 
-/// Turns a panic into an error: one query's bug must not take the connection with it.
+/// Converts a panic to an error: one query's bug must not end the connection.
 pub(super) async fn unpanicked<T>(
     work: impl Future<Output = Result<T, SqlError>>,
 ) -> Result<T, SqlError> {
@@ -311,7 +313,7 @@ pub(super) async fn unpanicked<T>(
     }
 }
 
-/// What a client is told of an error: pgwire's own in PostgreSQL's words.
+/// Converts an error of pgwire to the protocol's form, with PostgreSQL's messages.
 pub(super) fn error_fields(error: PgWireError) -> ErrorInfo {
     let missing = |what: &str, name: &str, sqlstate: SqlState| {
         let message = match name {
@@ -332,7 +334,7 @@ pub(super) fn error_fields(error: PgWireError) -> ErrorInfo {
     }
 }
 
-/// Shows notices to the client, before the outcome of their statement.
+/// Sends notices to the client, before the outcome of their statement.
 pub(super) async fn send_notices(client: &mut Client, notices: Vec<String>) -> PgWireResult<()> {
     for notice in notices {
         let info = ErrorInfo::new("NOTICE".to_owned(), "00000".to_owned(), notice);

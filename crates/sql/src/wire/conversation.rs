@@ -1,9 +1,9 @@
-//! The messages of a session, one after another, from its login to its end.
+//! The message loop of a session, from login to its end.
 //!
-//! Which message may come when is decided here, as in PostgreSQL: after an error in the extended protocol all
-//! is skipped up to the next `Sync`; what belongs to a `COPY` that is over is ignored; what does not belong to
-//! one that is under way ends the connection, as does anything that is no message at all. After such an end
-//! nothing of the client is read any more.
+//! The protocol state is decided here, as in PostgreSQL: after an error in the extended protocol all messages
+//! are skipped up to the next `Sync`; messages of a `COPY` that is over are ignored; messages that do not
+//! belong to a running `COPY` end the connection, as do malformed ones. After such an end nothing more is
+//! read from the client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +26,11 @@ use crate::sessions::SessionState;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// What a client that closes its end has sent before may take so long.
+/// How long statements may still run after their client has closed its end.
 const END_GRACE: Duration = Duration::from_millis(500);
-/// How often a statement whose answer the client does not take is looked at.
+/// Interval of the check for statements whose output the client does not read.
 const STALL_CHECK: Duration = Duration::from_secs(1);
-/// How many looks in a row must find it so before the connection is given up.
+/// Number of consecutive failed checks after which the connection is closed.
 const STALL_CHECKS: u32 = 5;
 
 /// A session and its client.
@@ -38,13 +38,13 @@ pub struct Conversation<'a> {
     incoming: &'a mut Incoming,
     client: &'a mut Client,
     connection: Arc<Connection>,
-    /// After an error in the extended protocol, up to the next `Sync`.
+    /// Set after an error in the extended protocol, until the next `Sync`.
     skipping: bool,
-    /// Nothing came since `ReadyForQuery`: only then does the time count for which a session may be idle.
+    /// Whether no message arrived since `ReadyForQuery`: only then does the idle timeout run.
     is_idle: bool,
 }
 
-/// Whether there is more to come.
+/// Whether the loop continues.
 enum Then {
     GoOn,
     End,
@@ -60,7 +60,7 @@ impl<'a> Conversation<'a> {
         Self { incoming, client, connection, skipping: false, is_idle: true }
     }
 
-    /// Answers messages until the client ends, or is ended.
+    /// Answers messages until the client ends the session or has to be disconnected.
     pub async fn run(&mut self) -> Result<(), Ended> {
         while let Some(received) = self.receive().await? {
             let then = match received {
@@ -74,7 +74,7 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// Whether a `COPY` takes what comes, and whether the extended protocol began it.
+    /// Whether a `COPY` is running, and whether the extended protocol started it.
     fn copying(&self) -> Option<bool> {
         match self.client.state() {
             PgWireConnectionState::CopyInProgress(extended) => Some(extended),
@@ -82,7 +82,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// The next frame, unless the client takes too long to send it.
+    /// Returns the next frame; an error if the client takes too long to send it.
     async fn receive(&mut self) -> Result<Option<Received>, Ended> {
         let connection = Arc::clone(&self.connection);
         loop {
@@ -138,7 +138,7 @@ impl<'a> Conversation<'a> {
         Ok(Then::GoOn)
     }
 
-    /// Does what a message asks for. The end of the client ends it too.
+    /// Executes a message. Also ends it when the client closes the connection.
     async fn perform(&mut self, kind: u8, message: Message) -> Result<Then, Ended> {
         let connection = Arc::clone(&self.connection);
         connection.is_active(&message);
@@ -163,7 +163,7 @@ impl<'a> Conversation<'a> {
             Some(Ok(())) if matches!(kind, framing::QUERY | framing::SYNC) => self.waits().await,
             Some(Ok(())) => {}
             Some(Err(error)) => {
-                // Of a client that does not read, the error would be waited with for ever.
+                // If the client does not read, sending the error would block forever.
                 tokio::select! {
                     biased;
                     told = self.fail(kind, error) => told?,
@@ -181,7 +181,7 @@ impl<'a> Conversation<'a> {
             Ok(Message::CopyData(data)) => connection.copy_data(&data).await,
             Ok(Message::CopyDone) => return self.end_copy(extended).await,
             Ok(Message::CopyFail(reason)) => Err(connection.copy_fail(&reason).await),
-            // Clients send these on right after what began the COPY.
+            // Clients send these right after the message that started the COPY.
             Ok(Message::Flush | Message::Sync) => Ok(()),
             Ok(_) => return Err(unexpected_in_copy(kind).into()),
             Err(error) => Err(error),
@@ -205,7 +205,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Tells the client of an error in answer to a message of this kind.
+    /// Sends an error in response to a message of this kind, and ends the COPY and the transaction.
     async fn fail(&mut self, kind: u8, error: impl Into<PgWireError>) -> Result<(), Ended> {
         let info = match error.into() {
             PgWireError::IoError(error) => return Err(Ended::Lost(error)),
@@ -214,7 +214,7 @@ impl<'a> Conversation<'a> {
         if info.is_fatal() {
             return Err(Ended::Fatal(Box::new(info)));
         }
-        // Told at once: a statement that was stopped may keep the session a little longer.
+        // Sent first: a stopped statement may hold the session a little longer.
         self.client.send(PgWireBackendMessage::ErrorResponse(info.into())).await?;
         let connection = Arc::clone(&self.connection);
         connection.abandon_copy().await;
@@ -235,7 +235,7 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// After `ReadyForQuery`: lets go of what ends with a transaction, and lists the session as one that waits.
+    /// After `ReadyForQuery`: drops portals outside of a transaction, and marks the session as waiting.
     async fn waits(&mut self) {
         if self.copying().is_some() {
             return;
@@ -248,8 +248,7 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// Boxed, so that what it holds is looked at once when the compiler asks whether a session may move between
-/// threads.
+/// Boxed, so that the compiler checks only once whether its contents are `Send`.
 fn perform<'a>(
     connection: &'a Arc<Connection>,
     client: &'a mut Client,
@@ -265,7 +264,7 @@ fn perform<'a>(
             Message::Close(close) => connection.answer_close(client, close).await,
             Message::Flush => Ok(SinkExt::<PgWireBackendMessage>::flush(client).await?),
             Message::Sync => connection.answer_sync(client).await,
-            // Of a COPY that is over, or the end: dealt with before.
+            // Belongs to a COPY that is over, or ends the session; both were handled before.
             Message::CopyData(_)
             | Message::CopyDone
             | Message::CopyFail(_)
@@ -275,7 +274,7 @@ fn perform<'a>(
     work.boxed()
 }
 
-/// The end of a session whose client does not read what it asked for.
+/// The end of a session whose client does not read its output.
 fn unread() -> Ended {
     Ended::Lost(std::io::ErrorKind::TimedOut.into())
 }
@@ -284,8 +283,8 @@ fn unexpected_in_copy(kind: u8) -> SqlError {
     violation(format!("unexpected message type 0x{kind:02X} during COPY from stdin"))
 }
 
-/// Ends `work` whose client has closed its end: after a moment, in which what did not wait for an answer may be
-/// done, it is stopped.
+/// Finishes `work` after its client has closed its end: waits for a moment, in which statements sent without
+/// waiting may complete, then stops it.
 async fn after_the_end<T>(
     connection: &Connection,
     work: &mut (impl Future<Output = T> + Unpin),
@@ -298,7 +297,7 @@ async fn after_the_end<T>(
     work.await
 }
 
-/// Resolves when a statement that is to stop cannot, as its client does not read the answer.
+/// Resolves when a stopped statement cannot end because its client does not read the output.
 async fn stalled(connection: &Connection, progress: &Progress) {
     let (mut stalled, mut sent) = (0, progress.sent());
     while stalled < STALL_CHECKS {
@@ -309,12 +308,12 @@ async fn stalled(connection: &Connection, progress: &Progress) {
     }
 }
 
-/// The kind of message that began a `COPY`.
+/// The kind of message that started a `COPY`.
 fn began_copy(extended: bool) -> u8 {
     if extended { framing::EXECUTE } else { framing::QUERY }
 }
 
-/// The error in answer to a message whose body was skipped.
+/// The error in response to a message whose body was skipped.
 fn unkept(reason: Unkept) -> SqlError {
     match reason {
         Unkept::TooLong { length } => SqlError::new(

@@ -1,4 +1,4 @@
-//! The extended protocol: statements prepared, bound and run apart.
+//! The extended protocol: statements are parsed, bound and executed in separate messages.
 
 use std::sync::Arc;
 
@@ -42,16 +42,15 @@ use tidemark_pg::memory::Kept;
 use tidemark_pg::sqlstate::SqlState;
 use tidemark_pg::wire_types::{pg_to_arrow, pg_type};
 
-/// A text or values of parameters so short are not counted where one of them is kept at most.
+/// Texts and parameter values up to this size are not counted where at most one is kept.
 const SMALL_BYTES: usize = 16 << 10;
-/// What a prepared statement or a portal takes apart from its text and its values: the columns it yields,
-/// its name.
+/// Memory of a prepared statement or portal apart from its text and values: its result columns and name.
 const PREPARED_BYTES: usize = 2 << 10;
-/// Longest name of a statement or a portal.
+/// Longest name of a statement or portal in bytes.
 const NAME_BYTES_MAX: usize = 1 << 10;
 
 impl Connection {
-    /// `None` where there is no statement.
+    /// Parses and describes a statement; `None` for an empty text.
     async fn prepare(
         self: Arc<Self>,
         sql: &str,
@@ -82,8 +81,7 @@ impl Connection {
         Ok(Some(Prepared { statement, parameters: parameters.collect(), rows, kept: vec![] }))
     }
 
-    /// Counts a statement that is prepared, before it is parsed. A short one without a name is next to nothing,
-    /// and there is one of these.
+    /// Counts a statement before it is parsed. A short unnamed one is not counted: there is at most one.
     fn keep_statement(&self, name: &str, sql: &str) -> Result<Option<Arc<Kept>>, SqlError> {
         if name == DEFAULT_NAME && sql.len() <= SMALL_BYTES {
             return Ok(None);
@@ -92,7 +90,7 @@ impl Connection {
         self.memory.keep("prepared statements", bytes).map(|kept| Some(Arc::new(kept)))
     }
 
-    /// The statement as a portal has it, what is bound to it counted.
+    /// Returns the statement for a portal, with its bound values counted.
     fn keep_portal(
         &self,
         message: &Bind,
@@ -108,7 +106,7 @@ impl Connection {
         Ok(Arc::new(StoredStatement::new(statement.id.clone(), prepared, vec![])))
     }
 
-    /// Boxed, as [`Connection::run_in_session`] is.
+    /// Boxed like [`Connection::run_in_session`].
     fn describe(
         self: Arc<Self>,
         statement: SharedStatement,
@@ -142,12 +140,13 @@ fn given(types: &[Option<Type>]) -> Vec<Option<DataType>> {
     types.iter().map(|given| given.as_ref().and_then(pg_to_arrow)).collect()
 }
 
-/// A parameter type, if the client really said one.
+/// The parameter type, if the client specified one.
 fn known(given: &Option<Type>) -> Option<Type> {
     given.clone().filter(|given| *given != Type::UNKNOWN && given.oid() != 0)
 }
 
-/// A client decodes rows by what it was told: they must still be that.
+/// Refuses a result whose types have changed: the client decodes rows by the description it got earlier
+/// (0A000).
 fn check_unchanged(prepared: &Prepared, now: &SchemaRef) -> Result<(), SqlError> {
     let types = |schema: &SchemaRef| -> Vec<Type> {
         schema.fields().iter().map(|field| pg_type(field)).collect()
@@ -162,7 +161,7 @@ fn check_unchanged(prepared: &Prepared, now: &SchemaRef) -> Result<(), SqlError>
     }
 }
 
-/// The format of one column or parameter. A client that named too few gets text for the rest.
+/// The format of one column or parameter; text if the client specified too few.
 fn format_of(format: &Format, place: usize) -> FieldFormat {
     match format {
         Format::Individual(codes) if place >= codes.len() => FieldFormat::Text,
@@ -182,7 +181,7 @@ fn check_parameters(given: usize, wanted: usize) -> Result<(), SqlError> {
     ))
 }
 
-/// The values a client bound, as the engine takes them.
+/// Decodes the values that a client bound.
 fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     let prepared = &portal.statement.statement;
     check_parameters(portal.parameters.len(), prepared.parameters.len())?;
@@ -197,7 +196,7 @@ fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     Ok(Parameters { types, values })
 }
 
-/// What the client is told of a statement's rows; nothing where it yields none.
+/// Describes the columns of a statement; empty if it returns no rows.
 fn columns(prepared: &Prepared, format: &Format) -> Vec<FieldInfo> {
     let formats = |place| format_of(format, place);
     prepared.rows.as_ref().map_or_else(Vec::new, |schema| fields(schema, formats))
@@ -216,7 +215,7 @@ fn check_name(name: &str) -> Result<(), SqlError> {
     Err(SqlError::new(SqlState::NAME_TOO_LONG, message).detail(detail))
 }
 
-/// The messages of the extended protocol. Answers wait for `Sync` or `Flush`, as in PostgreSQL.
+/// Handlers of the extended protocol's messages. Responses are sent at `Sync` or `Flush`, as in PostgreSQL.
 impl Connection {
     pub(super) async fn answer_parse(
         self: &Arc<Self>,
@@ -228,7 +227,7 @@ impl Connection {
             message.type_oids.iter().map(|oid| Type::from_oid(*oid)).collect();
         check_name(&name)?;
         if name == DEFAULT_NAME {
-            // It is gone also where the new one fails, as in PostgreSQL.
+            // It is dropped even if the new one fails, as in PostgreSQL.
             client.portal_store().rm_statement(&name);
         }
         let kept = self.keep_statement(&name, &message.query)?;
@@ -307,7 +306,7 @@ impl Connection {
         let name = name_of(&message.name);
         match client.portal_store().get_portal(name) {
             Some(Entry::Value(portal)) if portal.statement.statement.rows.is_some() => {
-                // No rows wanted means all of them; a negative number too, as in PostgreSQL.
+                // Zero means all rows, and so does a negative number, as in PostgreSQL.
                 let rows_max = usize::try_from(message.max_rows).unwrap_or_default();
                 self.send_rows(client, &portal, rows_max).await
             }
@@ -331,12 +330,13 @@ impl Connection {
         feed(client, PgWireBackendMessage::CloseComplete(CloseComplete::new())).await
     }
 
+    /// Drops the unnamed portal, and sends `ReadyForQuery`.
     pub(super) async fn answer_sync(&self, client: &mut Client) -> PgWireResult<()> {
         client.portal_store().rm_portal(DEFAULT_NAME);
         send_ready_for_query(client, self.transaction_status().await).await
     }
 
-    /// Runs a portal that yields no rows, unless it ran before: it would do twice what was asked for once.
+    /// Runs a portal that returns no rows; fails if it ran before, as it would take effect twice.
     async fn execute_once(
         self: &Arc<Self>,
         client: &mut Client,
@@ -371,7 +371,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends at most `rows_max` rows of a portal, 0 for all, starting its query if need be.
+    /// Sends at most `rows_max` rows of a portal, 0 for all; starts its query if needed.
     async fn send_rows(
         self: &Arc<Self>,
         client: &mut Client,
@@ -380,7 +380,7 @@ impl Connection {
     ) -> PgWireResult<()> {
         let state = portal.state();
         let mut state = state.lock().await;
-        // What fails half way is not gone on with.
+        // After an error the portal cannot continue.
         let mut rows = match std::mem::replace(&mut *state, PortalExecutionState::Finished) {
             PortalExecutionState::Suspended(rows) => {
                 self.start_timer().await;

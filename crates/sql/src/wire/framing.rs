@@ -1,8 +1,8 @@
-//! Frames of the protocol: which messages a client may send, and how long each may be.
+//! Frames of the protocol: the valid messages of a client and their length limits.
 //!
-//! A frame is a type byte, a length that counts itself, and a body. What breaks these rules ends the
-//! connection, as nothing then tells where the next message begins. A body is never read past its end, and
-//! one that there is no room for is skipped as it comes.
+//! A frame is a type byte, a length that includes itself, and a body. A violation ends the connection, as the
+//! start of the next message is then unknown. A body is never read past its end, and a body for which there
+//! is no memory is skipped as it arrives.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,24 +23,23 @@ pub const QUERY: u8 = b'Q';
 pub const SYNC: u8 = b'S';
 pub const TERMINATE: u8 = b'X';
 
-/// Longest body of messages that hold a name at most, as in PostgreSQL.
+/// Longest body of messages that contain at most a name, as in PostgreSQL.
 const SMALL_BYTES_MAX: usize = 10_000;
-/// Longest body of messages that hold data, as in PostgreSQL.
+/// Longest body of messages that contain data, as in PostgreSQL.
 const LARGE_BYTES_MAX: usize = 0x3fff_fffe;
-/// Longest text of statements that is kept to be parsed. A longer one is an error of its own (54000), after
-/// which the connection goes on.
+/// Longest query text. A longer one is an error (54000), after which the connection continues.
 pub const STATEMENT_BYTES_MAX: usize = 256 << 20;
 /// Type byte and length.
 const HEADER_BYTES: usize = 5;
-/// What the length counts apart from the body: itself.
+/// Size of the length field, which is included in the length.
 const LENGTH_BYTES: usize = 4;
 
-/// A whole message, or a piece of a `CopyData`: its pieces are handed on as they come.
+/// A whole message, or a part of a `CopyData`, which is passed on in parts as it arrives.
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
     pub body: Bytes,
-    /// Room for a long body, given back with the frame.
+    /// Reserved memory of a long body, released with the frame.
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -50,7 +49,7 @@ impl Frame {
     }
 }
 
-/// What came from a client.
+/// Input from a client.
 #[derive(Debug)]
 pub enum Received {
     Frame(Frame),
@@ -61,16 +60,16 @@ pub enum Received {
     },
 }
 
-/// Why a body was not kept.
+/// Why a body was skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unkept {
-    /// Longer than statements may be.
+    /// Longer than the limit for query texts.
     TooLong { length: usize },
-    /// Other connections' messages take the memory meant for them.
+    /// The memory for messages is used up by other connections.
     NoRoom { length: usize },
 }
 
-/// What is no frame.
+/// Input that is not a valid frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     #[error("invalid frontend message type {0}")]
@@ -87,7 +86,7 @@ enum Begun {
     Skipped { kind: u8, reason: Unkept, left: usize },
 }
 
-/// Cuts what a client sends into frames.
+/// Cuts the input from a client into frames.
 #[derive(Debug)]
 pub struct Framer {
     pub buffer: BytesMut,
@@ -100,7 +99,7 @@ impl Framer {
         Self { buffer: BytesMut::new(), begun: None, intake }
     }
 
-    /// The next frame, once enough of it has come.
+    /// Returns the next frame, or `None` if more input is needed.
     pub fn next_frame(&mut self) -> Result<Option<Received>, Violation> {
         if self.begun.is_none() {
             let Some((kind, length)) = header(&self.buffer)? else { return Ok(None) };
@@ -150,7 +149,7 @@ impl Framer {
     }
 }
 
-/// Type and length of the body. A type that does not exist is noticed by its first byte.
+/// Returns the type and the body length. An unknown type is detected by its first byte.
 fn header(buffer: &[u8]) -> Result<Option<(u8, usize)>, Violation> {
     let Some(kind) = buffer.first() else { return Ok(None) };
     let length_max = length_max(*kind).ok_or(Violation::Kind(*kind))?;
@@ -161,7 +160,7 @@ fn header(buffer: &[u8]) -> Result<Option<(u8, usize)>, Violation> {
     Ok(Some((*kind, length)))
 }
 
-/// How long the body of a message may be; `None` where there is no such message.
+/// Maximum body length of a message; `None` for an unknown type.
 fn length_max(kind: u8) -> Option<usize> {
     match kind {
         BIND | COPY_DATA | FUNCTION_CALL | PARSE | QUERY => Some(LARGE_BYTES_MAX),
@@ -172,7 +171,7 @@ fn length_max(kind: u8) -> Option<usize> {
     }
 }
 
-/// Whether an error in answer to it is followed by skipping messages up to the next `Sync`.
+/// Whether, after an error in response to it, messages are skipped up to the next `Sync`.
 pub fn is_extended(kind: u8) -> bool {
     matches!(kind, BIND | CLOSE | DESCRIBE | EXECUTE | FLUSH | PARSE)
 }

@@ -1,12 +1,12 @@
-//! Memory for messages on their way in: what all connections of a server share.
+//! Limits the memory of incoming messages, shared by all connections of a server.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-/// Messages up to this size need no reservation: there are as many of them as connections, at most.
+/// Messages up to this size need no reservation: there is at most one per connection.
 const SMALL_BYTES: usize = 64 << 10;
-/// What a permit stands for.
+/// Bytes per permit.
 const PERMIT_BYTES: usize = 1 << 10;
 
 /// The memory that long messages may take together.
@@ -18,7 +18,7 @@ impl Intake {
         Self(Arc::new(Semaphore::new((bytes / PERMIT_BYTES).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Room for a body of this length, if it needs any.
+    /// Reserves memory for a body of this length; `None` if it needs no reservation.
     pub fn reserve(&self, length: usize) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
         if length <= SMALL_BYTES {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! From an accepted socket to a session: encryption refused, cancellation done, the login answered.
+//! Logs in clients: refuses encryption, executes cancel requests, creates sessions.
 
 use std::io;
 use std::sync::Arc;
@@ -28,26 +28,26 @@ use tidemark_pg::sqlstate::SqlState;
 use tidemark_pg::{DATABASE, USER};
 
 const TIDEMARK_VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The newest minor version of protocol 3 that is spoken.
+/// Newest supported minor version of protocol 3.
 const NEWEST_MINOR: u16 = 2;
 
-/// What a login needs of the server.
+/// The server state that a login needs.
 pub struct Gate {
     pub frontend: Arc<Frontend>,
-    /// One permit for each session there may be.
+    /// One permit per session, `seats_max` in total.
     pub seats: Arc<Semaphore>,
     pub seats_max: usize,
     pub secrets: RandomPidSecretKeyGenerator,
 }
 
-/// Why a connection ends that its client did not end.
+/// Why a connection ends without the client having ended it.
 #[derive(Debug)]
 pub enum Ended {
-    /// The client is gone, or cannot be reached.
+    /// The client is gone or unreachable.
     Lost(io::Error),
-    /// What came is not of the protocol, and gets no answer.
+    /// The input is not a startup packet and gets no response.
     NoPacket(NoPacket),
-    /// The client is told why.
+    /// The error is sent to the client.
     Fatal(Box<ErrorInfo>),
 }
 
@@ -72,13 +72,13 @@ impl From<PgWireError> for Ended {
     }
 }
 
-/// A client that has logged in. It gives its seat back when it is dropped.
+/// A logged-in client. Releases its seat when dropped.
 pub struct Seated {
     pub connection: Arc<Connection>,
     _seat: OwnedSemaphorePermit,
 }
 
-/// Lets a client in; `None` where it wanted something else, and has it.
+/// Logs a client in; returns `None` if it made a cancel request or disconnected.
 pub async fn log_in(
     gate: &Gate,
     incoming: &mut Incoming,
@@ -95,8 +95,8 @@ pub async fn log_in(
     }
 }
 
-/// Hears out a client for whom there is no room: one that asked for encryption takes nothing but the answer to
-/// that. A request to cancel needs no room.
+/// Reads the startup packet of a client for which there is no seat: one that requested encryption expects the
+/// response to that before any error. A cancel request needs no seat.
 pub async fn turn_away(
     gate: &Gate,
     incoming: &mut Incoming,
@@ -112,7 +112,7 @@ pub async fn turn_away(
     }
 }
 
-/// The first packet that is no request for encryption. Each of those is answered with a no.
+/// Returns the first packet that is not a request for encryption. Such requests are refused.
 async fn first_packet(
     incoming: &mut Incoming,
     client: &mut Client,
@@ -127,7 +127,8 @@ async fn first_packet(
                 packet => return Ok(Some(packet)),
             },
         };
-        // Taken for encrypted, it would be believed, though anyone on the way may have sent it.
+        // The client would treat these bytes as encrypted and trust them, though anyone on the network may
+        // have sent them.
         if !incoming.buffer().is_empty() {
             return Err(unencrypted(encryption).into());
         }
@@ -171,7 +172,7 @@ async fn seat(gate: &Gate, client: &mut Client, startup: Startup) -> Result<Seat
     Ok(Seated { connection, _seat: seat })
 }
 
-/// Agrees on a version of the protocol: the client's, if we speak it.
+/// Negotiates the protocol version: the client's, if it is supported.
 async fn negotiate(client: &mut Client, startup: &Startup) -> Result<(), Ended> {
     let unknown = startup.unknown_options();
     let version = match startup.minor {
@@ -196,7 +197,7 @@ fn psql_line() -> String {
     format!("psql -d {DATABASE} -U {USER}")
 }
 
-/// There is one user and one database, and no password yet: the server listens on loopback.
+/// There is one user and one database, and no password: the server listens on loopback.
 fn check_login(user: &str, database: &str) -> Result<(), SqlError> {
     let line = psql_line();
     if user != USER {
@@ -216,7 +217,7 @@ fn check_login(user: &str, database: &str) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// A client of replication speaks another language after its login.
+/// Refuses replication clients, which use a different protocol after login.
 fn check_replication(startup: &Startup) -> Result<(), SqlError> {
     match startup.parameters.get("replication").map(String::as_str) {
         None | Some("" | "0" | "f" | "n" | "no" | "off" | "false") => Ok(()),
@@ -225,7 +226,7 @@ fn check_replication(startup: &Startup) -> Result<(), SqlError> {
     }
 }
 
-/// There is no seat for another session.
+/// The error for a client when all seats are taken.
 pub fn too_many_clients(seats_max: usize) -> SqlError {
     SqlError::new(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
         .detail(format!("This server takes {seats_max} sessions at a time."))
@@ -248,7 +249,7 @@ fn open_session(gate: &Gate, client: &mut Client, startup: &Startup) -> Arc<Conn
     Arc::new(Connection::new(Arc::clone(&gate.frontend), session, slot, registration))
 }
 
-/// What a client is told of the server.
+/// The server parameters sent to the client.
 fn parameters(startup: &Startup) -> DefaultServerParameterProvider {
     let mut parameters = DefaultServerParameterProvider::default();
     parameters.server_version = format!("{POSTGRES_VERSION} (Tidemark {TIDEMARK_VERSION})");
@@ -258,12 +259,12 @@ fn parameters(startup: &Startup) -> DefaultServerParameterProvider {
     parameters
 }
 
-/// As much of it as is kept.
+/// The application name, cut to its stored length.
 fn application_name(startup: &Startup) -> Option<&str> {
     startup.parameters.get(APPLICATION_NAME).map(|name| cut_name(name))
 }
 
-/// The last words to a client: nothing of it is read any more.
+/// Sends the final error and closes the connection; nothing more is read from the client.
 pub async fn say_farewell(client: &mut Client, error: ErrorInfo) -> io::Result<()> {
     client.feed(PgWireBackendMessage::ErrorResponse(error.into())).await?;
     futures::SinkExt::<PgWireBackendMessage>::close(client).await

@@ -1,4 +1,5 @@
-//! Messages from a client, read strictly: every field is there, texts are UTF-8, and nothing is left over.
+//! Parses messages from a client strictly: all fields are present, texts are UTF-8, and no bytes are left
+//! over.
 
 use bytes::{Buf as _, Bytes};
 use pgwire::messages::extendedquery::{
@@ -12,7 +13,7 @@ use tidemark_pg::sqlstate::SqlState;
 
 type Result<T> = std::result::Result<T, SqlError>;
 
-/// A message that was read to its end.
+/// A message that was parsed completely.
 #[derive(Debug)]
 pub enum Message {
     Query(Query),
@@ -30,6 +31,7 @@ pub enum Message {
 }
 
 impl Message {
+    /// Parses a frame. Fails with 08P01 if the body is malformed, and 0A000 for a function call.
     pub fn read(frame: Frame) -> Result<Self> {
         let mut body = Body(frame.body);
         let message = match frame.kind {
@@ -58,7 +60,7 @@ impl Message {
     }
 }
 
-/// What of a body is not read yet.
+/// The unread part of a body.
 struct Body(Bytes);
 
 impl Body {
@@ -82,7 +84,7 @@ impl Body {
         Ok(Bind::new(portal, statement, formats, values, result_formats))
     }
 
-    /// Text up to a zero byte.
+    /// Reads text up to a zero byte.
     fn text(&mut self) -> Result<String> {
         let end = self.0.iter().position(|byte| *byte == 0);
         let end = end.ok_or_else(|| violation("invalid string in message"))?;
@@ -91,12 +93,12 @@ impl Body {
         Ok(tidemark_pg::copy_text::utf8(&text)?.to_owned())
     }
 
-    /// A name; `None` is the unnamed statement or portal.
+    /// Reads a name; `None` is the unnamed statement or portal.
     fn name(&mut self) -> Result<Option<String>> {
         Ok(Some(self.text()?).filter(|name| !name.is_empty()))
     }
 
-    /// What a `Describe` or `Close` is about.
+    /// Reads the target kind of a `Describe` or `Close`.
     fn target(&mut self, message: &str) -> Result<u8> {
         let [target] = self.take()?;
         match target {
@@ -116,7 +118,7 @@ impl Body {
         }
     }
 
-    /// A bound value; `None` is a null.
+    /// Reads a bound value; `None` is null.
     fn value(&mut self) -> Result<Option<Bytes>> {
         let length = self.i32()?;
         if length == -1 {
@@ -126,7 +128,7 @@ impl Body {
         Ok(Some(self.0.split_to(length.ok_or_else(too_short)?)))
     }
 
-    /// As many items as the number before them says. Memory is taken as they come.
+    /// Reads a count and that number of items. Memory is allocated as they are read.
     fn many<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
         let count = u16::from_be_bytes(self.take()?);
         (0..count).map(|_| item(self)).collect()
@@ -155,7 +157,7 @@ impl Body {
     }
 }
 
-/// A message that is not as the protocol says.
+/// The error for a message that violates the protocol (08P01).
 pub fn violation(message: impl Into<String>) -> SqlError {
     SqlError::new(SqlState::PROTOCOL_VIOLATION, message)
 }

@@ -1,8 +1,8 @@
-//! The PostgreSQL wire protocol: connections, queries, values in and out.
+//! The PostgreSQL wire protocol: connections, queries, and values in both directions.
 //!
-//! What a client sends is cut into frames (`framing`), read strictly (`message`) and answered in order
-//! (`conversation`) by code of our own; pgwire has the types of the messages, encodes the answers, and keeps
-//! the prepared statements.
+//! Client input is cut into frames (`framing`), parsed strictly (`message`) and answered in order
+//! (`conversation`). pgwire provides the message types, encodes the responses, and stores prepared
+//! statements.
 
 mod connection;
 mod conversation;
@@ -24,7 +24,7 @@ mod startup;
 
 pub use server::{SqlServer, serve};
 
-/// Reads what a client may send: startup packets, then messages.
+/// Parses arbitrary client input: startup packets, then messages.
 #[cfg(any(test, fuzzing, feature = "testing"))]
 pub fn read_untrusted(bytes: &[u8]) {
     let mut framer = framing::Framer::new(intake::Intake::new(1 << 20));

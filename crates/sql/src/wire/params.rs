@@ -1,4 +1,4 @@
-//! Bound parameters, in text or binary format, as values for the planner.
+//! Decodes bound parameters in text or binary format to values for the planner.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ type Result<T> = std::result::Result<T, TextInputError>;
 /// Largest precision of a 128-bit decimal.
 const PRECISION_128: i64 = 38;
 
-/// The value a client bound to parameter `number` (from 1) as `pg_type`; `None` is a null.
+/// Decodes the value bound to parameter `number` (from 1) as `pg_type`; `None` is null.
 ///
-/// Text becomes `Utf8`, a numeric a decimal with the scale it was written with.
+/// Text becomes `Utf8`, a numeric becomes a decimal with the scale as written.
 pub fn decode_parameter(
     number: usize,
     value: Option<&Bytes>,
@@ -58,7 +58,7 @@ fn from_text(text: &str, pg_type: &Type) -> Result<ScalarValue> {
         _ if is_string(pg_type) => Ok(ScalarValue::Utf8(Some(text.to_owned()))),
         _ => match column_type(pg_type) {
             Some(ty) => as_bound(parsed(text, &ty)?, pg_type),
-            // A type we do not know, such as an enum of the client: its text may still be of use.
+            // An unknown type, such as a custom enum: its text may still be usable.
             None => Ok(ScalarValue::Utf8(Some(text.to_owned()))),
         },
     }
@@ -69,7 +69,7 @@ fn parsed(text: &str, ty: &ColumnType) -> Result<ScalarValue> {
     ScalarValue::try_from_array(&parse_column(&text, ty)?, 0).map_err(internal)
 }
 
-/// Arrays of text have the same type in both formats.
+/// Text arrays have the same type in both formats.
 fn as_bound(scalar: ScalarValue, pg_type: &Type) -> Result<ScalarValue> {
     match pg_to_arrow(pg_type) {
         Some(arrow_type) if arrow_type != scalar.data_type() => {
@@ -86,8 +86,8 @@ fn json(text: &str) -> Result<String> {
     }
 }
 
-/// The number as the smallest decimal that shows it as it was written; digits that even the largest
-/// decimal has no room for are rounded.
+/// Returns the smallest decimal that preserves the number as written; digits beyond the largest decimal's
+/// precision are rounded.
 fn decimal(literal: &Literal<'_>) -> Result<ScalarValue> {
     let precision_max = i64::from(NUMERIC_PRECISION_MAX);
     let integer_digits = literal.integer_digits().max(0);
@@ -168,7 +168,7 @@ fn interval(reader: &mut Reader<'_>) -> Result<IntervalMonthDayNano> {
     Ok(IntervalMonthDayNano { months, days, nanoseconds })
 }
 
-/// The text of a binary numeric: base-10000 digits, of which the first has the weight 10000^`weight`.
+/// Converts a binary numeric to text: base-10000 digits, the first of weight 10000^`weight`.
 fn numeric_text(reader: &mut Reader<'_>) -> Result<String> {
     let count = u16::from_be_bytes(reader.take()?);
     let weight = i32::from(i16::from_be_bytes(reader.take()?));
@@ -192,7 +192,7 @@ fn numeric_text(reader: &mut Reader<'_>) -> Result<String> {
         0xf000 => return Ok("-Infinity".to_owned()),
         _ => return Err(malformed_numeric("sign")),
     };
-    // No decimal of ours has more groups before the point.
+    // No supported decimal has more groups before the point.
     if weight > 20 && !groups.is_empty() {
         return Err(numeric::too_large());
     }
@@ -215,7 +215,7 @@ fn malformed_numeric(part: &str) -> TextInputError {
     TextInputError::new("22P03", format!("invalid {part} in external \"numeric\" value"))
 }
 
-/// Number of dimensions, whether there are nulls, element type, dimensions, elements.
+/// Reads the number of dimensions, the null flag, the element type, the dimensions and the elements.
 fn array(reader: &mut Reader<'_>, element: &Type) -> Result<ScalarValue> {
     let dimensions = i32::from_be_bytes(reader.take()?);
     let _has_nulls: [u8; 4] = reader.take()?;
@@ -265,7 +265,7 @@ fn array_value(reader: &mut Reader<'_>, element: &Type) -> Result<ScalarValue> {
     Err(TextInputError::new("22P03", "improper binary format in array element"))
 }
 
-/// What of a message is not read yet.
+/// The unread part of a message.
 struct Reader<'a> {
     bytes: &'a [u8],
 }

@@ -1,4 +1,5 @@
-//! Log lines that a stranger can cause: a few of them a minute, and how many were left out.
+//! Rate-limits log lines that unauthenticated clients can cause: a few per minute, with the number of omitted
+//! ones.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 const LINES_MAX: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Lets some lines through.
+/// Rate limiter for log lines.
 #[derive(Debug, Default)]
 pub struct Quiet(Mutex<Said>);
 
@@ -18,7 +19,7 @@ struct Said {
 }
 
 impl Quiet {
-    /// Says something, unless much was said lately. `line` is given how many lines were left out before it.
+    /// Logs a line unless the limit is reached. `line` gets the number of lines omitted before it.
     pub fn say(&self, line: impl FnOnce(u64)) {
         if let Some(unsaid) = self.admit(Instant::now()) {
             line(unsaid);

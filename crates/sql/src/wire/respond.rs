@@ -1,4 +1,4 @@
-//! Rows on the wire: encoded as they come, stopped when told to.
+//! Sends rows: encodes them as they arrive, and stops at the statement's limits.
 
 use std::sync::Arc;
 
@@ -16,23 +16,23 @@ use crate::planner::Rows;
 use tidemark_pg::encode::{RowEncoder, field_infos};
 use tidemark_pg::error::SqlError;
 
-/// What the client is told of the columns.
+/// Describes the columns to the client.
 pub fn fields(schema: &Schema, formats: impl Fn(usize) -> FieldFormat) -> Vec<FieldInfo> {
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     field_infos(schema, &names, formats)
 }
 
-/// Tells the client of something; it is sent with what comes after it.
+/// Queues a message for the client; it is sent with the messages after it.
 pub async fn feed(client: &mut Client, message: PgWireBackendMessage) -> PgWireResult<()> {
     Ok(client.feed(message).await?)
 }
 
-/// The answer to a text without a statement.
+/// The response to an empty query text.
 pub async fn send_empty(client: &mut Client) -> PgWireResult<()> {
     feed(client, PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await
 }
 
-/// A result that flows until it ends, fails, or its limits are reached.
+/// A stream of rows that runs until it ends, fails, or reaches its limits.
 pub fn query_response(
     rows: Rows,
     tag: &str,
@@ -52,7 +52,7 @@ pub fn query_response(
         .and_then(move |batch| {
             let rows = encoder.encode(&batch).map_err(SqlError::from);
             let limits = limits.clone();
-            // Where batches are there sooner than their rows are sent, nothing else looks at the time.
+            // If batches arrive faster than their rows are sent, nothing else checks the time.
             let checked = move |row| limits.check().map(|()| row);
             async move { rows.map(|rows| stream::iter(rows.into_iter().map(checked))) }
         })
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::cancel::Slot;
 
-    /// A result without an end, whose batches are there at once.
+    /// An endless result whose batches are ready at once.
     fn endless(limits: Limits) -> QueryResponse {
         let column = Arc::new(Int64Array::from_iter_values(0..100)) as _;
         let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
@@ -100,7 +100,7 @@ mod tests {
         let mut suspended = endless(Limits::begin(Arc::clone(&slot), None));
         suspended.data_rows().next().await.unwrap().unwrap();
         let other = slot.begin(None);
-        // Past the rows of the batch that was there already.
+        // Skips the rows of the batch that was ready already.
         for _ in 0..150 {
             suspended.data_rows().next().await.unwrap().unwrap();
         }

@@ -1,4 +1,4 @@
-//! Accepts connections, as many as there is room for, and runs each in a task of its own.
+//! Accepts connections up to a limit, and runs each one in a separate task.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,20 +29,20 @@ use crate::settings::ConnectionSettings;
 use tidemark_ledger::metrics;
 use tidemark_pg::error::error_info;
 
-/// How long to wait before accepting again when that failed, for example for want of descriptors: twice as
-/// long each time, up to the second.
+/// Pause after a failed accept, for example for lack of descriptors; doubles with each failure up to the
+/// maximum.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Sockets for each session there may be: clients that log in, and requests to cancel, need one too.
+/// Sockets per session: clients that are logging in and cancel requests need one too.
 const SOCKETS_PER_SEAT: usize = 2;
-/// The part of the sockets that is for clients who are told that there is no room, how many those may be, and how
-/// long each has to say what it wants.
+/// Share of the sockets for clients that are turned away, the maximum number of these, and how long each may
+/// take to send its startup packet.
 const TURNED_AWAY_PART: usize = 16;
 const TURNED_AWAY_MAX: usize = 64;
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the last words to a client may take.
+/// Time limit for sending the final error to a client.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
-/// The part of the memory for queries that messages on their way in may take together.
+/// The part of the query memory that incoming messages may take together.
 const INTAKE_PART: usize = 8;
 const INTAKE_BYTES_MIN: usize = 64 << 20;
 
@@ -55,13 +55,13 @@ pub struct SqlServer {
 }
 
 impl SqlServer {
-    /// Stops accepting and ends every connection.
+    /// Stops accepting, and ends every connection.
     pub async fn stop(self) {
         self.stop.cancel();
         drop(self.task.await);
     }
 
-    /// Resolves when the server ends by itself, which it never should.
+    /// Resolves when the server ends unexpectedly, with the reason.
     pub async fn ended(&mut self) -> String {
         match (&mut self.task).await {
             Ok(()) => "the SQL server ended".to_owned(),
@@ -83,7 +83,7 @@ pub fn serve(
     Ok(SqlServer { addr, stop, task })
 }
 
-/// Counts a connection as long as it is there.
+/// Counts a connection while it lives.
 struct Counted;
 
 impl Counted {
@@ -99,11 +99,11 @@ impl Drop for Counted {
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct House {
     gate: Gate,
     sockets: Arc<Semaphore>,
-    /// More sockets, of clients who are turned away.
+    /// Sockets for clients that are turned away.
     turned_away: Arc<Semaphore>,
     intake: Intake,
     login_timeout: Duration,
@@ -142,8 +142,8 @@ impl House {
     }
 }
 
-/// How many sessions there may be, how many sockets for those who have one or may get one, and how many for those
-/// who are turned away.
+/// The number of sessions, of sockets for their clients and for logins, and of sockets for clients that are
+/// turned away.
 #[derive(Debug, PartialEq, Eq)]
 struct Room {
     seats: usize,
@@ -151,9 +151,10 @@ struct Room {
     turned_away: usize,
 }
 
-/// The room there is, given the descriptors that are free.
+/// Computes these numbers from the number of free descriptors.
 fn room(seats_max: usize, free: usize) -> Room {
-    // Queries open files, and one socket is there to refuse who cannot even be turned away.
+    // Some descriptors are for files of queries, and one socket is for refusing clients that cannot even be
+    // turned away.
     let for_sockets = free.saturating_sub(descriptors::KEPT);
     let turned_away = (for_sockets / TURNED_AWAY_PART).min(TURNED_AWAY_MAX);
     let for_sockets = (for_sockets - turned_away).max(SOCKETS_PER_SEAT);
@@ -167,7 +168,7 @@ async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToke
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            // Ended connections are forgotten as they end.
+            // Removes finished connections.
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
             accepted = listener.accept() => accepted,
         };
@@ -199,7 +200,7 @@ async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToke
     connections.shutdown().await;
 }
 
-/// Tells a client that there is no room when it has said what it wants, or has taken too long to.
+/// Tells a client that there is no room, after it has sent its startup packet or timed out.
 async fn turn_away(
     house: Arc<House>,
     socket: TcpStream,
@@ -218,12 +219,12 @@ async fn turn_away(
     }
 }
 
-/// Tells a client that there is no room, as far as its socket takes it at once.
+/// Tells a client that there is no room, as far as its socket accepts the bytes at once.
 fn refuse_at_once(house: &House, socket: TcpStream, peer: SocketAddr) {
     let refused = too_many_clients(house.gate.seats_max);
     let info = error_info(refused, "FATAL");
     let mut bytes = bytes::BytesMut::new();
-    // By the system's own call: tokio writes nothing before it has heard that the socket is ready.
+    // Uses the system call directly: tokio does not write before it was notified that the socket is ready.
     if ErrorResponse::from(info).encode(&mut bytes).is_ok()
         && let Ok(mut socket) = socket.into_std()
     {
@@ -269,7 +270,7 @@ async fn serve_one(
     client: &mut Client,
 ) -> Result<(), Ended> {
     let login = log_in(&house.gate, incoming, client);
-    // A client that is still at the door then is left there, as in PostgreSQL: without a word.
+    // A client that has not logged in by this time is disconnected without an error, as in PostgreSQL.
     let Ok(login) = tokio::time::timeout(house.login_timeout, login).await else { return Ok(()) };
     let Some(seated) = login? else { return Ok(()) };
     let connection = Arc::clone(&seated.connection);
@@ -280,7 +281,7 @@ async fn serve_one(
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Tells a client why its connection ends, and ends it.
+/// Sends the client the reason for the end of the connection, and closes it.
 async fn end(incoming: &mut Incoming, client: &mut Client, error: ErrorInfo) {
     let farewell = async {
         if say_farewell(client, error).await.is_ok() {

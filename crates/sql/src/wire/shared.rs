@@ -1,7 +1,7 @@
-//! Parsed statements as connections hold them: shared, and behind a pointer that hides their type.
+//! Parsed statements shared by a connection, behind a pointer that hides their type.
 //!
-//! A syntax tree is made of hundreds of types. For every future that holds one, the compiler would
-//! prove that each of them may move between threads, which took most of the time of a build.
+//! A syntax tree consists of hundreds of types. For every future that holds one, the compiler would have to
+//! prove that each of them is `Send`, which took most of the build time.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::parser::{self, Statement};
 use tidemark_pg::error::SqlError;
 
+/// A shared, parsed statement.
 #[derive(Clone)]
 pub struct SharedStatement(Arc<dyn Hidden>);
 
@@ -36,7 +37,7 @@ impl std::fmt::Debug for SharedStatement {
     }
 }
 
-/// The statements of a text that has `tokens_max` tokens at most.
+/// Parses the statements of a text with at most `tokens_max` tokens.
 pub fn parse(text: &str, tokens_max: usize) -> Result<Vec<SharedStatement>, SqlError> {
     let parsed = parser::parse_within(text, tokens_max)?.into_iter();
     Ok(parsed.map(|parsed| SharedStatement(Arc::new(parsed.statement))).collect())

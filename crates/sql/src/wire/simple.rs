@@ -1,7 +1,7 @@
-//! The simple protocol: a text of statements, run one after another.
+//! The simple protocol: executes the statements of a query text in order.
 //!
-//! Several of them are one transaction, though no `BEGIN` is there: all or none of what they wrote stays, as
-//! in PostgreSQL. Of those that cannot be part of a transaction, [`Standing`] says what becomes of it.
+//! Several statements form one transaction without a `BEGIN`: all of their writes stay or none, as in
+//! PostgreSQL. [`Standing`] handles statements that cannot be part of a transaction.
 
 use std::sync::Arc;
 
@@ -23,13 +23,13 @@ use crate::planner::Parameters;
 use crate::session::Transaction;
 use tidemark_pg::error::SqlError;
 
-/// Columns and rows of COPY are text.
+/// COPY data is in text format.
 const COPY_TEXT: i8 = 0;
 
-/// What is left to do after a statement.
+/// What happens after a statement.
 enum Next {
     Statement,
-    /// The client sends rows now; it is told when it may go on after them.
+    /// The client sends rows now; it gets `ReadyForQuery` after them.
     Copy,
 }
 
@@ -69,8 +69,9 @@ impl Connection {
         Ok(Next::Statement)
     }
 
-    /// Makes a statement part of the transaction of its text, which it begins or ends if need be. The last
-    /// one, with none open, commits by itself: then it is tried again when it meets another.
+    /// Makes a statement part of the implicit transaction of its text, which is begun or committed as needed.
+    /// A last statement without an open transaction commits alone, so that it can be retried after a
+    /// conflict.
     async fn join_transaction(&self, statement: &Statement, last: bool) -> Result<(), SqlError> {
         match statement.standing() {
             Standing::Beside => Ok(()),
@@ -96,7 +97,7 @@ impl Connection {
         limits.around(limits.running.inline(unpanicked(commit))).await.map(drop)
     }
 
-    /// Forgets what the statements of a text wrote, as one of them failed.
+    /// Discards the writes of a text's statements after one of them failed.
     pub(super) async fn abandon_implicit(&self) {
         let mut session = self.session.lock().await;
         session.transaction.take_if(|transaction| transaction.implicit);
@@ -131,7 +132,7 @@ impl Connection {
     }
 }
 
-/// The answer that asks for rows.
+/// The response that asks for rows.
 pub(super) fn copy_response(columns: usize) -> CopyResponse {
     CopyResponse::new(COPY_TEXT, columns, stream::empty())
 }

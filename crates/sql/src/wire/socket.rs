@@ -1,4 +1,4 @@
-//! The two halves of a client's socket: what comes in, cut into frames, and what goes out.
+//! The two halves of a client's socket: input cut into frames, and output.
 
 use std::io;
 use std::pin::Pin;
@@ -21,26 +21,26 @@ use super::framing::{Framer, Received, Violation};
 use super::intake::Intake;
 use super::prepared::Prepared;
 
-/// A silent client is asked whether it is there after this time, this often, and this many times: a host
-/// that went away without a word is noticed within two minutes.
+/// TCP keepalive: idle time, interval and number of probes. A host that disappears silently is noticed within
+/// two minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 6;
-/// How long what was sent may stay unacknowledged by the client's host.
+/// How long sent data may stay unacknowledged by the client's host.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(120);
 
 const READ_BYTES: usize = 16 << 10;
-/// What is read while a statement runs, so that the end of the connection is seen.
+/// Bytes read ahead while a statement runs, to notice the end of the connection.
 const READ_AHEAD_BYTES: usize = 64 << 10;
 
-/// What a connection that ends unread may still bring before it is closed.
+/// Limits on the input that is read and discarded before a connection is closed.
 const DRAINED_BYTES_MAX: usize = 1 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Answers on their way to a client, and what is known of it.
+/// The output to a client, with pgwire's state of the client.
 pub type Client = Framed<Outgoing, PgWireMessageServerCodec<Prepared>>;
 
-/// Sets up a socket that was accepted.
+/// Configures and splits an accepted socket.
 pub fn split(socket: TcpStream, intake: Intake) -> io::Result<(Incoming, Client)> {
     let peer = socket.peer_addr()?;
     socket.set_nodelay(true)?;
@@ -67,12 +67,12 @@ fn keep_alive(socket: &TcpStream) -> io::Result<()> {
 /// Why there is no next frame.
 #[derive(Debug)]
 pub enum Unread {
-    /// The client closed its side, or cannot be reached.
+    /// The client closed its side or is unreachable.
     Closed(io::Error),
     Violation(Violation),
 }
 
-/// What a client sends.
+/// The input from a client.
 #[derive(Debug)]
 pub struct Incoming {
     socket: OwnedReadHalf,
@@ -80,8 +80,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// The next frame; `None` where the client ended the connection between two. Nothing is lost when the
-    /// future is dropped.
+    /// Returns the next frame; `None` if the client closed the connection between frames. Cancel-safe.
     pub async fn frame(&mut self) -> Result<Option<Received>, Unread> {
         loop {
             if let Some(received) = self.framer.next_frame().map_err(Unread::Violation)? {
@@ -93,30 +92,30 @@ impl Incoming {
         }
     }
 
-    /// Bytes that are not cut into frames: those of the startup.
+    /// Bytes that are not yet cut into frames, such as startup packets.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.framer.buffer
     }
 
-    /// Reads more. Zero is the end of the connection.
+    /// Reads more bytes; returns 0 at the end of the connection.
     pub async fn read(&mut self) -> io::Result<usize> {
         self.framer.buffer.reserve(READ_BYTES);
         self.socket.read_buf(&mut self.framer.buffer).await
     }
 
-    /// Resolves when the client is gone. Until then it reads ahead, within bounds.
+    /// Resolves when the client is gone. Reads ahead up to a limit.
     pub async fn gone(&mut self) {
         while self.framer.buffer.len() < READ_AHEAD_BYTES {
             if !self.read().await.is_ok_and(|read| read > 0) {
                 return;
             }
         }
-        // The end of the stream is behind what is not read yet; a connection that was reset is seen.
+        // Beyond the limit, unread data hides the end of the stream, but a connection reset is still noticed.
         while self.socket.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {}
     }
 
-    /// Reads on, for a moment, what nothing is done with: closing a socket with unread bytes would take
-    /// back the answers that the client has not read.
+    /// Reads and discards input for a moment: closing a socket with unread bytes would also discard the
+    /// responses that the client has not read.
     pub async fn drain(&mut self) {
         let drained = async {
             let mut left = DRAINED_BYTES_MAX;
@@ -128,19 +127,19 @@ impl Incoming {
                 }
             }
         };
-        // Whoever keeps on sending does not get the answer.
+        // A client that keeps sending does not get the response.
         drop(tokio::time::timeout(DRAIN_TIMEOUT, drained).await);
     }
 }
 
-/// The sending half, which knows whether the client takes what is sent.
+/// The output half, which tracks whether the client reads.
 #[derive(Debug)]
 pub struct Outgoing {
     socket: OwnedWriteHalf,
     progress: Arc<Progress>,
 }
 
-/// What became of what was sent.
+/// The progress of the output.
 #[derive(Debug, Default)]
 pub struct Progress {
     sent: AtomicU64,
@@ -148,12 +147,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Bytes that the system took.
+    /// Bytes that the operating system accepted.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether what was sent last waits for the client to read.
+    /// Whether the last write is waiting for the client to read.
     pub fn is_blocked(&self) -> bool {
         self.blocked.load(Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
-//! What comes before the first message: requests for encryption and cancellation, and who logs in.
+//! Parses packets before the first message: requests for encryption, cancel requests, and startup packets.
 //!
-//! A startup packet has no type, just a length that counts itself, a code, and what belongs to it.
+//! Such a packet has no type byte, only a length that includes itself, a code, and the contents.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use super::message::violation;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
-/// Longest packet, without its length, as in PostgreSQL.
+/// Longest packet without its length field, as in PostgreSQL.
 const STARTUP_BYTES_MAX: usize = 10_000;
 const LENGTH_BYTES: usize = 4;
 const CODE_BYTES: usize = 4;
 const CANCEL_CODE: u32 = 80_877_102;
 const SSL_CODE: u32 = 80_877_103;
 const GSS_CODE: u32 = 80_877_104;
-/// How long the secret of a cancel request may be.
+/// Valid lengths of the secret of a cancel request.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 4..=256;
-/// Options of the protocol itself begin so.
+/// Prefix of protocol options.
 const PROTOCOL_OPTION: &str = "_pq_.";
 
 /// A packet before the login.
@@ -36,7 +36,7 @@ pub enum Encryption {
     Gss,
 }
 
-/// Who wants to log in, and in which version of the protocol.
+/// The user's login: protocol version and parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Startup {
     pub major: u16,
@@ -45,26 +45,26 @@ pub struct Startup {
 }
 
 impl Startup {
-    /// Options of the protocol that we do not know, as all of them.
+    /// Names of the client's protocol options; none are supported.
     pub fn unknown_options(&self) -> Vec<String> {
         let names = self.parameters.keys();
         names.filter(|name| name.starts_with(PROTOCOL_OPTION)).cloned().collect()
     }
 }
 
-/// Which requests for encryption a client has made: each is answered once.
+/// Which requests for encryption a client has made: each may be made once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked {
     pub ssl: bool,
     pub gss: bool,
 }
 
-/// What is no startup packet, and gets no answer: it may not even be a client of PostgreSQL.
+/// Input that is not a startup packet. It gets no response: the peer may not be a PostgreSQL client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid length of startup packet")]
 pub struct NoPacket;
 
-/// Takes the next packet off `buffer`, once it is whole. The inner error is told to the client.
+/// Takes the next packet from `buffer` once it is complete. The inner error is for the client.
 pub fn next_packet(
     buffer: &mut BytesMut,
     asked: Asked,
@@ -121,7 +121,7 @@ fn startup(major: u16, minor: u16, rest: &[u8]) -> Result<Startup, SqlError> {
     Ok(Startup { major, minor, parameters: parameters(rest)? })
 }
 
-/// Names and values, each ended by a zero byte, and one more behind them all.
+/// Parses names and values, each terminated by a zero byte, and a final zero byte.
 fn parameters(mut rest: &[u8]) -> Result<BTreeMap<String, String>, SqlError> {
     let unterminated =
         || violation("invalid startup packet layout: expected terminator as last byte");

@@ -1,4 +1,4 @@
-//! How DataFusion calls a function over the catalog: once per row, with plain values.
+//! Makes functions over the catalog callable by DataFusion: once per row, with plain values.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 use tidemark_pg::system_types::SystemType;
 
-/// A function: its name, the numbers of arguments it takes, its result.
+/// A function: its name, its numbers of arguments and its result type.
 #[derive(Debug)]
 pub(super) struct FunctionSpec {
     pub name: &'static str,
-    /// Least and most.
+    /// Minimum and maximum.
     pub arguments: (usize, usize),
     pub result: SystemType,
-    /// Whether a null argument makes the result null without asking.
+    /// Whether a null argument makes the result null without a call.
     pub strict: bool,
     pub evaluate: fn(&Lookup, &[Argument]) -> Evaluated,
 }
 
 pub(super) type Evaluated = std::result::Result<Cell, SqlError>;
 
-/// What was passed; every integer type is one, and so is every text type.
+/// An argument; all integer types are `Int`, all text types are `Text`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Argument {
     Null,
@@ -41,6 +41,7 @@ pub(super) enum Argument {
 }
 
 impl FunctionSpec {
+    /// A function whose result is null if an argument is.
     pub(super) const fn strict(
         name: &'static str,
         arguments: (usize, usize),
@@ -50,7 +51,7 @@ impl FunctionSpec {
         Self { name, arguments, result, strict: true, evaluate }
     }
 
-    /// A function about what Tidemark has not.
+    /// A function about something Tidemark does not have: always null.
     pub(super) const fn null(
         name: &'static str,
         arguments: (usize, usize),
@@ -60,7 +61,7 @@ impl FunctionSpec {
     }
 }
 
-/// A function bound to the view it looks at.
+/// A function bound to a view.
 #[derive(Debug)]
 pub(super) struct CatalogFunction {
     spec: &'static FunctionSpec,

@@ -1,4 +1,4 @@
-//! Functions that print definitions, and those about what Tidemark has not.
+//! Functions that print definitions, and functions about features that Tidemark does not have.
 
 use super::Lookup;
 use super::call::{Argument, Evaluated, FunctionSpec};
@@ -20,7 +20,7 @@ pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     FunctionSpec::strict("pg_get_viewdef", (1, 2), SystemType::Text, view_definition),
     FunctionSpec::strict("pg_get_indexdef", (1, 3), SystemType::Text, index_definition),
     FunctionSpec::strict("pg_get_constraintdef", (1, 2), SystemType::Text, constraint_definition),
-    // What PostgreSQL keeps as a tree, we keep as SQL.
+    // PostgreSQL stores a tree, Tidemark stores SQL.
     FunctionSpec::strict("pg_get_expr", (2, 3), SystemType::Text, |_, arguments| {
         Ok(text_of(&arguments[0]))
     }),
@@ -31,7 +31,7 @@ pub(super) const FUNCTIONS: &[FunctionSpec] = &[
         SystemType::Int4,
         |lookup, arguments| {
             let table = relation_argument(lookup, &arguments[0])?.filter(|r| r.kind == 'r');
-            // The bits of UPDATE (4), INSERT (8) and DELETE (16).
+            // Bits of UPDATE (4), INSERT (8) and DELETE (16).
             Ok(Cell::from(if table.is_some_and(|t| t.relation.is_some()) { 28 } else { 0 }))
         },
     ),
@@ -82,7 +82,7 @@ fn view_definition(lookup: &Lookup, arguments: &[Argument]) -> Evaluated {
     Ok(Cell::from(relation.and_then(|relation| relation.view_query())))
 }
 
-/// The whole index or, with a number that is not zero, its column of this number.
+/// Prints the whole index, or for a number other than zero the column with this number.
 fn index_definition(lookup: &Lookup, arguments: &[Argument]) -> Evaluated {
     let index = relation_argument(lookup, &arguments[0])?;
     let Some(index) = index.filter(|relation| relation.kind == 'i') else { return Ok(Cell::Null) };

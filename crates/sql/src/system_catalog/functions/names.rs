@@ -1,4 +1,4 @@
-//! From names to oids and back: what `regclass` and its kin do.
+//! Converts names to oids and back: the implementation of `regclass` and similar types.
 
 use super::Lookup;
 use super::call::{Argument, Evaluated, FunctionSpec};
@@ -11,7 +11,7 @@ use tidemark_pg::sqlstate::SqlState;
 use tidemark_pg::system_types::{self, SystemType, format_type};
 
 pub(super) const FUNCTIONS: &[FunctionSpec] = &[
-    // `to_…` is PostgreSQL's: null for what does not exist. `to_…_oid` is a cast: an error.
+    // `to_…` are PostgreSQL's functions: null for unknown names. `to_…_oid` are casts: an error.
     FunctionSpec::strict("to_regclass", (1, 1), SystemType::Oid, |lookup, arguments| {
         let relation = relation_argument(lookup, &arguments[0])?;
         Ok(Cell::from(relation.map(|relation| relation.oid)))
@@ -58,7 +58,7 @@ pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     FunctionSpec::strict("pg_table_is_visible", (1, 1), SystemType::Bool, is_visible),
 ];
 
-/// The number an argument is, also if it was written as text.
+/// Returns the number of an argument, even if it is given as text.
 pub(super) fn oid_argument(argument: &Argument) -> Option<i64> {
     match argument {
         Argument::Int(oid) => Some(*oid),
@@ -67,7 +67,7 @@ pub(super) fn oid_argument(argument: &Argument) -> Option<i64> {
     }
 }
 
-/// The relation an argument of type `regclass` means, by oid or by name.
+/// Resolves an argument of type `regclass`, an oid or a name.
 pub(super) fn relation_argument(
     lookup: &Lookup,
     argument: &Argument,
@@ -86,7 +86,7 @@ fn text(argument: &Argument) -> Option<&str> {
     }
 }
 
-/// A number stays what it is, a name is looked up.
+/// Keeps a number, looks up a name.
 fn cast_to_oid(argument: &Argument, find: impl FnOnce(&str) -> Result<u32, SqlError>) -> Evaluated {
     match (oid_argument(argument), text(argument)) {
         (Some(oid), _) => Ok(Cell::from(oid)),
@@ -95,7 +95,7 @@ fn cast_to_oid(argument: &Argument, find: impl FnOnce(&str) -> Result<u32, SqlEr
     }
 }
 
-/// Negative numbers of four bytes count from the end, as PostgreSQL has it.
+/// Casts to `oid`. Negative four-byte numbers wrap around, as in PostgreSQL.
 fn to_oid(_: &Lookup, arguments: &[Argument]) -> Evaluated {
     let Some(number) = oid_argument(&arguments[0]) else {
         let text = text(&arguments[0]).unwrap_or_default();
@@ -114,7 +114,7 @@ fn missing(sqlstate: SqlState, kind: &str, name: &str) -> SqlError {
     SqlError::new(sqlstate, format!("{kind} \"{name}\" does not exist"))
 }
 
-/// The relation of this name, as `'name'::regclass` looks it up.
+/// Resolves a name as in `'name'::regclass`. Fails with 42602 if the name is malformed.
 fn resolve(lookup: &Lookup, name: &str) -> Result<Option<Listed>, SqlError> {
     let parts = identifiers(name)
         .ok_or_else(|| SqlError::new(SqlState::INVALID_NAME, "invalid name syntax"))?;
@@ -126,7 +126,7 @@ fn resolve(lookup: &Lookup, name: &str) -> Result<Option<Listed>, SqlError> {
     })
 }
 
-/// The parts of a dotted name: small letters outside of quotes. `None` if it is no name.
+/// Splits a dotted name; folds unquoted parts to lower case. `None` if it is malformed.
 fn identifiers(name: &str) -> Option<Vec<String>> {
     let mut parts = vec![];
     let mut rest = name.trim();
@@ -150,7 +150,7 @@ fn identifiers(name: &str) -> Option<Vec<String>> {
     }
 }
 
-/// What stands before the closing quote, and what follows it; two quotes stand for one.
+/// Returns the text before the closing quote, and the rest; two quotes stand for one.
 fn quoted_identifier(text: &str) -> Option<(String, &str)> {
     let mut identifier = String::new();
     let mut rest = text;
@@ -178,7 +178,7 @@ fn regclass_name(lookup: &Lookup, arguments: &[Argument]) -> Evaluated {
     name_of(&arguments[0], |oid| lookup.by_oid(oid).map(|relation| shown(lookup, &relation)))
 }
 
-/// With its schema, unless the bare name finds it.
+/// The name, qualified unless the bare name resolves to the relation.
 fn shown(lookup: &Lookup, relation: &Listed) -> String {
     if lookup.is_visible(relation) {
         quote_identifier(&relation.name)
@@ -209,7 +209,7 @@ fn regproc_name(_: &Lookup, arguments: &[Argument]) -> Evaluated {
     name_of(&arguments[0], |oid| find(oid).map(|procedure| procedure.name.to_owned()))
 }
 
-/// The name behind an oid. Zero is nothing; an oid without a name is shown as it is, and so is text.
+/// Returns the name of an oid. Zero is `-`; an oid without a name is printed as a number; text stays.
 fn name_of(argument: &Argument, find: impl FnOnce(i64) -> Option<String>) -> Evaluated {
     Ok(match (oid_argument(argument), text(argument)) {
         (Some(0), _) => Cell::from("-"),
@@ -229,7 +229,7 @@ fn procedure_oid(name: &str) -> Option<u32> {
     procedures().iter().find(|procedure| procedure.name == name).map(|procedure| procedure.oid)
 }
 
-/// Relations of `rw_catalog` are found without their schema, yet `\d` would be no place to list them.
+/// Relations of `rw_catalog` can be referred to without schema, but `\d` should not list them.
 fn is_visible(lookup: &Lookup, arguments: &[Argument]) -> Evaluated {
     let relation = relation_argument(lookup, &arguments[0])?;
     Ok(Cell::from(relation.map(|r| r.schema != "rw_catalog" && lookup.is_visible(&r))))

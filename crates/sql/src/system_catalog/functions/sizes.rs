@@ -1,4 +1,4 @@
-//! How many bytes objects have in the state store.
+//! Sizes of objects in the state store, in bytes.
 
 use super::Lookup;
 use super::call::{Argument, Evaluated, FunctionSpec};
@@ -11,7 +11,7 @@ use tidemark_pg::system_types::SystemType;
 pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     FunctionSpec::strict("pg_relation_size", (1, 2), SystemType::Int8, live),
     FunctionSpec::strict("pg_table_size", (1, 1), SystemType::Int8, live),
-    // With the files only the past needs, as PostgreSQL counts in what only indexes need.
+    // Includes files that only the past needs, as PostgreSQL includes indexes.
     FunctionSpec::strict("pg_total_relation_size", (1, 1), SystemType::Int8, kept),
     FunctionSpec::strict("pg_indexes_size", (1, 1), SystemType::Int8, |_, _| Ok(Cell::from(0))),
     FunctionSpec::strict("pg_database_size", (1, 1), SystemType::Int8, |lookup, _| {

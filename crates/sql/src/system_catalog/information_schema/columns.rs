@@ -10,7 +10,7 @@ use tidemark_pg::system_types::{PgType, numeric_of};
 struct Column {
     schema: String,
     relation: String,
-    /// Whether it is a table of a user.
+    /// Whether it belongs to a user's table.
     updatable: bool,
     position: i64,
     column: ListedColumn,
@@ -67,7 +67,7 @@ pub(super) const RELATION: SystemRelation = relation!(
     }
 );
 
-/// What the standard says of a number.
+/// The standard's properties of a numeric type.
 struct Numeric {
     precision: Option<i64>,
     radix: i64,
@@ -91,7 +91,7 @@ impl Column {
         self.modifier().filter(|_| self.pg_type.name == "varchar").map(|modifier| modifier - 4)
     }
 
-    /// Four bytes a character, and at most what PostgreSQL holds in a value.
+    /// Four bytes per character, up to PostgreSQL's maximum for a value.
     fn octets_max(&self) -> Option<i64> {
         let is_text = matches!(self.pg_type.name.as_str(), "varchar" | "text");
         is_text.then(|| self.characters_max().map_or(1 << 30, |length| length * 4))

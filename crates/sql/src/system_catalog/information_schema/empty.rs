@@ -1,4 +1,5 @@
-//! Relations of `information_schema` about what Tidemark has not. Clients ask for them all the same.
+//! Relations of `information_schema` about features that Tidemark does not have. Clients query them
+//! nevertheless.
 
 use crate::system_catalog::relation::{SystemRelation, empty};
 

@@ -13,7 +13,7 @@ use super::SystemContext;
 use super::listing::{self, ListedKey};
 use super::relation::SystemRelation;
 
-/// Every relation of the schema. Its place is its oid: new ones go last.
+/// Every relation of the schema. The index determines the oid: append new ones.
 pub(super) const RELATIONS: &[&[SystemRelation]] = &[
     &[
         columns::RELATION,
@@ -27,7 +27,7 @@ pub(super) const RELATIONS: &[&[SystemRelation]] = &[
     empty::RELATIONS,
 ];
 
-/// The standard's truth values.
+/// Booleans in the standard's form.
 fn yes_or_no(value: bool) -> &'static str {
     if value { "YES" } else { "NO" }
 }
@@ -36,7 +36,7 @@ fn yes_or_no(value: bool) -> &'static str {
 struct KeyColumn {
     key: ListedKey,
     column: String,
-    /// Its place in the key, from 1.
+    /// Its position in the key, from 1.
     place: i64,
 }
 

@@ -1,4 +1,4 @@
-//! `information_schema.views`: users' views. The system's have no definition in SQL.
+//! `information_schema.views`: users' views. System views have no definition in SQL.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::listing::{self, Listed};

@@ -1,4 +1,4 @@
-//! Relations of `pg_catalog` about what Tidemark has not. Clients ask for them all the same.
+//! Relations of `pg_catalog` about features that Tidemark does not have. Clients query them nevertheless.
 
 use crate::system_catalog::relation::{SystemRelation, empty};
 

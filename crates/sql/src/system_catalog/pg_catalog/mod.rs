@@ -1,4 +1,4 @@
-//! `pg_catalog`: what psql, drivers and tools ask PostgreSQL about itself.
+//! `pg_catalog`: the catalog that psql, drivers and tools query in PostgreSQL.
 
 mod empty;
 mod pg_am;
@@ -28,7 +28,7 @@ use super::relation::SystemRelation;
 pub(super) use pg_proc::procedures;
 pub(super) use pg_roles::{Role, roles};
 
-/// Every relation of the schema. Its place is its oid: new ones go last.
+/// Every relation of the schema. The index determines the oid: append new ones.
 pub(super) const RELATIONS: &[&[SystemRelation]] = &[
     &[
         pg_am::RELATION,

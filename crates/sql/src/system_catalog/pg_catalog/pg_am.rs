@@ -1,4 +1,4 @@
-//! `pg_am`: how tables and primary keys are stored.
+//! `pg_am`: access methods of tables and primary keys.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;
@@ -15,7 +15,7 @@ pub(super) const RELATION: SystemRelation = relation!(
     }
 );
 
-/// Primary keys are called `btree`: what clients know as an index in key order.
+/// Primary keys are called `btree`, which clients know as an ordered index.
 fn access_methods(_: &SystemContext) -> Vec<(u32, &'static str, char)> {
     vec![(TABLE_ACCESS_METHOD, "hummock", 't'), (INDEX_ACCESS_METHOD, "btree", 'i')]
 }

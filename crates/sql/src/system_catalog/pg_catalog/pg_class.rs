@@ -7,7 +7,7 @@ use crate::system_catalog::listing::{
 };
 use crate::system_catalog::relation::{SystemRelation, relation};
 
-/// What PostgreSQL counts sizes in.
+/// The unit of sizes in PostgreSQL.
 const PAGE_BYTES: u64 = 8192;
 
 pub(super) const RELATION: SystemRelation = relation!(
@@ -32,7 +32,7 @@ pub(super) const RELATION: SystemRelation = relation!(
         relkind: Char = class.kind,
         relnatts: Int2 = i64::try_from(class.columns.len()).ok(),
         relchecks: Int2 = 0,
-        // Not even for views: pg_rewrite is empty.
+        // False for views too: pg_rewrite is empty.
         relhasrules: Bool = false,
         relhastriggers: Bool = false,
         relhassubclass: Bool = false,
@@ -62,12 +62,12 @@ fn access_method(class: &Listed) -> u32 {
     }
 }
 
-/// By the primary key, or nothing: the second for what no one could replicate.
+/// The primary key for user tables, nothing for relations that cannot be replicated.
 fn replica_identity(class: &Listed) -> char {
     if class.kind == 'r' && class.schema != "pg_catalog" { 'd' } else { 'n' }
 }
 
-/// Rows of a user's table; -1, that is unknown, of anything else.
+/// Rows of a user's table; -1, which means unknown, for all others.
 fn tuples(context: &SystemContext, class: &Listed) -> f64 {
     class.rows(&context.view).map_or(-1.0, |rows| rows as f64)
 }

@@ -1,4 +1,4 @@
-//! `pg_database`: the one database there is.
+//! `pg_database`: the only database.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;

@@ -1,4 +1,4 @@
-//! `pg_indexes`: the indexes behind primary keys, for people.
+//! `pg_indexes`: the indexes behind primary keys, in readable form.
 
 use crate::system_catalog::cell::NULL;
 use crate::system_catalog::listing::{self, ListedKey};

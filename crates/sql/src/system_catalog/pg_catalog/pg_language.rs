@@ -1,4 +1,4 @@
-//! `pg_language`: the languages functions are in.
+//! `pg_language`: the languages of functions.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;

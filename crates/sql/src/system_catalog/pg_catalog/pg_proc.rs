@@ -1,11 +1,11 @@
-//! `pg_proc`: the few functions by which drivers tell array types from others.
+//! `pg_proc`: the few functions by which drivers recognise array types.
 
 use crate::system_catalog::cell::NULL;
 use crate::system_catalog::listing::OWNER_OID;
 use crate::system_catalog::relation::{SystemRelation, relation};
 use crate::system_catalog::{PG_CATALOG_OID, SystemContext};
 
-/// Text and binary input and output of arrays: name and oid.
+/// An input or output function of arrays, for text or binary.
 pub(in crate::system_catalog) struct Procedure {
     pub oid: u32,
     pub name: &'static str,
@@ -61,7 +61,7 @@ pub(super) const RELATION: SystemRelation = relation!(
     }
 );
 
-/// The functions that have a row.
+/// The functions that have a row in `pg_proc`.
 pub(in crate::system_catalog) fn procedures() -> &'static [Procedure] {
     &PROCEDURES
 }

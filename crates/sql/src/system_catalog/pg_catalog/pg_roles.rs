@@ -1,11 +1,11 @@
-//! `pg_roles`: who may log in.
+//! `pg_roles`: the roles that may log in.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;
 use crate::system_catalog::listing::{OWNER, OWNER_OID};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
-/// Oid of the session's user, when it is not the owner of everything.
+/// Oid of the session's user if it is not the owner.
 const SESSION_USER_OID: u32 = OWNER_OID + 1;
 
 /// A user of the database.
@@ -33,7 +33,7 @@ pub(super) const RELATION: SystemRelation = relation!(
     }
 );
 
-/// The owner of everything, and whoever asks.
+/// The owner of everything, and the session's user.
 pub(in crate::system_catalog) fn roles(context: &SystemContext) -> Vec<Role> {
     let mut roles = vec![Role { oid: OWNER_OID, name: OWNER.to_owned() }];
     if context.user != OWNER {

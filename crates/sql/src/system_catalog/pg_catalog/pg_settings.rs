@@ -1,4 +1,4 @@
-//! `pg_settings`: settings of the session, and parameters of the cluster.
+//! `pg_settings`: settings of the session and parameters of the cluster.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;
@@ -8,10 +8,10 @@ use tidemark_ledger::params::{PARAMS, ParamSpec};
 
 struct Setting {
     name: String,
-    /// As users may see it: without credentials.
+    /// The displayed value, without credentials.
     value: String,
     description: &'static str,
-    /// Who may change it: `user`, `postmaster` (with `ALTER SYSTEM`) or nobody (`internal`).
+    /// What can change it: `user`, `postmaster` (with `ALTER SYSTEM`) or nothing (`internal`).
     context: &'static str,
     default: Option<&'static str>,
 }

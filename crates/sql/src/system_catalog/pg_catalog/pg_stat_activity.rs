@@ -1,4 +1,4 @@
-//! `pg_stat_activity`: the sessions of the server that is asked.
+//! `pg_stat_activity`: the sessions of the server that runs the query.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `pg_stat_user_tables`: how many rows users' tables have; the rest is not counted.
+//! `pg_stat_user_tables`: the number of rows of users' tables; other counters are not kept.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;

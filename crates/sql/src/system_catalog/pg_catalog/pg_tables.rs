@@ -1,4 +1,4 @@
-//! `pg_tables`: tables, for people.
+//! `pg_tables`: tables in readable form.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;

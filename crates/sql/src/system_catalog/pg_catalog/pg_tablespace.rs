@@ -1,4 +1,4 @@
-//! `pg_tablespace`: the names clients expect; all data is in the state store.
+//! `pg_tablespace`: the tablespaces clients expect; all data is in the state store.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;

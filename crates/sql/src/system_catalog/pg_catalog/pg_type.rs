@@ -49,7 +49,7 @@ fn all_types(_: &SystemContext) -> Vec<&'static PgType> {
     system_types::types().collect()
 }
 
-/// The function drivers tell array types by; other types have none we could name.
+/// The function by which drivers recognise array types; 0 for other types.
 fn of_arrays(pg_type: &PgType, procedure: u32) -> u32 {
     if pg_type.is_array() { procedure } else { 0 }
 }

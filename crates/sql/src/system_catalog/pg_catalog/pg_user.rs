@@ -1,4 +1,4 @@
-//! `pg_user`: who may log in, under its older name.
+//! `pg_user`: the older name of the roles that may log in.
 
 use super::pg_roles::{Role, roles};
 use crate::system_catalog::cell::NULL;

@@ -1,4 +1,4 @@
-//! `pg_views`: users' views, for people. The system's have no definition in SQL.
+//! `pg_views`: users' views in readable form. System views have no definition in SQL.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::listing::{self, Listed, OWNER};

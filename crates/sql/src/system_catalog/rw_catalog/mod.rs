@@ -1,4 +1,4 @@
-//! `rw_catalog`: what only Tidemark and its kin have. Ids are the catalog's own, as in
+//! `rw_catalog`: the catalog specific to Tidemark, with RisingWave's names. Ids are the internal ones, as in
 //! `state_table_info`.
 
 mod rw_accepted_losses;
@@ -23,7 +23,7 @@ use super::listing::{self, Listed};
 use super::relation::SystemRelation;
 use tidemark_ledger::catalog::Relation;
 
-/// Every relation of the schema. Its place is its oid: new ones go last.
+/// Every relation of the schema. The index determines the oid: append new ones.
 pub(super) const RELATIONS: &[&[SystemRelation]] = &[&[
     rw_databases::RELATION,
     rw_hummock_current_version::RELATION,
@@ -41,7 +41,7 @@ pub(super) const RELATIONS: &[&[SystemRelation]] = &[&[
     rw_accepted_losses::RELATION,
 ]];
 
-/// A user's relation with how it is listed.
+/// A user's relation and its listing.
 struct UserRelation {
     relation: Arc<Relation>,
     listed: Listed,

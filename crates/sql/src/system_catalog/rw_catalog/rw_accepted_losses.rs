@@ -1,4 +1,4 @@
-//! `rw_accepted_losses`: acknowledged commits that are lost, as was accepted with `--accept-loss-after-epoch`.
+//! `rw_accepted_losses`: lost acknowledged commits whose loss was accepted with `--accept-loss-after-epoch`.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::relation::{SystemRelation, relation};

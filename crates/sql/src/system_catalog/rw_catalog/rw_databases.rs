@@ -1,4 +1,4 @@
-//! `rw_databases`: the one database there is.
+//! `rw_databases`: the only database.
 
 use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;

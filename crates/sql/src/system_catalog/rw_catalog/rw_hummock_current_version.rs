@@ -1,4 +1,4 @@
-//! `rw_hummock_current_version`: the version this session reads, and the epochs it answers.
+//! `rw_hummock_current_version`: the version this session reads, and the range of epochs it covers.
 
 use std::sync::Arc;
 

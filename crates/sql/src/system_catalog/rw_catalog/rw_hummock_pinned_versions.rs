@@ -1,4 +1,4 @@
-//! `rw_hummock_pinned_versions`: what the frontends hold for their sessions, asked for at each scan.
+//! `rw_hummock_pinned_versions`: the versions pinned by frontends, fetched at each scan.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;

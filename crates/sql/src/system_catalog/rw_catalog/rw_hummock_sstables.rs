@@ -1,4 +1,4 @@
-//! `rw_hummock_sstables`: every data file of the version this session reads, the dead ones too.
+//! `rw_hummock_sstables`: every data file of the version this session reads, including dead ones.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tidemark_ledger::{layout, params};
 
 struct Listed {
     file: Arc<FileEntry>,
-    /// `None` where the rows lie in the metadata.
+    /// `None` for inline rows.
     object: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `rw_hummock_version`: the version this session reads, with what it holds.
+//! `rw_hummock_version`: the version this session reads, with totals of its contents.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `rw_meta_snapshot`: the meta snapshots of the backup location, asked for at each scan.
+//! `rw_meta_snapshot`: the meta snapshots of the backup location, fetched at each scan.
 
 use std::collections::HashMap;
 
@@ -43,7 +43,7 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
     rows: Rows::Fetched(snapshots),
 };
 
-/// The snapshots in the order of their creation, that is of their ids.
+/// Returns the snapshots in the order of their creation, which is that of their ids.
 fn snapshots(context: &SystemContext, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
     async move {
         let mut entries = context.meta.snapshots().await?;
@@ -61,8 +61,8 @@ fn snapshots(context: &SystemContext, wanted: Wanted) -> BoxFuture<'_, Result<Ve
     .boxed()
 }
 
-/// What deleting each snapshot would free. Snapshots are listed even while that cannot be told, or not yet. By
-/// id: this listing is another one, and a snapshot may have come or gone in between.
+/// Returns what deleting each snapshot would free, by id. Empty if that is unknown: snapshots are listed
+/// anyway. This is a separate listing, so a snapshot may have been added or deleted in between.
 async fn exclusive_bytes(context: &SystemContext, wanted: &Wanted) -> HashMap<SnapshotId, u64> {
     let usage = match wanted.has("exclusive_bytes") {
         true => context.meta.usage().await.unwrap_or_default(),
@@ -71,10 +71,10 @@ async fn exclusive_bytes(context: &SystemContext, wanted: &Wanted) -> HashMap<Sn
     usage.into_iter().map(|usage| (usage.id, usage.exclusive_bytes)).collect()
 }
 
-/// The tables of each snapshot as JSON, which are in the snapshot itself. Null where it cannot be read.
+/// Returns the tables of each snapshot as JSON, read from the snapshot itself. Null if it cannot be read.
 ///
 /// # Errors
-/// Where they are more than a statement may hold.
+/// If the texts exceed the memory a statement may hold.
 async fn tables(
     context: &SystemContext,
     entries: &[ManifestEntry],
@@ -121,7 +121,7 @@ fn row(entry: &ManifestEntry, exclusive_bytes: Option<u64>, tables: Option<Strin
     ]
 }
 
-/// Null for epoch zero, which is before all time.
+/// Returns null for epoch zero, which is before all time.
 fn epoch_micros(epoch: Epoch) -> Option<i64> {
     epoch.timestamp().map(|time| time.and_utc().timestamp_micros())
 }

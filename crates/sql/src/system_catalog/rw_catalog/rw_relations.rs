@@ -1,4 +1,4 @@
-//! `rw_relations`: users' tables and views, with the statements that make them.
+//! `rw_relations`: users' tables and views, with the statements that create them.
 
 use super::{UserRelation, user_relations};
 use crate::system_catalog::relation::{SystemRelation, relation};

@@ -1,5 +1,5 @@
-//! `rw_table_stats`: rows and bytes of users' tables at the session's epoch. Keys and values are
-//! stored together; the bytes of both are counted once, with the keys.
+//! `rw_table_stats`: rows and bytes of users' tables at the session's epoch. Keys and values are stored
+//! together; the bytes of both are counted as key bytes.
 
 use super::{UserRelation, tables};
 use crate::system_catalog::relation::{SystemRelation, relation};

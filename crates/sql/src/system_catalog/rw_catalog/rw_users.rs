@@ -1,4 +1,4 @@
-//! `rw_users`: who may log in.
+//! `rw_users`: the users that may log in.
 
 use crate::system_catalog::pg_catalog::{Role, roles};
 use crate::system_catalog::relation::{SystemRelation, relation};

@@ -1,4 +1,4 @@
-//! `rw_worker_nodes`: the processes of the cluster, asked for at each scan.
+//! `rw_worker_nodes`: the processes of the cluster, fetched at each scan.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;

@@ -1,4 +1,4 @@
-//! Parameters as clients bind them.
+//! Decodes parameters as clients bind them.
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Field, Schema};
@@ -16,7 +16,7 @@ fn binary(value: &[u8], pg_type: &Type) -> Result<ScalarValue> {
     decode_parameter(1, Some(&value), pg_type, FieldFormat::Binary)
 }
 
-/// The binary form of a value, as we send it ourselves.
+/// The binary form of a value as the server encodes it.
 fn sent(value: &ScalarValue) -> Vec<u8> {
     let array = value.to_array().unwrap();
     let field = Field::new("c", array.data_type().clone(), true);
