@@ -1,6 +1,6 @@
-# Every recipe is one plain command: CI and you may as well type it.
+# Every recipe is one plain command that can also be typed by hand.
 
-# Formatting, lints, documents
+# Formatting, lints, documentation
 check:
     cargo fmt --check
     cargo clippy --all-targets -- -D warnings
@@ -10,14 +10,14 @@ check:
 test:
     cargo test
 
-# The SQL tests alone
+# The SQL tests only
 slt:
     cargo test --test sqllogictest
 
-# Backup, time travel and restore, told on TPC-H data
+# Demonstrates backup, time travel and restore on TPC-H data
 demo *args:
     cargo run -- demo {{ args }}
 
-# TPC-H now, in the past, and in plain DataFusion
+# The benchmarks; without arguments, TPC-H in the present, in the past, and in plain DataFusion
 bench *args:
     scripts/bench {{ args }}
