@@ -195,4 +195,3 @@ impl Frontend {
 fn schema_of(fields: Vec<datafusion::arrow::datatypes::Field>) -> SchemaRef {
     SchemaRef::new(Schema::new(fields))
 }
-/// Maps an error of the RPC client to one for SQL clients.

@@ -217,4 +217,3 @@ fn ids_error(source: Box<dyn std::error::Error + Send + Sync>) -> SqlError {
         Err(other) => SqlError::internal(other.to_string()),
     }
 }
-/// Maps a refusal by the meta role.
