@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, StringBuilder};
 
-use crate::text_input::TextInputError;
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
 
 /// Longest row in bytes, unless the parser has a lower limit. Reading a row takes up to twice its length.
 pub const ROW_BYTES_MAX: usize = 256 << 20;
@@ -66,7 +67,7 @@ impl CopyOptions {
 pub struct CopyError {
     /// Line number, from 1. For a row that spans several lines, the line in which it ends.
     pub line: u64,
-    pub cause: TextInputError,
+    pub cause: SqlError,
 }
 
 /// Rows that were parsed and not yet taken, column by column.
@@ -194,7 +195,7 @@ impl CopyParser {
             self.line += 1;
             self.partial = Vec::new();
             let message = format!("a row has more than {} bytes", self.row_bytes_max);
-            return Err(self.error(TextInputError::new("54000", message)));
+            return Err(self.error(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message)));
         }
         if length > self.partial.capacity() && length > LONG_BYTES {
             // Grows by a quarter: doubling would take as much again as a long row.
@@ -220,7 +221,7 @@ impl CopyParser {
             return Ok(());
         }
         if rows.bytes.saturating_add(row.len()) > BUFFER_BYTES_MAX {
-            return Err(self.error(TextInputError::new("54000", "too many rows are waiting")));
+            return Err(self.error(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "too many rows are waiting")));
         }
         self.split(row, rows).map_err(|cause| self.error(cause))?;
         rows.rows += 1;
@@ -244,7 +245,7 @@ impl CopyParser {
     }
 
     /// Splits a row into fields and appends them to the columns.
-    fn split(&mut self, row: &[u8], rows: &mut RowBuffer) -> Result<(), TextInputError> {
+    fn split(&mut self, row: &[u8], rows: &mut RowBuffer) -> Result<(), SqlError> {
         let mut rest = Some(row);
         for (column, name) in rows.columns.iter_mut().zip(&self.columns) {
             let bytes =
@@ -268,7 +269,7 @@ impl CopyParser {
         }
     }
 
-    fn error(&self, cause: TextInputError) -> CopyError {
+    fn error(&self, cause: SqlError) -> CopyError {
         CopyError { line: self.line, cause }
     }
 }
@@ -414,7 +415,7 @@ fn csv_field<'r>(
     bytes: &'r [u8],
     options: &CopyOptions,
     scratch: &mut Vec<u8>,
-) -> Result<Cut<'r>, TextInputError> {
+) -> Result<Cut<'r>, SqlError> {
     let CopyOptions { delimiter, quote, .. } = *options;
     let end = position(bytes, delimiter, quote).unwrap_or(bytes.len());
     if bytes.get(end) == Some(&quote) {
@@ -431,7 +432,7 @@ fn unquote<'r>(
     mut bytes: &'r [u8],
     options: &CopyOptions,
     out: &mut Vec<u8>,
-) -> Result<Option<&'r [u8]>, TextInputError> {
+) -> Result<Option<&'r [u8]>, SqlError> {
     let CopyOptions { delimiter, quote, escape, .. } = *options;
     loop {
         let end = position(bytes, delimiter, quote).unwrap_or(bytes.len());
@@ -458,7 +459,7 @@ fn unquote<'r>(
 
 /// Returns the bytes as text if PostgreSQL could store them: valid UTF-8 without a zero byte. Fails with
 /// 22021.
-pub fn utf8(bytes: &[u8]) -> Result<&str, TextInputError> {
+pub fn utf8(bytes: &[u8]) -> Result<&str, SqlError> {
     let invalid = match std::str::from_utf8(bytes) {
         Ok(text) if !bytes.contains(&0) => return Ok(text),
         Ok(_) => &[0],
@@ -472,11 +473,11 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, TextInputError> {
     };
     let shown: Vec<_> = invalid.iter().take(length).map(|byte| format!("0x{byte:02x}")).collect();
     let message = format!("invalid byte sequence for encoding \"UTF8\": {}", shown.join(" "));
-    Err(TextInputError::new("22021", message))
+    Err(SqlError::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, message))
 }
 
-fn bad_format(message: impl Into<String>) -> TextInputError {
-    TextInputError::new("22P04", message)
+fn bad_format(message: impl Into<String>) -> SqlError {
+    SqlError::new(SqlState::BAD_COPY_FILE_FORMAT, message)
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use pgwire::api::results::FieldFormat;
 
 use super::decimal::Decimal;
 use super::{Column, Result, Writer, internal, with_length};
-use crate::text_input::TextInputError;
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
 use crate::wire_types::{EPOCH_DAYS, EPOCH_MICROS, WireType};
 
 /// Maximum nesting of arrays, as in PostgreSQL.
@@ -98,7 +99,7 @@ fn oid(array: &ArrayRef) -> Result<Writer> {
     let values = values.as_primitive::<Int64Type>().clone();
     Ok(Box::new(move |row, out| {
         let oid = u32::try_from(values.value(row))
-            .map_err(|_| TextInputError::new("22003", "OID out of range"))?;
+            .map_err(|_| SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "OID out of range"))?;
         out.put_u32(oid);
         Ok(())
     }))
@@ -127,7 +128,7 @@ fn list(list: &ListArray, wire: &WireType) -> Result<Writer> {
         }
     }
     if levels.len() > DIMENSIONS_MAX {
-        return Err(TextInputError::new("54000", "number of array dimensions exceeds the maximum"));
+        return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "number of array dimensions exceeds the maximum"));
     }
     let deepest = levels.last().unwrap_or(list);
     let values = Column::new(deepest.values(), leaf, FieldFormat::Binary)?;
@@ -149,7 +150,7 @@ fn shape(levels: &[ListArray], row: usize) -> Result<(Vec<usize>, Range<usize>)>
         let length = lengths.next().unwrap_or(0);
         if lengths.any(|other| other != length) || range.clone().any(|place| level.is_null(place)) {
             let message = "multidimensional arrays must have sub-arrays with matching dimensions";
-            return Err(TextInputError::new("2202E", message));
+            return Err(SqlError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, message));
         }
         let bound = |offset: i32| usize::try_from(offset).map_err(|_| internal("bad offset"));
         dimensions.push(bound(length)?);
@@ -165,7 +166,7 @@ fn put_array(
     elements: Range<usize>,
     out: &mut BytesMut,
 ) -> Result<()> {
-    let too_long = |_| TextInputError::new("54000", "array size exceeds the maximum allowed");
+    let too_long = |_| SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "array size exceeds the maximum allowed");
     let dimensions: &[usize] = if elements.is_empty() { &[] } else { dimensions };
     let has_nulls = elements.clone().any(|place| values.is_null(place));
     out.put_i32(i32::try_from(dimensions.len()).map_err(too_long)?);

@@ -26,11 +26,12 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use pgwire::api::results::{FieldFormat, FieldInfo};
 use pgwire::messages::data::DataRow;
 
-use crate::text_input::TextInputError;
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
 use crate::text_input::calendar::DAY_MICROS;
 use crate::wire_types::{WireType, is_foreign, type_size};
 
-type Result<T> = std::result::Result<T, TextInputError>;
+type Result<T> = std::result::Result<T, SqlError>;
 
 /// Appends the value of one row, which must not be null, to the buffer.
 type Writer = Box<dyn Fn(usize, &mut BytesMut) -> Result<()>>;
@@ -59,7 +60,7 @@ impl RowEncoder {
             .map(|((wire, format), array)| Column::new(array, wire, *format))
             .collect::<Result<Vec<_>>>()?;
         let field_count = i16::try_from(columns.len()).map_err(|_| {
-            TextInputError::new("54011", "target lists can have at most 32767 entries")
+            SqlError::new(SqlState::TOO_MANY_COLUMNS, "target lists can have at most 32767 entries")
         })?;
         let mut buffer = BytesMut::with_capacity(16 * columns.len() * batch.num_rows());
         let mut rows = Vec::with_capacity(batch.num_rows());
@@ -147,7 +148,7 @@ fn with_length(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> Result<(
     out.put_i32(0);
     write(out)?;
     let length = i32::try_from(out.len() - start - 4)
-        .map_err(|_| TextInputError::new("54000", "value is too long to be sent"))?;
+        .map_err(|_| SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "value is too long to be sent"))?;
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
 }
@@ -165,9 +166,9 @@ fn cast_strictly(array: &ArrayRef, arrow_type: &DataType) -> Result<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(array, arrow_type, &options).map_err(|error| match (&error, arrow_type) {
         (ArrowError::CastError(_), DataType::Int64) => {
-            TextInputError::new("22003", "bigint out of range")
+            SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "bigint out of range")
         }
-        (_, DataType::Timestamp(..)) => TextInputError::new("22008", "timestamp out of range"),
+        (_, DataType::Timestamp(..)) => SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "timestamp out of range"),
         _ => internal(error.to_string()),
     })
 }
@@ -191,7 +192,7 @@ fn intervals(array: &ArrayRef) -> Result<ArrayRef> {
     let micros: &DurationMicrosecondArray = micros.as_primitive::<DurationMicrosecondType>();
     let split = |micros: i64| {
         let days = i32::try_from(micros / DAY_MICROS)
-            .map_err(|_| TextInputError::new("22008", "interval out of range"))?;
+            .map_err(|_| SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range"))?;
         Ok(IntervalMonthDayNano { months: 0, days, nanoseconds: micros % DAY_MICROS * 1000 })
     };
     let intervals = micros.iter().map(|micros| micros.map(split).transpose());
@@ -199,8 +200,8 @@ fn intervals(array: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// An error that only a bug in Tidemark can cause.
-fn internal(message: impl Into<String>) -> TextInputError {
-    TextInputError::new("XX000", message)
+fn internal(message: impl Into<String>) -> SqlError {
+    SqlError::new(SqlState::INTERNAL_ERROR, message)
 }
 
 #[cfg(test)]

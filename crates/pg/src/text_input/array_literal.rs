@@ -7,7 +7,9 @@ use datafusion::arrow::array::{Array, ArrayRef, ListArray, StringViewArray};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::Field;
 
-use super::{Result, TextInputError, is_space, parse_column};
+use super::{Result, is_space, parse_column};
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
 use tidemark_ledger::catalog::ColumnType;
 
 /// Reads each text as an array of `element`s; parses all elements of the column together afterwards.
@@ -26,7 +28,7 @@ pub(super) fn parse(text: &StringViewArray, element: &ColumnType) -> Result<List
     let field = Arc::new(Field::new_list_field(element.arrow_type(), true));
     let values = parse_column(&elements, element)?;
     ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, text.nulls().cloned())
-        .map_err(|error| TextInputError::new("XX000", error.to_string()))
+        .map_err(|error| SqlError::new(SqlState::INTERNAL_ERROR, error.to_string()))
 }
 
 struct Scanner<'a> {
@@ -158,9 +160,9 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn malformed(&self, detail: &str) -> TextInputError {
+    fn malformed(&self, detail: &str) -> SqlError {
         let message = format!("malformed array literal: \"{}\"", self.literal);
-        TextInputError::new("22P02", message).with_detail(detail)
+        SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, message).detail(detail)
     }
 }
 

@@ -8,7 +8,9 @@ use chrono::{DateTime, Offset, TimeZone};
 use datafusion::arrow::array::timezone::Tz;
 
 use super::calendar::{DAY_MICROS, days_in_month, days_of_date};
-use super::{Result, TextInputError, is_space};
+use super::{Result, is_space};
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -69,20 +71,20 @@ struct Kind {
 }
 
 impl Kind {
-    fn error(&self, fault: Fault, text: &str) -> TextInputError {
+    fn error(&self, fault: Fault, text: &str) -> SqlError {
         let Self { name, short } = self;
         let (sqlstate, message) = match fault {
-            Fault::Syntax => ("22007", format!("invalid input syntax for type {name}: \"{text}\"")),
-            Fault::Field => ("22008", format!("date/time field value out of range: \"{text}\"")),
-            Fault::Range => ("22008", format!("{short} out of range: \"{text}\"")),
+            Fault::Syntax => (SqlState::INVALID_DATETIME_FORMAT, format!("invalid input syntax for type {name}: \"{text}\"")),
+            Fault::Field => (SqlState::DATETIME_FIELD_OVERFLOW, format!("date/time field value out of range: \"{text}\"")),
+            Fault::Range => (SqlState::DATETIME_FIELD_OVERFLOW, format!("{short} out of range: \"{text}\"")),
             Fault::ZoneRange => {
-                ("22009", format!("time zone displacement out of range: \"{text}\""))
+                (SqlState::INVALID_TIME_ZONE_DISPLACEMENT, format!("time zone displacement out of range: \"{text}\""))
             }
             Fault::ZoneUnknown(zone) => {
-                ("22023", format!("time zone \"{}\" not recognized", zone.to_lowercase()))
+                (SqlState::INVALID_PARAMETER_VALUE, format!("time zone \"{}\" not recognized", zone.to_lowercase()))
             }
         };
-        TextInputError::new(sqlstate, message)
+        SqlError::new(sqlstate, message)
     }
 }
 

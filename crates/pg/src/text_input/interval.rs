@@ -3,7 +3,9 @@
 
 use datafusion::arrow::datatypes::IntervalMonthDayNano;
 
-use super::{Result, TextInputError, is_space};
+use super::{Result, is_space};
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -26,14 +28,12 @@ enum Fault {
 }
 
 impl Fault {
-    fn error(self, text: &str) -> TextInputError {
+    fn error(self, text: &str) -> SqlError {
         match self {
-            Self::Syntax => TextInputError::new(
-                "22007",
+            Self::Syntax => SqlError::new(SqlState::INVALID_DATETIME_FORMAT,
                 format!("invalid input syntax for type interval: \"{text}\""),
             ),
-            Self::Field => TextInputError::new(
-                "22015",
+            Self::Field => SqlError::new(SqlState::INTERVAL_FIELD_OVERFLOW,
                 format!("interval field value out of range: \"{text}\""),
             ),
         }

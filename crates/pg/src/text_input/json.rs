@@ -7,7 +7,9 @@
 use std::borrow::Cow;
 
 use super::numeric::{self, Literal};
-use super::{Result, TextInputError};
+use super::Result;
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
 use crate::memory::Growing;
 
 /// Deeper nesting is refused, so that no input can exhaust the stack.
@@ -139,8 +141,8 @@ fn unique(mut members: Vec<Member<'_>>) -> Vec<Member<'_>> {
     members
 }
 
-fn invalid(detail: impl Into<String>) -> TextInputError {
-    TextInputError::new("22P02", "invalid input syntax for type json").with_detail(detail)
+fn invalid(detail: impl Into<String>) -> SqlError {
+    SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type json").detail(detail)
 }
 
 struct Scanner<'a, 'g> {
@@ -167,7 +169,7 @@ impl<'a> Scanner<'a, '_> {
     }
 
     /// The error for a token that the grammar does not allow here.
-    fn unexpected(&mut self, wanted: &str) -> TextInputError {
+    fn unexpected(&mut self, wanted: &str) -> SqlError {
         let word = self.word();
         if !word.is_empty() && !matches!(word, "true" | "false" | "null") && number(word).is_none()
         {
@@ -195,7 +197,7 @@ impl<'a> Scanner<'a, '_> {
 
     fn value(&mut self, depth: usize) -> Result<Json<'a>> {
         if depth > DEPTH_MAX {
-            return Err(TextInputError::new("54001", "stack depth limit exceeded"));
+            return Err(SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded"));
         }
         self.growing.add(VALUE_BYTES)?;
         self.skip_spaces();
@@ -328,8 +330,8 @@ impl<'a> Scanner<'a, '_> {
         let first = self.four_digits()?;
         let code = match first {
             0 => {
-                let error = TextInputError::new("22P05", "unsupported Unicode escape sequence");
-                return Err(error.with_detail("\\u0000 cannot be converted to text."));
+                let error = SqlError::new(SqlState::UNTRANSLATABLE_CHARACTER, "unsupported Unicode escape sequence");
+                return Err(error.detail("\\u0000 cannot be converted to text."));
             }
             0xd800..=0xdbff => {
                 let low = if self.text[self.at..].starts_with("\\u") {

@@ -32,49 +32,13 @@ use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT};
 
-/// The error PostgreSQL would report for an invalid value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct TextInputError {
-    pub sqlstate: &'static str,
-    pub message: String,
-    pub detail: Option<String>,
+/// The error for a text that is no value of this type (22P02).
+pub fn invalid_text(type_name: &str, text: &str) -> SqlError {
+    let message = format!("invalid input syntax for type {type_name}: \"{text}\"");
+    SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, message)
 }
 
-impl TextInputError {
-    pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { sqlstate, message: message.into(), detail: None }
-    }
-
-    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
-        self
-    }
-
-    /// The text is not a value of this type (22P02).
-    pub fn syntax(type_name: &str, text: &str) -> Self {
-        Self::new("22P02", format!("invalid input syntax for type {type_name}: \"{text}\""))
-    }
-}
-
-/// For values that exceed the memory, and for stopped statements.
-impl From<SqlError> for TextInputError {
-    fn from(error: SqlError) -> Self {
-        Self { sqlstate: error.sqlstate.code(), message: error.message, detail: error.detail }
-    }
-}
-
-impl From<TextInputError> for SqlError {
-    fn from(error: TextInputError) -> Self {
-        let sql = Self::new(SqlState::from_code(error.sqlstate), error.message);
-        match error.detail {
-            Some(detail) => sql.detail(detail),
-            None => sql,
-        }
-    }
-}
-
-type Result<T> = std::result::Result<T, TextInputError>;
+type Result<T> = std::result::Result<T, SqlError>;
 
 /// Reads a column of text (any Arrow string type) as values of type `ty`.
 ///
@@ -165,7 +129,7 @@ fn cut(value: &str, length: usize) -> Result<&str> {
         return Ok(kept);
     }
     let message = format!("value too long for type character varying({length})");
-    Err(TextInputError::new("22001", message))
+    Err(SqlError::new(SqlState::STRING_DATA_RIGHT_TRUNCATION, message))
 }
 
 fn check_elements(array: &ArrayRef, element: &ColumnType) -> Result<ArrayRef> {
@@ -178,7 +142,7 @@ fn check_elements(array: &ArrayRef, element: &ColumnType) -> Result<ArrayRef> {
     let offsets = OffsetBuffer::from_lengths(list.offsets().lengths());
     ListArray::try_new(Arc::clone(field), offsets, values, list.nulls().cloned())
         .map(|checked| Arc::new(checked) as ArrayRef)
-        .map_err(|error| TextInputError::new("XX000", error.to_string()))
+        .map_err(|error| SqlError::new(SqlState::INTERNAL_ERROR, error.to_string()))
 }
 
 fn index_of(offset: i32) -> usize {
@@ -214,7 +178,7 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     if array.data_type() == to {
         return Ok(Arc::clone(array));
     }
-    cast(array, to).map_err(|error| TextInputError::new("42846", error.to_string()))
+    cast(array, to).map_err(|error| SqlError::new(SqlState::CANNOT_COERCE, error.to_string()))
 }
 
 /// White space as defined by C's `isspace`.

@@ -2,7 +2,9 @@
 
 use datafusion::arrow::datatypes::{DecimalType, i256};
 
-use super::{Result, TextInputError, is_space};
+use super::{Result, invalid_text, is_space};
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
 
 /// PostgreSQL's limits on digits before and after the decimal point.
 const INTEGER_DIGITS_MAX: i64 = 131_072;
@@ -221,23 +223,23 @@ pub fn literal(text: &str) -> Result<Literal<'_>> {
     match unsigned.as_str() {
         "nan" | "inf" | "infinity" => {
             let message = format!("{word} is not supported for type numeric");
-            Err(TextInputError::new("0A000", message))
+            Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message))
         }
-        _ => Err(TextInputError::syntax("numeric", text)),
+        _ => Err(invalid_text("numeric", text)),
     }
 }
 
-fn overflow(precision: u8, scale: i8) -> TextInputError {
+fn overflow(precision: u8, scale: i8) -> SqlError {
     let bound = match i16::from(precision) - i16::from(scale) {
         0 => "1".to_owned(),
         power => format!("10^{power}"),
     };
-    TextInputError::new("22003", "numeric field overflow").with_detail(format!(
+    SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "numeric field overflow").detail(format!(
         "A field with precision {precision}, scale {scale} must round to an absolute value less than {bound}."
     ))
 }
 
 /// The number is larger than any supported `numeric`.
-pub fn too_large() -> TextInputError {
-    TextInputError::new("22003", "value overflows numeric format")
+pub fn too_large() -> SqlError {
+    SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value overflows numeric format")
 }

@@ -3,7 +3,9 @@
 use std::num::{IntErrorKind, ParseIntError};
 use std::str::FromStr;
 
-use super::{Result, TextInputError, is_space};
+use super::{Result, invalid_text, is_space};
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
 
 /// Reads a boolean: any unambiguous prefix of the words below, or 1 or 0, as in PostgreSQL.
 pub(super) fn boolean(text: &str) -> Result<bool> {
@@ -17,7 +19,7 @@ pub(super) fn boolean(text: &str) -> Result<bool> {
     } else if begins(b"false", 1) || begins(b"no", 1) || begins(b"off", 2) || word == b"0" {
         Ok(false)
     } else {
-        Err(TextInputError::syntax("boolean", text))
+        Err(invalid_text("boolean", text))
     }
 }
 
@@ -26,20 +28,20 @@ pub(super) fn integer<T: FromStr<Err = ParseIntError>>(text: &str, type_name: &s
     text.trim_matches(is_space).parse().map_err(|error: ParseIntError| match error.kind() {
         IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => {
             let message = format!("value \"{text}\" is out of range for type {type_name}");
-            TextInputError::new("22003", message)
+            SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, message)
         }
-        _ => TextInputError::syntax(type_name, text),
+        _ => invalid_text(type_name, text),
     })
 }
 
 /// Reads a float. Fails with 22003 if it is too large, or so small that it would become zero.
 pub(super) fn float<T: FromStr + Into<f64> + Copy>(text: &str, type_name: &str) -> Result<T> {
     let word = text.trim_matches(is_space);
-    let value: T = word.parse().map_err(|_| TextInputError::syntax(type_name, text))?;
+    let value: T = word.parse().map_err(|_| invalid_text(type_name, text))?;
     let wide: f64 = value.into();
     if (wide.is_infinite() && !names_infinity(word)) || (wide == 0.0 && !is_zero(word)) {
         let message = format!("\"{word}\" is out of range for type {type_name}");
-        return Err(TextInputError::new("22003", message));
+        return Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, message));
     }
     Ok(value)
 }
@@ -59,7 +61,7 @@ pub fn bytea(text: &str) -> Result<Vec<u8>> {
     match text.strip_prefix("\\x") {
         Some(digits) => hexadecimal(digits),
         None => escaped(text.as_bytes())
-            .ok_or_else(|| TextInputError::new("22P02", "invalid input syntax for type bytea")),
+            .ok_or_else(|| SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type bytea")),
     }
 }
 
@@ -70,7 +72,7 @@ fn hexadecimal(digits: &str) -> Result<Vec<u8>> {
         let digit = character.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         let digit = digit.ok_or_else(|| {
             let message = format!("invalid hexadecimal digit: \"{character}\"");
-            TextInputError::new("22023", message)
+            SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message)
         })?;
         match high.take() {
             Some(high) => bytes.push(high << 4 | digit),
@@ -79,7 +81,7 @@ fn hexadecimal(digits: &str) -> Result<Vec<u8>> {
     }
     if high.is_some() {
         let message = "invalid hexadecimal data: odd number of digits";
-        return Err(TextInputError::new("22023", message));
+        return Err(SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message));
     }
     Ok(bytes)
 }

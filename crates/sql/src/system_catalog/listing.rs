@@ -122,7 +122,7 @@ pub fn by_oid(view: &ReadView, oid: u32) -> Option<Listed> {
         Some(id) => user_relation(view, view.catalog.relation_by_id(id)?),
         None => {
             let mut schemas = SYSTEM_SCHEMAS.iter();
-            schemas.find_map(|schema| schema.listed_where(|found, _| found == oid))
+            schemas.find_map(|schema| schema.listed_where(|relation| relation.oid == oid))
         }
     }
 }
@@ -130,7 +130,7 @@ pub fn by_oid(view: &ReadView, oid: u32) -> Option<Listed> {
 /// The relation or index of this name.
 pub fn by_name(view: &ReadView, schema: &str, name: &str) -> Option<Listed> {
     if let Some(system) = SYSTEM_SCHEMAS.iter().find(|s| s.name == schema) {
-        return system.listed_where(|_, relation| relation.name == name);
+        return system.listed_where(|relation| relation.name == name);
     }
     if let Some(relation) = view.catalog.relation(schema, name) {
         return user_relation(view, relation);
@@ -183,7 +183,6 @@ fn user_columns(body: &RelationBody) -> Vec<ListedColumn> {
 /// A system relation with its oid.
 pub(super) fn system_relation(
     schema: &SystemSchema,
-    oid: u32,
     relation: &'static SystemRelation,
 ) -> Listed {
     let columns = relation.columns.iter().map(|(name, column_type)| ListedColumn {
@@ -193,7 +192,7 @@ pub(super) fn system_relation(
         default: None,
     });
     Listed {
-        oid,
+        oid: relation.oid,
         schema_oid: schema.oid,
         schema: schema.name.to_owned(),
         name: relation.name.to_owned(),

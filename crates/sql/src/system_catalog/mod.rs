@@ -74,8 +74,6 @@ impl fmt::Debug for SystemContext {
 struct SystemSchema {
     name: &'static str,
     oid: u32,
-    /// One less than the oid of the first relation; all are below those of users' objects.
-    relation_oid_base: u32,
     relations: &'static [&'static [SystemRelation]],
 }
 
@@ -83,19 +81,16 @@ static SYSTEM_SCHEMAS: [SystemSchema; 3] = [
     SystemSchema {
         name: "pg_catalog",
         oid: PG_CATALOG_OID,
-        relation_oid_base: 12000,
         relations: pg_catalog::RELATIONS,
     },
     SystemSchema {
         name: "information_schema",
         oid: 13000,
-        relation_oid_base: 13000,
         relations: information_schema::RELATIONS,
     },
     SystemSchema {
         name: "rw_catalog",
         oid: 14000,
-        relation_oid_base: 14000,
         relations: rw_catalog::RELATIONS,
     },
 ];
@@ -115,15 +110,13 @@ impl SystemSchema {
 
     /// The relations as rows of `pg_class`.
     fn listed(&self) -> impl Iterator<Item = Listed> + '_ {
-        let oids = self.relation_oid_base + 1..;
-        oids.zip(self.relations()).map(move |(oid, r)| listing::system_relation(self, oid, r))
+        self.relations().map(|relation| listing::system_relation(self, relation))
     }
 
     /// The first relation that satisfies `wanted`, as a row of `pg_class`.
-    fn listed_where(&self, wanted: impl Fn(u32, &SystemRelation) -> bool) -> Option<Listed> {
-        let mut numbered = (self.relation_oid_base + 1..).zip(self.relations());
-        let found = numbered.find(|(oid, relation)| wanted(*oid, relation));
-        found.map(|(oid, relation)| listing::system_relation(self, oid, relation))
+    fn listed_where(&self, wanted: impl Fn(&SystemRelation) -> bool) -> Option<Listed> {
+        let found = self.relations().find(|relation| wanted(relation));
+        found.map(|relation| listing::system_relation(self, relation))
     }
 }
 

@@ -23,6 +23,8 @@ pub type SystemColumn = (&'static str, SystemType);
 #[derive(Debug)]
 pub struct SystemRelation {
     pub name: &'static str,
+    /// PostgreSQL's own, where it has a fixed one for it; else one below those of users' objects. Never changes.
+    pub oid: u32,
     pub kind: RelationKind,
     pub columns: &'static [SystemColumn],
     pub rows: Rows,
@@ -121,15 +123,16 @@ impl SystemRelation {
     }
 }
 
-/// A relation whose rows are computed from items: `relation!(Table "name", |context, item: Item| from source,
+/// A relation whose rows are computed from items: `relation!(Table 1 "name", |context, item: Item| from source,
 /// { column: Type = value, ... })`. The source is a function of the context.
 macro_rules! relation {
     (
-        $kind:ident $name:literal, |$context:ident, $item:ident: $item_type:ty| from $source:expr,
+        $kind:ident $oid:literal $name:literal, |$context:ident, $item:ident: $item_type:ty| from $source:expr,
         { $($column:ident: $column_type:ident = $value:expr,)* }
     ) => {
         $crate::system_catalog::relation::SystemRelation {
             name: $name,
+            oid: $oid,
             kind: $crate::system_catalog::relation::RelationKind::$kind,
             columns: &[$((
                 stringify!($column),
@@ -146,11 +149,12 @@ macro_rules! relation {
     };
 }
 
-/// A relation without rows: `empty!(Table "name" { column: Type, ... })`.
+/// A relation without rows: `empty!(Table 1 "name" { column: Type, ... })`.
 macro_rules! empty {
-    ($kind:ident $name:literal { $($column:ident: $column_type:ident),* $(,)? }) => {
+    ($kind:ident $oid:literal $name:literal { $($column:ident: $column_type:ident),* $(,)? }) => {
         $crate::system_catalog::relation::SystemRelation {
             name: $name,
+            oid: $oid,
             kind: $crate::system_catalog::relation::RelationKind::$kind,
             columns: &[$((
                 stringify!($column),

@@ -12,12 +12,14 @@ use pgwire::api::results::FieldFormat;
 use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT, NUMERIC_PRECISION_MAX};
 use tidemark_pg::text_input::calendar::DAY_MICROS;
 use tidemark_pg::text_input::numeric::{self, Accumulator, Literal};
-use tidemark_pg::text_input::{TextInputError, parse_column};
+use tidemark_pg::error::SqlError;
+use tidemark_pg::sqlstate::SqlState;
+use tidemark_pg::text_input::parse_column;
 use tidemark_pg::wire_types::{
     EPOCH_DAYS, EPOCH_MICROS, array_element, column_type, is_string, pg_to_arrow,
 };
 
-type Result<T> = std::result::Result<T, TextInputError>;
+type Result<T> = std::result::Result<T, SqlError>;
 
 /// Largest precision of a 128-bit decimal.
 const PRECISION_128: i64 = 38;
@@ -39,7 +41,7 @@ pub fn decode_parameter(
             let scalar = from_binary(&mut reader, pg_type)?;
             if !reader.bytes.is_empty() {
                 let message = format!("incorrect binary data format in bind parameter {number}");
-                return Err(TextInputError::new("22P03", message));
+                return Err(SqlError::new(SqlState::INVALID_BINARY_REPRESENTATION, message));
             }
             Ok(scalar)
         }
@@ -141,7 +143,7 @@ fn from_binary(reader: &mut Reader<'_>, pg_type: &Type) -> Result<ScalarValue> {
             let [version] = reader.take()?;
             if version != 1 {
                 let message = format!("unsupported jsonb version number {version}");
-                return Err(TextInputError::new("XX000", message));
+                return Err(SqlError::new(SqlState::INTERNAL_ERROR, message));
             }
             ScalarValue::Utf8(Some(json(utf8(reader.rest())?)?))
         }
@@ -211,8 +213,8 @@ fn numeric_text(reader: &mut Reader<'_>) -> Result<String> {
     Ok(text)
 }
 
-fn malformed_numeric(part: &str) -> TextInputError {
-    TextInputError::new("22P03", format!("invalid {part} in external \"numeric\" value"))
+fn malformed_numeric(part: &str) -> SqlError {
+    SqlError::new(SqlState::INVALID_BINARY_REPRESENTATION, format!("invalid {part} in external \"numeric\" value"))
 }
 
 /// Reads the number of dimensions, the null flag, the element type, the dimensions and the elements.
@@ -227,7 +229,7 @@ fn array(reader: &mut Reader<'_>, element: &Type) -> Result<ScalarValue> {
             element.oid(),
             element.name()
         );
-        return Err(TextInputError::new("42804", message));
+        return Err(SqlError::new(SqlState::DATATYPE_MISMATCH, message));
     }
     let length = match dimensions {
         0 => 0,
@@ -236,7 +238,7 @@ fn array(reader: &mut Reader<'_>, element: &Type) -> Result<ScalarValue> {
             let _lower_bound: [u8; 4] = reader.take()?;
             length
         }
-        _ => return Err(TextInputError::new("0A000", "multidimensional arrays are not supported")),
+        _ => return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "multidimensional arrays are not supported")),
     };
     let mut values = Vec::new();
     for _ in 0..length {
@@ -262,7 +264,7 @@ fn array_value(reader: &mut Reader<'_>, element: &Type) -> Result<ScalarValue> {
     if value.bytes.is_empty() {
         return Ok(scalar);
     }
-    Err(TextInputError::new("22P03", "improper binary format in array element"))
+    Err(SqlError::new(SqlState::INVALID_BINARY_REPRESENTATION, "improper binary format in array element"))
 }
 
 /// The unread part of a message.
@@ -288,25 +290,25 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn too_short() -> TextInputError {
-    TextInputError::new("08P01", "insufficient data left in message")
+fn too_short() -> SqlError {
+    SqlError::new(SqlState::PROTOCOL_VIOLATION, "insufficient data left in message")
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str> {
     tidemark_pg::copy_text::utf8(bytes)
 }
 
-fn out_of_range(what: &str) -> TextInputError {
-    TextInputError::new("22008", format!("{what} out of range"))
+fn out_of_range(what: &str) -> SqlError {
+    SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("{what} out of range"))
 }
 
-fn unsupported(pg_type: &Type) -> TextInputError {
+fn unsupported(pg_type: &Type) -> SqlError {
     let message = format!("parameters of type {} are not supported", pg_type.name());
-    TextInputError::new("0A000", message)
+    SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message)
 }
 
-fn internal(error: impl ToString) -> TextInputError {
-    TextInputError::new("XX000", error.to_string())
+fn internal(error: impl ToString) -> SqlError {
+    SqlError::new(SqlState::INTERNAL_ERROR, error.to_string())
 }
 
 #[cfg(test)]

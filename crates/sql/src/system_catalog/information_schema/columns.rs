@@ -18,7 +18,7 @@ struct Column {
 }
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "columns", |context, column: Column| from columns,
+    View 13001 "columns", |context, column: Column| from columns,
     {
         table_catalog: Name = &context.database,
         table_schema: Name = &column.schema,

@@ -4,7 +4,7 @@ use super::{KeyColumn, key_columns};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "constraint_column_usage", |context, column: KeyColumn| from key_columns,
+    View 13002 "constraint_column_usage", |context, column: KeyColumn| from key_columns,
     {
         table_catalog: Name = &context.database,
         table_schema: Name = &column.key.table.schema,

@@ -4,23 +4,23 @@
 use crate::system_catalog::relation::{SystemRelation, empty};
 
 pub(super) const RELATIONS: &[SystemRelation] = &[
-    empty!(View "applicable_roles" {
+    empty!(View 13008 "applicable_roles" {
         grantee: Name, role_name: Name, is_grantable: Varchar,
     }),
-    empty!(View "character_sets" {
+    empty!(View 13009 "character_sets" {
         character_set_catalog: Name, character_set_schema: Name, character_set_name: Name,
         character_repertoire: Name, form_of_use: Name, default_collate_catalog: Name,
         default_collate_schema: Name, default_collate_name: Name,
     }),
-    empty!(View "check_constraints" {
+    empty!(View 13010 "check_constraints" {
         constraint_catalog: Name, constraint_schema: Name, constraint_name: Name,
         check_clause: Varchar,
     }),
-    empty!(View "column_privileges" {
+    empty!(View 13011 "column_privileges" {
         grantor: Name, grantee: Name, table_catalog: Name, table_schema: Name, table_name: Name,
         column_name: Name, privilege_type: Varchar, is_grantable: Varchar,
     }),
-    empty!(View "domains" {
+    empty!(View 13012 "domains" {
         domain_catalog: Name, domain_schema: Name, domain_name: Name, data_type: Varchar,
         character_maximum_length: Int4, character_octet_length: Int4, character_set_catalog: Name,
         character_set_schema: Name, character_set_name: Name, collation_catalog: Name,
@@ -30,7 +30,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         udt_catalog: Name, udt_schema: Name, udt_name: Name, scope_catalog: Name,
         scope_schema: Name, scope_name: Name, maximum_cardinality: Int4, dtd_identifier: Name,
     }),
-    empty!(View "element_types" {
+    empty!(View 13013 "element_types" {
         object_catalog: Name, object_schema: Name, object_name: Name, object_type: Varchar,
         collection_type_identifier: Name, data_type: Varchar, character_maximum_length: Int4,
         character_octet_length: Int4, character_set_catalog: Name, character_set_schema: Name,
@@ -41,10 +41,10 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         udt_name: Name, scope_catalog: Name, scope_schema: Name, scope_name: Name,
         maximum_cardinality: Int4, dtd_identifier: Name,
     }),
-    empty!(View "enabled_roles" {
+    empty!(View 13014 "enabled_roles" {
         role_name: Name,
     }),
-    empty!(View "parameters" {
+    empty!(View 13015 "parameters" {
         specific_catalog: Name, specific_schema: Name, specific_name: Name,
         ordinal_position: Int4, parameter_mode: Varchar, is_result: Varchar, as_locator: Varchar,
         parameter_name: Name, data_type: Varchar, character_maximum_length: Int4,
@@ -56,13 +56,13 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         scope_catalog: Name, scope_schema: Name, scope_name: Name, maximum_cardinality: Int4,
         dtd_identifier: Name, parameter_default: Varchar,
     }),
-    empty!(View "referential_constraints" {
+    empty!(View 13016 "referential_constraints" {
         constraint_catalog: Name, constraint_schema: Name, constraint_name: Name,
         unique_constraint_catalog: Name, unique_constraint_schema: Name,
         unique_constraint_name: Name, match_option: Varchar, update_rule: Varchar,
         delete_rule: Varchar,
     }),
-    empty!(View "routines" {
+    empty!(View 13017 "routines" {
         specific_catalog: Name, specific_schema: Name, specific_name: Name, routine_catalog: Name,
         routine_schema: Name, routine_name: Name, routine_type: Varchar, module_catalog: Name,
         module_schema: Name, module_name: Name, udt_catalog: Name, udt_schema: Name,
@@ -95,17 +95,17 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         result_cast_scope_name: Name, result_cast_maximum_cardinality: Int4,
         result_cast_dtd_identifier: Name,
     }),
-    empty!(View "sequences" {
+    empty!(View 13018 "sequences" {
         sequence_catalog: Name, sequence_schema: Name, sequence_name: Name, data_type: Varchar,
         numeric_precision: Int4, numeric_precision_radix: Int4, numeric_scale: Int4,
         start_value: Varchar, minimum_value: Varchar, maximum_value: Varchar, increment: Varchar,
         cycle_option: Varchar,
     }),
-    empty!(View "table_privileges" {
+    empty!(View 13019 "table_privileges" {
         grantor: Name, grantee: Name, table_catalog: Name, table_schema: Name, table_name: Name,
         privilege_type: Varchar, is_grantable: Varchar, with_hierarchy: Varchar,
     }),
-    empty!(View "triggers" {
+    empty!(View 13020 "triggers" {
         trigger_catalog: Name, trigger_schema: Name, trigger_name: Name,
         event_manipulation: Varchar, event_object_catalog: Name, event_object_schema: Name,
         event_object_table: Name, action_order: Int4, action_condition: Varchar,
@@ -113,7 +113,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         action_reference_old_table: Name, action_reference_new_table: Name,
         action_reference_old_row: Name, action_reference_new_row: Name, created: Timestamptz,
     }),
-    empty!(View "view_table_usage" {
+    empty!(View 13021 "view_table_usage" {
         view_catalog: Name, view_schema: Name, view_name: Name, table_catalog: Name,
         table_schema: Name, table_name: Name,
     }),

@@ -5,7 +5,7 @@ use crate::system_catalog::cell::NULL;
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "key_column_usage", |context, column: KeyColumn| from key_columns,
+    View 13003 "key_column_usage", |context, column: KeyColumn| from key_columns,
     {
         constraint_catalog: Name = &context.database,
         constraint_schema: Name = &column.key.table.schema,

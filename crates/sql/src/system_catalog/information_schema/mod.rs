@@ -13,7 +13,7 @@ use super::SystemContext;
 use super::listing::{self, ListedKey};
 use super::relation::SystemRelation;
 
-/// Every relation of the schema. The index determines the oid: append new ones.
+/// Every relation of the schema.
 pub(super) const RELATIONS: &[&[SystemRelation]] = &[
     &[
         columns::RELATION,

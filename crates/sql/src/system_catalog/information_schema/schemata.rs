@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{self, OWNER};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "schemata", |context, schema: (u32, String)| from schemas,
+    View 13004 "schemata", |context, schema: (u32, String)| from schemas,
     {
         catalog_name: Name = &context.database,
         schema_name: Name = &schema.1,

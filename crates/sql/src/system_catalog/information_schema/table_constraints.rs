@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{self, ListedKey};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "table_constraints", |context, key: ListedKey| from keys,
+    View 13005 "table_constraints", |context, key: ListedKey| from keys,
     {
         constraint_catalog: Name = &context.database,
         constraint_schema: Name = &key.table.schema,

@@ -7,7 +7,7 @@ use crate::system_catalog::listing::{self, Listed};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "tables", |context, table: Listed| from relations,
+    View 13006 "tables", |context, table: Listed| from relations,
     {
         table_catalog: Name = &context.database,
         table_schema: Name = &table.schema,

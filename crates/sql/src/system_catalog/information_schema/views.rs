@@ -5,7 +5,7 @@ use crate::system_catalog::listing::{self, Listed};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "views", |context, view: Listed| from views,
+    View 13007 "views", |context, view: Listed| from views,
     {
         table_catalog: Name = &context.database,
         table_schema: Name = &view.schema,

@@ -28,7 +28,7 @@ use super::relation::SystemRelation;
 pub(super) use pg_proc::procedures;
 pub(super) use pg_roles::{Role, roles};
 
-/// Every relation of the schema. The index determines the oid: append new ones.
+/// Every relation of the schema.
 pub(super) const RELATIONS: &[&[SystemRelation]] = &[
     &[
         pg_am::RELATION,

@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{INDEX_ACCESS_METHOD, TABLE_ACCESS_METHOD};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_am", |_context, method: (u32, &str, char)| from access_methods,
+    Table 2601 "pg_am", |_context, method: (u32, &str, char)| from access_methods,
     {
         oid: Oid = method.0,
         amname: Name = method.1,

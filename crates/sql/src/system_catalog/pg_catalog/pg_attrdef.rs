@@ -11,7 +11,7 @@ struct ColumnDefault {
 }
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_attrdef", |_context, default: ColumnDefault| from defaults,
+    Table 2604 "pg_attrdef", |_context, default: ColumnDefault| from defaults,
     {
         oid: Oid = listing::USER_OID_BASE + default.number,
         adrelid: Oid = default.table_oid,

@@ -14,7 +14,7 @@ struct Attribute {
 }
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_attribute", |_context, attribute: Attribute| from attributes,
+    Table 1249 "pg_attribute", |_context, attribute: Attribute| from attributes,
     {
         attrelid: Oid = attribute.relation_oid,
         attname: Name = &attribute.column.name,

@@ -11,7 +11,7 @@ use crate::system_catalog::relation::{SystemRelation, relation};
 const PAGE_BYTES: u64 = 8192;
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_class", |context, class: Listed| from classes,
+    Table 1259 "pg_class", |context, class: Listed| from classes,
     {
         oid: Oid = class.oid,
         relname: Name = &class.name,

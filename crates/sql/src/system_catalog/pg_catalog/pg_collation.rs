@@ -6,7 +6,7 @@ use crate::system_catalog::relation::{SystemRelation, relation};
 use crate::system_catalog::{PG_CATALOG_OID, SystemContext};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_collation", |_context, collation: (u32, &str, char)| from collations,
+    Table 3456 "pg_collation", |_context, collation: (u32, &str, char)| from collations,
     {
         oid: Oid = collation.0,
         collname: Name = collation.1,

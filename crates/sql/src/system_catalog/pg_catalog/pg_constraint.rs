@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{self, ListedKey};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_constraint", |_context, key: ListedKey| from keys,
+    Table 2606 "pg_constraint", |_context, key: ListedKey| from keys,
     {
         oid: Oid = key.constraint_oid,
         conname: Name = &key.name,

@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{DATABASE_OID, ENCODING, OWNER_OID, TABLESPA
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_database", |_context, name: String| from databases,
+    Table 1262 "pg_database", |_context, name: String| from databases,
     {
         oid: Oid = DATABASE_OID,
         datname: Name = name,

@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{self, ListedKey};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_index", |_context, key: ListedKey| from keys,
+    Table 2610 "pg_index", |_context, key: ListedKey| from keys,
     {
         indexrelid: Oid = key.index_oid,
         indrelid: Oid = key.table.oid,

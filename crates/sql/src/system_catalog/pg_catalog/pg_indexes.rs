@@ -6,7 +6,7 @@ use crate::system_catalog::relation::{SystemRelation, relation};
 use crate::system_catalog::{SystemContext, ddl};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "pg_indexes", |_context, key: ListedKey| from keys,
+    View 12009 "pg_indexes", |_context, key: ListedKey| from keys,
     {
         schemaname: Name = &key.table.schema,
         tablename: Name = &key.table.name,

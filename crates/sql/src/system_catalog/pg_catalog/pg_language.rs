@@ -6,7 +6,7 @@ use crate::system_catalog::listing::OWNER_OID;
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_language", |_context, language: (u32, &str)| from languages,
+    Table 2612 "pg_language", |_context, language: (u32, &str)| from languages,
     {
         oid: Oid = language.0,
         lanname: Name = language.1,

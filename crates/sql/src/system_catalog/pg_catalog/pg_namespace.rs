@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{self, OWNER_OID};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_namespace", |_context, schema: (u32, String)| from schemas,
+    Table 2615 "pg_namespace", |_context, schema: (u32, String)| from schemas,
     {
         oid: Oid = schema.0,
         nspname: Name = &schema.1,

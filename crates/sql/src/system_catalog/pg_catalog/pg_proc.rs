@@ -26,7 +26,7 @@ static PROCEDURES: [Procedure; 4] = [
 ];
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_proc", |_context, procedure: &Procedure| from procedure_rows,
+    Table 1255 "pg_proc", |_context, procedure: &Procedure| from procedure_rows,
     {
         oid: Oid = procedure.oid,
         proname: Name = procedure.name,

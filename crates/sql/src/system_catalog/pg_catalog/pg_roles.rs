@@ -15,7 +15,7 @@ pub(in crate::system_catalog) struct Role {
 }
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "pg_roles", |_context, role: Role| from roles,
+    View 12013 "pg_roles", |_context, role: Role| from roles,
     {
         rolname: Name = &role.name,
         rolsuper: Bool = true,

@@ -17,7 +17,7 @@ struct Setting {
 }
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "pg_settings", |_context, setting: Setting| from settings,
+    View 12014 "pg_settings", |_context, setting: Setting| from settings,
     {
         name: Text = &setting.name,
         setting: Text = &setting.value,

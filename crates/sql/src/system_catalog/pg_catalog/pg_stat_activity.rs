@@ -16,7 +16,7 @@ struct Activity {
 }
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "pg_stat_activity", |_context, activity: Activity| from activities,
+    View 12015 "pg_stat_activity", |_context, activity: Activity| from activities,
     {
         datid: Oid = DATABASE_OID,
         datname: Name = &activity.database,

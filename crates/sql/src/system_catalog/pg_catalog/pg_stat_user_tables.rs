@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{self, Listed};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "pg_stat_user_tables", |context, table: Listed| from tables,
+    View 12016 "pg_stat_user_tables", |context, table: Listed| from tables,
     {
         relid: Oid = table.oid,
         schemaname: Name = &table.schema,

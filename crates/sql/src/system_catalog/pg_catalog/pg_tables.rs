@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{self, Listed, OWNER};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "pg_tables", |_context, table: Listed| from tables,
+    View 12017 "pg_tables", |_context, table: Listed| from tables,
     {
         schemaname: Name = &table.schema,
         tablename: Name = &table.name,

@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{OWNER_OID, TABLESPACE_OID};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_tablespace", |_context, space: (u32, &str)| from tablespaces,
+    Table 1213 "pg_tablespace", |_context, space: (u32, &str)| from tablespaces,
     {
         oid: Oid = space.0,
         spcname: Name = space.1,

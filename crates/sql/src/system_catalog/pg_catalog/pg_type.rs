@@ -8,7 +8,7 @@ use crate::system_catalog::{PG_CATALOG_OID, SystemContext};
 use tidemark_pg::system_types::{self, PgType};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "pg_type", |_context, pg_type: &PgType| from all_types,
+    Table 1247 "pg_type", |_context, pg_type: &PgType| from all_types,
     {
         oid: Oid = pg_type.oid,
         typname: Name = &pg_type.name,

@@ -5,7 +5,7 @@ use crate::system_catalog::cell::NULL;
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "pg_user", |_context, role: Role| from roles,
+    View 12020 "pg_user", |_context, role: Role| from roles,
     {
         usename: Name = &role.name,
         usesysid: Oid = role.oid,

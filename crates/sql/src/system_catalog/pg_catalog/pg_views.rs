@@ -5,7 +5,7 @@ use crate::system_catalog::listing::{self, Listed, OWNER};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "pg_views", |_context, view: Listed| from views,
+    View 12021 "pg_views", |_context, view: Listed| from views,
     {
         schemaname: Name = &view.schema,
         viewname: Name = &view.name,

@@ -23,7 +23,7 @@ use super::listing::{self, Listed};
 use super::relation::SystemRelation;
 use tidemark_ledger::catalog::Relation;
 
-/// Every relation of the schema. The index determines the oid: append new ones.
+/// Every relation of the schema.
 pub(super) const RELATIONS: &[&[SystemRelation]] = &[&[
     rw_databases::RELATION,
     rw_hummock_current_version::RELATION,

@@ -6,7 +6,7 @@ use tidemark_ledger::epoch::Epoch;
 use tidemark_ledger::state::AcceptedLoss;
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "rw_accepted_losses", |_context, loss: AcceptedLoss| from losses,
+    Table 14014 "rw_accepted_losses", |_context, loss: AcceptedLoss| from losses,
     {
         accepted_at: Timestamptz = Epoch::from_unix_ms(loss.accepted_ms).timestamp().map(micros),
         after_epoch: Int8 = loss.found.epoch.as_u64(),

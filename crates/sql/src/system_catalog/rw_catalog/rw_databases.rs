@@ -6,7 +6,7 @@ use crate::system_catalog::listing::{DATABASE_OID, OWNER_OID};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "rw_databases", |_context, name: String| from databases,
+    Table 14001 "rw_databases", |_context, name: String| from databases,
     {
         id: Int4 = DATABASE_OID,
         name: Varchar = name,

@@ -7,7 +7,7 @@ use crate::system_catalog::relation::{SystemRelation, relation};
 use tidemark_ledger::version::Version;
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "rw_hummock_current_version", |_context, version: Arc<Version>| from versions,
+    Table 14002 "rw_hummock_current_version", |_context, version: Arc<Version>| from versions,
     {
         version_id: Int8 = version.id.0,
         safe_epoch: Int8 = version.safe_epoch.as_u64(),

@@ -11,6 +11,7 @@ use tidemark_pg::system_types::SystemType;
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
     name: "rw_hummock_pinned_versions",
+    oid: 14012,
     kind: RelationKind::Table,
     columns: &[
         ("worker_node", SystemType::Varchar),

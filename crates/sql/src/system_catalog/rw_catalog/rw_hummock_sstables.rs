@@ -15,7 +15,7 @@ struct Listed {
 }
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "rw_hummock_sstables", |_context, listed: Listed| from files,
+    Table 14011 "rw_hummock_sstables", |_context, listed: Listed| from files,
     {
         sstable_id: Int8 = listed.file.sst.id.0,
         table_id: Int4 = listed.file.sst.table_id,

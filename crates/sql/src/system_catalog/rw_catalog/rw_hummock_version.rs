@@ -7,7 +7,7 @@ use crate::system_catalog::relation::{SystemRelation, relation};
 use tidemark_ledger::version::{FileEntry, Version};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "rw_hummock_version", |_context, version: Arc<Version>| from versions,
+    Table 14010 "rw_hummock_version", |_context, version: Arc<Version>| from versions,
     {
         version_id: Int8 = version.id.0,
         safe_epoch: Int8 = version.safe_epoch.as_u64(),

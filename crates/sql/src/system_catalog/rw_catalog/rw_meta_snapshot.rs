@@ -19,6 +19,7 @@ use tidemark_pg::system_types::SystemType;
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
     name: "rw_meta_snapshot",
+    oid: 14003,
     kind: RelationKind::Table,
     columns: &[
         ("meta_snapshot_id", SystemType::Int8),

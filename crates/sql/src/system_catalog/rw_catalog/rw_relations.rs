@@ -4,7 +4,7 @@ use super::{UserRelation, user_relations};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    View "rw_relations", |_context, item: UserRelation| from user_relations,
+    View 14004 "rw_relations", |_context, item: UserRelation| from user_relations,
     {
         id: Int4 = item.relation.id,
         name: Varchar = &item.relation.name,

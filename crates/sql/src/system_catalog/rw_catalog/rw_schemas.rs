@@ -9,7 +9,7 @@ use crate::system_catalog::relation::{SystemRelation, relation};
 use tidemark_ledger::catalog::Schema;
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "rw_schemas", |_context, schema: Arc<Schema>| from schemas,
+    Table 14005 "rw_schemas", |_context, schema: Arc<Schema>| from schemas,
     {
         id: Int4 = schema.id,
         name: Varchar = &schema.name,

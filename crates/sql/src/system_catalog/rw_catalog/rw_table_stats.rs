@@ -5,7 +5,7 @@ use super::{UserRelation, tables};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "rw_table_stats", |context, table: UserRelation| from tables,
+    Table 14006 "rw_table_stats", |context, table: UserRelation| from tables,
     {
         id: Int4 = table.relation.id,
         total_key_count: Int8 = table.listed.rows(&context.view),

@@ -6,7 +6,7 @@ use crate::system_catalog::listing::OWNER_OID;
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "rw_tables", |_context, table: UserRelation| from tables,
+    Table 14007 "rw_tables", |_context, table: UserRelation| from tables,
     {
         id: Int4 = table.relation.id,
         name: Varchar = &table.relation.name,

@@ -4,7 +4,7 @@ use crate::system_catalog::pg_catalog::{Role, roles};
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "rw_users", |_context, role: Role| from roles,
+    Table 14008 "rw_users", |_context, role: Role| from roles,
     {
         id: Int4 = role.oid,
         name: Varchar = &role.name,

@@ -6,7 +6,7 @@ use crate::system_catalog::listing::OWNER_OID;
 use crate::system_catalog::relation::{SystemRelation, relation};
 
 pub(super) const RELATION: SystemRelation = relation!(
-    Table "rw_views", |_context, view: UserRelation| from views,
+    Table 14009 "rw_views", |_context, view: UserRelation| from views,
     {
         id: Int4 = view.relation.id,
         name: Varchar = &view.relation.name,

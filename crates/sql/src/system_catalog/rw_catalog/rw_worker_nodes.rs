@@ -13,6 +13,7 @@ use tidemark_pg::system_types::SystemType;
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
     name: "rw_worker_nodes",
+    oid: 14013,
     kind: RelationKind::Table,
     columns: &[
         ("id", SystemType::Int4),
