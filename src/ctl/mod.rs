@@ -202,7 +202,7 @@ fn say(text: &str) -> io::Result<()> {
 }
 
 /// Reports progress on standard error. Ignores errors: a closed stderr is no reason to stop the job.
-fn whisper(line: &str) {
+fn report_progress(line: &str) {
     writeln!(io::stderr().lock(), "{line}").ok();
 }
 

@@ -11,7 +11,7 @@ use crate::config::{self, EtcdArgs, MetaStoreSetting, MetaStoreType};
 use tidemark_ledger::backup::restore::{self, Overwrite, Plan, Request};
 use tidemark_ledger::epoch::{Clock as _, SystemClock};
 use tidemark_ledger::id::SnapshotId;
-use tidemark_ledger::storage::{RemotePatience, StorageLocation};
+use tidemark_ledger::storage::{RemoteTimeouts, StorageLocation};
 use tidemark_ledger::storage_url;
 
 #[derive(Args)]
@@ -147,10 +147,10 @@ impl RestoreArgs {
         if self.read_attempt_timeout_ms.is_none() && self.read_retry_attempts.is_none() {
             return;
         }
-        let usual = RemotePatience::default();
+        let usual = RemoteTimeouts::default();
         let attempt = self.read_attempt_timeout_ms.map_or(usual.attempt, Duration::from_millis);
         let retries = self.read_retry_attempts.map_or(usual.retries, |n| n as usize);
-        RemotePatience { attempt, retries }.set();
+        RemoteTimeouts { attempt, retries }.set();
     }
 
     fn request(&self) -> Request {

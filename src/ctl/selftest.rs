@@ -18,9 +18,9 @@ pub(super) struct SelftestArgs {
 }
 
 pub(super) async fn run(args: SelftestArgs) -> Result<(), CtlError> {
-    let place = StorageLocation::new(args.url, args.directory);
-    let storage = place.open_existing().map_err(tidemark_ledger::backup::BackupError::from)?;
-    let probed = storage.probe_each(&place.directory).await;
+    let location = StorageLocation::new(args.url, args.directory);
+    let storage = location.open_existing().map_err(tidemark_ledger::backup::BackupError::from)?;
+    let probed = storage.probe_each(&location.directory).await;
     let probed = probed.map_err(tidemark_ledger::backup::BackupError::from)?;
     for found in &probed {
         let said = found.outcome.as_ref().map_or_else(|error| chain(error), |()| "ok".to_owned());
@@ -28,6 +28,6 @@ pub(super) async fn run(args: SelftestArgs) -> Result<(), CtlError> {
     }
     match probed.iter().filter(|found| found.outcome.is_err()).count() {
         0 => Ok(()),
-        missing => Err(CtlError::Incapable { place: place.to_string(), missing }),
+        missing => Err(CtlError::Incapable { location: location.to_string(), missing }),
     }
 }

@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 
 use super::meta::Cluster;
 use super::output::{Table, progress_bar, show};
-use super::{CtlError, say, whisper};
+use super::{CtlError, say, report_progress};
 use crate::config;
 use tidemark_ledger::backup::verify::{
     self, Check, DataAt, Event, Level, Subset, Verdict, Verified,
@@ -174,7 +174,7 @@ impl Shown {
 
     /// Prints a line, above the bar if there is one.
     fn line(&self, line: &str) {
-        self.bar.suspend(|| whisper(line));
+        self.bar.suspend(|| report_progress(line));
     }
 
     fn finish(&self) -> Vec<Verified> {

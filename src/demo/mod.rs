@@ -42,7 +42,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     store_directory: Option<PathBuf>,
     #[command(flatten)]
-    place: PlaceArgs,
+    position: PlaceArgs,
     /// Leave the restored server up until Ctrl-C
     #[arg(long)]
     keep: bool,

@@ -30,20 +30,20 @@ pub(super) struct PlaceArgs {
 pub(super) struct Stores {
     folder: PathBuf,
     meta: MetaStoreSetting,
-    place: PlaceArgs,
+    position: PlaceArgs,
 }
 
 impl Stores {
-    pub fn new(place: PlaceArgs, folder: PathBuf) -> Result<Self, DemoError> {
-        let meta = match place.meta_store_type {
-            MetaStoreType::Etcd => MetaStoreSetting::Etcd(place.etcd.settings()?),
+    pub fn new(position: PlaceArgs, folder: PathBuf) -> Result<Self, DemoError> {
+        let meta = match position.meta_store_type {
+            MetaStoreType::Etcd => MetaStoreSetting::Etcd(position.etcd.settings()?),
             MetaStoreType::Sqlite => {
                 let endpoint = folder.join(config::META_STORE_FILE).display().to_string();
                 MetaStoreSetting::Sqlite { endpoint }
             }
             MetaStoreType::Mem | MetaStoreType::Sql => return Err(DemoError::MetaStoreType),
         };
-        Ok(Self { folder, meta, place })
+        Ok(Self { folder, meta, position })
     }
 
     /// Refuses a meta store that is not empty.

@@ -22,7 +22,7 @@ use tidemark_ledger::params::{self, ParamError, ParamSpec, Params};
 /// Pause before a failed attempt to start the role is retried.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Timeout for a stopping role to record how far its metadata is durable.
-const PROMISE_PATIENCE: Duration = Duration::from_secs(2);
+const PROMISE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The running meta role.
 #[derive(Debug)]
@@ -183,7 +183,7 @@ impl Term {
         self.maintenance.shutdown().await;
         self.served.stop().await;
         // A storage that does not respond must not keep the role from ending.
-        drop(tokio::time::timeout(PROMISE_PATIENCE, self.node.manager.promise()).await);
+        drop(tokio::time::timeout(PROMISE_TIMEOUT, self.node.manager.promise()).await);
         self.store.resign().await;
     }
 }

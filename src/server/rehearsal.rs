@@ -36,14 +36,14 @@ impl Rehearsal {
     /// Starts on free loopback ports. `place` takes its own writes; `data` holds the data files.
     pub async fn start(
         store: Arc<dyn MetaStore>,
-        place: &StorageLocation,
+        location: &StorageLocation,
         data: Storage,
     ) -> Result<Self, StartError> {
         let sql_listener = listen("SQL", ADDR).await?;
         let meta_listener = listen("meta", ADDR).await?;
         let mut params = Params::default();
-        params.set(params::STATE_STORE, &format!("hummock+{}", place.url));
-        let directory = ParamSpec::find(params::DATA_DIRECTORY)?.parse(&place.directory)?;
+        params.set(params::STATE_STORE, &format!("hummock+{}", location.url));
+        let directory = ParamSpec::find(params::DATA_DIRECTORY)?.parse(&location.directory)?;
         params.set(params::DATA_DIRECTORY, &directory);
         let manager = manager::open(store, NewCluster::new(params), Arc::new(SystemClock)).await?;
         let idle = MaintenanceSettings { compaction: false, ..MaintenanceSettings::default() };

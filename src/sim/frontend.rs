@@ -59,14 +59,14 @@ pub enum Change {
 
 /// Why a request failed, or what is wrong with its result.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum CheckError {
     /// A failure that is allowed.
     Fails(String),
     /// Something that must not happen.
     Wrong(String),
 }
 
-impl Trouble {
+impl CheckError {
     fn fails(error: impl ToString) -> Self {
         Self::Fails(error.to_string())
     }
@@ -249,15 +249,15 @@ impl Frontend {
         *held = if held.is_some() { None } else { seen };
     }
 
-    async fn see(&self) -> Result<Seen, Trouble> {
+    async fn see(&self) -> Result<Seen, CheckError> {
         if self.follower.seen().is_none() || !self.chaos.one_in(4) {
-            self.follower.sync().await.map_err(Trouble::fails)?;
+            self.follower.sync().await.map_err(CheckError::fails)?;
         }
-        self.follower.seen().ok_or_else(|| Trouble::fails("nothing is known yet"))
+        self.follower.seen().ok_or_else(|| CheckError::fails("nothing is known yet"))
     }
 
     /// Reads a table, now or in the past, and compares it with the model.
-    pub async fn read(&self) -> Result<(), Trouble> {
+    pub async fn read(&self) -> Result<(), CheckError> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let seen = match held {
             Some(held) if self.chaos.one_in(2) => held,
@@ -294,7 +294,7 @@ impl Frontend {
         relation: &Relation,
         epoch: Epoch,
         keys: Option<&BTreeSet<i32>>,
-    ) -> Result<Vec<Placed>, Trouble> {
+    ) -> Result<Vec<Placed>, CheckError> {
         let found = self.scan(&seen.state, relation, epoch, keys).await?;
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let history = model.history(relation.id, &seen.meta.commits());
@@ -305,7 +305,7 @@ impl Frontend {
         if are != must {
             let name = &relation.name;
             let what = format!("a read of {name} at {epoch} gives {are:?}, and not {must:?}");
-            return Err(Trouble::Wrong(what));
+            return Err(CheckError::Wrong(what));
         }
         Ok(found)
     }
@@ -316,13 +316,13 @@ impl Frontend {
         relation: &Relation,
         epoch: Epoch,
         keys: Option<&BTreeSet<i32>>,
-    ) -> Result<Vec<Placed>, Trouble> {
+    ) -> Result<Vec<Placed>, CheckError> {
         let table = Arc::new(relation.as_table().expect("there are no views").clone());
         let files = state.version.files_at(relation.id, epoch);
         let statistics = Arc::clone(&self.statistics);
         let provider =
             SstTable::new(table, files, self.url.clone(), &self.blocks, DATA_DIR, statistics);
-        let provider = provider.with_key_filters(&self.filters).with_places();
+        let provider = provider.with_key_filters(&self.filters).with_row_positions();
         let of_keys = |keys: &BTreeSet<i32>| -> Expr {
             col(KEY).in_list(keys.iter().map(|key| lit(*key)).collect(), false)
         };
@@ -333,17 +333,17 @@ impl Frontend {
             let plan = provider.scan(&session, None, &filters, None).await?;
             collect(plan, session.task_ctx()).await
         });
-        let scanned = scanned.await.map_err(Trouble::fails)?;
+        let scanned = scanned.await.map_err(CheckError::fails)?;
         let mut found = vec![];
-        for batch in scanned.map_err(Trouble::fails)? {
-            found.extend(placed(&batch).map_err(Trouble::Wrong)?);
+        for batch in scanned.map_err(CheckError::fails)? {
+            found.extend(placed(&batch).map_err(CheckError::Wrong)?);
         }
         found.retain(|placed| keys.is_none_or(|keys| keys.contains(&placed.row.key)));
         Ok(found)
     }
 
     /// Changes rows of one table or two, in one commit.
-    pub async fn write(&self, change: Change) -> Result<(), Trouble> {
+    pub async fn write(&self, change: Change) -> Result<(), CheckError> {
         let seen = self.see().await?;
         let base_epoch = seen.state.version.max_committed_epoch;
         let staging = self.follower.ids.staging();
@@ -372,7 +372,7 @@ impl Frontend {
         marker: SstId,
         effects: Vec<Effect>,
         write: Write,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), CheckError> {
         self.lock_model().meant.insert(marker, effects);
         let name = self.follower.name();
         let ask = |node: Arc<MetaNode>| {
@@ -384,7 +384,7 @@ impl Frontend {
             Ok(committed) => Told::Committed(committed.epoch),
             Err(error) if error.kind == ErrorKind::Unknown => Told::Unknown,
             Err(error) if error.kind == ErrorKind::Internal => {
-                return Err(Trouble::Wrong(format!("an error of our own: {error}")));
+                return Err(CheckError::Wrong(format!("an error of our own: {error}")));
             }
             Err(_) => Told::Refused,
         };
@@ -395,7 +395,7 @@ impl Frontend {
             Told::Unknown => "not known: writes",
         });
         self.lock_model().told.push((marker, told));
-        outcome.map(|_| ()).map_err(Trouble::fails)
+        outcome.map(|_| ()).map_err(CheckError::fails)
     }
 
     fn lock_model(&self) -> std::sync::MutexGuard<'_, Model> {
@@ -407,10 +407,10 @@ impl Frontend {
         &self,
         seen: &Seen,
         staging: &Staging,
-    ) -> Result<(TableWrite, Effect), Trouble> {
+    ) -> Result<(TableWrite, Effect), CheckError> {
         let catalog = seen.state.catalog.at(seen.state.version.max_committed_epoch);
         let relation = catalog.relation(PUBLIC, JOURNAL);
-        let relation = relation.ok_or_else(|| Trouble::fails("there is no journal yet"))?;
+        let relation = relation.ok_or_else(|| CheckError::fails("there is no journal yet"))?;
         let row = Row { key: 0, tag: self.lock_model().next_tag() };
         let mut write = TableWrite::to(relation);
         write.born = self.stage(relation, staging, &[row], true).await?;
@@ -424,7 +424,7 @@ impl Frontend {
         seen: &Seen,
         relation: &Relation,
         staging: &Staging,
-    ) -> Result<(TableWrite, Effect), Trouble> {
+    ) -> Result<(TableWrite, Effect), CheckError> {
         let epoch = seen.state.version.max_committed_epoch;
         let keyed = relation.as_table().is_some_and(|table| !table.primary_key.is_empty());
         let kind = match change {
@@ -477,7 +477,7 @@ impl Frontend {
         seen: &Seen,
         relation: &Relation,
         epoch: Epoch,
-    ) -> Result<Vec<Placed>, Trouble> {
+    ) -> Result<Vec<Placed>, CheckError> {
         let share = 1 + self.chaos.below(4);
         let mut rows = self.rows(seen, relation, epoch, None).await?;
         rows.retain(|_| self.chaos.one_in(share));
@@ -490,7 +490,7 @@ impl Frontend {
         staging: &Staging,
         rows: &[Row],
         inline: bool,
-    ) -> Result<Vec<Arc<SstInfo>>, Trouble> {
+    ) -> Result<Vec<Arc<SstInfo>>, CheckError> {
         let table = Arc::new(relation.as_table().expect("there are no views").clone());
         let target = Target {
             storage: &self.storage,
@@ -502,7 +502,7 @@ impl Frontend {
         let rows = stream_of(&table, rows);
         let context = self.session.task_ctx();
         let written = write::write_rows(&target, relation.id, &table, rows, &context).await;
-        Ok(written.map_err(Trouble::fails)?.files)
+        Ok(written.map_err(CheckError::fails)?.files)
     }
 }
 
@@ -537,8 +537,8 @@ fn stream_of(table: &Table, rows: &[Row]) -> SendableRecordBatchStream {
 
 fn placed(batch: &RecordBatch) -> Result<Vec<Placed>, String> {
     let schema = batch.schema();
-    let place = |name: &str| schema.index_of(name).ok();
-    let rows = rows_of(batch, place)?;
+    let location = |name: &str| schema.index_of(name).ok();
+    let rows = rows_of(batch, location)?;
     let column = |name: &str| batch.column_by_name(name).expect("the scan gives places");
     let files = column(FILE_COLUMN).as_primitive::<UInt64Type>().values().iter();
     let positions = column(POSITION_COLUMN).as_primitive::<Int64Type>().values().iter();

@@ -55,7 +55,7 @@ pub struct Shared {
 }
 
 #[derive(Debug)]
-enum Deed {
+enum Request {
     Commit(Txn),
     Fill(Vec<Pair>),
 }
@@ -98,14 +98,14 @@ impl Shared {
         *self.lock() = commits;
     }
 
-    async fn do_it(&self, term: u64, deed: Deed) -> Result<(), StoreError> {
+    async fn do_it(&self, term: u64, deed: Request) -> Result<(), StoreError> {
         let store = self.store();
         if self.fenced && self.leader.load(Ordering::SeqCst) != term {
             let (store, reason) = (store.name().to_owned(), "another leads".to_owned());
             return Err(StoreError::Deposed { store, reason });
         }
         match deed {
-            Deed::Commit(txn) => {
+            Request::Commit(txn) => {
                 let delta = delta_of(&txn);
                 store.commit(txn).await?;
                 if let Some(delta) = delta {
@@ -113,7 +113,7 @@ impl Shared {
                 }
                 Ok(())
             }
-            Deed::Fill(pairs) => store.fill(pairs).await,
+            Request::Fill(pairs) => store.fill(pairs).await,
         }
     }
 }
@@ -133,7 +133,7 @@ pub struct FaultyMeta {
     shared: Arc<Shared>,
     chaos: Arc<Chaos>,
     term: u64,
-    unsettled: Arc<Mutex<Option<Deed>>>,
+    in_flight: Arc<Mutex<Option<Request>>>,
 }
 
 impl FaultyMeta {
@@ -141,34 +141,34 @@ impl FaultyMeta {
     pub fn lead(shared: &Arc<Shared>) -> Arc<Self> {
         let term = shared.leader.fetch_add(1, Ordering::SeqCst) + 1;
         let (shared, chaos) = (Arc::clone(shared), Arc::clone(&shared.chaos));
-        Arc::new(Self { shared, chaos, term, unsettled: Arc::default() })
+        Arc::new(Self { shared, chaos, term, in_flight: Arc::default() })
     }
 
     fn injected(&self, action: &'static str) -> StoreError {
         StoreError::Io { action, store: self.name().to_owned(), source: INJECTED.into() }
     }
 
-    fn take_unsettled(&self) -> Option<Deed> {
-        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn take_in_flight(&self) -> Option<Request> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whatever was sent before takes effect now, or never.
-    async fn settle(&self) {
-        if let Some(deed) = self.take_unsettled()
+    async fn resolve_in_flight(&self) {
+        if let Some(deed) = self.take_in_flight()
             && self.chaos.one_in(2)
         {
             drop(self.shared.do_it(self.term, deed).await);
         }
     }
 
-    fn send_later(&self, deed: Deed) {
-        *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = Some(deed);
+    fn send_later(&self, deed: Request) {
+        *self.in_flight.lock().unwrap_or_else(PoisonError::into_inner) = Some(deed);
         let (shared, term) = (Arc::clone(&self.shared), self.term);
-        let unsettled = Arc::clone(&self.unsettled);
+        let in_flight = Arc::clone(&self.in_flight);
         let delay = Duration::from_millis(1_000 + self.chaos.below(40_000));
         tokio::spawn(async move {
             ambient::sleep(delay).await;
-            let deed = unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let deed = in_flight.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(deed) = deed {
                 drop(shared.do_it(term, deed).await);
             }
@@ -179,11 +179,11 @@ impl FaultyMeta {
         &self,
         action: &'static str,
         subject: &str,
-        deed: Deed,
+        deed: Request,
     ) -> Result<(), StoreError> {
         let fate = self.chaos.turn(action, subject).await;
         if fate != Fate::Before {
-            self.settle().await;
+            self.resolve_in_flight().await;
         }
         match fate {
             Fate::Pass => self.shared.do_it(self.term, deed).await,
@@ -207,7 +207,7 @@ impl FaultyMeta {
     async fn read(&self, action: &'static str, subject: &str) -> Result<(), StoreError> {
         match self.chaos.turn(action, subject).await {
             Fate::Pass => {
-                self.settle().await;
+                self.resolve_in_flight().await;
                 Ok(())
             }
             Fate::CrashBefore | Fate::CrashAfter => std::future::pending().await,
@@ -237,11 +237,11 @@ impl MetaStore for FaultyMeta {
             Operation::Put { key, .. } | Operation::Delete { key } => key.clone(),
         };
         let subject = txn.operations.get(1).map(key_of).unwrap_or_default();
-        self.change("commit", &subject, Deed::Commit(txn)).await
+        self.change("commit", &subject, Request::Commit(txn)).await
     }
 
     async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError> {
-        self.change("fill", "", Deed::Fill(pairs)).await
+        self.change("fill", "", Request::Fill(pairs)).await
     }
 
     fn remember(&self, head: &Head) {

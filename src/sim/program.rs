@@ -9,7 +9,7 @@ use futures::future::join_all;
 
 use super::chaos::Without;
 use super::contention::contend;
-use super::frontend::{Change, Frontend, Trouble};
+use super::frontend::{Change, Frontend, CheckError};
 use super::job::{Job, backup_directory, judge, learn};
 use super::link::Link;
 use super::world::{HANGS, JOURNAL, Memory, TABLES, World};
@@ -87,8 +87,8 @@ async fn end(world: &mut World) -> Result<(), String> {
     for frontend in world.frontends.clone() {
         frontend.report().await.map_err(|e| format!("the last report: {e}"))?;
         // Every frontend works, though a write may still conflict with itself.
-        Trouble::told(frontend.write(Change::Any).await, &chaos)?;
-        Trouble::told(frontend.read().await, &chaos)?;
+        CheckError::told(frontend.write(Change::Any).await, &chaos)?;
+        CheckError::told(frontend.read().await, &chaos)?;
     }
     let mut last = vec![Job::Backup { copy_data: true }, Job::Vacuum];
     if chaos.has("manual") {
@@ -211,11 +211,11 @@ async fn one_client(
 pub async fn run_statement(
     world: &World,
     frontend: &Frontend,
-    statement: impl Future<Output = Result<(), Trouble>> + Send + 'static,
+    statement: impl Future<Output = Result<(), CheckError>> + Send + 'static,
 ) -> Result<(), String> {
     let process = Arc::clone(&frontend.follower.process);
     let done = world.in_process(&process, Box::pin(statement)).await?;
-    Trouble::told(done.unwrap_or(Ok(())), &world.chaos)
+    CheckError::told(done.unwrap_or(Ok(())), &world.chaos)
 }
 
 /// Runs statements of clients and, if there is one, a job at the same time.
@@ -422,8 +422,8 @@ async fn go_back(world: &mut World) -> Result<(), String> {
 async fn restore(world: &mut World) -> Result<(), String> {
     let chaos = Arc::clone(&world.chaos);
     let listed: Vec<_> = world.must_be_listed.iter().cloned().collect();
-    let Some((place, id)) = chaos.pick(&listed) else { return Ok(()) };
-    Box::pin(world.restore(&place, id)).await?;
+    let Some((location, id)) = chaos.pick(&listed) else { return Ok(()) };
+    Box::pin(world.restore(&location, id)).await?;
     Ok(())
 }
 

@@ -231,7 +231,7 @@ fn counted(rows: SendableRecordBatchStream, count: Arc<Mutex<u64>>) -> SendableR
 fn one_form(table: &Arc<Table>, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
     let (schema, table) = (rows.schema(), Arc::clone(table));
     let rows = rows.and_then(move |batch| {
-        let batch = keys_in_one_form(&table, batch);
+        let batch = normalize_float_keys(&table, batch);
         async move { batch }
     });
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
@@ -239,7 +239,7 @@ fn one_form(table: &Arc<Table>, rows: SendableRecordBatchStream) -> SendableReco
 
 /// Normalizes the keys of rows: -0 becomes 0, and every NaN the same one. Rows are sorted and compared
 /// by their bits, but keys are compared as numbers.
-pub fn keys_in_one_form(table: &Table, batch: RecordBatch) -> Result<RecordBatch, DataFusionError> {
+pub fn normalize_float_keys(table: &Table, batch: RecordBatch) -> Result<RecordBatch, DataFusionError> {
     let key = key_indices(table).into_iter();
     let floats: Vec<usize> =
         key.filter(|at| batch.schema_ref().field(*at).data_type().is_floating()).collect();

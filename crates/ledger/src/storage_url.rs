@@ -67,7 +67,7 @@ impl StorageUrl {
     }
 
     /// Whether both name the same store, ignoring credentials.
-    pub fn is_same_place(&self, other: &Self) -> bool {
+    pub fn is_same_location(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Minio { host, bucket, .. }, Self::Minio { host: h, bucket: b, .. }) => {
                 (host, bucket) == (h, b)
@@ -115,11 +115,11 @@ fn bucket(scheme: &'static str, rest: &str) -> Result<String, StorageUrlError> {
 /// Parses what follows `minio://`: `key:secret@host:port/bucket`.
 fn parse_minio(rest: &str) -> Result<StorageUrl, StorageUrlError> {
     let missing = |missing| StorageUrlError::Missing { scheme: "minio", missing };
-    let (credentials, place) =
+    let (credentials, position) =
         rest.rsplit_once('@').ok_or_else(|| missing("a key and a secret before an @"))?;
     let (key, secret) =
         credentials.split_once(':').ok_or_else(|| missing("a key and a secret before an @"))?;
-    let (host, name) = place.split_once('/').ok_or_else(|| missing("a host and a bucket"))?;
+    let (host, name) = position.split_once('/').ok_or_else(|| missing("a host and a bucket"))?;
     let odd = |c: char| !(c.is_ascii_alphanumeric() || "-.:[]".contains(c));
     if key.is_empty() || secret.is_empty() || host.is_empty() || host.contains(odd) {
         return Err(missing("a key, a secret, a host and a bucket"));
@@ -152,10 +152,10 @@ pub fn without_hummock(url: &str) -> &str {
 }
 
 /// Whether two URLs name the same store, ignoring credentials and the prefix `hummock+`.
-pub fn is_same_place(a: &str, b: &str) -> bool {
+pub fn is_same_location(a: &str, b: &str) -> bool {
     let [a, b] = [a, b].map(|url| without_hummock(url.trim()));
     match (StorageUrl::parse(a), StorageUrl::parse(b)) {
-        (Ok(a), Ok(b)) => a.is_same_place(&b),
+        (Ok(a), Ok(b)) => a.is_same_location(&b),
         _ => a == b,
     }
 }

@@ -18,9 +18,9 @@ const OF_ONE_TYPE: [&str; 4] = ["coalesce", "nullif", "greatest", "least"];
 
 /// The pass as an analyzer rule.
 #[derive(Debug)]
-pub struct FloatsWin;
+pub struct CastNumericsToFloat;
 
-impl AnalyzerRule for FloatsWin {
+impl AnalyzerRule for CastNumericsToFloat {
     fn name(&self) -> &'static str {
         "floats_win"
     }
@@ -38,7 +38,7 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&plan);
     let rewritten = plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let settled = expr.transform_up(|expr| Ok(settle(expr, &schema)))?;
+        let settled = expr.transform_up(|expr| Ok(cast_operands(expr, &schema)))?;
         Ok(settled.update_data(|expr| name.restore(expr)))
     })?;
     if rewritten.transformed {
@@ -49,7 +49,7 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 }
 
 /// Casts the numeric operands of an expression to floats if it also has float operands.
-fn settle(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+fn cast_operands(mut expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     let mut operands: Vec<&mut Expr> = match &mut expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right })
             if op.is_numerical_operators() || op.supports_propagation() =>

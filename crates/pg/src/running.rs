@@ -49,8 +49,8 @@ impl Stop {
 /// A statement from its first byte to its last row.
 #[derive(Debug, Default)]
 pub struct Running {
-    standing: watch::Sender<Standing>,
-    /// The value of [`Standing::is_over`], for inner loops.
+    standing: watch::Sender<RunState>,
+    /// The value of [`RunState::is_over`], for inner loops.
     over: AtomicBool,
     /// Number of threads that compute for it now.
     computing: AtomicUsize,
@@ -61,12 +61,12 @@ pub struct Running {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Standing {
+struct RunState {
     stop: Option<Stop>,
     commits: bool,
 }
 
-impl Standing {
+impl RunState {
     /// A statement that is committing is not stopped: its client would get an error although the writes stay.
     fn is_over(&self) -> bool {
         self.stop.is_some() && !self.commits
@@ -119,7 +119,7 @@ impl Running {
     /// Resolves when the statement is stopped and is not committing.
     pub async fn over(&self) {
         // The sender lives as long as `self`.
-        drop(self.standing.subscribe().wait_for(Standing::is_over).await);
+        drop(self.standing.subscribe().wait_for(RunState::is_over).await);
     }
 
     /// The error for the client of a stopped statement.
@@ -157,7 +157,7 @@ impl Running {
         self.change(|standing| standing.commits = false);
     }
 
-    fn change(&self, change: impl FnOnce(&mut Standing)) {
+    fn change(&self, change: impl FnOnce(&mut RunState)) {
         self.standing.send_modify(|standing| {
             change(standing);
             self.over.store(standing.is_over(), Ordering::Relaxed);

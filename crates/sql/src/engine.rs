@@ -18,7 +18,7 @@ use crate::settings::Resources;
 use tidemark_engine::scan::{KeyFilters, StatisticsCache};
 use tidemark_ledger::storage::{BlockStore, Storage};
 use tidemark_pg::error::SqlError;
-use tidemark_pg::floats::FloatsWin;
+use tidemark_pg::floats::CastNumericsToFloat;
 use tidemark_pg::functions;
 use tidemark_pg::growth::{CountedFunctions, InPieces};
 use tidemark_pg::memory::{Budget, StatementMemory};
@@ -124,7 +124,7 @@ impl std::fmt::Debug for Engine {
 
 /// DataFusion's analyzer rules, with ours before and after them.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(FloatsWin)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(CastNumericsToFloat)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Subqueries));
     rules.push(Arc::new(CheckedIntegers::default()));

@@ -42,7 +42,7 @@ pub struct Frontend {
     snapshots: query_epoch::SnapshotCache,
     sst_ids: Arc<SstIdPool>,
     pins: Arc<Pins>,
-    keyed_writes: handlers::KeyedWrites,
+    keyed_writes: handlers::TableLocks,
     pub sessions: Arc<sessions::Sessions>,
     worker: Worker,
 }
@@ -67,7 +67,7 @@ impl Frontend {
             worker,
             engine: Arc::new(engine),
             snapshots: query_epoch::SnapshotCache::default(),
-            keyed_writes: handlers::KeyedWrites::default(),
+            keyed_writes: handlers::TableLocks::default(),
             sessions: Arc::default(),
         })
     }

@@ -157,7 +157,7 @@ impl Executor {
         let (url, statistics) = (self.store_url.clone(), Arc::clone(&self.statistics));
         let (table, blocks) = (Arc::clone(table), &self.blocks);
         let scan = SstTable::new(table, files, url, blocks, data_directory, statistics);
-        scan.with_places().scan(&self.state, None, &[], None).await.map_err(rows_error)
+        scan.with_row_positions().scan(&self.state, None, &[], None).await.map_err(rows_error)
     }
 }
 

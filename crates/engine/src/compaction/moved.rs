@@ -18,7 +18,7 @@ const NOWHERE: u32 = u32::MAX;
 /// For each position of each input, the number of the row among all rows of the output.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Moved {
-    inputs: HashMap<SstId, Places>,
+    inputs: HashMap<SstId, OutputRows>,
     rows: u32,
     /// Number of the first row of each output file, in order.
     outputs: Vec<(u32, SstId)>,
@@ -28,7 +28,7 @@ impl Moved {
     pub fn new<'a>(inputs: impl Iterator<Item = &'a Arc<SstInfo>>) -> Self {
         let places = |sst: &Arc<SstInfo>| {
             let rows = usize::try_from(sst.rows).expect("a file's rows fit in memory");
-            (sst.id, Places(vec![NOWHERE; rows]))
+            (sst.id, OutputRows(vec![NOWHERE; rows]))
         };
         Self { inputs: inputs.map(places).collect(), ..Self::default() }
     }
@@ -36,7 +36,7 @@ impl Moved {
     /// Records that the next row of the output is the one at `position` of `input`. `None` if there is
     /// no such row, or if there are more rows than can be numbered.
     pub fn push(&mut self, input: SstId, position: i64) -> Option<()> {
-        let Places(positions) = self.inputs.get_mut(&input)?;
+        let OutputRows(positions) = self.inputs.get_mut(&input)?;
         *positions.get_mut(usize::try_from(position).ok()?)? = self.rows;
         self.rows = self.rows.checked_add(1).filter(|next| *next != NOWHERE)?;
         Some(())
@@ -74,7 +74,7 @@ impl Moved {
         }
         let mut unseen = self.output_rows(born)?;
         let mut left_out = BTreeMap::new();
-        for (input, Places(places)) in &self.inputs {
+        for (input, OutputRows(places)) in &self.inputs {
             let mut gone = RoaringBitmap::new();
             for (position, row) in (0..).zip(places) {
                 if *row != NOWHERE && !unseen.remove(*row) {
@@ -117,13 +117,13 @@ impl Moved {
     }
 
     /// The output positions of the rows at `positions` of `input`, by output file.
-    pub fn places(
+    pub fn output_positions(
         &self,
         input: SstId,
         positions: &RoaringBitmap,
     ) -> BTreeMap<SstId, RoaringBitmap> {
         let mut places: BTreeMap<SstId, RoaringBitmap> = BTreeMap::new();
-        let Some(Places(moved)) = self.inputs.get(&input) else { return places };
+        let Some(OutputRows(moved)) = self.inputs.get(&input) else { return places };
         for position in positions {
             let row = moved.get(position as usize).copied().unwrap_or(NOWHERE);
             if row == NOWHERE {
@@ -144,9 +144,9 @@ fn unsound(what: &str) -> HummockError {
 /// The output row number at each input position. In JSON: base64 of the zstd-compressed differences of
 /// neighbours, which are small and similar, as little-endian `u32`.
 #[derive(Clone, Debug)]
-struct Places(Vec<u32>);
+struct OutputRows(Vec<u32>);
 
-impl Serialize for Places {
+impl Serialize for OutputRows {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let before = std::iter::once(0).chain(self.0.iter().copied());
         let steps = self.0.iter().zip(before).map(|(place, before)| place.wrapping_sub(before));
@@ -156,7 +156,7 @@ impl Serialize for Places {
     }
 }
 
-impl<'de> Deserialize<'de> for Places {
+impl<'de> Deserialize<'de> for OutputRows {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let bytes = STANDARD_NO_PAD.decode(text).map_err(de::Error::custom)?;
@@ -186,9 +186,9 @@ mod tests {
         }
         moved.close(&[sst(7, 3), sst(8, 1)]);
         let dead = RoaringBitmap::from_iter([0, 1, 2]);
-        let places = moved.places(SstId(1), &dead);
+        let places = moved.output_positions(SstId(1), &dead);
         assert_eq!(places, BTreeMap::from([(SstId(7), RoaringBitmap::from_iter([1, 2]))]));
-        let places = moved.places(SstId(2), &dead);
+        let places = moved.output_positions(SstId(2), &dead);
         let expected = [(SstId(7), [0]), (SstId(8), [0])];
         assert_eq!(places, expected.map(|(id, at)| (id, RoaringBitmap::from_iter(at))).into());
         let json = serde_json::to_string(&moved).unwrap();

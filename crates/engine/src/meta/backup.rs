@@ -8,7 +8,7 @@ use tracing::info;
 use super::MetaNode;
 use super::backup_error::backup_error;
 use super::command::{BackupOptions, Committed};
-use super::places::open_new;
+use super::backup_locations::open_new;
 use tidemark_ledger::backup::verify::{self, DataAt, Verified};
 use tidemark_ledger::backup::{self, ManifestEntry, NewSnapshot, OpenLocation};
 use tidemark_ledger::epoch::Epoch;
@@ -23,19 +23,19 @@ impl MetaNode {
     /// Gives up the snapshots of a backup location: what only they hold may be deleted.
     pub async fn forget_location(&self, location: StorageLocation) -> Result<(), MetaError> {
         let _job = self.job.lock().await;
-        if location.is_same_place(&self.manager.state().params.backup_location()) {
+        if location.is_same_location(&self.manager.state().params.backup_location()) {
             let message = format!("{location} is the current backup location");
             return Err(MetaError::new(ErrorKind::InvalidParameter, message)
                 .hint("Move it with ALTER SYSTEM SET backup_storage_url or _directory first."));
         }
         let known = self.manager.standing().await?.backup_locations;
-        if !known.iter().any(|known| known.location.is_same_place(&location)) {
+        if !known.iter().any(|known| known.location.is_same_location(&location)) {
             let message = format!("{location} is no backup location of this cluster");
             return Err(MetaError::new(ErrorKind::InvalidParameter, message)
                 .hint("risectl meta list-backup-locations lists them."));
         }
         self.manager.forget_location(location.clone()).await?;
-        self.places.let_go(&location);
+        self.backup_locations.release(&location);
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl MetaNode {
         let snapshot = covered_history(&state, committed.epoch).await?;
         let created_at = tidemark_ledger::epoch::rfc3339(self.manager.clock().now_ms());
         let BackupOptions { remarks, copy_data } = options;
-        let holder = self.places.holder.clone();
+        let holder = self.backup_locations.holder.clone();
         let new = NewSnapshot { id, remarks, created_at, holder };
         let entry = if copy_data {
             let data = self.data_place(&state);
@@ -115,7 +115,7 @@ impl MetaNode {
         entries.retain(|entry| ids.contains(&entry.info.id));
         self.keep_for_readers(&location, &entries).await?;
         self.manager.standing().await?;
-        let deleted = backup::delete_snapshots(&location, ids, &self.places.holder).await;
+        let deleted = backup::delete_snapshots(&location, ids, &self.backup_locations.holder).await;
         deleted.map_err(|e| self.change_error(&e))?;
         self.note_newest(&place).await;
         Ok(())
@@ -142,7 +142,7 @@ impl MetaNode {
         };
         if moves && params.value(spec.name) == value {
             // Setting the same location again takes it back from another server that has taken it over.
-            self.hold_anew(&params.backup_location()).await?;
+            self.reclaim_manifest(&params.backup_location()).await?;
         }
         let notices = if moves && params.value(spec.name) != value {
             let mut moved = Params::clone(&params);
@@ -177,7 +177,7 @@ impl MetaNode {
             MetaError { kind: ErrorKind::InvalidParameter, ..MetaError::storage(&e) }
                 .hint("The backup storage must be writable. Nothing was changed.")
         })?;
-        self.hold_anew(&moved.backup_location()).await?;
+        self.reclaim_manifest(&moved.backup_location()).await?;
         // The old location may be broken: failing to count its snapshots must not keep the user there.
         let listed = self.list_snapshots().await;
         let hidden = listed.map_or(0, |snapshots| snapshots.len());

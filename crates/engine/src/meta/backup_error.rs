@@ -14,7 +14,7 @@ pub(super) fn backup_error(error: &BackupError) -> MetaError {
         BackupError::Damaged { .. }
         | BackupError::OldManifest { .. }
         | BackupError::ObjectsDamaged { .. }
-        | BackupError::Storage(StorageError::Mangled { .. }) => {
+        | BackupError::Storage(StorageError::ChecksumMismatch { .. }) => {
             meta.kind = ErrorKind::Damaged;
         }
         BackupError::Unsure { .. } => meta.kind = ErrorKind::Unknown,

@@ -279,7 +279,7 @@ fn carried(inputs: &Inputs, state: &State, moved: &Moved) -> Option<Vec<DeadRows
     for input in &inputs.files {
         let file = state.version.open_file(inputs.table_id, input.sst.id)?;
         let died = file.stamps.died_since(inputs.base);
-        for (sst_id, positions) in moved.places(input.sst.id, &died) {
+        for (sst_id, positions) in moved.output_positions(input.sst.id, &died) {
             dead_rows.push(DeadRows { sst_id, positions: Arc::new(positions) });
         }
     }

@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::MetaNode;
 use super::backup_error::backup_error;
-use super::places::open;
+use super::backup_locations::open;
 use tidemark_ledger::backup::{BackupError, Claim, Manifest, ManifestEntry, OpenLocation};
 use tidemark_ledger::lease::KnownLocation;
 use tidemark_ledger::meta_error::MetaError;
@@ -34,7 +34,7 @@ impl MetaNode {
             // A missing root is created, but not if there were snapshots: it may just not be mounted.
             let how = if seen > 0 { OpenLocation::open_existing } else { OpenLocation::open };
             let opened = open(location.clone(), how).await?;
-            if !self.places.is_held(location) {
+            if !self.backup_locations.is_held(location) {
                 self.claim_manifest(location, &opened, seen, |_| true).await?;
             }
             Ok(opened)
@@ -43,8 +43,8 @@ impl MetaNode {
     }
 
     /// Like [`MetaNode::hold`], but claims the manifest again: another server may have claimed it since.
-    pub(super) async fn hold_anew(&self, location: &StorageLocation) -> Result<(), MetaError> {
-        self.places.let_go(location);
+    pub(super) async fn reclaim_manifest(&self, location: &StorageLocation) -> Result<(), MetaError> {
+        self.backup_locations.release(location);
         self.hold(location).await.map(|_| ())
     }
 
@@ -66,13 +66,13 @@ impl MetaNode {
             // Checked after the manifest was read: if another server leads by now, either it has not
             // claimed the manifest yet, or the manifest has changed.
             self.manager.standing().await?;
-            let taken = claim.take(&self.places.holder).await.map_err(|e| backup_error(&e))?;
+            let taken = claim.take(&self.backup_locations.holder).await.map_err(|e| backup_error(&e))?;
             if let Some(manifest_id) = taken {
                 break manifest_id;
             }
         };
         self.note(location, manifest_id).await?;
-        let mut known = self.places.known();
+        let mut known = self.backup_locations.known();
         known.held.insert(location.clone());
         known.unsure.remove(location);
         Ok(())
@@ -80,21 +80,21 @@ impl MetaNode {
 
     /// The newest manifest id that was seen in a location; 0 if none was.
     async fn seen_in(&self, location: &StorageLocation) -> Result<u64, MetaError> {
-        let seen = self.places.known().seen.get(location).copied();
+        let seen = self.backup_locations.known().seen.get(location).copied();
         if let Some(seen) = seen {
             return Ok(seen);
         }
         let known = self.manager.backup_locations().await?;
-        let same = known.iter().filter(|known| known.location.is_same_place(location));
+        let same = known.iter().filter(|known| known.location.is_same_location(location));
         let seen = same.map(|known| known.manifest_id).max().unwrap_or_default();
-        Ok(*self.places.known().seen.entry(location.clone()).or_insert(seen))
+        Ok(*self.backup_locations.known().seen.entry(location.clone()).or_insert(seen))
     }
 
     /// Records in the lease that a location has this manifest.
     async fn note(&self, location: &StorageLocation, manifest_id: u64) -> Result<(), MetaError> {
         let noted = KnownLocation { location: location.clone(), manifest_id };
         self.manager.note_location(noted).await?;
-        let mut known = self.places.known();
+        let mut known = self.backup_locations.known();
         let seen = known.seen.entry(location.clone()).or_default();
         *seen = manifest_id.max(*seen);
         Ok(())
@@ -112,8 +112,8 @@ impl MetaNode {
     pub(super) fn change_error(&self, error: &BackupError) -> MetaError {
         if matches!(error, BackupError::Unsure { .. }) {
             let location = self.manager.state().params.backup_location();
-            self.places.let_go(&location);
-            self.places.known().unsure.insert(location);
+            self.backup_locations.release(&location);
+            self.backup_locations.known().unsure.insert(location);
         }
         backup_error(error)
     }
@@ -125,17 +125,17 @@ impl MetaNode {
         location: &'a StorageLocation,
     ) -> BoxFuture<'a, Result<(), MetaError>> {
         async move {
-            if self.places.is_held(location) {
+            if self.backup_locations.is_held(location) {
                 return Ok(());
             }
-            let unsure = self.places.known().unsure.contains(location);
+            let unsure = self.backup_locations.known().unsure.contains(location);
             if unsure {
                 return self.hold(location).await.map(|_| ());
             }
             let seen = self.seen_in(location).await?.max(1);
             let claimed = async {
                 let opened = open(location.clone(), OpenLocation::open_existing).await?;
-                self.claim_manifest(location, &opened, seen, |holder| self.places.follows(holder))
+                self.claim_manifest(location, &opened, seen, |holder| self.backup_locations.follows(holder))
                     .await
             };
             if let Err(error) = claimed.await {

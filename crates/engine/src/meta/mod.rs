@@ -17,7 +17,7 @@ pub mod maintenance;
 pub mod manager;
 mod misdated;
 mod node;
-mod places;
+mod backup_locations;
 mod repair;
 mod scrub;
 pub mod settings;

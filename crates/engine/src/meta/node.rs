@@ -10,7 +10,7 @@ use super::command::{Committed, Pins, SnapshotKey, WorkerInfo, Write};
 use super::known_snapshots::KnownSnapshots;
 use super::manager::Manager;
 use super::misdated::Misdated;
-use super::places::Places;
+use super::backup_locations::BackupLocations;
 use super::settings::MaintenanceSettings;
 use super::workers::{WorkerNode, Workers};
 use crate::compaction::Executor;
@@ -32,7 +32,7 @@ pub struct MetaNode {
     pub(super) claims: Claims,
     pub(super) known: std::sync::Mutex<KnownSnapshots>,
     pub(super) misdated: std::sync::Mutex<Misdated>,
-    pub(super) places: Places,
+    pub(super) backup_locations: BackupLocations,
     /// Locked by jobs that use or move a backup location or delete data: one at a time.
     pub(super) job: Mutex<()>,
     /// Locked to read the files of snapshots that are not known yet: one reader at a time.
@@ -57,7 +57,7 @@ impl MetaNode {
         let sst_ids = sst_ids.await;
         let executor = Executor::new(manager.state_store(), settings.compaction_memory_bytes);
         let executor = executor.map_err(|e| MetaError::storage(&e))?;
-        let places = Places::beginning_with(&manager.state());
+        let backup_locations = BackupLocations::beginning_with(&manager.state());
         let started_ms = manager.clock().monotonic_ms();
         Ok(Self {
             manager,
@@ -70,7 +70,7 @@ impl MetaNode {
             claims: Claims::default(),
             known: std::sync::Mutex::default(),
             misdated: std::sync::Mutex::default(),
-            places,
+            backup_locations,
             job: Mutex::new(()),
             compacting: Mutex::new(()),
             reading_snapshots: Mutex::new(()),

@@ -47,7 +47,7 @@ struct Worker {
     unfinished: Unfinished,
     /// Files below this id were staged before the worker was registered, and may have been deleted.
     writes_from: SstId,
-    heard_ms: u64,
+    last_report_ms: u64,
     /// `None` until the first report.
     info: Option<WorkerInfo>,
     id: u32,
@@ -86,7 +86,7 @@ impl Workers {
             snapshots: pins.snapshots,
             unfinished: pins.unfinished,
             writes_from,
-            heard_ms: now_ms,
+            last_report_ms: now_ms,
             info: Some(pins.info),
             id,
         };
@@ -98,7 +98,7 @@ impl Workers {
     pub fn nodes(&self, now_ms: u64) -> Vec<WorkerNode> {
         let living = self.living(now_ms).into_iter();
         let node = |(_, worker): (String, Worker)| {
-            let running = now_ms.saturating_sub(worker.heard_ms) <= QUIET_MS_MAX;
+            let running = now_ms.saturating_sub(worker.last_report_ms) <= QUIET_MS_MAX;
             Some(WorkerNode { id: worker.id, info: worker.info?, running })
         };
         let mut nodes: Vec<WorkerNode> = living.filter_map(node).collect();
@@ -180,12 +180,12 @@ impl Worker {
             snapshots: vec![],
             unfinished: Unfinished::from(next),
             writes_from: next,
-            heard_ms: now_ms,
+            last_report_ms: now_ms,
         }
     }
 
     fn lives(&self, now_ms: u64) -> bool {
-        now_ms.saturating_sub(self.heard_ms) <= SILENCE_MS_MAX
+        now_ms.saturating_sub(self.last_report_ms) <= SILENCE_MS_MAX
     }
 }
 

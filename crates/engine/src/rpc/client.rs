@@ -179,7 +179,7 @@ impl MetaClient {
     }
 
     pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, RpcError> {
-        self.asked(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
+        self.query_reply(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
     }
 
     /// Verifies snapshots; reports events as they arrive.
@@ -205,7 +205,7 @@ impl MetaClient {
 
     /// What deleting each of the listed snapshots would free; empty while this is not known.
     pub async fn snapshot_usage(&self) -> Result<Vec<SnapshotUsage>, RpcError> {
-        self.asked(self.grpc.clone().snapshot_usage(Empty {}).await)
+        self.query_reply(self.grpc.clone().snapshot_usage(Empty {}).await)
     }
 
     /// Reports what this worker needs. Returns whether it had been given up before.
@@ -217,13 +217,13 @@ impl MetaClient {
 
     /// The processes of the cluster.
     pub async fn worker_nodes(&self) -> Result<Vec<WorkerNode>, RpcError> {
-        self.asked(self.grpc.clone().worker_nodes(Empty {}).await)
+        self.query_reply(self.grpc.clone().worker_nodes(Empty {}).await)
     }
 
     /// Claims a table to compact. Nobody else gets it until it is released or this worker falls silent.
     pub async fn claim_compaction(&self) -> Result<Option<Task>, RpcError> {
         let request = WorkerRequest { worker: self.worker.clone() };
-        self.asked(self.grpc.clone().claim_compaction(request).await)
+        self.query_reply(self.grpc.clone().claim_compaction(request).await)
     }
 
     pub async fn commit_compaction(&self, compaction: &Compaction) -> Result<Committed, RpcError> {
@@ -242,7 +242,7 @@ impl MetaClient {
     }
 
     pub async fn pinned_versions(&self) -> Result<Vec<PinnedVersion>, RpcError> {
-        self.asked(self.grpc.clone().pinned_versions(Empty {}).await)
+        self.query_reply(self.grpc.clone().pinned_versions(Empty {}).await)
     }
 
     /// Compacts a table, given by schema and name, or all.
@@ -260,7 +260,7 @@ impl MetaClient {
 
     /// What holds an object of the data directory.
     pub async fn explain_object(&self, name: String) -> Result<Vec<Holder>, RpcError> {
-        self.asked(self.grpc.clone().explain_object(ExplainObjectRequest { name }).await)
+        self.query_reply(self.grpc.clone().explain_object(ExplainObjectRequest { name }).await)
     }
 
     /// Replaces a damaged data file with a good copy.
@@ -269,11 +269,11 @@ impl MetaClient {
     }
 
     pub async fn backup_locations(&self) -> Result<Vec<StorageLocation>, RpcError> {
-        self.asked(self.grpc.clone().backup_locations(Empty {}).await)
+        self.query_reply(self.grpc.clone().backup_locations(Empty {}).await)
     }
 
-    pub async fn forget_backup_location(&self, place: &StorageLocation) -> Result<(), RpcError> {
-        let request = to_json(place).map_err(|e| self.error(&e))?;
+    pub async fn forget_backup_location(&self, position: &StorageLocation) -> Result<(), RpcError> {
+        let request = to_json(position).map_err(|e| self.error(&e))?;
         self.done(self.grpc.clone().forget_backup_location(request).await)
     }
 
@@ -294,7 +294,7 @@ impl MetaClient {
     }
 
     /// The reply to a query. It changes nothing, so it does not matter whether it was carried out.
-    fn asked<T: serde::de::DeserializeOwned>(
+    fn query_reply<T: serde::de::DeserializeOwned>(
         &self,
         answer: Result<Response<Json>, Status>,
     ) -> Result<T, RpcError> {
@@ -362,7 +362,7 @@ impl MetaClient {
             match message.part {
                 Some(Part::Pairs(part)) => pairs = decode_pairs(&part)?,
                 Some(Part::Version(piece)) => {
-                    version.get_or_insert_with(Arriving::start).add(piece).await;
+                    version.get_or_insert_with(VersionDecoder::start).add(piece).await;
                 }
                 Some(Part::Complete(_)) => {
                     let whole = version.take().ok_or("the state came without its version")?;
@@ -406,12 +406,12 @@ impl Drop for Sharing<'_> {
 }
 
 /// A version that arrives in pieces, and is decoded meanwhile.
-struct Arriving {
+struct VersionDecoder {
     pieces: mpsc::Sender<Bytes>,
     decoded: JoinHandle<Result<Version, HummockError>>,
 }
 
-impl Arriving {
+impl VersionDecoder {
     fn start() -> Self {
         let (pieces, reader) = ChunkReader::of_chunks();
         let decode = move || encoding::decode(BufReader::new(reader));

@@ -116,7 +116,7 @@ pub fn verify(
     let (to_caller, stream) = mpsc::unbounded_channel();
     let node = Arc::clone(node);
     let verifying = async move {
-        let told = Told::by(to_caller.clone());
+        let told = EventSender::by(to_caller.clone());
         let report = |event| told.tell(&event);
         let outcome = tokio::select! {
             outcome = Box::pin(node.verify_snapshots(&asked, &report)) => outcome,
@@ -134,12 +134,12 @@ pub fn verify(
 const FILES_PAUSE: Duration = Duration::from_millis(200);
 
 /// Sends the events of a verification: one for each snapshot, and one about files now and then.
-struct Told {
+struct EventSender {
     to: mpsc::UnboundedSender<Result<Json, Status>>,
     files_at: Mutex<Instant>,
 }
 
-impl Told {
+impl EventSender {
     fn by(to: mpsc::UnboundedSender<Result<Json, Status>>) -> Self {
         Self { to, files_at: Mutex::new(Instant::now()) }
     }

@@ -125,12 +125,12 @@ impl SstTable {
 
     /// The same rows, each with its row position: a file and a position in it.
     #[must_use]
-    pub fn with_places(mut self) -> Self {
+    pub fn with_row_positions(mut self) -> Self {
         let mut fields = self.schema.fields().to_vec();
         fields.push(Arc::new(file_field()));
         fields.push(Arc::new(Field::new(POSITION_COLUMN, DataType::Int64, false)));
         self.schema = Arc::new(Schema::new(fields));
-        self.places = true;
+        self.backup_locations = true;
         self
     }
 
@@ -166,7 +166,7 @@ impl SstTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if filters.is_empty() && projection.is_some_and(Vec::is_empty) {
-            return self.only_counted();
+            return self.count_scan();
         }
         let files = self.files_for(state, filters).await?;
         let (objects, small): (Vec<_>, Vec<_>) =
@@ -176,11 +176,11 @@ impl SstTable {
         let mut scans = vec![];
         if !small.is_empty() {
             let (wanted, backfill) = (Some(self.wanted(projection)), self.backfill()?);
-            scans.push(inline::scan(&small, &self.schema, self.places, wanted, &backfill)?);
+            scans.push(inline::scan(&small, &self.schema, self.backup_locations, wanted, &backfill)?);
         }
         if !clean.is_empty() {
             let wanted = Some(self.wanted(projection));
-            scans.push(self.scan_files(state, &clean, self.places, wanted, limit).await?);
+            scans.push(self.scan_files(state, &clean, self.backup_locations, wanted, limit).await?);
         }
         if !dirty.is_empty() {
             scans.push(self.scan_dirty(state, &dirty, projection).await?);
@@ -290,7 +290,7 @@ impl SstTable {
     }
 
     /// The number of live rows as rows without columns: it is known without reading any.
-    fn only_counted(&self) -> Result<Arc<dyn ExecutionPlan>> {
+    fn count_scan(&self) -> Result<Arc<dyn ExecutionPlan>> {
         let none = Arc::new(Schema::empty());
         let rows: u64 = self.files.all().iter().map(LiveFile::live_rows).sum();
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);

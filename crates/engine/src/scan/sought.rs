@@ -100,9 +100,9 @@ mod tests {
     use tidemark_ledger::sst::schema::table_schema;
 
     fn table(key: &[ColumnType]) -> Table {
-        let column = |(place, column_type): (usize, &ColumnType)| Column {
-            id: ColumnId(i32::try_from(place).unwrap() + 1),
-            name: format!("c{place}"),
+        let column = |(position, column_type): (usize, &ColumnType)| Column {
+            id: ColumnId(i32::try_from(position).unwrap() + 1),
+            name: format!("c{position}"),
             column_type: column_type.clone(),
             not_null: true,
             default: None,

@@ -32,7 +32,7 @@ impl WriteQueue {
     /// Starts the queue; it ends when the last handle is dropped.
     pub fn start(client: MetaClient) -> Self {
         let (sender, waiting) = mpsc::channel(WRITES_MAX);
-        tokio::spawn(hand_on(client.clone(), waiting));
+        tokio::spawn(send_batches(client.clone(), waiting));
         Self { client, waiting: sender }
     }
 
@@ -59,7 +59,7 @@ impl WriteQueue {
     }
 }
 
-async fn hand_on(client: MetaClient, mut waiting: mpsc::Receiver<Waiting>) {
+async fn send_batches(client: MetaClient, mut waiting: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, WRITES_MAX).await > 0 {
         // Nothing is written for a session that was cancelled meanwhile.

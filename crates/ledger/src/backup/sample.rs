@@ -76,7 +76,7 @@ pub fn stored_again(storage: &Storage) -> State {
 }
 
 /// An empty backup directory of the cluster, in a memory store.
-pub async fn backup_place() -> OpenLocation {
+pub async fn backup_location() -> OpenLocation {
     let location = OpenLocation::in_memory("backup");
     claim(&location, HOLDER).await;
     location

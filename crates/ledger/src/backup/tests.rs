@@ -20,7 +20,7 @@ async fn objects_in(location: &OpenLocation) -> usize {
 
 #[tokio::test]
 async fn a_snapshot_that_was_taken_is_listed_and_holds_the_state() {
-    let location = sample::backup_place().await;
+    let location = sample::backup_location().await;
     let entry = take(&location, 1).await.unwrap();
     let manifest = read(&location).await;
     assert_eq!(manifest.entry(SnapshotId(1)), Some(&entry));
@@ -32,7 +32,7 @@ async fn a_snapshot_that_was_taken_is_listed_and_holds_the_state() {
 
 #[tokio::test]
 async fn an_object_that_is_there_is_never_overwritten() {
-    let location = sample::backup_place().await;
+    let location = sample::backup_location().await;
     take(&location, 1).await.unwrap();
     let path = layout::snapshot("backup", SnapshotId(1));
     let before = location.storage.get(&path).await.unwrap();
@@ -43,7 +43,7 @@ async fn an_object_that_is_there_is_never_overwritten() {
 
 #[tokio::test]
 async fn a_snapshot_that_cannot_be_listed_leaves_no_object() {
-    let location = sample::backup_place().await;
+    let location = sample::backup_location().await;
     take(&location, 1).await.unwrap();
     location.storage.delete(&layout::snapshot("backup", SnapshotId(1))).await.unwrap();
     let new = sample::new_snapshot(1, Some("another one under an id that is taken"));
@@ -60,7 +60,7 @@ async fn a_snapshot_that_cannot_be_listed_leaves_no_object() {
 
 #[tokio::test]
 async fn half_a_copy_is_replaced_unless_a_snapshot_knows_it_so() {
-    let location = sample::backup_place().await;
+    let location = sample::backup_location().await;
     let data = OpenLocation::in_memory(sample::DATA_DIR);
     let state = sample::stored(&data.storage).await;
     let take = async |id: u64| {
@@ -82,7 +82,7 @@ async fn half_a_copy_is_replaced_unless_a_snapshot_knows_it_so() {
 
 #[tokio::test]
 async fn deleting_is_all_or_nothing() {
-    let location = sample::backup_place().await;
+    let location = sample::backup_location().await;
     for id in [1, 2, 3] {
         take(&location, id).await.unwrap();
     }
@@ -100,7 +100,7 @@ async fn deleting_is_all_or_nothing() {
 
 #[tokio::test]
 async fn the_next_id_is_above_all_that_were_ever_there() {
-    let location = sample::backup_place().await;
+    let location = sample::backup_location().await;
     let next = async |counter| next_snapshot_id(&location, SnapshotId(counter)).await.unwrap().0;
     assert_eq!(next(1).await, 1);
     take(&location, 4).await.unwrap();

@@ -132,9 +132,9 @@ impl Catalog {
         history.set(last, Arc::clone(&ended));
         let name = (ended.schema_id, ended.name.clone());
         if let Some(named) = self.names.get_mut(&name)
-            && let Some(place) = named.iter().rposition(|r| r.id == id)
+            && let Some(position) = named.iter().rposition(|r| r.id == id)
         {
-            named.set(place, ended);
+            named.set(position, ended);
         }
     }
 }

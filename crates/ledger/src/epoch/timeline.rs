@@ -23,7 +23,7 @@ use super::{Clock, Epoch, rfc3339};
 /// The largest step ahead, in milliseconds, that is followed at once.
 pub const AHEAD_MS_MAX: u64 = 5_000;
 /// How far the timeline may be ahead of the clock before a warning is logged; further than a restore puts it.
-const TOLD_MS: u64 = 20_000;
+const WARN_AHEAD_MS: u64 = 20_000;
 /// How long a larger step must last before it is followed.
 pub const BELIEVED_MS: u64 = 60_000;
 /// Age of the newest commit above which a start logs a warning.
@@ -95,7 +95,7 @@ impl Hand {
     /// Logs once when the timeline departs from the clock, and once when it is back.
     fn tell(mut self, clock_ms: u64) -> Self {
         let (time_ms, was_told) = (self.time_ms(), self.told);
-        let limit_ms = if was_told { AHEAD_MS_MAX } else { TOLD_MS };
+        let limit_ms = if was_told { AHEAD_MS_MAX } else { WARN_AHEAD_MS };
         self.told = time_ms > clock_ms.saturating_add(limit_ms)
             || clock_ms > time_ms.saturating_add(AHEAD_MS_MAX);
         let (time, clock) = (rfc3339(time_ms), rfc3339(clock_ms));

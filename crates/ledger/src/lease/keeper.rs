@@ -28,7 +28,7 @@ impl LeaseKeeper {
     pub fn new(tenure: Tenure, timeline: Arc<Timeline>) -> Self {
         let (reserved, watch) = match &tenure {
             Tenure::Taken(lease) => (lease.reserved(), OnceLock::from(lease.watch())),
-            Tenure::Wanted(_) => (Reserved::default(), OnceLock::new()),
+            Tenure::NotTaken(_) => (Reserved::default(), OnceLock::new()),
         };
         let tenure = Arc::new(tokio::sync::Mutex::new(tenure));
         Self { tenure, reserved: Arc::new(Mutex::new(reserved)), watch, timeline }

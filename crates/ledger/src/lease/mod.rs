@@ -403,7 +403,7 @@ impl Lease {
         }
         self.edit(|record| {
             // The same location, perhaps with other credentials: the newest ones are kept.
-            let same = |known: &KnownLocation| known.location.is_same_place(&noted.location);
+            let same = |known: &KnownLocation| known.location.is_same_location(&noted.location);
             let seen = record.backup_locations.iter().filter(|k| same(k)).map(|k| k.manifest_id);
             let manifest_id = seen.fold(noted.manifest_id, u64::max);
             record.backup_locations.retain(|known| !same(known));
@@ -418,7 +418,7 @@ impl Lease {
         location: &StorageLocation,
     ) -> Result<(), LeaseError> {
         self.edit(|record| {
-            record.backup_locations.retain(|known| !known.location.is_same_place(location));
+            record.backup_locations.retain(|known| !known.location.is_same_location(location));
         })
         .await
     }

@@ -15,12 +15,12 @@ use crate::storage::Storage;
 #[derive(Debug)]
 pub enum Tenure {
     Taken(Lease),
-    Wanted(Wanted),
+    NotTaken(NotTaken),
 }
 
 /// A directory that could not be taken yet because its storage is full.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct NotTaken {
     storage: Storage,
     data_dir: String,
     cluster_id: String,
@@ -56,7 +56,7 @@ impl Tenure {
             "the storage is full, so the data directory cannot be taken: reads are served, and writes are \
              refused until there is room"
         );
-        Ok(Self::Wanted(Wanted {
+        Ok(Self::NotTaken(NotTaken {
             storage: storage.clone(),
             data_dir: data_dir.to_owned(),
             cluster_id: cluster_id.to_owned(),
@@ -70,7 +70,7 @@ impl Tenure {
     pub fn begun_at(&self) -> Reserved {
         match self {
             Self::Taken(lease) => lease.begun_at(),
-            Self::Wanted(wanted) => wanted.begun_at,
+            Self::NotTaken(wanted) => wanted.begun_at,
         }
     }
 
@@ -79,13 +79,13 @@ impl Tenure {
     pub async fn note_backup_location(&mut self, noted: KnownLocation) -> Result<(), LeaseError> {
         match self {
             Self::Taken(lease) => lease.note_backup_location(noted).await,
-            Self::Wanted(_) => Ok(()),
+            Self::NotTaken(_) => Ok(()),
         }
     }
 
     /// The lease. Takes the directory now if that was not possible before.
     pub(super) async fn lease(&mut self) -> Result<&mut Lease, LeaseError> {
-        if let Self::Wanted(wanted) = self {
+        if let Self::NotTaken(wanted) = self {
             let lease = wanted.take().await?;
             info!(
                 generation = lease.generation(),
@@ -95,7 +95,7 @@ impl Tenure {
         }
         match self {
             Self::Taken(lease) => Ok(lease),
-            Self::Wanted(_) => unreachable!("it was taken just now"),
+            Self::NotTaken(_) => unreachable!("it was taken just now"),
         }
     }
 
@@ -103,12 +103,12 @@ impl Tenure {
     pub(super) async fn look(&self) -> Result<LeaseRecord, LeaseError> {
         match self {
             Self::Taken(lease) => lease.watch().look().await,
-            Self::Wanted(wanted) => wanted.look().await,
+            Self::NotTaken(wanted) => wanted.look().await,
         }
     }
 }
 
-impl Wanted {
+impl NotTaken {
     /// Boxed, since every commit could need it and hardly any does.
     fn take(&self) -> BoxFuture<'_, Result<Lease, LeaseError>> {
         let Self { storage, data_dir, cluster_id, incarnation, leader, durable, .. } = self;

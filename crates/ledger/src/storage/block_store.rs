@@ -232,18 +232,18 @@ impl BlockStore {
             found.push(lookup(kept, sst, block, sums).await);
         }
         for run in missing_runs(&found) {
-            let number = |place: usize| wanted.start + place as u64;
+            let number = |position: usize| wanted.start + position as u64;
             let blocks = number(run.start)..number(run.end);
             let fetched = self.fetch(object, sums, &blocks).await?;
-            for (place, bytes) in run.zip(fetched.chunks(BLOCK_BYTES)) {
+            for (position, bytes) in run.zip(fetched.chunks(BLOCK_BYTES)) {
                 // A copy, since a slice would keep the whole fetched buffer in memory.
                 let bytes = match bytes.len() == fetched.len() {
                     true => fetched.clone(),
                     false => Bytes::copy_from_slice(bytes),
                 };
                 let block = Block { bytes: bytes.clone(), proven: AtomicBool::new(true) };
-                kept.insert(key(sst, number(place)), block);
-                found[place] = Some(bytes);
+                kept.insert(key(sst, number(position)), block);
+                found[position] = Some(bytes);
             }
         }
         let all = match found.as_mut_slice() {
@@ -364,21 +364,21 @@ async fn open_cache(
         .memory(settings.memory_bytes)
         .with_weighter(|_: &BlockKey, block: &Block| block.bytes.len());
     let mut builder = memory.storage();
-    let mut place = "memory".to_owned();
+    let mut position = "memory".to_owned();
     if let Some(disk) = &settings.disk {
         let directory = disk.directory.join(cluster);
-        place = directory.display().to_string();
+        position = directory.display().to_string();
         let made = std::fs::create_dir_all(&directory);
-        made.map_err(|e| StorageError::io("make the cache directory", place.clone(), e))?;
+        made.map_err(|e| StorageError::io("make the cache directory", position.clone(), e))?;
         let device = FsDeviceBuilder::new(&directory).with_capacity(disk.bytes).build();
-        let device = device.map_err(|e| failed(&place, &e))?;
+        let device = device.map_err(|e| failed(&position, &e))?;
         builder = builder.with_engine_config(BlockEngineConfig::new(device));
     }
-    builder.build().await.map_err(|e| failed(&place, &e))
+    builder.build().await.map_err(|e| failed(&position, &e))
 }
 
-fn failed(place: &str, error: &foyer::Error) -> StorageError {
-    StorageError::io("open the cache in", place.to_owned(), io::Error::other(error.to_string()))
+fn failed(position: &str, error: &foyer::Error) -> StorageError {
+    StorageError::io("open the cache in", position.to_owned(), io::Error::other(error.to_string()))
 }
 
 /// Looks up a cached block. A read error of the cache counts as a miss, and a damaged block is removed.
@@ -437,11 +437,11 @@ fn runs_of(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
 
 /// The indexes of the missing blocks, as runs that one request may fetch.
 fn missing_runs(found: &[Option<Bytes>]) -> Vec<Range<usize>> {
-    let mut places = (0..found.len()).filter(|place| found[*place].is_none()).peekable();
+    let mut positions = (0..found.len()).filter(|position| found[*position].is_none()).peekable();
     let mut runs = vec![];
-    while let Some(first) = places.next() {
+    while let Some(first) = positions.next() {
         let mut end = first + 1;
-        while end - first < BLOCKS_AT_ONCE && places.next_if_eq(&end).is_some() {
+        while end - first < BLOCKS_AT_ONCE && positions.next_if_eq(&end).is_some() {
             end += 1;
         }
         runs.push(first..end);
@@ -476,7 +476,7 @@ async fn first_damage(
 
 /// Cuts a range out of bytes that begin at `start`. A range past the end is cut short, as a store does it.
 fn slice(bytes: &Bytes, start: u64, range: &Range<u64>) -> Bytes {
-    let place =
+    let position =
         |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len());
     let end = place(range.end);
     bytes.slice(place(range.start).min(end)..end)

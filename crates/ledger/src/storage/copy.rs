@@ -25,7 +25,7 @@ impl Storage {
     /// process. Either way the checksum is verified.
     ///
     /// # Errors
-    /// [`StorageError::Mangled`] when the object is not what was expected; then there is no copy.
+    /// [`StorageError::ChecksumMismatch`] when the object is not what was expected; then there is no copy.
     pub async fn copy_to(
         &self,
         from: &Path,
@@ -35,7 +35,7 @@ impl Storage {
     ) -> Result<(), StorageError> {
         // The copy operation of a file system makes a link, and damage to the file would be damage to the
         // copy.
-        if self.local.is_none() && self.url.is_same_place(&target.url) {
+        if self.local.is_none() && self.url.is_same_location(&target.url) {
             return target.copy_within(from, to, expected).await;
         }
         self.pass_on(from, target.writer(to).await?, expected).await
@@ -45,7 +45,7 @@ impl Storage {
     /// before it gets the name.
     ///
     /// # Errors
-    /// [`StorageError::Mangled`] when the object is not what was expected; then nothing has changed.
+    /// [`StorageError::ChecksumMismatch`] when the object is not what was expected; then nothing has changed.
     pub async fn copy_over(
         &self,
         from: &Path,
@@ -76,7 +76,7 @@ impl Storage {
         }
         match summed.finish().2 == expected.sha256.to_string() {
             true => writer.finish().await,
-            false => Err(StorageError::Mangled { path: self.name_of(from) }),
+            false => Err(StorageError::ChecksumMismatch { path: self.name_of(from) }),
         }
     }
 
@@ -89,7 +89,7 @@ impl Storage {
     ) -> StorageError {
         match self.size(path).await {
             Ok(found) if found < expected.size_bytes => {
-                StorageError::Mangled { path: self.name_of(path) }
+                StorageError::ChecksumMismatch { path: self.name_of(path) }
             }
             _ => error,
         }
@@ -107,7 +107,7 @@ impl Storage {
             return Ok(());
         }
         self.delete(to).await?;
-        Err(StorageError::Mangled { path: self.name_of(from) })
+        Err(StorageError::ChecksumMismatch { path: self.name_of(from) })
     }
 
     /// Whether an object has the expected size and checksum. Reads all of it.

@@ -23,7 +23,7 @@ pub enum StorageError {
     NotHonoured { capability: Capability, path: String },
     /// Its bytes are not those that were written.
     #[error("{path} does not match its checksum or size")]
-    Mangled { path: String },
+    ChecksumMismatch { path: String },
     #[error("could not {action} {path}")]
     Io {
         action: &'static str,
@@ -48,7 +48,7 @@ impl StorageError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             full if full.is_full() => "free space there, then try again",
-            Self::Mangled { .. } => {
+            Self::ChecksumMismatch { .. } => {
                 "it was changed by something else, or the storage lost it: bring a good copy of it back"
             }
             Self::NotFound { .. } => "see whether it is the right place, and whether it is mounted",

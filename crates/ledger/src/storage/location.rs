@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Storage, StorageError};
-use crate::storage_url::{StorageUrl, is_same_place, mask, without_hummock};
+use crate::storage_url::{StorageUrl, is_same_location, mask, without_hummock};
 
 /// A storage URL and a directory in it, as a user wrote them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,9 +20,9 @@ impl StorageLocation {
     }
 
     /// Whether both name the same directory, ignoring credentials.
-    pub fn is_same_place(&self, other: &Self) -> bool {
-        let [own, theirs] = [self, other].map(|place| place.directory.trim_matches('/'));
-        own == theirs && is_same_place(&self.url, &other.url)
+    pub fn is_same_location(&self, other: &Self) -> bool {
+        let [own, theirs] = [self, other].map(|location| location.directory.trim_matches('/'));
+        own == theirs && is_same_location(&self.url, &other.url)
     }
 
     /// Opens the storage; creates its root directory if it is missing.

@@ -32,7 +32,7 @@ pub use location::StorageLocation;
 pub use patience::Patience;
 pub use patience::within;
 pub use probe::Probed;
-pub use remote::RemotePatience;
+pub use remote::RemoteTimeouts;
 use remote::Upload;
 pub use stream::{ChunkReader, ChunkWriter};
 pub use writer::Writer;

@@ -27,22 +27,22 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// The timeouts and retries of this process for remote stores; the defaults until they are set.
-static PATIENCE: OnceLock<RemotePatience> = OnceLock::new();
+static PATIENCE: OnceLock<RemoteTimeouts> = OnceLock::new();
 
 /// The timeout of one attempt of a request, and the number of retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RemotePatience {
+pub struct RemoteTimeouts {
     pub attempt: Duration,
     pub retries: usize,
 }
 
-impl Default for RemotePatience {
+impl Default for RemoteTimeouts {
     fn default() -> Self {
         Self { attempt: Duration::from_secs(30), retries: 5 }
     }
 }
 
-impl RemotePatience {
+impl RemoteTimeouts {
     /// Sets the timeouts and retries of the process. Only the first call has an effect.
     pub fn set(self) {
         PATIENCE.get_or_init(|| self);
@@ -125,7 +125,7 @@ fn connector() -> Option<SpawnedReqwestConnector> {
 /// The client's timeouts, to be set one by one: options that are set together would replace those of the
 /// environment, such as a proxy or the permission for plain HTTP.
 fn timeouts() -> [(ClientConfigKey, String); 2] {
-    let attempt = RemotePatience::get().attempt;
+    let attempt = RemoteTimeouts::get().attempt;
     let ms = |timeout: Duration| format!("{}ms", timeout.as_millis());
     [
         (ClientConfigKey::ConnectTimeout, ms(CONNECT_TIMEOUT.min(attempt))),
@@ -134,7 +134,7 @@ fn timeouts() -> [(ClientConfigKey, String); 2] {
 }
 
 fn retry() -> RetryConfig {
-    let RemotePatience { attempt, retries } = RemotePatience::get();
+    let RemoteTimeouts { attempt, retries } = RemoteTimeouts::get();
     let all = attempt.saturating_mul(u32::try_from(retries).unwrap_or(u32::MAX).saturating_add(1));
     RetryConfig {
         backoff: BackoffConfig::default(),

@@ -100,11 +100,11 @@ impl<R: BufRead> Reader<R> {
                 }
             };
         };
-        let place = Some((file.sst.table_id, file.sst.id));
-        if place <= self.last {
+        let position = Some((file.sst.table_id, file.sst.id));
+        if position <= self.last {
             return Err(HummockError::Corrupt(format!("file {} is out of order", file.sst.id)));
         }
-        self.last = place;
+        self.last = position;
         self.count += 1;
         Ok(Some(file))
     }

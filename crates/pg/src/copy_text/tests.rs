@@ -144,7 +144,7 @@ fn no_bytes_make_the_parser_panic() {
     for options in [CopyOptions::text(), CopyOptions::csv()] {
         for number in 0..base.pow(4) {
             let data: Vec<_> =
-                (0..4).map(|place| alphabet[number / base.pow(place) % base]).collect();
+                (0..4).map(|position| alphabet[number / base.pow(position) % base]).collect();
             let whole = read_chunks(&options, [data.as_slice()]);
             assert_eq!(read_chunks(&options, data.chunks(2)), whole, "{data:?}");
         }

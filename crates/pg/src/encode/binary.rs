@@ -146,9 +146,9 @@ fn shape(levels: &[ListArray], row: usize) -> Result<(Vec<usize>, Range<usize>)>
     let mut range = row..row + 1;
     for level in levels {
         let offsets = level.offsets();
-        let mut lengths = range.clone().map(|place| offsets[place + 1] - offsets[place]);
+        let mut lengths = range.clone().map(|position| offsets[position + 1] - offsets[position]);
         let length = lengths.next().unwrap_or(0);
-        if lengths.any(|other| other != length) || range.clone().any(|place| level.is_null(place)) {
+        if lengths.any(|other| other != length) || range.clone().any(|position| level.is_null(position)) {
             let message = "multidimensional arrays must have sub-arrays with matching dimensions";
             return Err(SqlError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, message));
         }
@@ -168,7 +168,7 @@ fn put_array(
 ) -> Result<()> {
     let too_long = |_| SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "array size exceeds the maximum allowed");
     let dimensions: &[usize] = if elements.is_empty() { &[] } else { dimensions };
-    let has_nulls = elements.clone().any(|place| values.is_null(place));
+    let has_nulls = elements.clone().any(|position| values.is_null(position));
     out.put_i32(i32::try_from(dimensions.len()).map_err(too_long)?);
     out.put_i32(i32::from(has_nulls));
     out.put_u32(element_oid);
@@ -176,11 +176,11 @@ fn put_array(
         out.put_i32(i32::try_from(*length).map_err(too_long)?);
         out.put_i32(1);
     }
-    for place in elements {
-        if values.is_null(place) {
+    for position in elements {
+        if values.is_null(position) {
             out.put_i32(-1);
         } else {
-            with_length(out, |out| (values.write)(place, out))?;
+            with_length(out, |out| (values.write)(position, out))?;
         }
     }
     Ok(())

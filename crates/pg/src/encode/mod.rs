@@ -47,7 +47,7 @@ impl RowEncoder {
     /// column.
     pub fn new(schema: &Schema, formats: impl Fn(usize) -> FieldFormat) -> Self {
         let fields = schema.fields().iter().enumerate();
-        Self { columns: fields.map(|(place, f)| (WireType::of(f), formats(place))).collect() }
+        Self { columns: fields.map(|(position, f)| (WireType::of(f), formats(position))).collect() }
     }
 
     /// Encodes the rows of a batch, in order. Fails with 54011 if there are more columns than 32767.
@@ -82,11 +82,11 @@ pub fn field_infos(
 ) -> Vec<FieldInfo> {
     let fields = schema.fields().iter().enumerate();
     fields
-        .map(|(place, field)| {
+        .map(|(position, field)| {
             let wire = WireType::of(field);
-            let name = names.get(place).unwrap_or(field.name()).clone();
+            let name = names.get(position).unwrap_or(field.name()).clone();
             let size = type_size(&wire.pg_type);
-            FieldInfo::new(name, None, None, wire.pg_type, formats(place))
+            FieldInfo::new(name, None, None, wire.pg_type, formats(position))
                 .with_type_size(size)
                 .with_type_modifier(wire.modifier)
         })

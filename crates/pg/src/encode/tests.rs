@@ -40,8 +40,8 @@ fn all_types() -> Vec<ColumnType> {
 
 fn batch(types: &[ColumnType], rows: &[&[Option<&str>]]) -> RecordBatch {
     let fields: Vec<_> = types.iter().map(|ty| ty.field("c", true)).collect();
-    let columns = types.iter().enumerate().map(|(place, ty)| {
-        let text: Vec<_> = rows.iter().map(|row| row[place]).collect();
+    let columns = types.iter().enumerate().map(|(position, ty)| {
+        let text: Vec<_> = rows.iter().map(|row| row[position]).collect();
         parse_column(&(Arc::new(StringArray::from(text)) as ArrayRef), ty).unwrap()
     });
     let columns = columns.collect();
@@ -352,7 +352,7 @@ fn ragged_arrays_have_no_binary_form() {
 fn formats_are_chosen_per_column_and_told_to_the_client() {
     let types = [ColumnType::Integer, ColumnType::Varchar(Some(7))];
     let batch = batch(&types, &[&[Some("258"), Some("x")]]);
-    let formats = |place| if place == 0 { FieldFormat::Binary } else { FieldFormat::Text };
+    let formats = |position| if position == 0 { FieldFormat::Binary } else { FieldFormat::Text };
     let rows = RowEncoder::new(&batch.schema(), formats).encode(&batch).unwrap();
     assert_eq!(hexadecimal(&rows[0].data), "00000004000001020000000178");
     let infos = field_infos(&batch.schema(), &["a".into(), "b".into()], formats);

@@ -221,16 +221,16 @@ fn list(list: &ListArray, wire: &WireType) -> Result<Writer> {
         let bounds = (usize::try_from(offsets[row]), usize::try_from(offsets[row + 1]));
         let (Ok(first), Ok(end)) = bounds else { return Err(internal("an offset is negative")) };
         out.put_slice(open.as_bytes());
-        for place in first..end {
-            if place > first {
+        for position in first..end {
+            if position > first {
                 out.put_slice(comma.as_bytes());
             }
-            if values.is_null(place) {
+            if values.is_null(position) {
                 out.put_slice(b"NULL");
                 continue;
             }
             let start = out.len();
-            (values.write)(place, out)?;
+            (values.write)(position, out)?;
             if quoting {
                 quote(start, out);
             }

@@ -47,7 +47,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 /// The subscript of the first element of arrays with this field.
-pub fn first_place(field: &Field) -> i32 {
+pub fn first_subscript(field: &Field) -> i32 {
     let declared = field.metadata().get(SQL_TYPE_KEY).map(String::as_str);
     if matches!(declared, Some("int2vector" | "oidvector")) { 0 } else { 1 }
 }
@@ -91,25 +91,25 @@ impl Call {
 fn subscripts(call: &Call) -> EngineResult<ArrayRef> {
     let lengths = (0..call.lists.len()).map(|row| call.length(row));
     let lengths: Vec<i32> = lengths.collect();
-    let places = lengths.iter().flat_map(|length| call.first..call.first + length);
-    let places: ArrayRef = Arc::new(places.collect::<Int32Array>());
+    let positions = lengths.iter().flat_map(|length| call.first..call.first + length);
+    let positions: ArrayRef = Arc::new(positions.collect::<Int32Array>());
     let sizes = lengths.iter().map(|length| usize::try_from(*length).unwrap_or(0));
     let field = Arc::new(Field::new_list_field(DataType::Int32, true));
-    Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(sizes), places, None)?))
+    Ok(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(sizes), positions, None)?))
 }
 
 /// Subscripts count from 1 here for every array.
 fn expanded(lists: &ListArray) -> EngineResult<ArrayRef> {
     let fields = element_and_place(lists.values().data_type());
     // Elements outside all offsets belong to no array and keep 0.
-    let mut places = vec![0; lists.values().len()];
+    let mut positions = vec![0; lists.values().len()];
     for bounds in lists.offsets().windows(2) {
         let within = usize::try_from(bounds[0]).ok().zip(usize::try_from(bounds[1]).ok());
-        let within = within.and_then(|(start, end)| places.get_mut(start..end));
-        within.into_iter().flatten().zip(1..).for_each(|(place, number)| *place = number);
+        let within = within.and_then(|(start, end)| positions.get_mut(start..end));
+        within.into_iter().flatten().zip(1..).for_each(|(position, number)| *position = number);
     }
     let columns: Vec<ArrayRef> =
-        vec![Arc::clone(lists.values()), Arc::new(Int32Array::from(places))];
+        vec![Arc::clone(lists.values()), Arc::new(Int32Array::from(positions))];
     let elements = StructArray::try_new(fields, columns, None)?;
     let field = Arc::new(Field::new_list_field(elements.data_type().clone(), true));
     let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
@@ -174,7 +174,7 @@ impl ScalarUDFImpl for ArrayUdf {
             return Err(SqlError::internal("a function of an array without one").into());
         };
         let dimensions = arrays.get(1).map(|d| d.as_primitive::<Int64Type>().clone());
-        let first = first_place(field);
+        let first = first_subscript(field);
         let call = Call { lists: lists.as_list::<i32>().clone(), first, dimensions };
         Ok(ColumnarValue::Array((self.function.body)(&call)?))
     }

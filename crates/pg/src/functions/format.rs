@@ -83,9 +83,9 @@ fn fill(pattern: &str, values: &[Option<&str>], made: &Made<'_>) -> Result<Strin
         }
         let (placeholder, after) = Placeholder::parse(rest)?;
         rest = after;
-        let place = placeholder.place.unwrap_or(next);
-        next = place + 1;
-        let value = values.get(place).ok_or_else(|| invalid("too few arguments for format()"))?;
+        let position = placeholder.place.unwrap_or(next);
+        next = position + 1;
+        let value = values.get(position).ok_or_else(|| invalid("too few arguments for format()"))?;
         placeholder.write(*value, &mut out)?;
         made.check_value(out.len())?;
     }
@@ -96,7 +96,7 @@ fn fill(pattern: &str, values: &[Option<&str>], made: &Made<'_>) -> Result<Strin
 /// The part after a `%`, such as `2$-10s`.
 struct Placeholder {
     /// Index of the argument, from 0; `None` for the next one.
-    place: Option<usize>,
+    position: Option<usize>,
     width: usize,
     to_the_left: bool,
     kind: char,
@@ -104,13 +104,13 @@ struct Placeholder {
 
 impl Placeholder {
     fn parse(text: &str) -> Result<(Self, &str), SqlError> {
-        let (place, text) = match number(text) {
+        let (position, text) = match number(text) {
             (Some(0), rest) if rest.starts_with('$') => {
                 return Err(invalid(
                     "format specifies argument 0, but arguments are numbered from 1",
                 ));
             }
-            (Some(place), rest) if rest.starts_with('$') => (Some(place - 1), &rest[1..]),
+            (Some(position), rest) if rest.starts_with('$') => (Some(position - 1), &rest[1..]),
             _ => (None, text),
         };
         let (to_the_left, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
@@ -120,7 +120,7 @@ impl Placeholder {
             return Err(invalid("unterminated format() type specifier")
                 .hint("For a single \"%\" use \"%%\"."));
         };
-        Ok((Self { place, width: width.unwrap_or(0), to_the_left, kind }, chars.as_str()))
+        Ok((Self { position, width: width.unwrap_or(0), to_the_left, kind }, chars.as_str()))
     }
 
     fn write(&self, value: Option<&str>, out: &mut String) -> Result<(), SqlError> {

@@ -31,7 +31,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             let (json, _counted) = document(row, 0)?;
             let found = match (row.text(1), row.int(1)) {
                 (Some(key), _) => member(&json, key),
-                (None, Some(place)) => element_of(&json, place),
+                (None, Some(position)) => element_of(&json, position),
                 (None, None) => None,
             };
             Ok(found.map_or(Value::Null, printed))
@@ -73,17 +73,17 @@ fn member<'a, 'b>(json: &'b Json<'a>, key: &str) -> Option<&'b Json<'a>> {
 }
 
 /// The element at an index; negative ones count from the end. A scalar counts as an array of one element.
-fn element_of<'a, 'b>(json: &'b Json<'a>, place: i64) -> Option<&'b Json<'a>> {
+fn element_of<'a, 'b>(json: &'b Json<'a>, position: i64) -> Option<&'b Json<'a>> {
     match json {
-        Json::Word(_) | Json::Text(_) => matches!(place, 0 | -1).then_some(json),
-        json => element(json, place),
+        Json::Word(_) | Json::Text(_) => matches!(position, 0 | -1).then_some(json),
+        json => element(json, position),
     }
 }
 
-fn element<'a, 'b>(json: &'b Json<'a>, place: i64) -> Option<&'b Json<'a>> {
+fn element<'a, 'b>(json: &'b Json<'a>, position: i64) -> Option<&'b Json<'a>> {
     let Json::Array(elements) = json else { return None };
-    let place = if place < 0 { i64::try_from(elements.len()).ok()? + place } else { place };
-    elements.get(usize::try_from(place).ok()?)
+    let position = if position < 0 { i64::try_from(elements.len()).ok()? + position } else { position };
+    elements.get(usize::try_from(position).ok()?)
 }
 
 fn path(row: &Row<'_>) -> Result<Vec<Option<String>>, SqlError> {

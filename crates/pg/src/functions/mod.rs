@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::ScalarUDF;
 
-pub use arrays::{EXPANDED, SUBSCRIPTS, first_place};
+pub use arrays::{EXPANDED, SUBSCRIPTS, first_subscript};
 pub use cast::{CAST, print, rounded};
 pub use identity::{MAYBE, PLAIN};
 pub use interval_order::INTERVAL_ORDER;

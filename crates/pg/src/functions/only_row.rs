@@ -56,7 +56,7 @@ impl ScalarUDFImpl for OnlyRow {
         let constant = matches!(rows, ColumnarValue::Scalar(_));
         let rows = rows.to_array(if constant { 1 } else { args.number_rows })?;
         let rows = rows.as_list::<i32>();
-        let places = (0..rows.len()).map(|row| {
+        let positions = (0..rows.len()).map(|row| {
             let length = if rows.is_null(row) { 0 } else { rows.value_length(row) };
             match length {
                 0 => Ok(None),
@@ -64,8 +64,8 @@ impl ScalarUDFImpl for OnlyRow {
                 _ => Err(several_rows()),
             }
         });
-        let places = places.collect::<Result<UInt64Array, SqlError>>()?;
-        let values = take(rows.values(), &places, None)?;
+        let positions = positions.collect::<Result<UInt64Array, SqlError>>()?;
+        let values = take(rows.values(), &positions, None)?;
         if constant {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?));
         }

@@ -358,8 +358,8 @@ fn compact_date(digits: &str) -> Scanned<Date> {
 
 /// Converts the digits after the point of a second to microseconds; the seventh digit rounds.
 fn fraction_micros(digits: &str) -> i64 {
-    let digit = |place| digits.as_bytes().get(place).map_or(0, |digit| i64::from(digit - b'0'));
-    let micros = (0..6).fold(0, |micros, place| micros * 10 + digit(place));
+    let digit = |position| digits.as_bytes().get(position).map_or(0, |digit| i64::from(digit - b'0'));
+    let micros = (0..6).fold(0, |micros, position| micros * 10 + digit(position));
     micros + i64::from(digit(6) >= 5)
 }
 

@@ -473,8 +473,8 @@ fn no_text_makes_a_parser_panic() {
     ];
     for ty in &types {
         for seed in seeds {
-            for (place, character) in seed.char_indices() {
-                let (before, after) = seed.split_at(place);
+            for (position, character) in seed.char_indices() {
+                let (before, after) = seed.split_at(position);
                 let without = format!("{before}{}", &after[character.len_utf8()..]);
                 let doubled = format!("{before}{character}{after}");
                 for text in [before, after, without.as_str(), doubled.as_str()] {

@@ -35,7 +35,7 @@ use crate::parser::{self, RelationName, Statement, folded};
 use crate::planner::{Locals, Parameters, Planner};
 use crate::session::Session;
 use tidemark_engine::meta::command::TableWrite;
-use tidemark_engine::write::keys_in_one_form;
+use tidemark_engine::write::normalize_float_keys;
 use tidemark_ledger::catalog::Table;
 use tidemark_ledger::sst::schema::table_schema;
 use tidemark_pg::error::SqlError;
@@ -49,7 +49,7 @@ const FEW_ROWS: usize = 64;
 
 impl Frontend {
     /// Executes the statement; returns the number of rows inserted or updated.
-    pub(super) async fn insert_or(
+    pub(super) async fn insert_on_conflict(
         &self,
         session: &mut Session,
         insert: &Insert,
@@ -68,7 +68,7 @@ impl Frontend {
             }
         };
         let rows = self.held_rows(&planner, insert, &target, parameters).await?;
-        let rows = keys_in_one_form(&target.table, rows)?;
+        let rows = normalize_float_keys(&target.table, rows)?;
         let rows = once_per_key(&target.table, rows, update.is_some())?;
         for attempt in 1.. {
             let planner = self.planner_now(&planner);
@@ -83,7 +83,7 @@ impl Frontend {
                 parameters,
                 returning,
             );
-            if let Some(outcome) = self.settle(attempt, outcome.await).await {
+            if let Some(outcome) = self.retry_after_conflict(attempt, outcome.await).await {
                 return outcome;
             }
         }

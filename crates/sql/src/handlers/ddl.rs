@@ -127,8 +127,8 @@ impl Frontend {
         let plan = planner.plan(&state, query, &parameters.types).await?;
         let output = planner.output_schema(query, &plan);
         let names: Vec<String> = create.columns.iter().map(|c| folded(&c.name)).collect();
-        let columns = output.fields().iter().enumerate().map(|(place, field)| {
-            let name = names.get(place).unwrap_or(field.name()).clone();
+        let columns = output.fields().iter().enumerate().map(|(position, field)| {
+            let name = names.get(position).unwrap_or(field.name()).clone();
             let column_type = types::of_field(field)?;
             Ok(NewColumn { name, column_type, not_null: false, default: None, backfill: None })
         });
@@ -180,8 +180,8 @@ impl Frontend {
         if create.columns.len() > output.fields().len() {
             return Err(SqlError::syntax("CREATE VIEW specifies more column names than columns"));
         }
-        let columns = output.fields().iter().enumerate().map(|(place, field)| {
-            let name = create.columns.get(place).unwrap_or(field.name()).clone();
+        let columns = output.fields().iter().enumerate().map(|(position, field)| {
+            let name = create.columns.get(position).unwrap_or(field.name()).clone();
             Ok(ViewColumn { name, column_type: types::of_field(field)? })
         });
         let view = View {

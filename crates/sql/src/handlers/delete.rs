@@ -11,7 +11,7 @@ use sqlparser::ast::{
     TableFactor, TableWithJoins,
 };
 
-use super::places::{PLACE_COLUMNS, Places, collect_places};
+use super::row_positions::{POSITION_COLUMNS, RowPositions, collect_places};
 use super::returning::Returning;
 use super::template::template;
 use super::{Outcome, Reply, insert};
@@ -50,7 +50,7 @@ impl Frontend {
                 returning.clear();
             }
             let outcome = self.delete_once(&planner, delete, parameters, returning.as_ref()).await;
-            if let Some(outcome) = self.settle(attempt, outcome).await {
+            if let Some(outcome) = self.retry_after_conflict(attempt, outcome).await {
                 if let (Some(returning), Ok(_)) = (&returning, &outcome) {
                     return returning.reply(&planner, parameters, "DELETE").await;
                 }
@@ -71,14 +71,14 @@ impl Frontend {
         let state = planner.state()?;
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
-        let places = match returning {
+        let positions = match returning {
             None => collect_places(rows).await?,
             Some(returning) => collect_rows(rows, returning).await?,
         };
-        let count = places.len();
+        let count = positions.len();
         if count > 0 {
             let mut write = TableWrite::to(&relation);
-            write.dead_rows = places.into_dead_rows();
+            write.dead_rows = positions.into_dead_rows();
             if let Some(returning) = returning {
                 returning.compute(planner, parameters).await?;
             }
@@ -125,14 +125,14 @@ pub fn returning_of(planner: &Planner, delete: &Delete) -> Result<Option<Returni
 async fn collect_rows(
     mut rows: SendableRecordBatchStream,
     returning: &Returning,
-) -> Result<Places, SqlError> {
-    let mut places = Places::default();
+) -> Result<RowPositions, SqlError> {
+    let mut positions = RowPositions::default();
     while let Some(batch) = rows.try_next().await? {
-        let fresh = places.insert_fresh(&batch)?;
-        let columns: Vec<usize> = (PLACE_COLUMNS..fresh.num_columns()).collect();
+        let fresh = positions.insert_fresh(&batch)?;
+        let columns: Vec<usize> = (POSITION_COLUMNS..fresh.num_columns()).collect();
         returning.push(fresh.project(&columns).map_err(DataFusionError::from)?);
     }
-    Ok(places)
+    Ok(positions)
 }
 
 /// The table of an `UPDATE` or `DELETE`, and its name in the statement.
@@ -165,11 +165,11 @@ impl Target {
         let SetExpr::Select(select) = query.body.as_mut() else {
             return Err(SqlError::internal("the template is a SELECT"));
         };
-        let places = [FILE_COLUMN, POSITION_COLUMN].map(|name| SelectItem::ExprWithAlias {
+        let positions = [FILE_COLUMN, POSITION_COLUMN].map(|name| SelectItem::ExprWithAlias {
             expr: self.column(name),
             alias: Ident::with_quote('"', name),
         });
-        select.projection = places.into_iter().chain(more).collect();
+        select.projection = positions.into_iter().chain(more).collect();
         self.point_at_target(&mut select.from)?;
         select.from.extend(others);
         select.selection = selection;

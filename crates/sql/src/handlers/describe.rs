@@ -50,7 +50,7 @@ impl Frontend {
         let count = placeholders(statement)?.max(given.len());
         let planner = self.planner(session);
         let Some((query, hints)) = planned_part(&planner, statement)? else {
-            let parameters = settled(count, given, &BTreeMap::new());
+            let parameters = parameter_fields(count, given, &BTreeMap::new());
             return Ok(Described { parameters, rows });
         };
         let state = planner.state()?;
@@ -76,7 +76,7 @@ impl Frontend {
                 }
             }
         }
-        let parameters = settled(count, given, &known);
+        let parameters = parameter_fields(count, given, &known);
         let sql_types: Vec<ast::DataType> =
             parameters.iter().map(|field| types::of_parameter(field.data_type())).collect();
         let rows = match statement {
@@ -181,7 +181,7 @@ fn insert_hints(insert: &Insert, target: &InsertTarget) -> Hints {
 }
 
 /// Types of parameters 1 to `count`: declared by the client, else known from the statement, else text.
-fn settled(count: usize, given: &[Option<DataType>], known: &Hints) -> Vec<Field> {
+fn parameter_fields(count: usize, given: &[Option<DataType>], known: &Hints) -> Vec<Field> {
     let settle = |number: usize| {
         let given = given.get(number - 1).cloned().flatten().map(plain);
         given.or_else(|| known.get(&number).cloned()).unwrap_or_else(|| plain(DataType::Utf8))

@@ -41,7 +41,7 @@ impl Frontend {
             returning.check(&planner, parameters).await?;
         }
         if let Some(OnInsert::OnConflict(on)) = &insert.on {
-            let work = self.insert_or(session, insert, on, parameters, returning.as_ref());
+            let work = self.insert_on_conflict(session, insert, on, parameters, returning.as_ref());
             let count = Box::pin(work).await?;
             return inserted(&planner, count, parameters, returning).await;
         }

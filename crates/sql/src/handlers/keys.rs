@@ -17,7 +17,7 @@ use datafusion::prelude::{Expr, ident, lit};
 use roaring::RoaringBitmap;
 use sha2::{Digest as _, Sha256};
 
-use super::places::collect_places;
+use super::row_positions::collect_places;
 use crate::planner::Planner;
 use tidemark_engine::meta::command::{DeadRows, WrittenKeys};
 use tidemark_engine::scan::{DataFiles, FILE_COLUMN, POSITION_COLUMN, SoughtKeys};
@@ -190,7 +190,7 @@ async fn filtered(
         }
     };
     let predicate = predicate.ok_or_else(|| SqlError::internal("a key without columns"))?;
-    let old = provider_as_source(Arc::new(planner.scan_files(table, files).with_places()));
+    let old = provider_as_source(Arc::new(planner.scan_files(table, files).with_row_positions()));
     let plan = LogicalPlanBuilder::scan("old", old, None)?
         .filter(predicate)?
         .project([ident(FILE_COLUMN), ident(POSITION_COLUMN)])?
@@ -213,7 +213,7 @@ async fn join(
     let columns = |side: &str| -> Vec<Column> {
         keys.iter().map(|key| Column::new(Some(side), *key)).collect()
     };
-    let old = provider_as_source(Arc::new(planner.scan_files(table, live).with_places()));
+    let old = provider_as_source(Arc::new(planner.scan_files(table, live).with_row_positions()));
     let old = LogicalPlanBuilder::scan("old", old, None)?
         .project(of_keys().chain([ident(FILE_COLUMN), ident(POSITION_COLUMN)]))?;
     let new = provider_as_source(Arc::new(planner.scan_files(table, staged)));

@@ -10,7 +10,7 @@ mod explain;
 mod insert;
 mod keys;
 mod literals;
-mod places;
+mod row_positions;
 mod returning;
 mod rows;
 mod set;
@@ -25,7 +25,7 @@ mod writes;
 pub use copy::{CopyIn, CopyJob};
 pub use describe::Described;
 pub use types::of_parameter as parameter_type;
-pub use writes::KeyedWrites;
+pub use writes::TableLocks;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -149,7 +149,7 @@ impl Frontend {
             Statement::Rollback => Ok(transaction::end(session, "ROLLBACK")),
             Statement::Discard(discard) => transaction::discard(session, *discard),
             Statement::Deallocate { .. } => Ok(Outcome::done("DEALLOCATE").into()),
-            Statement::EndNothing(tag) => Ok(Outcome::done(*tag).into()),
+            Statement::NoOp(tag) => Ok(Outcome::done(*tag).into()),
         }
     }
 

@@ -10,7 +10,7 @@ use sqlparser::ast::{AssignmentTarget, Expr, Query, SelectItem, Update, UpdateTa
 
 use super::delete::{Target, quoted};
 use super::keys::{self, FewKeys};
-use super::places::{PLACE_COLUMNS, Places};
+use super::row_positions::{POSITION_COLUMNS, RowPositions};
 use super::returning::Returning;
 use super::rows::Conform;
 use super::target::{default_of, is_default};
@@ -51,7 +51,7 @@ impl Frontend {
                 returning.clear();
             }
             let outcome = self.update_once(&planner, update, parameters, returning.as_ref()).await;
-            if let Some(outcome) = self.settle(attempt, outcome).await {
+            if let Some(outcome) = self.retry_after_conflict(attempt, outcome).await {
                 if let (Some(returning), Ok(_)) = (&returning, &outcome) {
                     return returning.reply(&planner, parameters, "UPDATE").await;
                 }
@@ -69,18 +69,18 @@ impl Frontend {
         returning: Option<&Returning>,
     ) -> Result<u64, SqlError> {
         let updated = self.find_updated(planner, update, parameters, returning).await?;
-        let Updated { relation, table, staged, places } = updated;
-        let count = places.len();
+        let Updated { relation, table, staged, positions } = updated;
+        let count = positions.len();
         if count > 0 {
             let mut write = TableWrite::to(&relation);
             if changes_key(&table, update)? {
                 let few = FewKeys::of(&table, staged.few.as_ref());
                 let files = &staged.files;
                 let taken = keys::overwritten(planner, &relation, &table, files, few.as_ref());
-                check_unique(&relation, &table, files, &places, &taken.await?)?;
+                check_unique(&relation, &table, files, &positions, &taken.await?)?;
                 write.keys = keys::written_keys(&table, few.as_ref());
             }
-            write.dead_rows = places.into_dead_rows();
+            write.dead_rows = positions.into_dead_rows();
             write.born = staged.files.clone();
             if let Some(returning) = returning {
                 returning.compute(planner, parameters).await?;
@@ -107,15 +107,15 @@ impl Frontend {
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
         let conform = Conform::new(Arc::clone(&table), &relation.name);
-        let places = Arc::new(Mutex::new(Places::default()));
-        let rows = new_rows(conform, rows, Arc::clone(&places));
+        let positions = Arc::new(Mutex::new(RowPositions::default()));
+        let rows = new_rows(conform, rows, Arc::clone(&positions));
         let rows = match returning {
             Some(returning) => returning.tap(rows),
             None => rows,
         };
         let staged = self.stage(planner, relation.id, &table, rows).await?;
-        let places = std::mem::take(&mut *places.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Updated { relation, table, staged, places })
+        let positions = std::mem::take(&mut *positions.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Updated { relation, table, staged, positions })
     }
 }
 
@@ -124,7 +124,7 @@ pub struct Updated {
     pub relation: Arc<Relation>,
     pub table: Arc<Table>,
     pub staged: Staged,
-    pub places: Places,
+    pub positions: RowPositions,
 }
 
 /// Returns the `RETURNING` clause of an `UPDATE`.
@@ -208,7 +208,7 @@ fn check_unique(
     relation: &Relation,
     table: &Table,
     files: &[Arc<SstInfo>],
-    replaced: &Places,
+    replaced: &RowPositions,
     taken: &[DeadRows],
 ) -> Result<(), SqlError> {
     let born: u64 = files.iter().map(|sst| sst.rows).sum();
@@ -227,14 +227,14 @@ fn check_unique(
 fn new_rows(
     conform: Conform,
     rows: SendableRecordBatchStream,
-    places: Arc<Mutex<Places>>,
+    positions: Arc<Mutex<RowPositions>>,
 ) -> SendableRecordBatchStream {
     let schema = Arc::clone(conform.schema());
     let rows = rows.and_then(move |batch| {
-        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = places
+        let mut positions = positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = positions
             .insert_fresh(&batch)
-            .and_then(|batch| conform.apply(&batch.columns()[PLACE_COLUMNS..]))
+            .and_then(|batch| conform.apply(&batch.columns()[POSITION_COLUMNS..]))
             .map_err(Into::into);
         async move { outcome }
     });

@@ -32,9 +32,9 @@ const ATTEMPTS_MAX: usize = 16;
 /// Locks that serialize the writers of a table, so that they do not make each other start over. Writers of
 /// many keys always take the lock, others only after a conflict.
 #[derive(Debug, Default)]
-pub struct KeyedWrites(Mutex<HashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>);
+pub struct TableLocks(Mutex<HashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>);
 
-impl KeyedWrites {
+impl TableLocks {
     /// The lock of a table.
     pub(super) fn turn(&self, table: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,7 +169,7 @@ impl Frontend {
     }
 
     /// Handles the outcome of an attempt: returns `None` to retry after a lost race, else the result.
-    pub(super) async fn settle<T>(
+    pub(super) async fn retry_after_conflict<T>(
         &self,
         attempt: usize,
         outcome: Result<T, SqlError>,

@@ -98,12 +98,12 @@ pub enum Statement {
         name: Option<String>,
     },
     /// Ends objects of a kind that does not exist here, so it does nothing; returns this command tag.
-    EndNothing(&'static str),
+    NoOp(&'static str),
 }
 
 /// How a statement relates to the implicit transaction formed by the statements of one query text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ImplicitTransaction {
     /// Part of the transaction.
     Within,
     /// Outside of the transaction, which it leaves unchanged.
@@ -150,7 +150,7 @@ impl Statement {
             | Self::Commit
             | Self::Rollback
             | Self::Deallocate { .. }
-            | Self::EndNothing(_)
+            | Self::NoOp(_)
             | Self::CreateSchema { .. }
             | Self::DropSchema { .. }
             | Self::DropTable { .. }
@@ -167,21 +167,21 @@ impl Statement {
     }
 
     /// How the statement relates to an implicit transaction.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> ImplicitTransaction {
         match self {
             Self::Query(_)
             | Self::Explain { .. }
             | Self::Insert(_)
             | Self::Update(_)
             | Self::Delete(_)
-            | Self::Truncate { .. } => Standing::Within,
+            | Self::Truncate { .. } => ImplicitTransaction::Within,
             Self::Empty
             | Self::Show { .. }
             | Self::Begin { .. }
             | Self::Commit
             | Self::Rollback
             | Self::Deallocate { .. }
-            | Self::EndNothing(_) => Standing::Beside,
+            | Self::NoOp(_) => ImplicitTransaction::Beside,
             Self::Copy(_)
             | Self::CreateSchema { .. }
             | Self::DropSchema { .. }
@@ -196,7 +196,7 @@ impl Statement {
             | Self::AlterSystem { .. }
             | Self::Set { .. }
             | Self::Reset { .. }
-            | Self::Discard(_) => Standing::Alone,
+            | Self::Discard(_) => ImplicitTransaction::Alone,
         }
     }
 }

@@ -39,8 +39,8 @@ impl<'a> Cursor<'a> {
 
 /// Splits ` at Line: 3, Column: 7` off a message.
 pub fn split_location(text: &str) -> (&str, Option<Location>) {
-    let parsed = text.rsplit_once(" at Line: ").and_then(|(message, place)| {
-        let (line, column) = place.split_once(", Column: ")?;
+    let parsed = text.rsplit_once(" at Line: ").and_then(|(message, position)| {
+        let (line, column) = position.split_once(", Column: ")?;
         Some((message, Location::new(line.parse().ok()?, column.parse().ok()?)))
     });
     match parsed {

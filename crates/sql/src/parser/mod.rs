@@ -17,7 +17,7 @@ mod words;
 
 pub use ast::{
     AlterOperation, AlterTable, CopyFormat, CopyFrom, CopyOptions, CreateView, Discard, LikeFilter,
-    ParsedStatement, RelationName, SetScope, SetValue, ShowKind, Standing, Statement, folded,
+    ParsedStatement, RelationName, SetScope, SetValue, ShowKind, ImplicitTransaction, Statement, folded,
 };
 pub use depth::{balanced, binary};
 pub use size::{parsed_bytes, tokens_max};

@@ -299,7 +299,7 @@ pub fn parse_deallocate(parser: &mut StatementParser<'_>) -> Result<Statement, S
 pub fn parse_close_all(parser: &mut StatementParser<'_>) -> Result<Statement, SqlError> {
     parser.expect("CLOSE")?;
     parser.expect("ALL")?;
-    Ok(Statement::EndNothing("CLOSE CURSOR ALL"))
+    Ok(Statement::NoOp("CLOSE CURSOR ALL"))
 }
 
 /// `UNLISTEN {* | channel}`
@@ -308,5 +308,5 @@ pub fn parse_unlisten(parser: &mut StatementParser<'_>) -> Result<Statement, Sql
     if !parser.inner.consume_token(&Token::Mul) {
         parser.setting_name()?;
     }
-    Ok(Statement::EndNothing("UNLISTEN"))
+    Ok(Statement::NoOp("UNLISTEN"))
 }

@@ -185,8 +185,8 @@ fn transactions_keep_what_they_may_do() {
         ("DISCARD ALL", Statement::Discard(Discard::All)),
         ("DEALLOCATE PREPARE p", Statement::Deallocate { name: Some("p".to_owned()) }),
         ("DEALLOCATE ALL", Statement::Deallocate { name: None }),
-        ("CLOSE ALL", Statement::EndNothing("CLOSE CURSOR ALL")),
-        ("UNLISTEN *", Statement::EndNothing("UNLISTEN")),
+        ("CLOSE ALL", Statement::NoOp("CLOSE CURSOR ALL")),
+        ("UNLISTEN *", Statement::NoOp("UNLISTEN")),
     ];
     for (sql, expected) in cases {
         assert_eq!(one(sql), expected, "{sql}");

@@ -73,7 +73,7 @@ impl ViewCatalog {
     fn target(&self, name: &str) -> Result<Option<SstTable>> {
         let id = name.parse().ok();
         let relation = id.and_then(|id| self.planner.view.catalog.relation_by_id(id));
-        relation.map(|r| self.planner.scan_of(r).map(SstTable::with_places)).transpose()
+        relation.map(|r| self.planner.scan_of(r).map(SstTable::with_row_positions)).transpose()
     }
 }
 

@@ -67,7 +67,7 @@ impl VisitorMut for Namer {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        part_equal_names(select);
+        rename_duplicate_columns(select);
         ControlFlow::Continue(())
     }
 }
@@ -345,7 +345,7 @@ fn holds_query(expr: &Expr) -> bool {
 
 /// Renames duplicates: DataFusion refuses two columns of one name, PostgreSQL does not. The later one gets an
 /// alias that nothing can refer to.
-fn part_equal_names(select: &mut Select) {
+fn rename_duplicate_columns(select: &mut Select) {
     if select.projection.len() < 2 {
         return;
     }

@@ -46,10 +46,10 @@ impl VisitorMut for Avoid {
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         for part in [&mut select.selection, &mut select.having].into_iter().flatten() {
-            part_lists(part);
+            separate_in_lists(part);
         }
         for item in &mut select.projection {
-            part_lists(item);
+            separate_in_lists(item);
         }
         ControlFlow::Continue(())
     }
@@ -97,7 +97,7 @@ fn bind_tighter(expr: &mut Expr) {
 
 /// Wraps the operand of each further `IN` list over one expression, so that the optimizer sees different
 /// expressions.
-fn part_lists<N: VisitMut>(node: &mut N) {
+fn separate_in_lists<N: VisitMut>(node: &mut N) {
     let flow = node.visit(&mut PartLists(HashSet::new()));
     debug_assert!(flow.is_continue(), "the visitor never breaks off");
 }

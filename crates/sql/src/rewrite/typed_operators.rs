@@ -16,7 +16,7 @@ use sqlparser::ast::BinaryOperator;
 
 use tidemark_ledger::catalog::{ColumnType, SQL_TYPE_KEY};
 use tidemark_pg::error::SqlError;
-use tidemark_pg::functions::{INTERVAL_ORDER, JSONB_CONCAT, JSONB_CONTAINS, first_place};
+use tidemark_pg::functions::{INTERVAL_ORDER, JSONB_CONCAT, JSONB_CONTAINS, first_subscript};
 use tidemark_pg::query_runtime::check;
 use tidemark_pg::text_input::{self, json};
 
@@ -74,7 +74,7 @@ impl ExprPlanner for TypedOperators {
         if let GetFieldAccess::ListIndex { key } = &mut raw.field_access
             && let Ok((_, field)) = raw.expr.to_field(schema)
         {
-            let shift = 1 - i64::from(first_place(&field));
+            let shift = 1 - i64::from(first_subscript(&field));
             if shift != 0 {
                 **key = std::mem::take(key.as_mut()) + lit(shift);
             }

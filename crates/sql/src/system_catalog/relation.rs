@@ -116,8 +116,8 @@ impl SystemRelation {
             Rows::Fetched(rows) => rows(context, wanted).await?,
         };
         let columns = self.columns.iter().enumerate();
-        let arrays = columns.map(|(place, (_, column_type))| {
-            array_of(*column_type, rows.iter().map(|r| &r[place]))
+        let arrays = columns.map(|(position, (_, column_type))| {
+            array_of(*column_type, rows.iter().map(|r| &r[position]))
         });
         Ok(RecordBatch::try_new(self.arrow_schema(), arrays.collect())?)
     }

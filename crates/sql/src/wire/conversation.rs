@@ -18,7 +18,7 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 
 use super::connection::{Connection, error_fields};
-use super::framing::{self, Frame, Received, STATEMENT_BYTES_MAX, Unkept};
+use super::framing::{self, Frame, Received, STATEMENT_BYTES_MAX, SkipReason};
 use super::login::Ended;
 use super::message::{Message, violation};
 use super::socket::{Client, Incoming, Progress, Unread};
@@ -65,7 +65,7 @@ impl<'a> Conversation<'a> {
         while let Some(received) = self.receive().await? {
             let then = match received {
                 Received::Frame(frame) => self.answer(frame).await?,
-                Received::Skipped { kind, reason } => self.regret(kind, reason).await?,
+                Received::Skipped { kind, reason } => self.answer_skipped(kind, reason).await?,
             };
             if let Then::End = then {
                 break;
@@ -128,7 +128,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Answers a message whose body was skipped.
-    async fn regret(&mut self, kind: u8, reason: Unkept) -> Result<Then, Ended> {
+    async fn answer_skipped(&mut self, kind: u8, reason: SkipReason) -> Result<Then, Ended> {
         if self.copying().is_some() {
             return Err(unexpected_in_copy(kind).into());
         }
@@ -314,15 +314,15 @@ fn began_copy(extended: bool) -> u8 {
 }
 
 /// The error in response to a message whose body was skipped.
-fn unkept(reason: Unkept) -> SqlError {
+fn unkept(reason: SkipReason) -> SqlError {
     match reason {
-        Unkept::TooLong { length } => SqlError::new(
+        SkipReason::TooLong { length } => SqlError::new(
             SqlState::PROGRAM_LIMIT_EXCEEDED,
             format!("statement of {length} bytes is too long"),
         )
         .detail(format!("A statement has at most {STATEMENT_BYTES_MAX} bytes."))
         .hint("Send rows with COPY, or as parameters."),
-        Unkept::NoRoom { length } => {
+        SkipReason::NoRoom { length } => {
             SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory for messages")
                 .detail(format!("A message of {length} bytes has no room next to those of others."))
                 .hint("Try again, send less at a time, or raise --total-memory-bytes.")

@@ -74,8 +74,8 @@ impl Connection {
             self.work(&limits, work).await
         };
         let Described { parameters, rows } = described?;
-        let parameters = parameters.iter().enumerate().map(|(place, field)| {
-            let given = types.get(place).cloned().flatten();
+        let parameters = parameters.iter().enumerate().map(|(position, field)| {
+            let given = types.get(position).cloned().flatten();
             given.unwrap_or_else(|| pg_type(field))
         });
         Ok(Some(Prepared { statement, parameters: parameters.collect(), rows, kept: vec![] }))
@@ -162,10 +162,10 @@ fn check_unchanged(prepared: &Prepared, now: &SchemaRef) -> Result<(), SqlError>
 }
 
 /// The format of one column or parameter; text if the client specified too few.
-fn format_of(format: &Format, place: usize) -> FieldFormat {
+fn format_of(format: &Format, position: usize) -> FieldFormat {
     match format {
-        Format::Individual(codes) if place >= codes.len() => FieldFormat::Text,
-        format => format.format_for(place),
+        Format::Individual(codes) if position >= codes.len() => FieldFormat::Text,
+        format => format.format_for(position),
     }
 }
 
@@ -186,9 +186,9 @@ fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     let prepared = &portal.statement.statement;
     check_parameters(portal.parameters.len(), prepared.parameters.len())?;
     let values = portal.parameters.iter().zip(&prepared.parameters).enumerate();
-    let values = values.map(|(place, (value, pg_type))| {
-        let format = format_of(&portal.parameter_format, place);
-        decode_parameter(place + 1, value.as_ref(), pg_type, format).map_err(SqlError::from)
+    let values = values.map(|(position, (value, pg_type))| {
+        let format = format_of(&portal.parameter_format, position);
+        decode_parameter(position + 1, value.as_ref(), pg_type, format).map_err(SqlError::from)
     });
     let values: Vec<ScalarValue> = values.collect::<Result<_, _>>()?;
     let types = values.iter().map(|value| parameter_type(&value.data_type())).collect();
@@ -198,7 +198,7 @@ fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
 
 /// Describes the columns of a statement; empty if it returns no rows.
 fn columns(prepared: &Prepared, format: &Format) -> Vec<FieldInfo> {
-    let formats = |place| format_of(format, place);
+    let formats = |position| format_of(format, position);
     prepared.rows.as_ref().map_or_else(Vec::new, |schema| fields(schema, formats))
 }
 
@@ -393,7 +393,7 @@ impl Connection {
             PortalExecutionState::Initial => match self.execute(client, portal).await? {
                 (Outcome::Rows { rows, tag }, limits) => {
                     check_unchanged(&portal.statement.statement, &rows.schema)?;
-                    let formats = |place| format_of(&portal.result_column_format, place);
+                    let formats = |position| format_of(&portal.result_column_format, position);
                     query_response(rows, tag, formats, limits)
                 }
                 _ => return Err(SqlError::internal("a statement yields no rows after all").into()),

@@ -56,13 +56,13 @@ pub enum Received {
     /// A message whose body was skipped.
     Skipped {
         kind: u8,
-        reason: Unkept,
+        reason: SkipReason,
     },
 }
 
 /// Why a body was skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unkept {
+pub enum SkipReason {
     /// Longer than the limit for query texts.
     TooLong { length: usize },
     /// The memory for messages is used up by other connections.
@@ -83,7 +83,7 @@ pub enum Violation {
 enum Begun {
     Kept { kind: u8, length: usize, room: Option<OwnedSemaphorePermit> },
     Copied { left: usize },
-    Skipped { kind: u8, reason: Unkept, left: usize },
+    Skipped { kind: u8, reason: SkipReason, left: usize },
 }
 
 /// Cuts the input from a client into frames.
@@ -113,10 +113,10 @@ impl Framer {
         let skipped = |reason| Begun::Skipped { kind, reason, left: length };
         match kind {
             COPY_DATA => Begun::Copied { left: length },
-            QUERY | PARSE if length > STATEMENT_BYTES_MAX => skipped(Unkept::TooLong { length }),
+            QUERY | PARSE if length > STATEMENT_BYTES_MAX => skipped(SkipReason::TooLong { length }),
             _ => match self.intake.reserve(length) {
                 Ok(room) => Begun::Kept { kind, length, room },
-                Err(_) => skipped(Unkept::NoRoom { length }),
+                Err(_) => skipped(SkipReason::NoRoom { length }),
             },
         }
     }
@@ -239,7 +239,7 @@ mod tests {
         framer.buffer.extend_from_slice(&[0; 1024]);
         framer.buffer.extend_from_slice(&message(SYNC, 4, b""));
         let skipped = framer.next_frame().unwrap();
-        let reason = Unkept::NoRoom { length: 2 << 20 };
+        let reason = SkipReason::NoRoom { length: 2 << 20 };
         assert!(
             matches!(skipped, Some(Received::Skipped { kind: BIND, reason: r }) if r == reason)
         );

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::connection::{Connection, error_fields};
 use super::message::violation;
 use super::socket::{Client, Incoming};
-use super::startup::{Asked, Encryption, NoPacket, Packet, Startup, next_packet};
+use super::startup::{Asked, Encryption, InvalidStartupPacket, Packet, Startup, next_packet};
 use crate::Frontend;
 use crate::cancel::Slot;
 use crate::session::Session;
@@ -32,7 +32,7 @@ const TIDEMARK_VERSION: &str = env!("CARGO_PKG_VERSION");
 const NEWEST_MINOR: u16 = 2;
 
 /// The server state that a login needs.
-pub struct Gate {
+pub struct LoginContext {
     pub frontend: Arc<Frontend>,
     /// One permit per session, `seats_max` in total.
     pub seats: Arc<Semaphore>,
@@ -46,7 +46,7 @@ pub enum Ended {
     /// The client is gone or unreachable.
     Lost(io::Error),
     /// The input is not a startup packet and gets no response.
-    NoPacket(NoPacket),
+    InvalidStartupPacket(InvalidStartupPacket),
     /// The error is sent to the client.
     Fatal(Box<ErrorInfo>),
 }
@@ -80,7 +80,7 @@ pub struct Seated {
 
 /// Logs a client in; returns `None` if it made a cancel request or disconnected.
 pub async fn log_in(
-    gate: &Gate,
+    gate: &LoginContext,
     incoming: &mut Incoming,
     client: &mut Client,
 ) -> Result<Option<Seated>, Ended> {
@@ -98,7 +98,7 @@ pub async fn log_in(
 /// Reads the startup packet of a client for which there is no seat: one that requested encryption expects the
 /// response to that before any error. A cancel request needs no seat.
 pub async fn turn_away(
-    gate: &Gate,
+    gate: &LoginContext,
     incoming: &mut Incoming,
     client: &mut Client,
 ) -> Result<(), Ended> {
@@ -119,7 +119,7 @@ async fn first_packet(
 ) -> Result<Option<Packet>, Ended> {
     let mut asked = Asked::default();
     loop {
-        let encryption = match next_packet(incoming.buffer(), asked).map_err(Ended::NoPacket)? {
+        let encryption = match next_packet(incoming.buffer(), asked).map_err(Ended::InvalidStartupPacket)? {
             None if incoming.read().await? == 0 => return Ok(None),
             None => continue,
             Some(packet) => match packet? {
@@ -157,7 +157,7 @@ fn refusal(asked: Encryption) -> PgWireBackendMessage {
     }
 }
 
-async fn seat(gate: &Gate, client: &mut Client, startup: Startup) -> Result<Seated, Ended> {
+async fn seat(gate: &LoginContext, client: &mut Client, startup: Startup) -> Result<Seated, Ended> {
     negotiate(client, &startup).await?;
     let user = startup.parameters.get("user").filter(|user| !user.is_empty());
     let user = user.ok_or_else(nameless)?;
@@ -233,7 +233,7 @@ pub fn too_many_clients(seats_max: usize) -> SqlError {
         .hint("End sessions that pg_stat_activity shows idle, or start it with a larger --max-connections.")
 }
 
-fn open_session(gate: &Gate, client: &mut Client, startup: &Startup) -> Arc<Connection> {
+fn open_session(gate: &LoginContext, client: &mut Client, startup: &Startup) -> Arc<Connection> {
     let sessions = &gate.frontend.sessions;
     let pid = sessions.free_pid();
     let (_, secret) = gate.secrets.generate(&*client);

@@ -14,7 +14,7 @@ mod login;
 mod message;
 pub mod params;
 mod prepared;
-mod quiet;
+mod log_limiter;
 mod respond;
 mod server;
 mod shared;

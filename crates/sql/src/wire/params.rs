@@ -199,8 +199,8 @@ fn numeric_text(reader: &mut Reader<'_>) -> Result<String> {
         return Err(numeric::too_large());
     }
     let group = |power: i32| {
-        let place = usize::try_from(weight - power).ok();
-        place.and_then(|place| groups.get(place)).copied().unwrap_or(0)
+        let position = usize::try_from(weight - power).ok();
+        position.and_then(|position| groups.get(position)).copied().unwrap_or(0)
     };
     text.push('0');
     (0..=weight.min(20)).rev().for_each(|power| text.push_str(&format!("{:04}", group(power))));

@@ -21,8 +21,8 @@ use tracing::{debug, warn};
 use super::conversation::Conversation;
 use super::descriptors;
 use super::intake::Intake;
-use super::login::{self, Ended, Gate, log_in, say_farewell, too_many_clients};
-use super::quiet::Quiet;
+use super::login::{self, Ended, LoginContext, log_in, say_farewell, too_many_clients};
+use super::log_limiter::LogLimiter;
 use super::socket::{self, Client, Incoming};
 use crate::Frontend;
 use crate::settings::ConnectionSettings;
@@ -78,7 +78,7 @@ pub fn serve(
 ) -> io::Result<SqlServer> {
     let addr = listener.local_addr()?;
     let stop = CancellationToken::new();
-    let house = Arc::new(House::new(frontend, settings));
+    let house = Arc::new(ServerState::new(frontend, settings));
     let task = tokio::spawn(accept(listener, house, stop.clone()));
     Ok(SqlServer { addr, stop, task })
 }
@@ -100,17 +100,17 @@ impl Drop for Counted {
 }
 
 /// The state that all connections share.
-struct House {
-    gate: Gate,
+struct ServerState {
+    gate: LoginContext,
     sockets: Arc<Semaphore>,
     /// Sockets for clients that are turned away.
     turned_away: Arc<Semaphore>,
     intake: Intake,
     login_timeout: Duration,
-    quiet: Quiet,
+    quiet: LogLimiter,
 }
 
-impl House {
+impl ServerState {
     fn new(frontend: Arc<Frontend>, settings: &ConnectionSettings) -> Self {
         let Room { seats, sockets, turned_away } =
             room(settings.connections_max, descriptors::free());
@@ -119,7 +119,7 @@ impl House {
             warn!(seats, wanted, "too few file descriptors for --max-connections: see ulimit -n");
         }
         let memory = frontend.memory_bytes();
-        let gate = Gate {
+        let gate = LoginContext {
             frontend,
             seats: Arc::new(Semaphore::new(seats)),
             seats_max: seats,
@@ -131,7 +131,7 @@ impl House {
             turned_away: Arc::new(Semaphore::new(turned_away)),
             intake: Intake::new((memory / INTAKE_PART).max(INTAKE_BYTES_MIN)),
             login_timeout: settings.authentication_timeout,
-            quiet: Quiet::default(),
+            quiet: LogLimiter::default(),
         }
     }
 
@@ -162,7 +162,7 @@ fn room(seats_max: usize, free: usize) -> Room {
     Room { seats: seats_max.min(sockets - sockets / 4).max(1), sockets, turned_away }
 }
 
-async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToken) {
+async fn accept(listener: TcpListener, house: Arc<ServerState>, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut pause = ACCEPT_PAUSE;
     loop {
@@ -202,7 +202,7 @@ async fn accept(listener: TcpListener, house: Arc<House>, stop: CancellationToke
 
 /// Tells a client that there is no room, after it has sent its startup packet or timed out.
 async fn turn_away(
-    house: Arc<House>,
+    house: Arc<ServerState>,
     socket: TcpStream,
     peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
@@ -220,7 +220,7 @@ async fn turn_away(
 }
 
 /// Tells a client that there is no room, as far as its socket accepts the bytes at once.
-fn refuse_at_once(house: &House, socket: TcpStream, peer: SocketAddr) {
+fn refuse_at_once(house: &ServerState, socket: TcpStream, peer: SocketAddr) {
     let refused = too_many_clients(house.gate.seats_max);
     let info = error_info(refused, "FATAL");
     let mut bytes = bytes::BytesMut::new();
@@ -235,10 +235,10 @@ fn refuse_at_once(house: &House, socket: TcpStream, peer: SocketAddr) {
 
 /// Serves a connection from its first byte to its last.
 async fn host(
-    house: Arc<House>,
+    house: Arc<ServerState>,
     socket: TcpStream,
     peer: SocketAddr,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) {
     let _counted = Counted::new();
     let (mut incoming, mut client) = match socket::split(socket, house.intake.clone()) {
@@ -252,7 +252,7 @@ async fn host(
     match AssertUnwindSafe(served).catch_unwind().await {
         Ok(Ok(())) => {}
         Ok(Err(Ended::Lost(error))) => debug!(%peer, %error, "a connection was lost"),
-        Ok(Err(Ended::NoPacket(error))) => {
+        Ok(Err(Ended::InvalidStartupPacket(error))) => {
             house.quiet.say(|unsaid| warn!(%peer, %error, unsaid, "a connection was closed"));
         }
         Ok(Err(Ended::Fatal(error))) => {
@@ -265,7 +265,7 @@ async fn host(
 }
 
 async fn serve_one(
-    house: &House,
+    house: &ServerState,
     incoming: &mut Incoming,
     client: &mut Client,
 ) -> Result<(), Ended> {

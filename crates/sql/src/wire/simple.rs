@@ -1,7 +1,7 @@
 //! The simple protocol: executes the statements of a query text in order.
 //!
 //! Several statements form one transaction without a `BEGIN`: all of their writes stay or none, as in
-//! PostgreSQL. [`Standing`] handles statements that cannot be part of a transaction.
+//! PostgreSQL. [`ImplicitTransaction`] handles statements that cannot be part of a transaction.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::respond::{query_response, send_empty};
 use super::shared::SharedStatement;
 use super::socket::Client;
 use crate::handlers::Outcome;
-use crate::parser::{Standing, Statement};
+use crate::parser::{ImplicitTransaction, Statement};
 use crate::planner::Parameters;
 use crate::session::Transaction;
 use tidemark_pg::error::SqlError;
@@ -55,12 +55,12 @@ impl Connection {
             return Ok(Next::Statement);
         }
         let last = statements.len() - 1;
-        for (place, statement) in statements.into_iter().enumerate() {
-            if matches!(*statement, Statement::Copy(_)) && place != last {
+        for (position, statement) in statements.into_iter().enumerate() {
+            if matches!(*statement, Statement::Copy(_)) && position != last {
                 let message = "COPY FROM STDIN must be the last statement of a query";
                 return Err(SqlError::unsupported(message).into());
             }
-            self.join_transaction(&statement, place == last).await?;
+            self.join_transaction(&statement, position == last).await?;
             if let Next::Copy = self.run_statement(client, statement).await? {
                 return Ok(Next::Copy);
             }
@@ -74,9 +74,9 @@ impl Connection {
     /// conflict.
     async fn join_transaction(&self, statement: &Statement, last: bool) -> Result<(), SqlError> {
         match statement.standing() {
-            Standing::Beside => Ok(()),
-            Standing::Alone => self.commit_implicit().await,
-            Standing::Within => {
+            ImplicitTransaction::Beside => Ok(()),
+            ImplicitTransaction::Alone => self.commit_implicit().await,
+            ImplicitTransaction::Within => {
                 let mut session = self.session.lock().await;
                 if session.transaction.is_none() && !last {
                     let implicit = Transaction { implicit: true, ..Transaction::default() };

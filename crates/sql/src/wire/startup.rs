@@ -62,18 +62,18 @@ pub struct Asked {
 /// Input that is not a startup packet. It gets no response: the peer may not be a PostgreSQL client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid length of startup packet")]
-pub struct NoPacket;
+pub struct InvalidStartupPacket;
 
 /// Takes the next packet from `buffer` once it is complete. The inner error is for the client.
 pub fn next_packet(
     buffer: &mut BytesMut,
     asked: Asked,
-) -> Result<Option<Result<Packet, SqlError>>, NoPacket> {
+) -> Result<Option<Result<Packet, SqlError>>, InvalidStartupPacket> {
     let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or_default();
-    let length = length.checked_sub(LENGTH_BYTES).ok_or(NoPacket)?;
+    let length = length.checked_sub(LENGTH_BYTES).ok_or(InvalidStartupPacket)?;
     if !(CODE_BYTES..=STARTUP_BYTES_MAX).contains(&length) {
-        return Err(NoPacket);
+        return Err(InvalidStartupPacket);
     }
     if buffer.len() < LENGTH_BYTES + length {
         return Ok(None);
@@ -163,10 +163,10 @@ mod tests {
     fn a_startup_packet_has_a_sensible_length() {
         for length in [i32::MIN, -1, 0, 4, 7, 10_005, i32::MAX] {
             let mut buffer = BytesMut::from(&length.to_be_bytes()[..]);
-            assert_eq!(next_packet(&mut buffer, Asked::default()), Err(NoPacket), "{length}");
+            assert_eq!(next_packet(&mut buffer, Asked::default()), Err(InvalidStartupPacket), "{length}");
         }
         let mut http = BytesMut::from(&b"GET / HTTP/1.1\r\n"[..]);
-        assert_eq!(next_packet(&mut http, Asked::default()), Err(NoPacket));
+        assert_eq!(next_packet(&mut http, Asked::default()), Err(InvalidStartupPacket));
     }
 
     #[test]

@@ -25,11 +25,11 @@ pub struct FaultyMeta {
     shared: Arc<Shared>,
     chaos: Arc<Chaos>,
     term: u64,
-    unsettled: Arc<Mutex<Option<Deed>>>,
+    in_flight: Arc<Mutex<Option<Request>>>,
 }
 
 #[derive(Debug)]
-enum Deed {
+enum Request {
     Commit(Txn),
     Fill(Vec<Pair>),
 }
@@ -39,14 +39,14 @@ impl Shared {
         Arc::new(Self { store: MemoryStore::new(), leader: AtomicU64::new(0), fenced })
     }
 
-    async fn do_it(&self, term: u64, deed: Deed) -> Result<(), StoreError> {
+    async fn do_it(&self, term: u64, deed: Request) -> Result<(), StoreError> {
         if self.fenced && self.leader.load(Ordering::SeqCst) != term {
             let (store, reason) = (self.store.name().to_owned(), "another leads".to_owned());
             return Err(StoreError::Deposed { store, reason });
         }
         match deed {
-            Deed::Commit(txn) => self.store.commit(txn).await,
-            Deed::Fill(pairs) => self.store.fill(pairs).await,
+            Request::Commit(txn) => self.store.commit(txn).await,
+            Request::Fill(pairs) => self.store.fill(pairs).await,
         }
     }
 }
@@ -56,32 +56,32 @@ impl FaultyMeta {
     pub fn lead(shared: &Arc<Shared>, chaos: &Arc<Chaos>) -> Arc<Self> {
         let term = shared.leader.fetch_add(1, Ordering::SeqCst) + 1;
         let (shared, chaos) = (Arc::clone(shared), Arc::clone(chaos));
-        Arc::new(Self { shared, chaos, term, unsettled: Arc::default() })
+        Arc::new(Self { shared, chaos, term, in_flight: Arc::default() })
     }
 
     fn injected(&self, action: &'static str) -> StoreError {
         StoreError::Io { action, store: self.name().to_owned(), source: INJECTED.into() }
     }
 
-    fn take_unsettled(&self) -> Option<Deed> {
-        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn take_in_flight(&self) -> Option<Request> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whatever was sent before takes effect now, or never.
-    async fn settle(&self) {
-        if let Some(deed) = self.take_unsettled()
+    async fn resolve_in_flight(&self) {
+        if let Some(deed) = self.take_in_flight()
             && self.chaos.one_in(2)
         {
             drop(self.shared.do_it(self.term, deed).await);
         }
     }
 
-    fn send_later(&self, deed: Deed) {
-        *self.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = Some(deed);
+    fn send_later(&self, deed: Request) {
+        *self.in_flight.lock().unwrap_or_else(PoisonError::into_inner) = Some(deed);
         let (shared, term) = (Arc::clone(&self.shared), self.term);
-        let unsettled = Arc::clone(&self.unsettled);
+        let in_flight = Arc::clone(&self.in_flight);
         self.chaos.later(Box::pin(async move {
-            let deed = unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let deed = in_flight.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(deed) = deed {
                 drop(shared.do_it(term, deed).await);
             }
@@ -92,11 +92,11 @@ impl FaultyMeta {
         &self,
         action: &'static str,
         subject: &str,
-        deed: Deed,
+        deed: Request,
     ) -> Result<(), StoreError> {
         let fate = self.chaos.turn(action, subject).await;
         if fate != Fate::Before {
-            self.settle().await;
+            self.resolve_in_flight().await;
         }
         match fate {
             Fate::Pass => self.shared.do_it(self.term, deed).await,
@@ -116,7 +116,7 @@ impl FaultyMeta {
     async fn read(&self, action: &'static str, subject: &str) -> Result<(), StoreError> {
         match self.chaos.turn(action, subject).await {
             Fate::Pass => {
-                self.settle().await;
+                self.resolve_in_flight().await;
                 Ok(())
             }
             _ => Err(self.injected(action)),
@@ -148,10 +148,10 @@ impl MetaStore for FaultyMeta {
         // The last operation is the seal.
         let last: Vec<_> = txn.operations.iter().rev().take(2).map(key_of).collect();
         let subject = format!("{} … {}", keys.join(" "), last.join(" "));
-        self.change("commit", &subject, Deed::Commit(txn)).await
+        self.change("commit", &subject, Request::Commit(txn)).await
     }
 
     async fn fill(&self, pairs: Vec<Pair>) -> Result<(), StoreError> {
-        self.change("fill", "", Deed::Fill(pairs)).await
+        self.change("fill", "", Request::Fill(pairs)).await
     }
 }

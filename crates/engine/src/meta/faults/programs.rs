@@ -198,10 +198,10 @@ fn drop_table(world: &World, random: &mut Random) -> Ask {
 
 /// The listed snapshots of the server's current backup location.
 fn listed(world: &World, node: &MetaNode) -> Vec<SnapshotId> {
-    let place = World::current_place(node);
+    let location = World::current_place(node);
     let snapshots = world.model.snapshots.iter();
     let there = snapshots
-        .filter(|((in_place, _), snapshot)| *in_place == place && snapshot.listed == Happened::Yes);
+        .filter(|((in_place, _), snapshot)| *in_place == location && snapshot.listed == Happened::Yes);
     there.map(|((_, id), _)| *id).collect()
 }
 
@@ -293,9 +293,9 @@ async fn restore(world: &mut World, random: &mut Random) -> Result<(), String> {
     let snapshots = world.model.snapshots.iter();
     let listed = snapshots.filter(|(_, snapshot)| snapshot.listed == Happened::Yes);
     let listed: Vec<_> = listed.map(|(key, _)| key.clone()).collect();
-    let Some((place, id)) = random.pick(&listed) else { return Ok(()) };
+    let Some((location, id)) = random.pick(&listed) else { return Ok(()) };
     let before = Arc::clone(&world.meta);
-    if !Box::pin(world.restore(&place, id)).await? {
+    if !Box::pin(world.restore(&location, id)).await? {
         return Ok(());
     }
     world.chaos.set(true);

@@ -26,7 +26,7 @@ const CHECKPOINTS_MAX: usize = 3;
 
 /// How far the metadata has been, according to one source.
 #[derive(Clone, Debug)]
-pub(super) struct Word {
+pub(super) struct Promise {
     by: String,
     end: Promised,
 }
@@ -74,7 +74,7 @@ impl Lost {
             format!("The store does not end at epoch {accepted}, after which a loss was accepted. ")
         });
         format!(
-            "{}Put the newest copy of the meta store in place, or {}, or start with \
+            "{}Put the newest copy of the meta store in location, or {}, or start with \
              --accept-loss-after-epoch {} to go on without what is missing, for ever.",
             other.unwrap_or_default(),
             way_back(self.restorable),
@@ -150,21 +150,21 @@ fn newest(listed: &[ManifestEntry]) -> Option<Restorable> {
     Some(Restorable { id: newest.info.id, epoch: newest.info.max_committed_epoch })
 }
 
-fn of_lease(held: &LeaseRecord, data_directory: &str) -> Option<Word> {
-    Some(Word { by: layout::lease(data_directory).to_string(), end: held.promised? })
+fn of_lease(held: &LeaseRecord, data_directory: &str) -> Option<Promise> {
+    Some(Promise { by: layout::lease(data_directory).to_string(), end: held.promised? })
 }
 
-fn of_head(state: &State, store: &dyn MetaStore) -> Option<Word> {
+fn of_head(state: &State, store: &dyn MetaStore) -> Option<Promise> {
     let head = store.remembered().filter(|head| head.life == state.life())?;
-    Some(Word { by: "its head file".to_owned(), end: head.end })
+    Some(Promise { by: "its head file".to_owned(), end: head.end })
 }
 
 /// A snapshot of this life covers only commits that were durable.
-fn of_snapshots(state: &State, listed: &[ManifestEntry]) -> Option<Word> {
+fn of_snapshots(state: &State, listed: &[ManifestEntry]) -> Option<Promise> {
     let own = listed.iter().filter(|entry| entry.info.life == state.incarnation.id);
     let newest = own.max_by_key(|entry| entry.info.max_committed_epoch)?;
     let end = Promised { revision: 0, epoch: newest.info.max_committed_epoch };
-    Some(Word { by: format!("meta snapshot {}", newest.info.id), end })
+    Some(Promise { by: format!("meta snapshot {}", newest.info.id), end })
 }
 
 /// A checkpoint covers only durable commits, too. One with a later number may also come from a restore
@@ -174,7 +174,7 @@ async fn of_checkpoints(
     begun: VersionId,
     storage: &Storage,
     data_directory: &str,
-) -> Option<Word> {
+) -> Option<Promise> {
     let later =
         within(PATIENCE, later_checkpoints(state, begun, storage, data_directory)).await??;
     for (_, path) in later.into_iter().take(CHECKPOINTS_MAX) {
@@ -182,7 +182,7 @@ async fn of_checkpoints(
         match read {
             Ok(version) => {
                 let end = Promised { revision: 0, epoch: version.max_committed_epoch };
-                return Some(Word { by: format!("checkpoint {path}"), end });
+                return Some(Promise { by: format!("checkpoint {path}"), end });
             }
             Err(error) => debug!(%error, %path, "a checkpoint says nothing"),
         }

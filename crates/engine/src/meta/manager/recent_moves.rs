@@ -58,7 +58,7 @@ impl RecentMoves {
         let mut found: BTreeMap<SstId, RoaringBitmap> = BTreeMap::new();
         while let Some((sst, positions)) = left.pop() {
             let moved = self.by_input.get(&sst).filter(|_| !open(sst));
-            match moved.map(|moved| moved.places(sst, &positions)) {
+            match moved.map(|moved| moved.output_positions(sst, &positions)) {
                 // Rows that were dead at the compaction are in no output.
                 Some(places) if count(places.values()) == positions.len() => left.extend(places),
                 _ => *found.entry(sst).or_default() |= positions,

@@ -95,7 +95,7 @@ pub enum OpenError {
     #[error(transparent)]
     Lost(#[from] Box<Lost>),
     #[error("the meta store {store} belongs to {name} {kept}, but {given} was asked for")]
-    OtherPlace { store: String, name: &'static str, kept: String, given: String },
+    LocationMismatch { store: String, name: &'static str, kept: String, given: String },
 }
 
 impl OpenError {
@@ -109,7 +109,7 @@ impl OpenError {
                     .to_owned(),
             ),
             Self::Backup(error) => error.hint(),
-            Self::OtherPlace { name, .. } => Some(format!(
+            Self::LocationMismatch { name, .. } => Some(format!(
                 "Start with the {name} the meta store was made for, or with another meta store."
             )),
             Self::Lost(lost) => Some(lost.hint()),
@@ -119,7 +119,7 @@ impl OpenError {
             )),
             Self::Checkpoint { name, restorable, .. } => Some(format!(
                 "The meta store is not damaged. See whether the storage is the right one, and mounted; put a \
-                 good copy of {name} in its place; or {}, and lose what was committed later. No older \
+                 good copy of {name} in its location; or {}, and lose what was committed later. No older \
                  checkpoint will do: the changes since are not kept.",
                 promises::way_back(*restorable)
             )),
@@ -170,11 +170,11 @@ pub async fn open(
     if url.is_far() {
         prove(&state_store, &data_directory, new.allow_unfenced).await?;
     }
-    let place = Place { store: &*store, state_store: &state_store, directory: &data_directory };
+    let location = Place { store: &*store, state_store: &state_store, directory: &data_directory };
     let Begun { state, mut lease, checkpointed, seal } = if pairs.is_empty() {
-        place.create(params, &*clock, new.leader).await?
+        location.create(params, &*clock, new.leader).await?
     } else {
-        place.recover_newest(pairs, &params, &new, &*clock).await?
+        location.recover_newest(pairs, &params, &new, &*clock).await?
     };
     for loss in state.accepted_losses() {
         warn!(
@@ -296,12 +296,12 @@ fn kept_params(
     }
     // Credentials may have changed since: the given ones are used.
     let given = new.params.value(params::STATE_STORE);
-    if storage_url::is_same_place(kept.value(params::STATE_STORE), given) {
+    if storage_url::is_same_location(kept.value(params::STATE_STORE), given) {
         kept.set(params::STATE_STORE, given);
     }
     for name in [params::STATE_STORE, params::DATA_DIRECTORY] {
         if kept.value(name) != new.params.value(name) {
-            return Err(OpenError::OtherPlace {
+            return Err(OpenError::LocationMismatch {
                 store: store.name().to_owned(),
                 name,
                 kept: kept.shown(name),
@@ -478,7 +478,7 @@ impl Place<'_> {
             error,
             HummockError::Corrupt(_)
                 | HummockError::Storage(
-                    StorageError::NotFound { .. } | StorageError::Mangled { .. }
+                    StorageError::NotFound { .. } | StorageError::ChecksumMismatch { .. }
                 )
         );
         if !is_to_blame {

@@ -24,7 +24,7 @@ fn ids(numbers: &[u64]) -> Vec<SnapshotId> {
 
 #[tokio::test]
 async fn entries_come_and_go_and_ids_stay_used() {
-    let location = sample::backup_place().await;
+    let location = sample::backup_location().await;
     assert_eq!(Manifest::read(&location).await.unwrap().ids(), []);
     for id in [1, 2, 3] {
         add(&location, &entry(id)).await.unwrap();
@@ -40,7 +40,7 @@ async fn entries_come_and_go_and_ids_stay_used() {
 
 #[tokio::test]
 async fn removing_an_unknown_id_removes_nothing() {
-    let location = sample::backup_place().await;
+    let location = sample::backup_location().await;
     add(&location, &entry(1)).await.unwrap();
     let error = Manifest::remove(&location, &ids(&[1, 7, 9]), HOLDER).await.unwrap_err();
     assert_eq!(error.to_string(), "meta snapshot 7, 9 not found");
@@ -67,7 +67,7 @@ async fn a_manifest_is_made_by_a_claim_and_by_nothing_else() {
 
 #[tokio::test]
 async fn who_was_deposed_changes_nothing_any_more() {
-    let location = sample::backup_place().await;
+    let location = sample::backup_location().await;
     add(&location, &entry(1)).await.unwrap();
     let error = Claim::prepare(&location, sample::CLUSTER_ID, 3).await.unwrap_err();
     assert!(matches!(error, BackupError::OldManifest { found: 2, seen: 3, .. }), "{error:?}");
@@ -107,7 +107,7 @@ async fn writers_that_race_all_land() {
 
 #[tokio::test]
 async fn a_directory_holds_the_snapshots_of_one_cluster() {
-    let location = sample::backup_place().await;
+    let location = sample::backup_location().await;
     let mut other = entry(2);
     other.info.cluster_id = "another".to_owned();
     let error = add(&location, &other).await.unwrap_err();

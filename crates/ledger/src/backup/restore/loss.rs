@@ -66,7 +66,7 @@ struct Later {
 }
 
 /// The sources of what is known about the loss.
-pub(super) struct Traces<'a> {
+pub(super) struct LossSources<'a> {
     /// The data directory of the lost cluster, where it can be reached.
     pub data: Option<(&'a OpenLocation, &'a Listing)>,
     /// The backup location.
@@ -78,14 +78,14 @@ pub(super) struct Traces<'a> {
 }
 
 /// Estimates the loss. What cannot be read is reported in the result, and is no error.
-pub(super) async fn estimate(state: &State, traces: &Traces<'_>) -> Loss {
+pub(super) async fn estimate(state: &State, traces: &LossSources<'_>) -> Loss {
     let mut loss = Loss::default();
     let names = tables_of_newest(traces, &mut loss.unread).await;
     let mut later = by_snapshot(traces.entry, traces.newest, names.as_ref());
     let names = names.unwrap_or_default();
-    if let Some((place, listed)) = traces.data {
+    if let Some((location, listed)) = traces.data {
         loss.unnamed_files = unnamed_files(&state.version, listed);
-        let found = by_checkpoint(state, place, listed, traces, &mut loss.unread).await;
+        let found = by_checkpoint(state, location, listed, traces, &mut loss.unread).await;
         let is_newer = |found: &Later| {
             later.as_ref().is_none_or(|known| found.newest.epoch > known.newest.epoch)
         };
@@ -100,8 +100,8 @@ pub(super) async fn estimate(state: &State, traces: &Traces<'_>) -> Loss {
 }
 
 /// The tables of the snapshot taken last; `None` if it is the one to restore or cannot be read.
-async fn tables_of_newest(traces: &Traces<'_>, unread: &mut Vec<String>) -> Option<Tables> {
-    let Traces { backup, entry, newest, .. } = *traces;
+async fn tables_of_newest(traces: &LossSources<'_>, unread: &mut Vec<String>) -> Option<Tables> {
+    let LossSources { backup, entry, newest, .. } = *traces;
     if newest.info.id == entry.info.id {
         return None;
     }
@@ -133,9 +133,9 @@ fn by_snapshot(
 /// The newest checkpoint that can be read and is later than the snapshot.
 async fn by_checkpoint(
     state: &State,
-    place: &OpenLocation,
+    location: &OpenLocation,
     listed: &Listing,
-    traces: &Traces<'_>,
+    traces: &LossSources<'_>,
     unread: &mut Vec<String>,
 ) -> Option<Later> {
     let later = listed.checkpoints.iter().filter(|found| found.version_id > state.version.id);
@@ -145,7 +145,7 @@ async fn by_checkpoint(
             unread.push(format!("{path} (large: --dry-run reads it)"));
             return None;
         }
-        match checkpoint::read_unproven(&place.storage, path).await {
+        match checkpoint::read_unproven(&location.storage, path).await {
             Ok(version) if version.max_committed_epoch > state.version.max_committed_epoch => {
                 let epoch = version.max_committed_epoch;
                 let rows = version.table_ids().map(|id| (id, version.rows_at(id, epoch)));

@@ -110,7 +110,7 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
     if let Some((place, listed)) = &source {
         reserved = reserved.max(numbers::reserved_in(place, listed, &state.cluster_id).await?);
     }
-    let traces = loss::Traces {
+    let traces = loss::LossSources {
         data: match &source {
             Some((place, listed)) => Some((place, listed)).filter(|_| !entry.info.copy_data),
             None => hummock.as_ref().map(|place| (place, &listed)),

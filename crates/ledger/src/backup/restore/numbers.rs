@@ -11,11 +11,11 @@ use crate::{keys, layout};
 /// The numbers that may have been used in a data directory: by its lease, if it has one, and by the names of
 /// its objects, since the directory may have been put together from copies.
 pub(super) async fn reserved_in(
-    place: &OpenLocation,
+    location: &OpenLocation,
     listed: &Listing,
     cluster_id: &str,
 ) -> Result<Reserved, BackupError> {
-    match lease::read(&place.storage, &place.directory).await? {
+    match lease::read(&location.storage, &location.directory).await? {
         Some(record) if record.cluster_id != cluster_id => {
             let cluster_id = record.cluster_id;
             Err(LeaseError::OtherCluster { cluster_id }.into())
@@ -29,11 +29,11 @@ pub(super) async fn reserved_in(
 /// directories.
 pub(super) async fn incarnation_after<'a>(
     own: &Incarnation,
-    places: impl Iterator<Item = &'a OpenLocation>,
+    locations: impl Iterator<Item = &'a OpenLocation>,
 ) -> Result<Incarnation, BackupError> {
     let mut latest = own.clone();
-    for place in places {
-        let record = lease::read(&place.storage, &place.directory).await?;
+    for location in locations {
+        let record = lease::read(&location.storage, &location.directory).await?;
         if let Some(held) = record.map(|record| record.incarnation)
             && held.number > latest.number
         {

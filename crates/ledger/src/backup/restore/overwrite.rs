@@ -9,7 +9,7 @@ use crate::params::{
 };
 use crate::state::State;
 use crate::storage::StorageLocation;
-use crate::storage_url::{is_same_place, mask, without_hummock};
+use crate::storage_url::{is_same_location, mask, without_hummock};
 
 /// The parameters to overwrite.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +48,7 @@ pub(super) fn params(
 /// Checks that the data of the snapshot is where the restored cluster will look for it.
 fn check_place(state: &State, hummock: &StorageLocation) -> Result<(), BackupError> {
     let (url, directory) = (state.params.value(STATE_STORE), state.params.value(DATA_DIRECTORY));
-    if !is_same_place(url, &hummock.url) {
+    if !is_same_location(url, &hummock.url) {
         let [snapshot, given] = [url, &hummock.url].map(|url| mask(without_hummock(url)));
         return Err(BackupError::UrlMismatch { snapshot, given });
     }

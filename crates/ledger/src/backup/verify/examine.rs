@@ -18,12 +18,12 @@ use crate::storage::{StorageError, StorageLocation};
 
 /// Why a check failed: damage was found, or the check could not be done.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum CheckFailure {
     Damaged(BackupError),
     Unable(BackupError),
 }
 
-impl From<BackupError> for Trouble {
+impl From<BackupError> for CheckFailure {
     fn from(error: BackupError) -> Self {
         match &error {
             BackupError::Damaged { .. }
@@ -31,7 +31,7 @@ impl From<BackupError> for Trouble {
             | BackupError::ObjectsDamaged { .. }
             | BackupError::State(_)
             | BackupError::Hummock(HummockError::Corrupt(_))
-            | BackupError::Storage(StorageError::NotFound { .. } | StorageError::Mangled { .. }) => {
+            | BackupError::Storage(StorageError::NotFound { .. } | StorageError::ChecksumMismatch { .. }) => {
                 Self::Damaged(error)
             }
             _ => Self::Unable(error),
@@ -58,7 +58,7 @@ impl<'a> Examiner<'a> {
         &'b mut self,
         entry: &'b ManifestEntry,
         progress: Progress<'b>,
-    ) -> BoxFuture<'b, Result<(), Trouble>> {
+    ) -> BoxFuture<'b, Result<(), CheckFailure>> {
         self.look_at(entry, progress).boxed()
     }
 
@@ -66,7 +66,7 @@ impl<'a> Examiner<'a> {
         &mut self,
         entry: &ManifestEntry,
         progress: Progress<'_>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), CheckFailure> {
         if self.check.level == Level::List {
             return Ok(check_size(self.location, entry).await?);
         }
@@ -83,7 +83,7 @@ impl<'a> Examiner<'a> {
             DataAt::PlaceOrNamed(place) => match self.look_in(place, &state, progress).await {
                 // The cluster may have been restored to this location from another snapshot, whose files
                 // alone are there.
-                Err(Trouble::Damaged(_)) if *place != named => {
+                Err(CheckFailure::Damaged(_)) if *place != named => {
                     self.look_in(&named, &state, progress).await?;
                 }
                 looked => looked?,
@@ -101,7 +101,7 @@ impl<'a> Examiner<'a> {
         place: &'b StorageLocation,
         state: &'b State,
         progress: Progress<'b>,
-    ) -> BoxFuture<'b, Result<(), Trouble>> {
+    ) -> BoxFuture<'b, Result<(), CheckFailure>> {
         self.look_for_files(place, state, progress).boxed()
     }
 
@@ -110,9 +110,9 @@ impl<'a> Examiner<'a> {
         place: &StorageLocation,
         state: &State,
         progress: Progress<'_>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), CheckFailure> {
         // A location that does not exist proves nothing about the files that should be in it.
-        let opened = OpenLocation::open_existing(place).map_err(Trouble::Unable)?;
+        let opened = OpenLocation::open_existing(place).map_err(CheckFailure::Unable)?;
         let listed = self.listing(place, &opened).await?;
         let subset = self.check.subset;
         sizes(&state.version, &listed, subset, progress)?;

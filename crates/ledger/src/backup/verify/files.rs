@@ -57,11 +57,11 @@ pub fn sizes(
 /// [`BackupError::ObjectsDamaged`] if one does not match.
 pub async fn checksums(
     version: &Version,
-    place: &OpenLocation,
+    location: &OpenLocation,
     subset: Subset,
     progress: Progress<'_>,
 ) -> Result<(), BackupError> {
-    checksums_unless(&mut Proven::new(), version, place, subset, progress).await
+    checksums_unless(&mut Proven::new(), version, location, subset, progress).await
 }
 
 /// Files of one location whose checksum has been verified.
@@ -71,7 +71,7 @@ pub type Proven = HashSet<(SstId, Checksum)>;
 pub async fn checksums_unless(
     proven: &mut Proven,
     version: &Version,
-    place: &OpenLocation,
+    location: &OpenLocation,
     subset: Subset,
     progress: Progress<'_>,
 ) -> Result<(), BackupError> {
@@ -79,7 +79,7 @@ pub async fn checksums_unless(
     files.retain(|sst| !proven.contains(&(sst.id, sst.sha256)));
     let total = files.len() as u64;
     // Collected, because a lazy iterator over borrowed files could not move between threads.
-    let reads: Vec<_> = files.into_iter().map(|sst| looked_at(place, sst)).collect();
+    let reads: Vec<_> = files.into_iter().map(|sst| looked_at(location, sst)).collect();
     let mut results = stream::iter(reads).buffered(FILES_AT_ONCE);
     let (mut damaged, mut done) = (vec![], 0);
     while let Some((sst, found)) = results.try_next().await? {
@@ -94,10 +94,10 @@ pub async fn checksums_unless(
 }
 
 async fn looked_at(
-    place: &OpenLocation,
+    location: &OpenLocation,
     sst: Arc<SstInfo>,
 ) -> Result<(Arc<SstInfo>, Option<String>), BackupError> {
-    let found = is_as_written(place, Arc::clone(&sst)).await?;
+    let found = is_as_written(location, Arc::clone(&sst)).await?;
     Ok((sst, found))
 }
 
@@ -108,16 +108,16 @@ fn chosen(version: &Version, subset: Subset) -> Vec<Arc<SstInfo>> {
 
 /// What is wrong with the bytes of a file; `None` if they are as written.
 async fn is_as_written(
-    place: &OpenLocation,
+    location: &OpenLocation,
     sst: Arc<SstInfo>,
 ) -> Result<Option<String>, BackupError> {
-    let path = layout::sst(&place.directory, sst.id);
-    let read = place.storage.read_with(&path, 0..sst.size_bytes, |from| {
+    let path = layout::sst(&location.directory, sst.id);
+    let read = location.storage.read_with(&path, 0..sst.size_bytes, |from| {
         let mut summed = Summed::new(from);
         std::io::copy(&mut summed, &mut std::io::sink())?;
         Ok::<_, std::io::Error>(summed.finish().2)
     });
-    let file = place.storage.name_of(&path);
+    let file = location.storage.name_of(&path);
     let found = read.await?.map_err(|error| BackupError::damaged(&file, error.to_string()))?;
     Ok((found != sst.sha256.to_string())
         .then(|| format!("{} (does not match its checksum)", sst.id)))

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::examine::{Examiner, Trouble};
+use super::examine::{Examiner, CheckFailure};
 use super::{Check, DataAt, Event, Report, Request, Subset, Verdict, Verification, Verified};
 use crate::backup::manifest::{Manifest, RunNote, VerificationRun};
 use crate::backup::{BackupError, ManifestEntry, OpenLocation};
@@ -82,11 +82,11 @@ fn chosen(
     Ok(ids.iter().filter_map(|id| manifest.entry(*id)).cloned().collect())
 }
 
-fn outcome(looked: Result<(), Trouble>, check: Check, verified_at: String) -> Verification {
+fn outcome(looked: Result<(), CheckFailure>, check: Check, verified_at: String) -> Verification {
     let (result, detail) = match looked {
         Ok(()) => (Verdict::Ok, None),
-        Err(Trouble::Damaged(error)) => (Verdict::Damaged, Some(chain(&error))),
-        Err(Trouble::Unable(error)) => (Verdict::CouldNotVerify, Some(chain(&error))),
+        Err(CheckFailure::Damaged(error)) => (Verdict::Damaged, Some(chain(&error))),
+        Err(CheckFailure::Unable(error)) => (Verdict::CouldNotVerify, Some(chain(&error))),
     };
     let Check { level, subset: coverage } = check;
     Verification { verified_at, level, coverage, result, detail }

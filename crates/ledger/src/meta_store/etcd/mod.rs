@@ -21,7 +21,7 @@ mod connect;
 mod journal;
 mod keys;
 mod leadership;
-mod settle;
+mod resolve;
 #[cfg(test)]
 mod tests;
 
@@ -89,7 +89,7 @@ struct Writing {
     /// The parts of large values, by key.
     parts: HashMap<String, Parts>,
     /// The name of a transaction whose outcome is not known.
-    unsettled: Option<String>,
+    unresolved: Option<String>,
 }
 
 /// A transaction that is ready to be sent, several times if needed.
@@ -210,7 +210,7 @@ impl EtcdStore {
             if pending.is_empty() {
                 return Ok(found.first().map(|pair| Bytes::copy_from_slice(pair.value())));
             }
-            self.settle().await?;
+            self.resolve_pending().await?;
         }
         Err(self.contended("read a key"))
     }
@@ -220,7 +220,7 @@ impl EtcdStore {
         for _ in 0..TRIES_MAX {
             match self.list_once(prefix).await {
                 Ok(Some(pairs)) => return Ok(pairs),
-                Ok(None) => self.settle().await?,
+                Ok(None) => self.resolve_pending().await?,
                 // So slow that this revision has been compacted: start over at a later one.
                 Err(error) if is_compacted(&error) => {}
                 Err(error) => return Err(error.into_store()),
@@ -346,8 +346,8 @@ impl EtcdStore {
                 Ok(answer) => self.why_not(prepared, &answer).await?,
                 Err(CallError::Refused(error)) => return Err(error),
                 Err(CallError::Unknown(error)) => {
-                    writing.unsettled = Some(prepared.name.clone());
-                    match self.settled(writing, until).await {
+                    writing.unresolved = Some(prepared.name.clone());
+                    match self.resolve_outcome(writing, until).await {
                         Ok(true) => return Ok(()),
                         Ok(false) if Instant::now() < until => {}
                         _ => return Err(error),
@@ -395,7 +395,7 @@ impl EtcdStore {
         self.check_leading(found.next().unwrap_or_default().first())?;
         let pending = found.next().unwrap_or_default();
         if !pending.is_empty() {
-            return self.carry_out().await;
+            return self.apply_pending().await;
         }
         let preconditions = match &prepared.condition {
             Condition::All(preconditions) => preconditions,
@@ -450,17 +450,17 @@ impl EtcdStore {
         operations: Vec<Operation>,
     ) -> Result<(), StoreError> {
         let mut writing = self.writing.lock().await;
-        self.settled(&mut writing, Instant::now() + READ_PATIENCE).await?;
+        self.resolve_outcome(&mut writing, Instant::now() + READ_PATIENCE).await?;
         let prepared = self.prepare(condition, operations).await?;
         let sent = self.send(&prepared, &mut writing).await;
         if let Err(error) = sent {
-            if writing.unsettled.is_none() {
+            if writing.unresolved.is_none() {
                 self.unstage(&prepared).await;
             }
             return Err(error);
         }
         if prepared.in_journal
-            && let Err(error) = self.carry_out().await
+            && let Err(error) = self.apply_pending().await
         {
             // It is committed all the same; the next one to find it applies it.
             tracing::warn!(%error, "a large transaction is not carried out in full yet");
@@ -490,7 +490,7 @@ impl MetaStore for EtcdStore {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        self.settle_unsettled().await?;
+        self.resolve_unresolved().await?;
         match self.get_stored(key).await? {
             Some(stored) => self.value_of(&stored).await.map(Some),
             None => Ok(None),
@@ -498,7 +498,7 @@ impl MetaStore for EtcdStore {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Pair>, StoreError> {
-        self.settle_unsettled().await?;
+        self.resolve_unresolved().await?;
         let mut pairs = vec![];
         for (key, stored) in self.list_stored(prefix).await? {
             pairs.push(Pair { value: self.value_of(&stored).await?, key });

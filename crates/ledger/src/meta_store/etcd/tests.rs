@@ -154,7 +154,7 @@ async fn of_a_commit_that_was_cut_off_by_a_takeover_nothing_is_claimed() {
             assert!(first.txn("commit", sent).await.unwrap().succeeded());
         }
         // Its reply is lost, and so is the lease; the next leader makes one commit.
-        first.writing.lock().await.unsettled = Some(cut_off.name.clone());
+        first.writing.lock().await.unresolved = Some(cut_off.name.clone());
         let Leadership::Held { lease, .. } = *first.leadership.borrow() else {
             panic!("no leader")
         };

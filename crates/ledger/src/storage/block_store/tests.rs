@@ -37,7 +37,7 @@ fn in_memory() -> CacheSettings {
 }
 
 fn cut(range: &Range<u64>) -> Bytes {
-    let place = |at: u64| usize::try_from(at).unwrap();
+    let position = |at: u64| usize::try_from(at).unwrap();
     file().slice(place(range.start)..place(range.end))
 }
 

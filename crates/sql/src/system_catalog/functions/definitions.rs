@@ -88,8 +88,8 @@ fn index_definition(lookup: &Lookup, arguments: &[Argument]) -> Evaluated {
     let Some(index) = index.filter(|relation| relation.kind == 'i') else { return Ok(Cell::Null) };
     match arguments.get(1) {
         Some(Argument::Int(number)) if *number != 0 => {
-            let place = usize::try_from(number - 1).ok();
-            let column = place.and_then(|place| index.columns.get(place));
+            let position = usize::try_from(number - 1).ok();
+            let column = position.and_then(|position| index.columns.get(position));
             Ok(Cell::from(column.map(|column| quote_identifier(&column.name))))
         }
         _ => {

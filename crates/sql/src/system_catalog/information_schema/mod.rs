@@ -37,14 +37,14 @@ struct KeyColumn {
     key: ListedKey,
     column: String,
     /// Its position in the key, from 1.
-    place: i64,
+    position: i64,
 }
 
 fn key_columns(context: &SystemContext) -> Vec<KeyColumn> {
     let columns = listing::keys(&context.view).into_iter().flat_map(|key| {
         let names: Vec<String> = key.columns().map(|column| column.name.clone()).collect();
-        let places = names.into_iter().zip(1..);
-        places.map(move |(column, place)| KeyColumn { key: key.clone(), column, place })
+        let positions = names.into_iter().zip(1..);
+        positions.map(move |(column, position)| KeyColumn { key: key.clone(), column, position })
     });
     columns.collect()
 }

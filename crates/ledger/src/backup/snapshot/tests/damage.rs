@@ -26,7 +26,7 @@ struct Parts {
 
 impl World {
     async fn new() -> Self {
-        let location = sample::backup_place().await;
+        let location = sample::backup_location().await;
         let state = sample::state();
         let new = sample::new_snapshot(1, Some("nightly"));
         let entry = create_snapshot(&location, &state, &new).await.unwrap();
@@ -225,7 +225,7 @@ async fn no_damaged_manifest_is_accepted() {
     let world = World::new().await;
     let path = layout::manifest("backup");
     let whole = world.location.storage.get(&path).await.unwrap();
-    let stranger = sample::backup_place().await;
+    let stranger = sample::backup_location().await;
     create_snapshot(&stranger, &sample::state(), &sample::new_snapshot(9, None)).await.unwrap();
     let theirs = stranger.storage.get(&path).await.unwrap();
     let refused = async |bytes: Vec<u8>, damage: &str| {

@@ -9,7 +9,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// Rate limiter for log lines.
 #[derive(Debug, Default)]
-pub struct Quiet(Mutex<Said>);
+pub struct LogLimiter(Mutex<Said>);
 
 #[derive(Debug, Default)]
 struct Said {
@@ -18,7 +18,7 @@ struct Said {
     unsaid: u64,
 }
 
-impl Quiet {
+impl LogLimiter {
     /// Logs a line unless the limit is reached. `line` gets the number of lines omitted before it.
     pub fn say(&self, line: impl FnOnce(u64)) {
         if let Some(unsaid) = self.admit(Instant::now()) {
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_a_few_lines_and_a_number() {
-        let quiet = Quiet::default();
+        let quiet = LogLimiter::default();
         let now = Instant::now();
         let said = (0..1000).filter_map(|_| quiet.admit(now)).count();
         assert_eq!(said, LINES_MAX as usize);

@@ -41,8 +41,8 @@ impl EtcdStore {
                 Compare::create_revision(LEADER, CompareOp::Equal, leader),
                 Compare::mod_revision(LAST, CompareOp::Equal, revision),
             ];
-            let settled = uuid::Uuid::new_v4().simple().to_string();
-            let put = TxnOp::put(LAST, settled.as_bytes(), None);
+            let resolve_outcome = uuid::Uuid::new_v4().simple().to_string();
+            let put = TxnOp::put(LAST, resolve_outcome.as_bytes(), None);
             let get = TxnOp::get(LEADER, None);
             let txn = Txn::new().when(same).and_then(vec![put]).or_else(vec![get]);
             match self.txn("settle a commit", txn).await {
@@ -60,16 +60,16 @@ impl EtcdStore {
 
     /// Whether the transaction with an unknown outcome has happened; `false` if there is none. Retries while
     /// etcd does not reply, up to `until`.
-    pub(super) async fn settled(
+    pub(super) async fn resolve_outcome(
         &self,
         writing: &mut Writing,
         until: Instant,
     ) -> Result<bool, StoreError> {
-        let Some(name) = writing.unsettled.clone() else { return Ok(false) };
+        let Some(name) = writing.unresolved.clone() else { return Ok(false) };
         loop {
             match self.has_happened(&name, until).await {
                 Ok(happened) => {
-                    writing.unsettled = None;
+                    writing.unresolved = None;
                     return Ok(happened);
                 }
                 Err(error @ StoreError::Deposed { .. }) => return Err(error),
@@ -81,19 +81,19 @@ impl EtcdStore {
 
     /// Resolves the transaction with an unknown outcome and applies a pending journal, so that the next read
     /// sees every earlier commit, and in full.
-    pub(super) async fn settle(&self) -> Result<(), StoreError> {
+    pub(super) async fn resolve_pending(&self) -> Result<(), StoreError> {
         let mut writing = self.writing.lock().await;
-        self.settled(&mut writing, Instant::now() + READ_PATIENCE).await?;
-        self.carry_out().await
+        self.resolve_outcome(&mut writing, Instant::now() + READ_PATIENCE).await?;
+        self.apply_pending().await
     }
 
-    pub(super) async fn settle_unsettled(&self) -> Result<(), StoreError> {
+    pub(super) async fn resolve_unresolved(&self) -> Result<(), StoreError> {
         let mut writing = self.writing.lock().await;
-        self.settled(&mut writing, Instant::now() + READ_PATIENCE).await.map(|_| ())
+        self.resolve_outcome(&mut writing, Instant::now() + READ_PATIENCE).await.map(|_| ())
     }
 
     /// Applies the journal of a committed transaction, if there is one.
-    pub(super) async fn carry_out(&self) -> Result<(), StoreError> {
+    pub(super) async fn apply_pending(&self) -> Result<(), StoreError> {
         let answer = self.read_range("read a key", PENDING, None).await;
         let answer = answer.map_err(CallError::into_store)?;
         let Some(pending) = answer.kvs().first() else { return Ok(()) };

@@ -16,13 +16,13 @@ use tidemark_ledger::id::SstId;
 use tidemark_pg::error::SqlError;
 
 /// Number of columns of the row position, which come first in queries for rows to be changed.
-pub const PLACE_COLUMNS: usize = 2;
+pub const POSITION_COLUMNS: usize = 2;
 
 /// Row positions by file.
 #[derive(Debug, Default)]
-pub struct Places(BTreeMap<SstId, RoaringBitmap>);
+pub struct RowPositions(BTreeMap<SstId, RoaringBitmap>);
 
-impl Places {
+impl RowPositions {
     /// Adds a row position; returns whether it is new.
     pub fn insert(&mut self, file: u64, position: i64) -> Result<bool, SqlError> {
         let position = u32::try_from(position)
@@ -74,8 +74,8 @@ impl Places {
 }
 
 /// Collects a stream of (file, position).
-pub async fn collect_places(mut rows: SendableRecordBatchStream) -> Result<Places, SqlError> {
-    let mut places = Places::default();
+pub async fn collect_places(mut rows: SendableRecordBatchStream) -> Result<RowPositions, SqlError> {
+    let mut places = RowPositions::default();
     while let Some(batch) = rows.try_next().await? {
         places.insert_batch(&batch, 0, 1)?;
     }

@@ -13,7 +13,7 @@ use tidemark_ledger::storage::StorageLocation;
 
 /// The backup locations, as far as this server knows them.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct BackupLocations {
     /// This server's name as the holder of a manifest: `<number of its life>/<id of its life>/<random>`.
     pub holder: String,
     known: Mutex<Known>,
@@ -30,7 +30,7 @@ pub(super) struct Known {
     pub seen: BTreeMap<StorageLocation, u64>,
 }
 
-impl Places {
+impl BackupLocations {
     /// The locations of a server that starts to lead with this state.
     pub fn beginning_with(state: &State) -> Self {
         let current = state.params.backup_location();
@@ -59,7 +59,7 @@ impl Places {
     }
 
     /// Stops holding a location that was given up or is to be claimed again.
-    pub fn let_go(&self, location: &StorageLocation) {
+    pub fn release(&self, location: &StorageLocation) {
         let mut known = self.known();
         known.held.remove(location);
         known.seen.remove(location);
