@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 
 use super::meta::Cluster;
 use super::output::{Table, progress_bar, show};
-use super::{CtlError, say, report_progress};
+use super::{CtlError, report_progress, say};
 use crate::config;
 use tidemark_ledger::backup::verify::{
     self, Check, DataAt, Event, Level, Subset, Verdict, Verified,

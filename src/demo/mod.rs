@@ -42,7 +42,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     store_directory: Option<PathBuf>,
     #[command(flatten)]
-    position: PlaceArgs,
+    location: PlaceArgs,
     /// Leave the restored server up until Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -110,7 +110,7 @@ async fn run(args: &DemoArgs, screen: &mut Screen) -> Result<bool, DemoError> {
         Some(path) => new_folder(path)?,
         None => scratch.path().join("store"),
     };
-    let stores = Stores::new(args.place.clone(), store)?;
+    let stores = Stores::new(args.location.clone(), store)?;
     stores.check_empty().await?;
     let story = Story::new(screen, args.scale, stores, scratch.path())?;
     let server = tokio::select! {

@@ -51,14 +51,14 @@ impl Picture {
         let mut header = vec!["table", "rows", "fingerprint"];
         header.extend(compared.map(|(name, _)| name));
         let mut shown = output::Table::new(header);
-        for (position, picture) in self.0.iter().enumerate() {
+        for (location, picture) in self.0.iter().enumerate() {
             let mut row = vec![picture.table.to_owned()];
             row.extend(match &picture.contents {
                 Contents::Rows { count, fingerprint } => [count.to_string(), fingerprint.clone()],
                 Contents::Unreadable(reason) => [String::new(), reason.clone()],
             });
             row.extend(compared.map(|(_, other)| {
-                if other.0.get(position) == Some(picture) { "same" } else { "DIFFERENT" }.to_owned()
+                if other.0.get(location) == Some(picture) { "same" } else { "DIFFERENT" }.to_owned()
             }));
             shown.push(row);
         }

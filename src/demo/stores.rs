@@ -30,20 +30,20 @@ pub(super) struct PlaceArgs {
 pub(super) struct Stores {
     folder: PathBuf,
     meta: MetaStoreSetting,
-    position: PlaceArgs,
+    location: PlaceArgs,
 }
 
 impl Stores {
-    pub fn new(position: PlaceArgs, folder: PathBuf) -> Result<Self, DemoError> {
-        let meta = match position.meta_store_type {
-            MetaStoreType::Etcd => MetaStoreSetting::Etcd(position.etcd.settings()?),
+    pub fn new(location: PlaceArgs, folder: PathBuf) -> Result<Self, DemoError> {
+        let meta = match location.meta_store_type {
+            MetaStoreType::Etcd => MetaStoreSetting::Etcd(location.etcd.settings()?),
             MetaStoreType::Sqlite => {
                 let endpoint = folder.join(config::META_STORE_FILE).display().to_string();
                 MetaStoreSetting::Sqlite { endpoint }
             }
             MetaStoreType::Mem | MetaStoreType::Sql => return Err(DemoError::MetaStoreType),
         };
-        Ok(Self { folder, meta, position })
+        Ok(Self { folder, meta, location })
     }
 
     /// Refuses a meta store that is not empty.
@@ -59,7 +59,7 @@ impl Stores {
     pub fn server_flags(&self) -> Vec<String> {
         let mut flags = vec!["--store-directory".to_owned(), self.folder.display().to_string()];
         flags.extend(self.etcd_flags());
-        if let Some(url) = &self.place.state_store {
+        if let Some(url) = &self.location.state_store {
             flags.extend(["--state-store".to_owned(), url.clone()]);
         }
         flags
@@ -145,7 +145,7 @@ impl Stores {
 
     /// URL of the storage of data and backups, with credentials.
     fn storage_url(&self) -> String {
-        match &self.place.state_store {
+        match &self.location.state_store {
             Some(url) => storage_url::without_hummock(url).to_owned(),
             None => format!("fs://{}", self.folder.join(config::STATE_STORE_FOLDER).display()),
         }

@@ -9,7 +9,7 @@ use futures::future::join_all;
 
 use super::chaos::Without;
 use super::contention::contend;
-use super::frontend::{Change, Frontend, CheckError};
+use super::frontend::{Change, CheckError, Frontend};
 use super::job::{Job, backup_directory, judge, learn};
 use super::link::Link;
 use super::world::{HANGS, JOURNAL, Memory, TABLES, World};

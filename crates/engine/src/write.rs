@@ -216,7 +216,7 @@ fn sorted_by_key(table: &Table, batch: &RecordBatch) -> Result<RecordBatch, Humm
     };
     let kept = (0..order.len()).filter(|place| is_last(*place)).map(|place| order[place] as u64);
     let kept = UInt64Array::from_iter_values(kept);
-    Ok(take_record_batch(batch, &kept).map_err(rows_error)?)
+    take_record_batch(batch, &kept).map_err(rows_error)
 }
 
 fn counted(rows: SendableRecordBatchStream, count: Arc<Mutex<u64>>) -> SendableRecordBatchStream {
@@ -239,7 +239,10 @@ fn one_form(table: &Arc<Table>, rows: SendableRecordBatchStream) -> SendableReco
 
 /// Normalizes the keys of rows: -0 becomes 0, and every NaN the same one. Rows are sorted and compared
 /// by their bits, but keys are compared as numbers.
-pub fn normalize_float_keys(table: &Table, batch: RecordBatch) -> Result<RecordBatch, DataFusionError> {
+pub fn normalize_float_keys(
+    table: &Table,
+    batch: RecordBatch,
+) -> Result<RecordBatch, DataFusionError> {
     let key = key_indices(table).into_iter();
     let floats: Vec<usize> =
         key.filter(|at| batch.schema_ref().field(*at).data_type().is_floating()).collect();

@@ -18,8 +18,9 @@ pub fn updating() -> bool {
 pub fn read_or_update<T: AsRef<[u8]>>(name: &str, make: impl FnOnce() -> T) -> Vec<u8> {
     let path = path_of(name);
     if updating() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, make()).unwrap();
+        let folder = path.parent().expect("a fixture is in a folder");
+        std::fs::create_dir_all(folder).expect("the folder of fixtures can be made");
+        std::fs::write(&path, make()).expect("a fixture can be written");
     }
     std::fs::read(&path)
         .unwrap_or_else(|error| panic!("{}: {error}; UPDATE_FIXTURES=1 writes it", path.display()))

@@ -221,7 +221,10 @@ impl CopyParser {
             return Ok(());
         }
         if rows.bytes.saturating_add(row.len()) > BUFFER_BYTES_MAX {
-            return Err(self.error(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "too many rows are waiting")));
+            return Err(self.error(SqlError::new(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                "too many rows are waiting",
+            )));
         }
         self.split(row, rows).map_err(|cause| self.error(cause))?;
         rows.rows += 1;

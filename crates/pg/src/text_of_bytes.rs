@@ -102,7 +102,7 @@ impl Read {
         };
         let views = cast(elements, &DataType::BinaryView)?;
         for value in views.as_binary_view().iter().flatten() {
-            utf8(value).map_err(SqlError::from)?;
+            utf8(value)?;
         }
         Ok(cast(bytes, &self.to)?)
     }

@@ -301,7 +301,8 @@ impl Engine {
         let (url, statistics) =
             (ObjectStoreUrl::parse(STORE).unwrap(), Arc::<StatisticsCache>::default());
         let blocks = Arc::new(BlockStore::without_cache(self.storage.object_store()));
-        let scan = SstTable::new(table, files, url, &blocks, DIRECTORY, statistics).with_row_positions();
+        let scan =
+            SstTable::new(table, files, url, &blocks, DIRECTORY, statistics).with_row_positions();
         let plan = scan.scan(&self.context.state(), None, &[], None).await.unwrap();
         let batches = datafusion::physical_plan::collect(plan, self.context.task_ctx()).await;
         batches.unwrap().iter().flat_map(placed).collect()

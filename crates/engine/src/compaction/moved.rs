@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(places, expected.map(|(id, at)| (id, RoaringBitmap::from_iter(at))).into());
         let json = serde_json::to_string(&moved).unwrap();
         let read: Moved = serde_json::from_str(&json).unwrap();
-        assert_eq!(read.places(SstId(2), &dead), places, "{json}");
+        assert_eq!(read.output_positions(SstId(2), &dead), places, "{json}");
         assert!(moved.push(SstId(3), 0).is_none());
         assert!(moved.push(SstId(1), 3).is_none());
     }

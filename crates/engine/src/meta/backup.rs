@@ -7,8 +7,8 @@ use tracing::info;
 
 use super::MetaNode;
 use super::backup_error::backup_error;
-use super::command::{BackupOptions, Committed};
 use super::backup_locations::open_new;
+use super::command::{BackupOptions, Committed};
 use tidemark_ledger::backup::verify::{self, DataAt, Verified};
 use tidemark_ledger::backup::{self, ManifestEntry, NewSnapshot, OpenLocation};
 use tidemark_ledger::epoch::Epoch;

@@ -43,7 +43,10 @@ impl MetaNode {
     }
 
     /// Like [`MetaNode::hold`], but claims the manifest again: another server may have claimed it since.
-    pub(super) async fn reclaim_manifest(&self, location: &StorageLocation) -> Result<(), MetaError> {
+    pub(super) async fn reclaim_manifest(
+        &self,
+        location: &StorageLocation,
+    ) -> Result<(), MetaError> {
         self.backup_locations.release(location);
         self.hold(location).await.map(|_| ())
     }
@@ -66,7 +69,8 @@ impl MetaNode {
             // Checked after the manifest was read: if another server leads by now, either it has not
             // claimed the manifest yet, or the manifest has changed.
             self.manager.standing().await?;
-            let taken = claim.take(&self.backup_locations.holder).await.map_err(|e| backup_error(&e))?;
+            let taken =
+                claim.take(&self.backup_locations.holder).await.map_err(|e| backup_error(&e))?;
             if let Some(manifest_id) = taken {
                 break manifest_id;
             }
@@ -135,8 +139,10 @@ impl MetaNode {
             let seen = self.seen_in(location).await?.max(1);
             let claimed = async {
                 let opened = open(location.clone(), OpenLocation::open_existing).await?;
-                self.claim_manifest(location, &opened, seen, |holder| self.backup_locations.follows(holder))
-                    .await
+                self.claim_manifest(location, &opened, seen, |holder| {
+                    self.backup_locations.follows(holder)
+                })
+                .await
             };
             if let Err(error) = claimed.await {
                 debug!(%error, %location, "not held");

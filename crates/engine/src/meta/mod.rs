@@ -6,6 +6,7 @@
 
 mod backup;
 mod backup_error;
+mod backup_locations;
 mod claims;
 pub mod command;
 pub mod compaction;
@@ -17,7 +18,6 @@ pub mod maintenance;
 pub mod manager;
 mod misdated;
 mod node;
-mod backup_locations;
 mod repair;
 mod scrub;
 pub mod settings;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tokio::sync::{Mutex, broadcast};
 
+use super::backup_locations::BackupLocations;
 use super::claims::Claims;
 use super::command::{Committed, Pins, SnapshotKey, WorkerInfo, Write};
 use super::known_snapshots::KnownSnapshots;
 use super::manager::Manager;
 use super::misdated::Misdated;
-use super::backup_locations::BackupLocations;
 use super::settings::MaintenanceSettings;
 use super::workers::{WorkerNode, Workers};
 use crate::compaction::Executor;

@@ -77,7 +77,7 @@ pub struct SstTable {
     /// The table's name in messages.
     name: Option<Arc<str>>,
     /// Whether the columns [`FILE_COLUMN`] and [`POSITION_COLUMN`] follow those of the table.
-    places: bool,
+    row_positions: bool,
     schema: SchemaRef,
     constraints: Constraints,
 }
@@ -105,7 +105,7 @@ impl SstTable {
             data_directory,
             statistics,
             name: None,
-            places: false,
+            row_positions: false,
             schema,
             constraints,
         }
@@ -130,7 +130,7 @@ impl SstTable {
         fields.push(Arc::new(file_field()));
         fields.push(Arc::new(Field::new(POSITION_COLUMN, DataType::Int64, false)));
         self.schema = Arc::new(Schema::new(fields));
-        self.backup_locations = true;
+        self.row_positions = true;
         self
     }
 
@@ -176,11 +176,11 @@ impl SstTable {
         let mut scans = vec![];
         if !small.is_empty() {
             let (wanted, backfill) = (Some(self.wanted(projection)), self.backfill()?);
-            scans.push(inline::scan(&small, &self.schema, self.backup_locations, wanted, &backfill)?);
+            scans.push(inline::scan(&small, &self.schema, self.row_positions, wanted, &backfill)?);
         }
         if !clean.is_empty() {
             let wanted = Some(self.wanted(projection));
-            scans.push(self.scan_files(state, &clean, self.backup_locations, wanted, limit).await?);
+            scans.push(self.scan_files(state, &clean, self.row_positions, wanted, limit).await?);
         }
         if !dirty.is_empty() {
             scans.push(self.scan_dirty(state, &dirty, projection).await?);

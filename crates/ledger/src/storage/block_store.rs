@@ -478,8 +478,8 @@ async fn first_damage(
 fn slice(bytes: &Bytes, start: u64, range: &Range<u64>) -> Bytes {
     let position =
         |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len());
-    let end = place(range.end);
-    bytes.slice(place(range.start).min(end)..end)
+    let end = position(range.end);
+    bytes.slice(position(range.start).min(end)..end)
 }
 
 impl fmt::Debug for BlockStore {

@@ -128,7 +128,10 @@ fn list(list: &ListArray, wire: &WireType) -> Result<Writer> {
         }
     }
     if levels.len() > DIMENSIONS_MAX {
-        return Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "number of array dimensions exceeds the maximum"));
+        return Err(SqlError::new(
+            SqlState::PROGRAM_LIMIT_EXCEEDED,
+            "number of array dimensions exceeds the maximum",
+        ));
     }
     let deepest = levels.last().unwrap_or(list);
     let values = Column::new(deepest.values(), leaf, FieldFormat::Binary)?;
@@ -148,7 +151,9 @@ fn shape(levels: &[ListArray], row: usize) -> Result<(Vec<usize>, Range<usize>)>
         let offsets = level.offsets();
         let mut lengths = range.clone().map(|position| offsets[position + 1] - offsets[position]);
         let length = lengths.next().unwrap_or(0);
-        if lengths.any(|other| other != length) || range.clone().any(|position| level.is_null(position)) {
+        if lengths.any(|other| other != length)
+            || range.clone().any(|position| level.is_null(position))
+        {
             let message = "multidimensional arrays must have sub-arrays with matching dimensions";
             return Err(SqlError::new(SqlState::ARRAY_SUBSCRIPT_ERROR, message));
         }
@@ -166,7 +171,9 @@ fn put_array(
     elements: Range<usize>,
     out: &mut BytesMut,
 ) -> Result<()> {
-    let too_long = |_| SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "array size exceeds the maximum allowed");
+    let too_long = |_| {
+        SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "array size exceeds the maximum allowed")
+    };
     let dimensions: &[usize] = if elements.is_empty() { &[] } else { dimensions };
     let has_nulls = elements.clone().any(|position| values.is_null(position));
     out.put_i32(i32::try_from(dimensions.len()).map_err(too_long)?);

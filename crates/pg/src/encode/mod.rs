@@ -147,8 +147,9 @@ fn with_length(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> Result<(
     let start = out.len();
     out.put_i32(0);
     write(out)?;
-    let length = i32::try_from(out.len() - start - 4)
-        .map_err(|_| SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "value is too long to be sent"))?;
+    let length = i32::try_from(out.len() - start - 4).map_err(|_| {
+        SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "value is too long to be sent")
+    })?;
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
 }
@@ -168,7 +169,9 @@ fn cast_strictly(array: &ArrayRef, arrow_type: &DataType) -> Result<ArrayRef> {
         (ArrowError::CastError(_), DataType::Int64) => {
             SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "bigint out of range")
         }
-        (_, DataType::Timestamp(..)) => SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "timestamp out of range"),
+        (_, DataType::Timestamp(..)) => {
+            SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "timestamp out of range")
+        }
         _ => internal(error.to_string()),
     })
 }
@@ -191,8 +194,9 @@ fn intervals(array: &ArrayRef) -> Result<ArrayRef> {
     let micros = cast_strictly(array, &DataType::Duration(TimeUnit::Microsecond))?;
     let micros: &DurationMicrosecondArray = micros.as_primitive::<DurationMicrosecondType>();
     let split = |micros: i64| {
-        let days = i32::try_from(micros / DAY_MICROS)
-            .map_err(|_| SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range"))?;
+        let days = i32::try_from(micros / DAY_MICROS).map_err(|_| {
+            SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range")
+        })?;
         Ok(IntervalMonthDayNano { months: 0, days, nanoseconds: micros % DAY_MICROS * 1000 })
     };
     let intervals = micros.iter().map(|micros| micros.map(split).transpose());

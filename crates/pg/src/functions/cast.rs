@@ -162,7 +162,7 @@ fn cast_as(array: &ArrayRef, field: &Field, target: &ColumnType) -> EngineResult
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     match way(array.data_type(), target)? {
         Way::Arrow => Ok(cast_with_options(array, &arrow, &strict)?),
-        Way::Parse => Ok(text_input::parse_column(array, target).map_err(SqlError::from)?),
+        Way::Parse => Ok(text_input::parse_column(array, target)?),
         Way::Print => cut(&print(array, field)?, target),
         Way::Cut => cut(&cast(array, &DataType::Utf8View)?, target),
         Way::Round => Ok(cast_with_options(&rounded(array)?, &arrow, &strict)?),
@@ -203,7 +203,7 @@ pub fn print(array: &ArrayRef, field: &Field) -> EngineResult<ArrayRef> {
     if array.data_type() == &DataType::Boolean {
         return Ok(cast(&cast(array, &DataType::Utf8)?, &DataType::Utf8View)?);
     }
-    let text = column_text(field, array).map_err(SqlError::from)?;
+    let text = column_text(field, array)?;
     Ok(cast(&text, &DataType::Utf8View)?)
 }
 

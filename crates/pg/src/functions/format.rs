@@ -43,9 +43,11 @@ impl ScalarUDFImpl for Format {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
-        let printed = args.args.iter().zip(&args.arg_fields).map(|(arg, field)| {
-            Ok(column_text(field, &arg.to_array(rows)?).map_err(SqlError::from)?)
-        });
+        let printed = args
+            .args
+            .iter()
+            .zip(&args.arg_fields)
+            .map(|(arg, field)| Ok(column_text(field, &arg.to_array(rows)?)?));
         let printed = printed.collect::<EngineResult<Vec<StringArray>>>()?;
         let mut texts = StringViewBuilder::with_capacity(rows);
         let mut made = Made::new(self.name(), &args.config_options, rows);
@@ -83,9 +85,10 @@ fn fill(pattern: &str, values: &[Option<&str>], made: &Made<'_>) -> Result<Strin
         }
         let (placeholder, after) = Placeholder::parse(rest)?;
         rest = after;
-        let position = placeholder.place.unwrap_or(next);
+        let position = placeholder.position.unwrap_or(next);
         next = position + 1;
-        let value = values.get(position).ok_or_else(|| invalid("too few arguments for format()"))?;
+        let value =
+            values.get(position).ok_or_else(|| invalid("too few arguments for format()"))?;
         placeholder.write(*value, &mut out)?;
         made.check_value(out.len())?;
     }

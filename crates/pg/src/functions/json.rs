@@ -82,7 +82,8 @@ fn element_of<'a, 'b>(json: &'b Json<'a>, position: i64) -> Option<&'b Json<'a>>
 
 fn element<'a, 'b>(json: &'b Json<'a>, position: i64) -> Option<&'b Json<'a>> {
     let Json::Array(elements) = json else { return None };
-    let position = if position < 0 { i64::try_from(elements.len()).ok()? + position } else { position };
+    let position =
+        if position < 0 { i64::try_from(elements.len()).ok()? + position } else { position };
     elements.get(usize::try_from(position).ok()?)
 }
 

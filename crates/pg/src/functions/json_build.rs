@@ -79,7 +79,7 @@ fn values(
         });
         return lists.collect();
     }
-    let texts = column_text(field, array).map_err(SqlError::from)?;
+    let texts = column_text(field, array)?;
     let is_jsonb = declared == Some("jsonb");
     let read = |text: Option<&str>| match (text, array.data_type()) {
         (None, _) => Ok(null()),
@@ -97,7 +97,7 @@ fn values(
         }
         (Some(text), other) if other.is_string() && is_jsonb => {
             growing.add(text.len())?;
-            Ok(Json::parse_counted(text, growing).map_err(SqlError::from)?.into_owned())
+            Ok(Json::parse_counted(text, growing)?.into_owned())
         }
         (Some(text), _) => Ok(Json::Text(text.to_owned().into())),
     };

@@ -74,15 +74,25 @@ impl Kind {
     fn error(&self, fault: Fault, text: &str) -> SqlError {
         let Self { name, short } = self;
         let (sqlstate, message) = match fault {
-            Fault::Syntax => (SqlState::INVALID_DATETIME_FORMAT, format!("invalid input syntax for type {name}: \"{text}\"")),
-            Fault::Field => (SqlState::DATETIME_FIELD_OVERFLOW, format!("date/time field value out of range: \"{text}\"")),
-            Fault::Range => (SqlState::DATETIME_FIELD_OVERFLOW, format!("{short} out of range: \"{text}\"")),
-            Fault::ZoneRange => {
-                (SqlState::INVALID_TIME_ZONE_DISPLACEMENT, format!("time zone displacement out of range: \"{text}\""))
+            Fault::Syntax => (
+                SqlState::INVALID_DATETIME_FORMAT,
+                format!("invalid input syntax for type {name}: \"{text}\""),
+            ),
+            Fault::Field => (
+                SqlState::DATETIME_FIELD_OVERFLOW,
+                format!("date/time field value out of range: \"{text}\""),
+            ),
+            Fault::Range => {
+                (SqlState::DATETIME_FIELD_OVERFLOW, format!("{short} out of range: \"{text}\""))
             }
-            Fault::ZoneUnknown(zone) => {
-                (SqlState::INVALID_PARAMETER_VALUE, format!("time zone \"{}\" not recognized", zone.to_lowercase()))
-            }
+            Fault::ZoneRange => (
+                SqlState::INVALID_TIME_ZONE_DISPLACEMENT,
+                format!("time zone displacement out of range: \"{text}\""),
+            ),
+            Fault::ZoneUnknown(zone) => (
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("time zone \"{}\" not recognized", zone.to_lowercase()),
+            ),
         };
         SqlError::new(sqlstate, message)
     }
@@ -358,7 +368,8 @@ fn compact_date(digits: &str) -> Scanned<Date> {
 
 /// Converts the digits after the point of a second to microseconds; the seventh digit rounds.
 fn fraction_micros(digits: &str) -> i64 {
-    let digit = |position| digits.as_bytes().get(position).map_or(0, |digit| i64::from(digit - b'0'));
+    let digit =
+        |position| digits.as_bytes().get(position).map_or(0, |digit| i64::from(digit - b'0'));
     let micros = (0..6).fold(0, |micros, position| micros * 10 + digit(position));
     micros + i64::from(digit(6) >= 5)
 }

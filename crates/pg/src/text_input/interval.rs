@@ -30,10 +30,12 @@ enum Fault {
 impl Fault {
     fn error(self, text: &str) -> SqlError {
         match self {
-            Self::Syntax => SqlError::new(SqlState::INVALID_DATETIME_FORMAT,
+            Self::Syntax => SqlError::new(
+                SqlState::INVALID_DATETIME_FORMAT,
                 format!("invalid input syntax for type interval: \"{text}\""),
             ),
-            Self::Field => SqlError::new(SqlState::INTERVAL_FIELD_OVERFLOW,
+            Self::Field => SqlError::new(
+                SqlState::INTERVAL_FIELD_OVERFLOW,
                 format!("interval field value out of range: \"{text}\""),
             ),
         }

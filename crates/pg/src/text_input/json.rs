@@ -6,11 +6,11 @@
 
 use std::borrow::Cow;
 
-use super::numeric::{self, Literal};
 use super::Result;
+use super::numeric::{self, Literal};
 use crate::error::SqlError;
-use crate::sqlstate::SqlState;
 use crate::memory::Growing;
+use crate::sqlstate::SqlState;
 
 /// Deeper nesting is refused, so that no input can exhaust the stack.
 const DEPTH_MAX: usize = 1000;
@@ -142,7 +142,8 @@ fn unique(mut members: Vec<Member<'_>>) -> Vec<Member<'_>> {
 }
 
 fn invalid(detail: impl Into<String>) -> SqlError {
-    SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type json").detail(detail)
+    SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type json")
+        .detail(detail)
 }
 
 struct Scanner<'a, 'g> {
@@ -197,7 +198,10 @@ impl<'a> Scanner<'a, '_> {
 
     fn value(&mut self, depth: usize) -> Result<Json<'a>> {
         if depth > DEPTH_MAX {
-            return Err(SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded"));
+            return Err(SqlError::new(
+                SqlState::STATEMENT_TOO_COMPLEX,
+                "stack depth limit exceeded",
+            ));
         }
         self.growing.add(VALUE_BYTES)?;
         self.skip_spaces();
@@ -330,7 +334,10 @@ impl<'a> Scanner<'a, '_> {
         let first = self.four_digits()?;
         let code = match first {
             0 => {
-                let error = SqlError::new(SqlState::UNTRANSLATABLE_CHARACTER, "unsupported Unicode escape sequence");
+                let error = SqlError::new(
+                    SqlState::UNTRANSLATABLE_CHARACTER,
+                    "unsupported Unicode escape sequence",
+                );
                 return Err(error.detail("\\u0000 cannot be converted to text."));
             }
             0xd800..=0xdbff => {

@@ -60,8 +60,12 @@ fn is_zero(word: &str) -> bool {
 pub fn bytea(text: &str) -> Result<Vec<u8>> {
     match text.strip_prefix("\\x") {
         Some(digits) => hexadecimal(digits),
-        None => escaped(text.as_bytes())
-            .ok_or_else(|| SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type bytea")),
+        None => escaped(text.as_bytes()).ok_or_else(|| {
+            SqlError::new(
+                SqlState::INVALID_TEXT_REPRESENTATION,
+                "invalid input syntax for type bytea",
+            )
+        }),
     }
 }
 

@@ -32,7 +32,11 @@ fn check(ty: &ColumnType, cases: &[(&str, &str)]) {
 fn check_errors(ty: &ColumnType, cases: &[(&str, &str, &str)]) {
     for (text, sqlstate, message) in cases {
         let error = parse(ty, text).expect_err(text);
-        assert_eq!((error.sqlstate.code(), error.message.as_str()), (*sqlstate, *message), "{text:?}");
+        assert_eq!(
+            (error.sqlstate.code(), error.message.as_str()),
+            (*sqlstate, *message),
+            "{text:?}"
+        );
     }
 }
 
@@ -123,7 +127,10 @@ fn unconstrained_numerics_print_without_trailing_zeros() {
 fn numerics_that_do_not_fit_say_what_would() {
     let ty = ColumnType::Numeric(Some((5, 2)));
     let error = parse(&ty, "999.995").unwrap_err();
-    assert_eq!((error.sqlstate.code(), error.message.as_str()), ("22003", "numeric field overflow"));
+    assert_eq!(
+        (error.sqlstate.code(), error.message.as_str()),
+        ("22003", "numeric field overflow")
+    );
     let detail =
         "A field with precision 5, scale 2 must round to an absolute value less than 10^3.";
     assert_eq!(error.detail.as_deref(), Some(detail));
@@ -364,7 +371,11 @@ fn invalid_json_is_refused_with_a_detail() {
     ];
     for (text, sqlstate, detail) in cases {
         let error = parse(&ColumnType::Jsonb, text).unwrap_err();
-        assert_eq!((error.sqlstate.code(), error.detail.as_deref()), (sqlstate, Some(detail)), "{text}");
+        assert_eq!(
+            (error.sqlstate.code(), error.detail.as_deref()),
+            (sqlstate, Some(detail)),
+            "{text}"
+        );
     }
     let deep = "[".repeat(100_000);
     assert_eq!(parse(&ColumnType::Jsonb, &deep).unwrap_err().sqlstate.code(), "54001");

@@ -136,9 +136,9 @@ impl Frontend {
         if let Some(update) = update.filter(|_| !taken.is_empty()) {
             let planner = with_excluded(planner, rows)?;
             let updated = self.find_updated(&planner, update, parameters, returning).await?;
-            count += updated.places.len();
+            count += updated.positions.len();
             write.born.extend(updated.staged.files.iter().cloned());
-            write.dead_rows = updated.places.into_dead_rows();
+            write.dead_rows = updated.positions.into_dead_rows();
             stagings.push(updated.staged);
         }
         if !write.born.is_empty() {

@@ -197,7 +197,7 @@ async fn next_rows(
 
 fn copy_error(error: copy_text::CopyError, relation: &str) -> SqlError {
     let line = error.line;
-    let sql = SqlError::from(error.cause);
+    let sql = error.cause;
     let sql = match &sql.detail {
         Some(_) => sql,
         None => sql.detail(format!("COPY {relation}, line {line}")),

@@ -11,8 +11,8 @@ use sqlparser::ast::{
     TableFactor, TableWithJoins,
 };
 
-use super::row_positions::{POSITION_COLUMNS, RowPositions, collect_places};
 use super::returning::Returning;
+use super::row_positions::{POSITION_COLUMNS, RowPositions, collect_places};
 use super::template::template;
 use super::{Outcome, Reply, insert};
 use crate::Frontend;

@@ -71,7 +71,7 @@ pub fn assign(values: &ArrayRef, column: &str, to: &ColumnType) -> Result<ArrayR
     let to_text = matches!(to, ColumnType::Text | ColumnType::Varchar(_));
     let to_integer = matches!(to, ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt);
     let values = if from.is_string() && !to_text {
-        return Ok(text_input::parse_column(values, to)?);
+        return text_input::parse_column(values, to);
     } else if to_text && !from.is_string() && !from.is_null() {
         functions::print(values, &Field::new(column, from.clone(), true))?
     } else if to_integer && (from.is_floating() || from.is_decimal()) {
@@ -86,7 +86,7 @@ pub fn assign(values: &ArrayRef, column: &str, to: &ColumnType) -> Result<ArrayR
         let options = CastOptions { safe: false, ..CastOptions::default() };
         cast_with_options(&values, &target, &options).map_err(DataFusionError::from)?
     };
-    Ok(text_input::check_length(&values, to)?)
+    text_input::check_length(&values, to)
 }
 
 /// Whether values of one type may be stored in a column of another.

@@ -10,8 +10,8 @@ use sqlparser::ast::{AssignmentTarget, Expr, Query, SelectItem, Update, UpdateTa
 
 use super::delete::{Target, quoted};
 use super::keys::{self, FewKeys};
-use super::row_positions::{POSITION_COLUMNS, RowPositions};
 use super::returning::Returning;
+use super::row_positions::{POSITION_COLUMNS, RowPositions};
 use super::rows::Conform;
 use super::target::{default_of, is_default};
 use super::writes::Staged;
@@ -114,7 +114,8 @@ impl Frontend {
             None => rows,
         };
         let staged = self.stage(planner, relation.id, &table, rows).await?;
-        let positions = std::mem::take(&mut *positions.lock().unwrap_or_else(PoisonError::into_inner));
+        let positions =
+            std::mem::take(&mut *positions.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Updated { relation, table, staged, positions })
     }
 }

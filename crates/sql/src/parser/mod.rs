@@ -16,8 +16,9 @@ mod statement;
 mod words;
 
 pub use ast::{
-    AlterOperation, AlterTable, CopyFormat, CopyFrom, CopyOptions, CreateView, Discard, LikeFilter,
-    ParsedStatement, RelationName, SetScope, SetValue, ShowKind, ImplicitTransaction, Statement, folded,
+    AlterOperation, AlterTable, CopyFormat, CopyFrom, CopyOptions, CreateView, Discard,
+    ImplicitTransaction, LikeFilter, ParsedStatement, RelationName, SetScope, SetValue, ShowKind,
+    Statement, folded,
 };
 pub use depth::{balanced, binary};
 pub use size::{parsed_bytes, tokens_max};

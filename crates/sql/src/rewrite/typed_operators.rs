@@ -15,7 +15,6 @@ use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, c
 use sqlparser::ast::BinaryOperator;
 
 use tidemark_ledger::catalog::{ColumnType, SQL_TYPE_KEY};
-use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::{INTERVAL_ORDER, JSONB_CONCAT, JSONB_CONTAINS, first_subscript};
 use tidemark_pg::query_runtime::check;
 use tidemark_pg::text_input::{self, json};
@@ -153,7 +152,7 @@ fn adopt(expr: &mut Expr, operand: &mut Operand, other: &Operand, comparison: bo
     let Operand::Literal(text) = &*operand else { return Ok(()) };
     match other {
         Operand::Jsonb => {
-            *expr = lit(json::normalise(text).map_err(SqlError::from)?);
+            *expr = lit(json::normalise(text)?);
             *operand = Operand::Jsonb;
         }
         Operand::Boolean => {
@@ -182,6 +181,6 @@ fn at_midnight(date: &mut Expr) {
 
 fn parsed(text: &str, ty: &ColumnType) -> Result<ScalarValue> {
     let text: ArrayRef = Arc::new(StringViewArray::from_iter([Some(text)]));
-    let value = text_input::parse_column(&text, ty).map_err(SqlError::from)?;
+    let value = text_input::parse_column(&text, ty)?;
     ScalarValue::try_from_array(&value, 0)
 }

@@ -181,10 +181,7 @@ fn user_columns(body: &RelationBody) -> Vec<ListedColumn> {
 }
 
 /// A system relation with its oid.
-pub(super) fn system_relation(
-    schema: &SystemSchema,
-    relation: &'static SystemRelation,
-) -> Listed {
+pub(super) fn system_relation(schema: &SystemSchema, relation: &'static SystemRelation) -> Listed {
     let columns = relation.columns.iter().map(|(name, column_type)| ListedColumn {
         name: (*name).to_owned(),
         type_ref: TypeRef::of_oid(column_type.oid()),

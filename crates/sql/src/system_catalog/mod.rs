@@ -78,21 +78,13 @@ struct SystemSchema {
 }
 
 static SYSTEM_SCHEMAS: [SystemSchema; 3] = [
-    SystemSchema {
-        name: "pg_catalog",
-        oid: PG_CATALOG_OID,
-        relations: pg_catalog::RELATIONS,
-    },
+    SystemSchema { name: "pg_catalog", oid: PG_CATALOG_OID, relations: pg_catalog::RELATIONS },
     SystemSchema {
         name: "information_schema",
         oid: 13000,
         relations: information_schema::RELATIONS,
     },
-    SystemSchema {
-        name: "rw_catalog",
-        oid: 14000,
-        relations: rw_catalog::RELATIONS,
-    },
+    SystemSchema { name: "rw_catalog", oid: 14000, relations: rw_catalog::RELATIONS },
 ];
 
 impl SystemSchema {

@@ -337,7 +337,11 @@ pub(super) fn error_fields(error: PgWireError) -> ErrorInfo {
 /// Sends notices to the client, before the outcome of their statement.
 pub(super) async fn send_notices(client: &mut Client, notices: Vec<String>) -> PgWireResult<()> {
     for notice in notices {
-        let info = ErrorInfo::new("NOTICE".to_owned(), SqlState::SUCCESSFUL_COMPLETION.code().to_owned(), notice);
+        let info = ErrorInfo::new(
+            "NOTICE".to_owned(),
+            SqlState::SUCCESSFUL_COMPLETION.code().to_owned(),
+            notice,
+        );
         let message = PgWireBackendMessage::NoticeResponse(NoticeResponse::from(info));
         client.feed(message).await?;
     }

@@ -188,7 +188,7 @@ fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     let values = portal.parameters.iter().zip(&prepared.parameters).enumerate();
     let values = values.map(|(position, (value, pg_type))| {
         let format = format_of(&portal.parameter_format, position);
-        decode_parameter(position + 1, value.as_ref(), pg_type, format).map_err(SqlError::from)
+        decode_parameter(position + 1, value.as_ref(), pg_type, format)
     });
     let values: Vec<ScalarValue> = values.collect::<Result<_, _>>()?;
     let types = values.iter().map(|value| parameter_type(&value.data_type())).collect();

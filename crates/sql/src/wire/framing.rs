@@ -113,7 +113,9 @@ impl Framer {
         let skipped = |reason| Begun::Skipped { kind, reason, left: length };
         match kind {
             COPY_DATA => Begun::Copied { left: length },
-            QUERY | PARSE if length > STATEMENT_BYTES_MAX => skipped(SkipReason::TooLong { length }),
+            QUERY | PARSE if length > STATEMENT_BYTES_MAX => {
+                skipped(SkipReason::TooLong { length })
+            }
             _ => match self.intake.reserve(length) {
                 Ok(room) => Begun::Kept { kind, length, room },
                 Err(_) => skipped(SkipReason::NoRoom { length }),

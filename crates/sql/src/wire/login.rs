@@ -119,14 +119,15 @@ async fn first_packet(
 ) -> Result<Option<Packet>, Ended> {
     let mut asked = Asked::default();
     loop {
-        let encryption = match next_packet(incoming.buffer(), asked).map_err(Ended::InvalidStartupPacket)? {
-            None if incoming.read().await? == 0 => return Ok(None),
-            None => continue,
-            Some(packet) => match packet? {
-                Packet::EncryptionRequest(encryption) => encryption,
-                packet => return Ok(Some(packet)),
-            },
-        };
+        let encryption =
+            match next_packet(incoming.buffer(), asked).map_err(Ended::InvalidStartupPacket)? {
+                None if incoming.read().await? == 0 => return Ok(None),
+                None => continue,
+                Some(packet) => match packet? {
+                    Packet::EncryptionRequest(encryption) => encryption,
+                    packet => return Ok(Some(packet)),
+                },
+            };
         // The client would treat these bytes as encrypted and trust them, though anyone on the network may
         // have sent them.
         if !incoming.buffer().is_empty() {

@@ -10,10 +10,10 @@ use pgwire::api::Type;
 use pgwire::api::results::FieldFormat;
 
 use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT, NUMERIC_PRECISION_MAX};
-use tidemark_pg::text_input::calendar::DAY_MICROS;
-use tidemark_pg::text_input::numeric::{self, Accumulator, Literal};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
+use tidemark_pg::text_input::calendar::DAY_MICROS;
+use tidemark_pg::text_input::numeric::{self, Accumulator, Literal};
 use tidemark_pg::text_input::parse_column;
 use tidemark_pg::wire_types::{
     EPOCH_DAYS, EPOCH_MICROS, array_element, column_type, is_string, pg_to_arrow,
@@ -214,7 +214,10 @@ fn numeric_text(reader: &mut Reader<'_>) -> Result<String> {
 }
 
 fn malformed_numeric(part: &str) -> SqlError {
-    SqlError::new(SqlState::INVALID_BINARY_REPRESENTATION, format!("invalid {part} in external \"numeric\" value"))
+    SqlError::new(
+        SqlState::INVALID_BINARY_REPRESENTATION,
+        format!("invalid {part} in external \"numeric\" value"),
+    )
 }
 
 /// Reads the number of dimensions, the null flag, the element type, the dimensions and the elements.
@@ -238,7 +241,12 @@ fn array(reader: &mut Reader<'_>, element: &Type) -> Result<ScalarValue> {
             let _lower_bound: [u8; 4] = reader.take()?;
             length
         }
-        _ => return Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, "multidimensional arrays are not supported")),
+        _ => {
+            return Err(SqlError::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "multidimensional arrays are not supported",
+            ));
+        }
     };
     let mut values = Vec::new();
     for _ in 0..length {
@@ -264,7 +272,10 @@ fn array_value(reader: &mut Reader<'_>, element: &Type) -> Result<ScalarValue> {
     if value.bytes.is_empty() {
         return Ok(scalar);
     }
-    Err(SqlError::new(SqlState::INVALID_BINARY_REPRESENTATION, "improper binary format in array element"))
+    Err(SqlError::new(
+        SqlState::INVALID_BINARY_REPRESENTATION,
+        "improper binary format in array element",
+    ))
 }
 
 /// The unread part of a message.

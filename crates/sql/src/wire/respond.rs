@@ -50,7 +50,7 @@ pub fn query_response(
     });
     let encoded = batches
         .and_then(move |batch| {
-            let rows = encoder.encode(&batch).map_err(SqlError::from);
+            let rows = encoder.encode(&batch);
             let limits = limits.clone();
             // If batches arrive faster than their rows are sent, nothing else checks the time.
             let checked = move |row| limits.check().map(|()| row);

@@ -163,7 +163,11 @@ mod tests {
     fn a_startup_packet_has_a_sensible_length() {
         for length in [i32::MIN, -1, 0, 4, 7, 10_005, i32::MAX] {
             let mut buffer = BytesMut::from(&length.to_be_bytes()[..]);
-            assert_eq!(next_packet(&mut buffer, Asked::default()), Err(InvalidStartupPacket), "{length}");
+            assert_eq!(
+                next_packet(&mut buffer, Asked::default()),
+                Err(InvalidStartupPacket),
+                "{length}"
+            );
         }
         let mut http = BytesMut::from(&b"GET / HTTP/1.1\r\n"[..]);
         assert_eq!(next_packet(&mut http, Asked::default()), Err(InvalidStartupPacket));

@@ -200,8 +200,9 @@ fn drop_table(world: &World, random: &mut Random) -> Ask {
 fn listed(world: &World, node: &MetaNode) -> Vec<SnapshotId> {
     let location = World::current_place(node);
     let snapshots = world.model.snapshots.iter();
-    let there = snapshots
-        .filter(|((in_place, _), snapshot)| *in_place == location && snapshot.listed == Happened::Yes);
+    let there = snapshots.filter(|((in_place, _), snapshot)| {
+        *in_place == location && snapshot.listed == Happened::Yes
+    });
     there.map(|((_, id), _)| *id).collect()
 }
 

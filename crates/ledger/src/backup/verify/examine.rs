@@ -31,9 +31,9 @@ impl From<BackupError> for CheckFailure {
             | BackupError::ObjectsDamaged { .. }
             | BackupError::State(_)
             | BackupError::Hummock(HummockError::Corrupt(_))
-            | BackupError::Storage(StorageError::NotFound { .. } | StorageError::ChecksumMismatch { .. }) => {
-                Self::Damaged(error)
-            }
+            | BackupError::Storage(
+                StorageError::NotFound { .. } | StorageError::ChecksumMismatch { .. },
+            ) => Self::Damaged(error),
             _ => Self::Unable(error),
         }
     }

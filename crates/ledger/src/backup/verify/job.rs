@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::examine::{Examiner, CheckFailure};
+use super::examine::{CheckFailure, Examiner};
 use super::{Check, DataAt, Event, Report, Request, Subset, Verdict, Verification, Verified};
 use crate::backup::manifest::{Manifest, RunNote, VerificationRun};
 use crate::backup::{BackupError, ManifestEntry, OpenLocation};

@@ -38,7 +38,7 @@ fn in_memory() -> CacheSettings {
 
 fn cut(range: &Range<u64>) -> Bytes {
     let position = |at: u64| usize::try_from(at).unwrap();
-    file().slice(place(range.start)..place(range.end))
+    file().slice(position(range.start)..position(range.end))
 }
 
 fn one(range: Range<u64>) -> [Range<u64>; 1] {

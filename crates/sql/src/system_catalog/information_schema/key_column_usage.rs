@@ -14,7 +14,7 @@ pub(super) const RELATION: SystemRelation = relation!(
         table_schema: Name = &column.key.table.schema,
         table_name: Name = &column.key.table.name,
         column_name: Name = &column.column,
-        ordinal_position: Int4 = column.place,
+        ordinal_position: Int4 = column.position,
         position_in_unique_constraint: Int4 = NULL,
     }
 );
