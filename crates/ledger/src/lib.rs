@@ -1,12 +1,12 @@
 //! The durable state of a cluster: epochs and lifetimes, the catalog, data files and versions, the metadata
 //! and its stores, and snapshots of all of it. Uses Arrow and Parquet, but no query engine.
 //!
-//! *Life of a write.* [`tidemark_engine::write`] sorts a stream of rows by key and stages it as immutable
+//! *Life of a write.* `tidemark_engine::write` sorts a stream of rows by key and stages it as immutable
 //! Parquet files ([`sst`]). The meta role commits their names, and the positions of rows that die, as one
 //! [`version::VersionDelta`] with one epoch. No reader sees the files before that commit.
 //!
 //! *Life of a read.* [`version::Version::files_at`] lists the files of a table alive at an epoch, each
-//! with its dead positions; [`tidemark_engine::scan`] scans them with DataFusion's own Parquet reader.
+//! with its dead positions; `tidemark_engine::scan` scans them with DataFusion's own Parquet reader.
 //!
 //! *Invariants*, checked by [`version::Version::check`]: a file is born no later than the newest epoch and
 //! dies no earlier than it is born; its row groups add up to its rows; its stamps are in order of

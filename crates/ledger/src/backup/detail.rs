@@ -12,7 +12,7 @@ use crate::storage::StorageLocation;
 const FOOTERS_AT_ONCE: usize = 16;
 
 /// The tables of each of these snapshots of one location, in their order; `None` for one that cannot be read.
-/// Empty if the location cannot be opened. At most [`FOOTERS_AT_ONCE`] are read ahead of the consumer.
+/// Empty if the location cannot be opened. At most `FOOTERS_AT_ONCE` are read ahead of the consumer.
 pub fn tables_of_each(
     location: &StorageLocation,
     entries: Vec<ManifestEntry>,

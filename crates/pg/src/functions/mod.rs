@@ -1,6 +1,6 @@
 //! Functions that PostgreSQL has and DataFusion lacks.
 //!
-//! Functions that need the catalog are in [`tidemark_sql::system_catalog`]. Those that depend on the session
+//! Functions that need the catalog are in `tidemark_sql::system_catalog`. Those that depend on the session
 //! are created for each statement by [`session_functions`].
 
 mod answers;
