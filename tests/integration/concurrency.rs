@@ -136,9 +136,9 @@ async fn all_parts_of_a_statement_read_one_epoch() {
             creator.execute("INSERT INTO marker VALUES ($1)", &[&n]).await.unwrap();
         }
     });
-    let upsert = "INSERT INTO t
-                  SELECT 1, (SELECT count(*) FROM marker)
-                            + 0 * (SELECT count(*) FROM generate_series(1, 200000))
+    let upsert = "INSERT INTO t (k, source)
+                  VALUES (1, (SELECT count(*) FROM marker)
+                             + 0 * (SELECT count(*) FROM generate_series(1, 200000)))
                   ON CONFLICT (k) DO UPDATE
                   SET source = excluded.source, markers = (SELECT count(*) FROM marker),
                       tables = (SELECT count(*) FROM pg_tables WHERE tablename LIKE 'x%')
