@@ -117,3 +117,41 @@ async fn snapshots_are_consistent_while_others_write() {
         assert_eq!(a, b, "the rows in a and in b at {epoch}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_parts_of_a_statement_read_one_epoch() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    let client = server.connect().await;
+    let setup = "CREATE TABLE marker (n int);
+                 CREATE TABLE t (k int PRIMARY KEY, source bigint, tables bigint, markers bigint);
+                 INSERT INTO t VALUES (1, 0, 0, 0)";
+    client.batch_execute(setup).await.unwrap();
+    // At any epoch there are as many tables as markers, or one more.
+    let creator = server.connect().await;
+    let creator = tokio::spawn(async move {
+        for n in 0.. {
+            let next = format!("CREATE TABLE x{n} (k int)");
+            creator.batch_execute(&next).await.unwrap();
+            creator.execute("INSERT INTO marker VALUES ($1)", &[&n]).await.unwrap();
+        }
+    });
+    let upsert = "INSERT INTO t (k, source)
+                  VALUES (1, (SELECT count(*) FROM marker)
+                             + 0 * (SELECT count(*) FROM generate_series(1, 200000)))
+                  ON CONFLICT (k) DO UPDATE
+                  SET source = excluded.source, markers = (SELECT count(*) FROM marker),
+                      tables = (SELECT count(*) FROM pg_tables WHERE tablename LIKE 'x%')
+                  RETURNING source, markers, tables";
+    let (mut first, mut last) = (None, 0_i64);
+    for _ in 0..20 {
+        let row = client.query_one(upsert, &[]).await.unwrap();
+        let (source, markers, tables) = (row.get::<_, i64>(0), row.get(1), row.get::<_, i64>(2));
+        assert_eq!(source, markers, "the rows to insert and the update");
+        assert!((0..=1).contains(&(tables - markers)), "{tables} tables, {markers} markers");
+        first.get_or_insert(markers);
+        last = markers;
+    }
+    assert!(Some(last) > first, "tables were created meanwhile");
+    creator.abort();
+}

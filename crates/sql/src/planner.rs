@@ -24,7 +24,7 @@ use super::parser::{self, RelationName, Statement};
 use super::pending::Pending;
 use super::read_view::ReadView;
 use super::rewrite;
-use super::system_catalog::{self, SystemContext};
+use super::system_catalog::{self, SystemSources};
 use crate::planner::catalog_provider::{SharedCatalog, ViewCatalog, ViewCatalogList};
 use tidemark_engine::scan::{Files, SstTable};
 use tidemark_ledger::catalog::{Relation, SYSTEM_SCHEMAS, View};
@@ -40,7 +40,8 @@ use tidemark_pg::query_runtime;
 pub struct Planner {
     pub engine: Arc<Engine>,
     pub view: ReadView,
-    pub system: SystemContext,
+    /// What system relations show besides the view.
+    pub system: SystemSources,
     pub session: SessionInfo,
     /// Schemas in which unqualified names are looked up, in order.
     pub search_path: Vec<String>,

@@ -18,7 +18,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{JoinType, LogicalPlanBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::ident;
-use futures::TryStreamExt as _;
+use futures::{FutureExt as _, TryStreamExt as _};
 use sqlparser::ast::{
     AssignmentTarget, BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, Insert, OnConflict,
     OnConflictAction, Query, TableWithJoins, Update, UpdateTableFromKind, VisitMut as _,
@@ -67,25 +67,24 @@ impl Frontend {
                 Some(update_of(insert, &target, update)?)
             }
         };
-        let rows = self.held_rows(&planner, insert, &target, parameters).await?;
-        let rows = normalize_float_keys(&target.table, rows)?;
-        let rows = once_per_key(&target.table, rows, update.is_some())?;
+        let mut planner = planner;
         for attempt in 1.. {
-            let planner = self.planner_now(&planner);
             if let Some(returning) = returning {
                 returning.clear();
             }
-            let outcome = self.insert_or_once(
-                &planner,
-                &target,
-                &rows,
-                update.as_ref(),
-                parameters,
-                returning,
-            );
-            if let Some(outcome) = self.retry_after_conflict(attempt, outcome.await).await {
+            // The rows too are read anew: all of a statement reads one view.
+            let outcome = async {
+                let rows = self.held_rows(&planner, insert, &target, parameters).await?;
+                let rows = normalize_float_keys(&target.table, rows)?;
+                let rows = once_per_key(&target.table, rows, update.is_some())?;
+                let update = update.as_ref();
+                self.try_insert(&planner, &target, &rows, update, parameters, returning).await
+            };
+            let outcome = outcome.boxed().await;
+            if let Some(outcome) = self.retry_after_conflict(attempt, outcome).await {
                 return outcome;
             }
+            planner = self.planner_now(&planner);
         }
         Err(SqlError::internal("attempts never run out"))
     }
@@ -104,7 +103,8 @@ impl Frontend {
         Ok(concat_batches(&schema, &batches).map_err(DataFusionError::from)?)
     }
 
-    async fn insert_or_once(
+    /// One attempt, over the view of `planner`.
+    async fn try_insert(
         &self,
         planner: &Planner,
         target: &InsertTarget,

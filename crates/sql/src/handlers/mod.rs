@@ -39,7 +39,7 @@ use super::parser::Statement;
 use super::planner::Planner;
 pub use super::planner::{Parameters, Rows};
 use super::session::Session;
-use super::system_catalog::{MetaAnswers, SystemContext};
+use super::system_catalog::{MetaAnswers, SystemSources};
 use tidemark_ledger::metrics;
 use tidemark_pg::error::SqlError;
 
@@ -158,8 +158,7 @@ impl Frontend {
         let view = session.view(|| self.latest_view());
         let search_path = session.search_path(&view);
         let info = session.info(&search_path);
-        let system = SystemContext {
-            view: view.clone(),
+        let system = SystemSources {
             meta: Arc::clone(&self.meta) as Arc<dyn MetaAnswers>,
             database: info.database.clone(),
             user: info.user.clone(),

@@ -18,6 +18,7 @@ mod rw_catalog;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -40,19 +41,41 @@ use tidemark_pg::error::SqlError;
 /// Oid of the schema `pg_catalog`.
 const PG_CATALOG_OID: u32 = 11;
 
-/// The inputs from which system relations are computed.
+/// The sources of the rows of system relations, except the read view.
 #[derive(Clone)]
-pub struct SystemContext {
-    pub view: ReadView,
+pub struct SystemSources {
     pub meta: Arc<dyn MetaAnswers>,
     pub database: String,
     pub user: String,
-    /// The session's settings by name.
+    /// The session's settings, by name.
     pub settings: Arc<BTreeMap<String, String>>,
     /// The current parameters of the cluster, even if the view is of the past.
     pub params: Arc<Params>,
     /// The sessions of this server.
     pub sessions: Arc<Sessions>,
+}
+
+/// What the rows of system relations are computed from: the read view of the statement, and the other sources.
+/// Made where a relation is looked up, so that it has no view besides that of its planner.
+#[derive(Clone)]
+pub struct SystemContext {
+    pub view: ReadView,
+    sources: SystemSources,
+}
+
+impl SystemSources {
+    /// The context of a statement that reads `view`.
+    pub fn over(&self, view: &ReadView) -> SystemContext {
+        SystemContext { view: view.clone(), sources: self.clone() }
+    }
+}
+
+impl Deref for SystemContext {
+    type Target = SystemSources;
+
+    fn deref(&self) -> &SystemSources {
+        &self.sources
+    }
 }
 
 /// The information that only the meta role has.

@@ -143,15 +143,15 @@ fn state() -> State {
 }
 
 fn context_at(epoch: u64) -> SystemContext {
-    SystemContext {
-        view: ReadView::of(&state(), Epoch::from_u64(epoch)),
+    let sources = SystemSources {
         meta: Arc::new(OneSnapshot),
         database: "dev".to_owned(),
         user: "root".to_owned(),
         settings: Arc::new([("time_zone".to_owned(), "UTC".to_owned())].into()),
         params: Arc::default(),
         sessions: Arc::default(),
-    }
+    };
+    sources.over(&ReadView::of(&state(), Epoch::from_u64(epoch)))
 }
 
 /// A session that plans like the frontend.
