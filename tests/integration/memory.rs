@@ -9,10 +9,12 @@ use crate::harness::{Server, tempdir};
 use crate::wire::{Wire, bind, message, parse, query, sync};
 
 const BUDGET_BYTES: usize = 256 << 20;
-/// The process may exceed its budget by a quarter. Pages of the program file are not counted; a build with
-/// debug information has many.
-const PROCESS_BYTES_MAX: usize = BUDGET_BYTES / 2 * 3;
-const COUNTED_LATE_BYTES_MAX: usize = BUDGET_BYTES * 2;
+/// The process may be larger than its budget by a quarter. The pages of the program's own file, which for a build
+/// with debug information are many, are not counted.
+const PROCESS_BYTES_MAX: usize = BUDGET_BYTES / 4 * 5;
+/// For statements of which the guard of the process sees much before it is counted. A debug build on a busy machine
+/// leaves it little time, so this shows that they end; a release build shows how much they take.
+const COUNTED_LATE_BYTES_MAX: usize = BUDGET_BYTES * 3;
 
 const VALUE_TOO_LONG: &str = "54000";
 const TOO_COMPLEX: &str = "54001";

@@ -114,6 +114,11 @@ impl Dialect for SqlDialect {
         POSTGRES.is_identifier_part(ch)
     }
 
+    /// `ON` needs `AS` to be a name, so that `INSERT … SELECT 1 ON CONFLICT …` has no column of that name.
+    fn is_column_alias(&self, keyword: &Keyword, parser: &mut Parser<'_>) -> bool {
+        *keyword != Keyword::ON && POSTGRES.is_column_alias(keyword, parser)
+    }
+
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
         POSTGRES.is_reserved_for_identifier(keyword)
     }

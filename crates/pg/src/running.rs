@@ -197,7 +197,6 @@ pub struct Context {
 
 tokio::task_local! {
     static CURRENT: Context;
-    static PLANNING: ();
 }
 
 thread_local! {
@@ -229,17 +228,6 @@ pub fn current() -> Option<Arc<Running>> {
 /// Fails once the current statement was stopped. Cheap enough for inner loops.
 pub fn check() -> Result<(), SqlError> {
     CURRENT.try_with(Context::check).unwrap_or(Ok(()))
-}
-
-/// Runs the planning of a statement. Functions called meanwhile have constant arguments, and their results
-/// become part of the plan.
-pub async fn planning<T>(plan: impl Future<Output = T>) -> T {
-    PLANNING.scope((), plan).await
-}
-
-/// Whether the current task is planning.
-pub fn is_planning() -> bool {
-    PLANNING.try_with(|()| ()).is_ok()
 }
 
 /// Whether the current task has used up its time slice and should yield.

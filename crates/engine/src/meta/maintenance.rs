@@ -229,13 +229,21 @@ impl MetaNode {
         Ok(held.holders().of_leftover(&leftover, retention_ms))
     }
 
-    /// What deleting each snapshot in the current backup location would free. Empty while the snapshots
-    /// are still being read, which takes a while once after a server starts to lead.
+    /// The bytes that deleting each of the snapshots in the current backup location would free. Empty as long as
+    /// the files of some snapshot are unknown: they are read once after a server begins to lead.
     pub async fn snapshot_usage(self: &Arc<Self>) -> Result<Vec<SnapshotUsage>, MetaError> {
-        let node = Arc::clone(self);
-        let read = tokio::spawn(async move { node.files_of_all().await });
-        let Ok(read) = tokio::time::timeout(USAGE_WAIT_MAX, read).await else { return Ok(vec![]) };
-        let read = read.map_err(|e| MetaError::new(ErrorKind::Internal, e.to_string()))??;
+        let mut listed = vec![];
+        for location in self.locations().await? {
+            let (_, entries) = self.listed_in(&location).await?;
+            listed.push((location, entries));
+        }
+        if self.known_files(&listed).is_none() {
+            let node = Arc::clone(self);
+            let read = tokio::spawn(async move { node.read_snapshots().await });
+            // It continues where this does not wait for it.
+            drop(tokio::time::timeout(USAGE_WAIT_MAX, read).await);
+        }
+        let Some(read) = self.known_files(&listed) else { return Ok(vec![]) };
         let state = self.manager.state();
         let mut once: RoaringTreemap =
             state.version.all_files().map(|file| file.sst.id.0).collect();
@@ -257,22 +265,33 @@ impl MetaNode {
         Ok(usage.collect())
     }
 
-    /// The snapshots of every location, with their files. Each is read once, and by one caller at a time.
-    async fn files_of_all(
+    /// The snapshots of a listing with their files; `None` if those of one are unknown.
+    fn known_files(
         &self,
-    ) -> Result<Vec<(StorageLocation, Vec<SnapshotWithFiles>)>, MetaError> {
-        let _reading = self.reading_snapshots.lock().await;
-        let mut found = vec![];
-        for location in self.locations().await? {
-            let snapshots = self.files_of_location(&location).await?;
-            found.push((location, snapshots));
-        }
-        Ok(found)
+        listed: &[(StorageLocation, Vec<ManifestEntry>)],
+    ) -> Option<Vec<(StorageLocation, Vec<SnapshotWithFiles>)>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let with_files = |entry: &ManifestEntry| {
+            let files = known.files.get(&key_of(entry))?;
+            Some((entry.clone(), Arc::clone(files)))
+        };
+        let of_location = |(location, entries): &(StorageLocation, Vec<ManifestEntry>)| {
+            let snapshots = entries.iter().map(with_files).collect::<Option<Vec<_>>>()?;
+            Some((location.clone(), snapshots))
+        };
+        listed.iter().map(of_location).collect()
     }
 
-    /// Reads ahead of time which files the snapshots name, so that nobody has to wait for it later.
+    /// Reads which files the snapshots name, unless somebody does so already.
     pub(super) async fn read_snapshots(&self) {
-        if let Err(error) = self.files_of_all().await {
+        let Ok(_reading) = self.reading_snapshots.try_lock() else { return };
+        let read = async {
+            for location in self.locations().await? {
+                self.files_of_location(&location).await?;
+            }
+            Ok::<_, MetaError>(())
+        };
+        if let Err(error) = read.await {
             warn!(%error, "could not read which files the meta snapshots name");
         }
     }

@@ -80,11 +80,6 @@ impl Catalog {
         self.relations.values().flatten()
     }
 
-    /// Every definition of one relation, oldest first.
-    pub fn history_of(&self, id: ObjectId) -> impl Iterator<Item = &Arc<Relation>> {
-        self.relations.get(&id).into_iter().flatten()
-    }
-
     /// Adds a definition with its lifetime; for decoding.
     pub fn insert_schema(&mut self, schema: Schema) {
         self.schemas.entry(schema.name.clone()).or_default().push_back(Arc::new(schema));

@@ -24,11 +24,6 @@ use super::made::{allowed, check_value, too_much};
 use super::sizes::{Growth, Rows, growth};
 use crate::error::SqlError;
 use crate::memory::StatementMemory;
-use crate::running;
-
-/// Values longer than this are not folded into the plan: the planner copies a constant many times, also into
-/// the names of the expressions around it.
-const FOLDED_BYTES_MAX: usize = 256 << 10;
 
 /// Wraps the function. `None` if its results do not grow, or it is wrapped already.
 pub fn around(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
@@ -128,12 +123,6 @@ impl Counted {
         }
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let count = if constant { 1 } else { args.number_rows };
-        if running::is_planning()
-            && self.growth.bound(&args.args, Rows { first: 0, count: 1 }) > FOLDED_BYTES_MAX
-        {
-            // On an error the planner leaves the call in the plan.
-            return Err(SqlError::internal("a long value is made when the plan runs").into());
-        }
         let allowed = allowed(&args.config_options, count);
         let rows = Rows { first: 0, count };
         if self.growth.bound(&args.args, rows) <= allowed {

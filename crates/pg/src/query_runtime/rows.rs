@@ -119,7 +119,7 @@ fn counted(batch: Batch) -> Counted {
 async fn begin(query: DataFrame) -> Result<SendableRecordBatchStream, DataFusionError> {
     running::check()?;
     let context = memory::counted(query.task_ctx());
-    let plan = running::planning(query.create_physical_plan()).await?;
+    let plan = query.create_physical_plan().await?;
     execute_stream(interruptible(plan)?, context)
 }
 

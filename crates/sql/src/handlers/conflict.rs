@@ -21,8 +21,8 @@ use datafusion::prelude::ident;
 use futures::{FutureExt as _, TryStreamExt as _};
 use sqlparser::ast::{
     AssignmentTarget, BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, Insert, OnConflict,
-    OnConflictAction, Query, TableWithJoins, Update, UpdateTableFromKind, VisitMut as _,
-    VisitorMut,
+    OnConflictAction, Query, TableWithJoins, Update, UpdateTableFromKind, Visit as _,
+    VisitMut as _, Visitor, VisitorMut,
 };
 
 use super::insert;
@@ -67,16 +67,21 @@ impl Frontend {
                 Some(update_of(insert, &target, update)?)
             }
         };
-        let mut planner = planner;
+        let (mut planner, mut held) = (planner, None);
         for attempt in 1.. {
             if let Some(returning) = returning {
                 returning.clear();
             }
-            // The rows too are read anew: all of a statement reads one view.
             let outcome = async {
-                let rows = self.held_rows(&planner, insert, &target, parameters).await?;
-                let rows = normalize_float_keys(&target.table, rows)?;
-                let rows = once_per_key(&target.table, rows, update.is_some())?;
+                let rows = match held.take() {
+                    Some(rows) => rows,
+                    None => {
+                        let rows = self.held_rows(&planner, insert, &target, parameters).await?;
+                        let rows = normalize_float_keys(&target.table, rows)?;
+                        once_per_key(&target.table, rows, update.is_some())?
+                    }
+                };
+                held = Some(rows.clone());
                 let update = update.as_ref();
                 self.try_insert(&planner, &target, &rows, update, parameters, returning).await
             };
@@ -85,6 +90,10 @@ impl Frontend {
                 return outcome;
             }
             planner = self.planner_now(&planner);
+            // What `DO UPDATE` reads elsewhere must be of one view with the rows; its own row may be newer.
+            if update.as_ref().is_some_and(has_query) {
+                held = None;
+            }
         }
         Err(SqlError::internal("attempts never run out"))
     }
@@ -150,6 +159,19 @@ impl Frontend {
         }
         Ok(count)
     }
+}
+
+/// Whether a subquery is part of the update.
+fn has_query(update: &Update) -> bool {
+    struct Found;
+    impl Visitor for Found {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+    }
+    update.visit(&mut Found).is_break()
 }
 
 /// Refuses a conflict target other than the primary key.

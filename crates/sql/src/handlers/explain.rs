@@ -18,7 +18,6 @@ use crate::session::Session;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::memory;
 use tidemark_pg::query_runtime::{interruptible, is_checkpoint};
-use tidemark_pg::running;
 
 /// Indentation of each level of operators.
 const INDENT: usize = 2;
@@ -39,7 +38,7 @@ impl Frontend {
         let state = planner.state()?;
         let plan = planner.plan(&state, query, &parameters.types).await?;
         let plan = plan.with_param_values(parameters.values.clone())?;
-        let physical = running::planning(state.create_physical_plan(&plan)).await?;
+        let physical = state.create_physical_plan(&plan).await?;
         let text = if analyze {
             let ran = interruptible(physical)?;
             let rows =
