@@ -24,7 +24,7 @@ use tidemark_ledger::sst_ids::Unfinished;
 use tidemark_ledger::state::State;
 use tidemark_ledger::storage::{self, StorageLocation};
 use tidemark_ledger::vacuum::{self, Forgotten, Garbage, Holder, Holders, Plan, SnapshotFiles};
-use tidemark_ledger::{layout, metrics, params};
+use tidemark_ledger::{ambient, layout, metrics, params};
 
 /// Objects deleted between two checks that this server still has the data directory.
 const DELETES_PER_CHECK: usize = 1000;
@@ -232,57 +232,51 @@ impl MetaNode {
     /// The bytes that deleting each of the snapshots in the current backup location would free. Empty as long as
     /// the files of some snapshot are unknown: they are read once after a server begins to lead.
     pub async fn snapshot_usage(self: &Arc<Self>) -> Result<Vec<SnapshotUsage>, MetaError> {
-        let mut listed = vec![];
+        let current = self.manager.state().params.backup_location();
+        let (mut own, mut others) = (vec![], vec![]);
         for location in self.locations().await? {
             let (_, entries) = self.listed_in(&location).await?;
-            listed.push((location, entries));
+            if location == current { &mut own } else { &mut others }.extend(entries);
         }
-        if self.known_files(&listed).is_none() {
+        let known = || self.known_files(own.iter().chain(&others));
+        let mut named = known();
+        if named.is_none() {
             let node = Arc::clone(self);
-            let read = tokio::spawn(async move { node.read_snapshots().await });
+            let read = ambient::spawn(async move { node.read_snapshots().await });
             // It continues where this does not wait for it.
-            drop(tokio::time::timeout(USAGE_WAIT_MAX, read).await);
+            drop(storage::within(USAGE_WAIT_MAX, read).await);
+            named = known();
         }
-        let Some(read) = self.known_files(&listed) else { return Ok(vec![]) };
+        let Some(named) = named else { return Ok(vec![]) };
         let state = self.manager.state();
         let mut once: RoaringTreemap =
             state.version.all_files().map(|file| file.sst.id.0).collect();
         let mut twice = once.clone();
-        for (_, files) in read.iter().flat_map(|(_, snapshots)| snapshots) {
+        for files in &named {
             twice |= &once & &**files;
             once |= &**files;
         }
-        let current = state.params.backup_location();
-        let own = read.iter().filter(|(location, _)| *location == current);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = |files: RoaringTreemap| {
             files.iter().filter_map(|sst| known.sizes.get(&SstId(sst))).sum()
         };
-        let usage = own.flat_map(|(_, snapshots)| snapshots).map(|(entry, files)| SnapshotUsage {
+        let usage = own.iter().zip(&named).map(|(entry, files)| SnapshotUsage {
             id: entry.info.id,
             exclusive_bytes: bytes(&**files - &twice),
         });
         Ok(usage.collect())
     }
 
-    /// The snapshots of a listing with their files; `None` if those of one are unknown.
-    fn known_files(
+    /// The files of each of these snapshots; `None` if those of one are unknown.
+    fn known_files<'a>(
         &self,
-        listed: &[(StorageLocation, Vec<ManifestEntry>)],
-    ) -> Option<Vec<(StorageLocation, Vec<SnapshotWithFiles>)>> {
+        entries: impl Iterator<Item = &'a ManifestEntry>,
+    ) -> Option<Vec<Arc<RoaringTreemap>>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let with_files = |entry: &ManifestEntry| {
-            let files = known.files.get(&key_of(entry))?;
-            Some((entry.clone(), Arc::clone(files)))
-        };
-        let of_location = |(location, entries): &(StorageLocation, Vec<ManifestEntry>)| {
-            let snapshots = entries.iter().map(with_files).collect::<Option<Vec<_>>>()?;
-            Some((location.clone(), snapshots))
-        };
-        listed.iter().map(of_location).collect()
+        entries.map(|entry| known.files.get(&key_of(entry)).cloned()).collect()
     }
 
-    /// Reads which files the snapshots name, unless somebody does so already.
+    /// Reads which files the snapshots name. Does nothing if a reading is in progress.
     pub(super) async fn read_snapshots(&self) {
         let Ok(_reading) = self.reading_snapshots.try_lock() else { return };
         let read = async {

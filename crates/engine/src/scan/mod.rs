@@ -12,6 +12,7 @@ mod statistics;
 pub use data_file::{DataFile, DataFiles};
 pub use key_filters::{KeyFilters, SoughtKeys};
 pub use provider::{FILE_COLUMN, Files, POSITION_COLUMN, SstTable};
+pub use sought::guarantees;
 pub use statistics::StatisticsCache;
 
 #[cfg(test)]

@@ -37,12 +37,7 @@ impl Sought {
         if table.primary_key.is_empty() || filters.is_empty() {
             return Ok(None);
         }
-        let schema = DFSchema::try_from(Arc::clone(schema))?;
-        // A filter that has no physical form yet, such as a sub-query, tells nothing about keys.
-        let filters = filters
-            .iter()
-            .filter_map(|filter| session.create_physical_expr(filter.clone(), &schema).ok());
-        let known: Vec<_> = filters.flat_map(|f| LiteralGuarantee::analyze(&f)).collect();
+        let known = guarantees(filters, schema, session)?;
         let named = |column: &Column| values_of(column, &known);
         let Some(named) = table.key_columns().map(named).collect::<Option<Vec<_>>>() else {
             return Ok(None);
@@ -77,6 +72,20 @@ impl Sought {
         let ids = table.key_columns().map(|column| column.id);
         Some(Self { keys: sorted, values: SoughtKeys::new(ids.zip(columns)) })
     }
+}
+
+/// The columns whose values the filters restrict to a list, or exclude one. Filters without a physical form yet, such
+/// as subqueries, are ignored.
+pub fn guarantees(
+    filters: &[Expr],
+    schema: &SchemaRef,
+    session: &dyn Session,
+) -> Result<Vec<LiteralGuarantee>> {
+    let schema = DFSchema::try_from(Arc::clone(schema))?;
+    let filters = filters
+        .iter()
+        .filter_map(|filter| session.create_physical_expr(filter.clone(), &schema).ok());
+    Ok(filters.flat_map(|filter| LiteralGuarantee::analyze(&filter)).collect())
 }
 
 /// The values that a column may have, if it is restricted to a list of values of its type.

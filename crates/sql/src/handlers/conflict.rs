@@ -18,11 +18,11 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{JoinType, LogicalPlanBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::ident;
-use futures::{FutureExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use sqlparser::ast::{
     AssignmentTarget, BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, Insert, OnConflict,
-    OnConflictAction, Query, TableWithJoins, Update, UpdateTableFromKind, Visit as _,
-    VisitMut as _, Visitor, VisitorMut,
+    OnConflictAction, Query, TableWithJoins, Update, UpdateTableFromKind, Visit, VisitMut as _,
+    Visitor, VisitorMut,
 };
 
 use super::insert;
@@ -67,49 +67,45 @@ impl Frontend {
                 Some(update_of(insert, &target, update)?)
             }
         };
-        let (mut planner, mut held) = (planner, None);
+        // What a subquery reads must be of one view with the rows to insert; a row in conflict may be newer.
+        let has_queries = update.as_ref().is_some_and(has_query) || has_query(&insert.returning);
+        let mut planner = planner;
+        let mut rows =
+            self.held_rows(&planner, insert, &target, update.is_some(), parameters).await?;
         for attempt in 1.. {
             if let Some(returning) = returning {
                 returning.clear();
             }
-            let outcome = async {
-                let rows = match held.take() {
-                    Some(rows) => rows,
-                    None => {
-                        let rows = self.held_rows(&planner, insert, &target, parameters).await?;
-                        let rows = normalize_float_keys(&target.table, rows)?;
-                        once_per_key(&target.table, rows, update.is_some())?
-                    }
-                };
-                held = Some(rows.clone());
-                let update = update.as_ref();
-                self.try_insert(&planner, &target, &rows, update, parameters, returning).await
-            };
-            let outcome = outcome.boxed().await;
+            let outcome = self
+                .try_insert(&planner, &target, &rows, update.as_ref(), parameters, returning)
+                .await;
             if let Some(outcome) = self.retry_after_conflict(attempt, outcome).await {
                 return outcome;
             }
             planner = self.planner_now(&planner);
-            // What `DO UPDATE` reads elsewhere must be of one view with the rows; its own row may be newer.
-            if update.as_ref().is_some_and(has_query) {
-                held = None;
+            if has_queries {
+                rows =
+                    self.held_rows(&planner, insert, &target, update.is_some(), parameters).await?;
             }
         }
         Err(SqlError::internal("attempts never run out"))
     }
 
-    /// Reads the rows to be inserted into memory.
+    /// Reads the rows to be inserted into memory, each key once.
     async fn held_rows(
         &self,
         planner: &Planner,
         insert: &Insert,
         target: &InsertTarget,
+        updates: bool,
         parameters: &Parameters,
     ) -> Result<RecordBatch, SqlError> {
         let rows = self.source_rows(planner, insert, target, parameters).await?;
         let schema = rows.schema();
         let batches: Vec<RecordBatch> = rows.try_collect().await?;
-        Ok(concat_batches(&schema, &batches).map_err(DataFusionError::from)?)
+        let rows = concat_batches(&schema, &batches).map_err(DataFusionError::from)?;
+        let rows = normalize_float_keys(&target.table, rows)?;
+        once_per_key(&target.table, rows, updates)
     }
 
     /// One attempt, over the view of `planner`.
@@ -161,8 +157,8 @@ impl Frontend {
     }
 }
 
-/// Whether a subquery is part of the update.
-fn has_query(update: &Update) -> bool {
+/// Whether a subquery is part of `node`.
+fn has_query(node: &impl Visit) -> bool {
     struct Found;
     impl Visitor for Found {
         type Break = ();
@@ -171,7 +167,7 @@ fn has_query(update: &Update) -> bool {
             ControlFlow::Break(())
         }
     }
-    update.visit(&mut Found).is_break()
+    node.visit(&mut Found).is_break()
 }
 
 /// Refuses a conflict target other than the primary key.

@@ -48,7 +48,7 @@ impl ViewCatalog {
     async fn find_now(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if SYSTEM_SCHEMAS.contains(&schema) {
             let context = self.planner.system.over(&self.planner.view);
-            return Ok(system_catalog::provider(schema, name, &context));
+            return Ok(system_catalog::provider(schema, name, context));
         }
         match self.planner.view.catalog.relation(schema, name) {
             Some(relation) => self.relation(relation).await.map(Some),

@@ -150,7 +150,7 @@ pub fn arrow_schema(schema: &str, name: &str) -> Option<SchemaRef> {
 pub fn provider(
     schema: &str,
     name: &str,
-    context: &SystemContext,
+    context: SystemContext,
 ) -> Option<Arc<dyn TableProvider>> {
     let relation = SystemSchema::find(schema)?.relation(name)?;
     Some(Arc::new(SystemTable::new(relation, context)))

@@ -25,8 +25,8 @@ pub(super) struct SystemTable {
 }
 
 impl SystemTable {
-    pub(super) fn new(relation: &'static SystemRelation, context: &SystemContext) -> Self {
-        Self { relation, schema: relation.arrow_schema(), context: context.clone() }
+    pub(super) fn new(relation: &'static SystemRelation, context: SystemContext) -> Self {
+        Self { relation, schema: relation.arrow_schema(), context }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::Session;
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::physical_expr::utils::{Guarantee, LiteralGuarantee};
 use datafusion::prelude::Expr;
@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 
 use super::SystemContext;
 use super::cell::{Row, array_of};
+use tidemark_engine::scan::guarantees;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::system_types::SystemType;
 
@@ -65,18 +66,14 @@ impl Wanted {
         filters: &[Expr],
         session: &dyn Session,
     ) -> Result<Self> {
-        let schema = DFSchema::try_from(relation.arrow_schema())?;
-        let filters = filters
-            .iter()
-            .filter_map(|filter| session.create_physical_expr(filter.clone(), &schema).ok());
-        let filters = filters.flat_map(|filter| LiteralGuarantee::analyze(&filter)).collect();
+        let filters = guarantees(filters, &relation.arrow_schema(), session)?;
         Ok(Self { columns: relation.columns, projection: projection.cloned(), filters })
     }
 
     /// Whether the filters may accept rows with this value of an int8 column.
     pub fn may_be(&self, name: &str, value: i64) -> bool {
-        let of_column = self.filters.iter().filter(|filter| filter.column.name == name);
-        of_column.into_iter().all(|filter| {
+        let mut of_column = self.filters.iter().filter(|filter| filter.column.name == name);
+        of_column.all(|filter| {
             let named = filter.literals.contains(&ScalarValue::Int64(Some(value)));
             named == (filter.guarantee == Guarantee::In)
         })

@@ -166,7 +166,7 @@ fn session(system: &SystemContext) -> SessionContext {
     for schema in SYSTEM_SCHEMAS.iter().map(|schema| schema.name) {
         let tables = MemorySchemaProvider::new();
         for name in relation_names(schema) {
-            let table = provider(schema, name, system).unwrap();
+            let table = provider(schema, name, system.clone()).unwrap();
             tables.register_table(name.to_owned(), table).unwrap();
         }
         catalog.register_schema(schema, Arc::new(tables)).unwrap();
