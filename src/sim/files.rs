@@ -90,10 +90,10 @@ fn decoded(sst: &SstInfo, bytes: &Bytes) -> Result<Vec<Row>, String> {
 /// If a row does not hold the text that belongs to it.
 pub fn rows_of(
     batch: &RecordBatch,
-    place: impl Fn(&str) -> Option<usize>,
+    index: impl Fn(&str) -> Option<usize>,
 ) -> Result<Vec<Row>, String> {
     let column = |name: &str| {
-        let at = place(name).ok_or_else(|| format!("no column {name}"))?;
+        let at = index(name).ok_or_else(|| format!("no column {name}"))?;
         Ok::<_, String>(Arc::clone(batch.column(at)))
     };
     let keys = column(KEY)?;

@@ -537,8 +537,8 @@ fn stream_of(table: &Table, rows: &[Row]) -> SendableRecordBatchStream {
 
 fn placed(batch: &RecordBatch) -> Result<Vec<Placed>, String> {
     let schema = batch.schema();
-    let location = |name: &str| schema.index_of(name).ok();
-    let rows = rows_of(batch, location)?;
+    let index = |name: &str| schema.index_of(name).ok();
+    let rows = rows_of(batch, index)?;
     let column = |name: &str| batch.column_by_name(name).expect("the scan gives places");
     let files = column(FILE_COLUMN).as_primitive::<UInt64Type>().values().iter();
     let positions = column(POSITION_COLUMN).as_primitive::<Int64Type>().values().iter();

@@ -24,11 +24,11 @@ async fn risectl_takes_lists_and_deletes_snapshots() {
     assert_eq!(sql(&server, remarks).await, "-\nbefore the fix\n-");
 
     // The files are at the documented paths, and the manifest lists them.
-    let position = dir.path().join("store/state_store/backup");
-    let manifest = std::fs::read_to_string(position.join("manifest.json")).unwrap();
+    let directory = dir.path().join("store/state_store/backup");
+    let manifest = std::fs::read_to_string(directory.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["snapshot_metadata"].as_array().unwrap().len(), 3);
-    assert!((1..=3).all(|id| position.join(format!("{id}.snapshot")).is_file()));
+    assert!((1..=3).all(|id| directory.join(format!("{id}.snapshot")).is_file()));
 
     let said = risectl(&server, &["delete-meta-snapshots", "9", "1"]).await.refused();
     assert!(said.contains("meta snapshot 9 not found"), "{said}");
@@ -37,7 +37,7 @@ async fn risectl_takes_lists_and_deletes_snapshots() {
     assert_eq!(sql(&server, ids).await, "1\n2\n3");
     risectl(&server, &["delete-meta-snapshots", "1", "2"]).await.ok();
     assert_eq!(sql(&server, ids).await, "3");
-    assert!(!position.join("1.snapshot").exists() && !position.join("2.snapshot").exists());
+    assert!(!directory.join("1.snapshot").exists() && !directory.join("2.snapshot").exists());
     assert_eq!(sql(&server, "BACKUP").await, "4");
     risectl(&server, &["delete-meta-snapshots", "--snapshot-ids", "3,4"]).await.ok();
     assert_eq!(sql(&server, ids).await, "");

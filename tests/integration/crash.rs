@@ -306,29 +306,29 @@ async fn a_parameter_in_etcd_has_its_old_value_or_its_new_one() {
 }
 
 /// Kills the server at every write of a move of the backup location.
-async fn die_in_moves(victim: &mut Victim, positions: &mut Vec<String>) {
+async fn die_in_moves(victim: &mut Victim, directories: &mut Vec<String>) {
     for point in 1..POINTS_MAX {
         victim.acknowledge_a_row().await;
         victim.back_up().await;
         // A name that was not used before.
-        let position = format!("place_{}_{point}", positions.len());
-        let alter = format!("ALTER SYSTEM SET backup_storage_directory = '{position}'");
+        let directory = format!("place_{}_{point}", directories.len());
+        let alter = format!("ALTER SYSTEM SET backup_storage_directory = '{directory}'");
         if victim.run(&alter).await {
-            positions.push(position);
+            directories.push(directory);
             victim.snapshots.clear();
             break;
         }
         victim.restart(point + 1).await;
         let listed = risectl(&victim.server, &["list-backup-locations"]).await.ok();
-        for position in positions.iter() {
-            assert!(listed.contains(position.as_str()), "{position} is forgotten: {listed}");
+        for directory in directories.iter() {
+            assert!(listed.contains(directory.as_str()), "{directory} is forgotten: {listed}");
         }
         if victim.ids().await.is_empty() {
-            positions.push(position.clone());
+            directories.push(directory.clone());
             victim.snapshots.clear();
         }
         assert_eq!(victim.ids().await, victim.snapshots, "{:?}", victim.crashes.last());
-        let files = files_below(&victim.dir.path().join("store/state_store").join(&position));
+        let files = files_below(&victim.dir.path().join("store/state_store").join(&directory));
         // All files except for a manifest, which lists nothing.
         let seen = files.iter().filter(|(file, _)| {
             let name = file.file_name().unwrap().to_string_lossy().into_owned();
@@ -340,9 +340,9 @@ async fn die_in_moves(victim: &mut Victim, positions: &mut Vec<String>) {
 
 #[tokio::test]
 async fn backups_have_moved_or_have_not_and_no_place_is_forgotten() {
-    let mut positions = vec!["backup".to_owned()];
+    let mut directories = vec!["backup".to_owned()];
     let points = [".probe-", "manifest.json", "lease.json", "before commit to", "after commit to"];
-    let moves = async |victim: &mut Victim| die_in_moves(victim, &mut positions).await;
+    let moves = async |victim: &mut Victim| die_in_moves(victim, &mut directories).await;
     Victim::start().await.die_at(&points, moves).await;
 }
 

@@ -110,8 +110,8 @@ async fn who_lost_its_snapshots_goes_on_in_another_place() {
     assert!(sql_error(&server, "BACKUP").await.contains("has no manifest"));
     sql(&server, "ALTER SYSTEM SET backup_storage_directory = 'elsewhere'").await;
     let url = format!("fs://{}", dir.path().join("store/state_store").display());
-    let position = ["--backup-storage-url", &url, "--backup-storage-directory", "backup"];
-    risectl(&server, &[&["forget-backup-location"], &position[..]].concat()).await.ok();
+    let location = ["--backup-storage-url", &url, "--backup-storage-directory", "backup"];
+    risectl(&server, &[&["forget-backup-location"], &location[..]].concat()).await.ok();
     sql(&server, "ALTER SYSTEM SET backup_storage_directory = 'backup'").await;
     assert_eq!(sql(&server, "BACKUP").await, "2");
 }

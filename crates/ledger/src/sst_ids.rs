@@ -90,7 +90,7 @@ impl SstIdPool {
     }
 
     /// Ids whose file may be on its way to a commit, or may be started at any time. `reserved_from` must be
-    /// an id that nobody had reserved yet when it was looked up, before this call.
+    /// an id that was not reserved yet when it was looked up, before this call.
     pub fn unfinished(&self, reserved_from: SstId) -> Unfinished {
         let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files: RoaringTreemap = ids.unfinished.iter().map(|id| id.0).collect();

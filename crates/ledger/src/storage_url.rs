@@ -115,11 +115,11 @@ fn bucket(scheme: &'static str, rest: &str) -> Result<String, StorageUrlError> {
 /// Parses what follows `minio://`: `key:secret@host:port/bucket`.
 fn parse_minio(rest: &str) -> Result<StorageUrl, StorageUrlError> {
     let missing = |missing| StorageUrlError::Missing { scheme: "minio", missing };
-    let (credentials, position) =
+    let (credentials, rest) =
         rest.rsplit_once('@').ok_or_else(|| missing("a key and a secret before an @"))?;
     let (key, secret) =
         credentials.split_once(':').ok_or_else(|| missing("a key and a secret before an @"))?;
-    let (host, name) = position.split_once('/').ok_or_else(|| missing("a host and a bucket"))?;
+    let (host, name) = rest.split_once('/').ok_or_else(|| missing("a host and a bucket"))?;
     let odd = |c: char| !(c.is_ascii_alphanumeric() || "-.:[]".contains(c));
     if key.is_empty() || secret.is_empty() || host.is_empty() || host.contains(odd) {
         return Err(missing("a key, a secret, a host and a bucket"));

@@ -434,7 +434,7 @@ fn grouping(text: &str) -> Option<SqlError> {
 
 /// Maps the error of an expression that must be boolean.
 fn condition(text: &str) -> Option<SqlError> {
-    let (position, found) = if text.contains("non-boolean predicate") {
+    let (clause, found) = if text.contains("non-boolean predicate") {
         ("WHERE", after(text, " returning ")?)
     } else if text.contains("Unary operator 'NOT' requires") {
         ("NOT", after(text, ", got ")?)
@@ -442,7 +442,7 @@ fn condition(text: &str) -> Option<SqlError> {
         return None;
     };
     let found = pg_type(first_line(found));
-    let message = format!("argument of {position} must be type boolean, not type {found}");
+    let message = format!("argument of {clause} must be type boolean, not type {found}");
     Some(SqlError::new(SqlState::DATATYPE_MISMATCH, message))
 }
 

@@ -141,8 +141,8 @@ impl Engine {
                 let from = i64::from(*from);
                 let width = world[&name].columns.len();
                 let rows = (from..from + i64::from(*count)).map(|key| {
-                    let value = |location: usize| key * 10 + i64::try_from(location).unwrap();
-                    let rest = (1..width).map(|location| (key % 3 != 0).then(|| value(location)));
+                    let value = |index: usize| key * 10 + i64::try_from(index).unwrap();
+                    let rest = (1..width).map(|index| (key % 3 != 0).then(|| value(index)));
                     std::iter::once(Some(key)).chain(rest).collect::<Row>()
                 });
                 let rows: Vec<Row> = rows.collect();
@@ -250,9 +250,9 @@ impl Engine {
         let relation = relation(&view.state, view.epoch, name);
         let table = Arc::new(relation.as_table().unwrap().clone());
         let schema = table_schema(&table);
-        let columns = schema.fields().iter().enumerate().map(|(location, field)| {
+        let columns = schema.fields().iter().enumerate().map(|(index, field)| {
             let values: ArrayRef =
-                Arc::new(rows.iter().map(|row| row[location]).collect::<Int64Array>());
+                Arc::new(rows.iter().map(|row| row[index]).collect::<Int64Array>());
             cast(&values, field.data_type()).unwrap()
         });
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap();
@@ -279,13 +279,13 @@ impl Engine {
         name: &str,
         wanted: impl Fn(&Row) -> bool,
     ) -> Vec<DeadRows> {
-        let mut locations: BTreeMap<SstId, RoaringBitmap> = BTreeMap::new();
+        let mut dead: BTreeMap<SstId, RoaringBitmap> = BTreeMap::new();
         for (file, position, row) in self.rows(view, name).await {
             if wanted(&row) {
-                locations.entry(file).or_default().insert(position);
+                dead.entry(file).or_default().insert(position);
             }
         }
-        let dead = locations.into_iter();
+        let dead = dead.into_iter();
         dead.map(|(sst_id, rows)| DeadRows { sst_id, positions: Arc::new(rows) }).collect()
     }
 
@@ -350,8 +350,8 @@ impl Transaction {
                 continue;
             }
             for row in without(before, after) {
-                let location = table.rows.iter().position(|known| *known == row);
-                table.rows.remove(location.expect("nobody else removed the row"));
+                let index = table.rows.iter().position(|known| *known == row);
+                table.rows.remove(index.expect("nobody else removed the row"));
             }
             for row in without(after, before) {
                 let taken = table.keyed && table.rows.iter().any(|known| known[0] == row[0]);
@@ -366,8 +366,8 @@ impl Transaction {
 fn without(rows: &[Row], others: &[Row]) -> Vec<Row> {
     let mut others = others.to_vec();
     let keep = |row: &&Row| match others.iter().position(|other| other == *row) {
-        Some(location) => {
-            others.swap_remove(location);
+        Some(index) => {
+            others.swap_remove(index);
             false
         }
         None => true,
@@ -379,9 +379,9 @@ pub fn sorted(world: &World) -> World {
     world.iter().map(|(name, table)| (name.clone(), table.clone().sorted())).collect()
 }
 
-fn table_of(world: &World, location: u8) -> Option<String> {
+fn table_of(world: &World, index: u8) -> Option<String> {
     let names: Vec<_> = world.keys().collect();
-    (!names.is_empty()).then(|| names[usize::from(location) % names.len()].clone())
+    (!names.is_empty()).then(|| names[usize::from(index) % names.len()].clone())
 }
 
 fn matches(row: &Row, by: u8, rest: u8) -> bool {
@@ -395,8 +395,8 @@ fn placed(batch: &RecordBatch) -> Vec<Placed> {
     let columns = batch.columns()[..width].iter();
     let columns: Vec<_> = columns.map(|c| cast(c, &DataType::Int64).unwrap()).collect();
     let row = |at: usize| {
-        let value = |location: usize| {
-            let column = columns[location].as_primitive::<Int64Type>();
+        let value = |index: usize| {
+            let column = columns[index].as_primitive::<Int64Type>();
             (!column.is_null(at)).then(|| column.value(at))
         };
         let position = u32::try_from(positions.value(at)).unwrap();

@@ -73,9 +73,9 @@ impl History {
     }
 
     /// The name of a table, by index among the existing ones.
-    pub fn table(&self, location: u8) -> Option<String> {
+    pub fn table(&self, index: u8) -> Option<String> {
         let names: Vec<_> = self.now().keys().collect();
-        (!names.is_empty()).then(|| names[usize::from(location) % names.len()].clone())
+        (!names.is_empty()).then(|| names[usize::from(index) % names.len()].clone())
     }
 }
 

@@ -220,7 +220,7 @@ impl MetaClient {
         self.query_reply(self.grpc.clone().worker_nodes(Empty {}).await)
     }
 
-    /// Claims a table to compact. Nobody else gets it until it is released or this worker falls silent.
+    /// Claims a table to compact. No other worker gets it until it is released or this one stops reporting.
     pub async fn claim_compaction(&self) -> Result<Option<Task>, RpcError> {
         let request = WorkerRequest { worker: self.worker.clone() };
         self.query_reply(self.grpc.clone().claim_compaction(request).await)
@@ -272,8 +272,8 @@ impl MetaClient {
         self.query_reply(self.grpc.clone().backup_locations(Empty {}).await)
     }
 
-    pub async fn forget_backup_location(&self, position: &StorageLocation) -> Result<(), RpcError> {
-        let request = to_json(position).map_err(|e| self.error(&e))?;
+    pub async fn forget_backup_location(&self, location: &StorageLocation) -> Result<(), RpcError> {
+        let request = to_json(location).map_err(|e| self.error(&e))?;
         self.done(self.grpc.clone().forget_backup_location(request).await)
     }
 

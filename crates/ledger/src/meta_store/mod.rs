@@ -100,7 +100,7 @@ impl StoreError {
                 "stop the server that uses it, or start with another --store-directory"
             }
             Self::Damaged { .. } => {
-                "put a good copy of the meta store in position, or restore a meta snapshot into an empty \
+                "put a good copy of the meta store in place, or restore a meta snapshot into an empty \
                  one with risectl meta restore-meta"
             }
             Self::Io { .. } => {

@@ -109,7 +109,7 @@ impl Seal {
         Self { hashes, sum, link: String::new(), kept: None }
     }
 
-    /// The precondition of a transaction: nobody else has changed a pair.
+    /// The precondition of a transaction: no other writer has changed a pair.
     pub fn precondition(&self) -> Precondition {
         let key = keys::SEAL.to_owned();
         match self.kept.clone() {

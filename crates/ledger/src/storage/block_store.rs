@@ -364,21 +364,21 @@ async fn open_cache(
         .memory(settings.memory_bytes)
         .with_weighter(|_: &BlockKey, block: &Block| block.bytes.len());
     let mut builder = memory.storage();
-    let mut position = "memory".to_owned();
+    let mut cache = "memory".to_owned();
     if let Some(disk) = &settings.disk {
         let directory = disk.directory.join(cluster);
-        position = directory.display().to_string();
+        cache = directory.display().to_string();
         let made = std::fs::create_dir_all(&directory);
-        made.map_err(|e| StorageError::io("make the cache directory", position.clone(), e))?;
+        made.map_err(|e| StorageError::io("make the cache directory", cache.clone(), e))?;
         let device = FsDeviceBuilder::new(&directory).with_capacity(disk.bytes).build();
-        let device = device.map_err(|e| failed(&position, &e))?;
+        let device = device.map_err(|e| failed(&cache, &e))?;
         builder = builder.with_engine_config(BlockEngineConfig::new(device));
     }
-    builder.build().await.map_err(|e| failed(&position, &e))
+    builder.build().await.map_err(|e| failed(&cache, &e))
 }
 
-fn failed(position: &str, error: &foyer::Error) -> StorageError {
-    StorageError::io("open the cache in", position.to_owned(), io::Error::other(error.to_string()))
+fn failed(cache: &str, error: &foyer::Error) -> StorageError {
+    StorageError::io("open the cache in", cache.to_owned(), io::Error::other(error.to_string()))
 }
 
 /// Looks up a cached block. A read error of the cache counts as a miss, and a damaged block is removed.

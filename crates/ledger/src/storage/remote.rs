@@ -231,7 +231,7 @@ impl Upload {
 }
 
 impl Drop for Upload {
-    /// Aborts an upload in parts that was given up: its parts would be billed until somebody noticed.
+    /// Aborts a multipart upload that was given up: its parts would be billed as long as they exist.
     fn drop(&mut self) {
         let (Some(parts), Ok(runtime)) = (self.parts.take(), tokio::runtime::Handle::try_current())
         else {

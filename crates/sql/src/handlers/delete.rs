@@ -12,7 +12,7 @@ use sqlparser::ast::{
 };
 
 use super::returning::Returning;
-use super::row_positions::{POSITION_COLUMNS, RowPositions, collect_places};
+use super::row_positions::{POSITION_COLUMNS, RowPositions, collect_positions};
 use super::template::template;
 use super::{Outcome, Reply, insert};
 use crate::Frontend;
@@ -72,7 +72,7 @@ impl Frontend {
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
         let positions = match returning {
-            None => collect_places(rows).await?,
+            None => collect_positions(rows).await?,
             Some(returning) => collect_rows(rows, returning).await?,
         };
         let count = positions.len();

@@ -17,7 +17,7 @@ use datafusion::prelude::{Expr, ident, lit};
 use roaring::RoaringBitmap;
 use sha2::{Digest as _, Sha256};
 
-use super::row_positions::collect_places;
+use super::row_positions::collect_positions;
 use crate::planner::Planner;
 use tidemark_engine::meta::command::{DeadRows, WrittenKeys};
 use tidemark_engine::scan::{DataFiles, FILE_COLUMN, POSITION_COLUMN, SoughtKeys};
@@ -196,7 +196,7 @@ async fn filtered(
         .project([ident(FILE_COLUMN), ident(POSITION_COLUMN)])?
         .build()?;
     let rows = planner.execute(planner.state()?, plan, ParamValues::List(vec![])).await?;
-    Ok(collect_places(rows).await?.into_dead_rows())
+    Ok(collect_positions(rows).await?.into_dead_rows())
 }
 
 /// Finds the row positions of the keys of the staged files with a join.
@@ -223,5 +223,5 @@ async fn join(
         .project([ident(FILE_COLUMN), ident(POSITION_COLUMN)])?
         .build()?;
     let rows = planner.execute(planner.state()?, plan, ParamValues::List(vec![])).await?;
-    Ok(collect_places(rows).await?.into_dead_rows())
+    Ok(collect_positions(rows).await?.into_dead_rows())
 }

@@ -74,7 +74,9 @@ impl RowPositions {
 }
 
 /// Collects a stream of (file, position).
-pub async fn collect_places(mut rows: SendableRecordBatchStream) -> Result<RowPositions, SqlError> {
+pub async fn collect_positions(
+    mut rows: SendableRecordBatchStream,
+) -> Result<RowPositions, SqlError> {
     let mut places = RowPositions::default();
     while let Some(batch) = rows.try_next().await? {
         places.insert_batch(&batch, 0, 1)?;

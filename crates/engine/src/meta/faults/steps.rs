@@ -227,7 +227,7 @@ impl World {
         told
     }
 
-    /// Does what a compaction of one file does, except for copying its rows, which nobody reads.
+    /// Does what a compaction of one file does, except for copying its rows, which are not read.
     async fn compact(&self, node: &MetaNode, from: SstId) -> Told {
         let (state, table_id) = (node.manager.state(), relation(node).id);
         let from = self.model.moved.now(&state.version, from);

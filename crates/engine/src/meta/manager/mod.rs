@@ -57,7 +57,7 @@ type Reply<T> = oneshot::Sender<Result<T, MetaError>>;
 /// A request to the writing task.
 #[derive(Debug)]
 enum Request {
-    /// What is staged is held until the reply, even if nobody waits for it any more.
+    /// Staged files are held until the reply, even if the caller no longer waits for it.
     Write(Write, Vec<Arc<Staging>>, Reply<Committed>),
     Catalog(CatalogCommand, Reply<Committed>),
     SetParam {

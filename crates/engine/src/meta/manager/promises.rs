@@ -74,7 +74,7 @@ impl Lost {
             format!("The store does not end at epoch {accepted}, after which a loss was accepted. ")
         });
         format!(
-            "{}Put the newest copy of the meta store in location, or {}, or start with \
+            "{}Put the newest copy of the meta store in place, or {}, or start with \
              --accept-loss-after-epoch {} to go on without what is missing, for ever.",
             other.unwrap_or_default(),
             way_back(self.restorable),

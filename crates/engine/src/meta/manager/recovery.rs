@@ -119,7 +119,7 @@ impl OpenError {
             )),
             Self::Checkpoint { name, restorable, .. } => Some(format!(
                 "The meta store is not damaged. See whether the storage is the right one, and mounted; put a \
-                 good copy of {name} in its location; or {}, and lose what was committed later. No older \
+                 good copy of {name} in its place; or {}, and lose what was committed later. No older \
                  checkpoint will do: the changes since are not kept.",
                 promises::way_back(*restorable)
             )),
@@ -170,11 +170,12 @@ pub async fn open(
     if url.is_far() {
         prove(&state_store, &data_directory, new.allow_unfenced).await?;
     }
-    let location = Place { store: &*store, state_store: &state_store, directory: &data_directory };
+    let stores =
+        ClusterStores { store: &*store, state_store: &state_store, directory: &data_directory };
     let Begun { state, mut lease, checkpointed, seal } = if pairs.is_empty() {
-        location.create(params, &*clock, new.leader).await?
+        stores.create(params, &*clock, new.leader).await?
     } else {
-        location.recover_newest(pairs, &params, &new, &*clock).await?
+        stores.recover_newest(pairs, &params, &new, &*clock).await?
     };
     for loss in state.accepted_losses() {
         warn!(
@@ -329,7 +330,7 @@ async fn check_no_snapshots(location: &StorageLocation) -> Result<(), OpenError>
 }
 
 /// The stores of a cluster.
-struct Place<'a> {
+struct ClusterStores<'a> {
     store: &'a dyn MetaStore,
     state_store: &'a Storage,
     directory: &'a str,
@@ -344,7 +345,7 @@ struct Found {
     deltas: Vec<String>,
 }
 
-impl Place<'_> {
+impl ClusterStores<'_> {
     async fn create(
         &self,
         params: Params,

@@ -21,7 +21,7 @@ impl EtcdStore {
     }
 
     /// Whether a transaction whose reply was lost has happened. Overwrites `last` if not, so that it cannot
-    /// happen any more. As long as this process leads, nobody else writes `last`.
+    /// happen any more. As long as this process leads, no other one writes `last`.
     ///
     /// # Errors
     /// [`StoreError::Deposed`] when another process has led since: its transactions hide whether this one
