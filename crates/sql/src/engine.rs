@@ -20,7 +20,7 @@ use tidemark_ledger::storage::{BlockStore, Storage};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::floats::CastNumericsToFloat;
 use tidemark_pg::functions;
-use tidemark_pg::growth::{CountedFunctions, InPieces};
+use tidemark_pg::growth::{CountedFunctions, InPieces, without_long_texts};
 use tidemark_pg::memory::{Budget, StatementMemory};
 use tidemark_pg::overflow::CheckedIntegers;
 use tidemark_pg::query_runtime::{self, QueryRuntime};
@@ -133,9 +133,10 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules
 }
 
-/// DataFusion's optimizer rules, and the counting of the calls that they add.
+/// DataFusion's optimizer rules, which keep long texts out of plans, and the counting of the calls that they add.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules = query_runtime::optimizer_rules();
+    let mut rules: Vec<_> =
+        query_runtime::optimizer_rules().into_iter().map(without_long_texts).collect();
     rules.push(Arc::new(CountedFunctions));
     rules
 }

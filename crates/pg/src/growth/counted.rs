@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 };
 
 use super::exact;
+use super::folding::{FOLDED_BYTES_MAX, is_folding};
 use super::made::{allowed, check_value, too_much};
 use super::sizes::{Growth, Rows, growth};
 use crate::error::SqlError;
@@ -123,8 +124,14 @@ impl Counted {
         }
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let count = if constant { 1 } else { args.number_rows };
-        let allowed = allowed(&args.config_options, count);
         let rows = Rows { first: 0, count };
+        if is_folding()
+            && !self.growth.makes_arrays()
+            && self.growth.bound(&args.args, rows) > FOLDED_BYTES_MAX
+        {
+            return Err(SqlError::internal("a long text is no part of a logical plan").into());
+        }
+        let allowed = allowed(&args.config_options, count);
         if self.growth.bound(&args.args, rows) <= allowed {
             return self.function().invoke_with_args(args);
         }

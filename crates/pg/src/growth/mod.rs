@@ -6,6 +6,7 @@
 
 mod counted;
 mod exact;
+mod folding;
 mod made;
 mod pieces;
 mod sizes;
@@ -23,6 +24,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable as _, LogicalPlan
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 
+pub use folding::without_long_texts;
 pub use made::Made;
 pub use pieces::InPieces;
 

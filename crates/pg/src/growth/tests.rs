@@ -5,9 +5,11 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::Optimizer;
+use datafusion::physical_plan::displayable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{CountedFunctions, InPieces};
+use super::{CountedFunctions, InPieces, without_long_texts};
 use crate::error::SqlError;
 use crate::functions;
 use crate::memory::{Budget, StatementMemory};
@@ -165,6 +167,37 @@ async fn results_over_windows_are_counted() {
     let small = "SELECT sum(cardinality(a)) FROM
                  (SELECT array_agg(v) OVER (PARTITION BY v / 10 ORDER BY v) AS a";
     assert_eq!(answer(run(&format!("{small} {from})")).await), "16500");
+}
+
+#[tokio::test]
+async fn a_long_text_is_no_part_of_a_plan() {
+    let optimizer = Optimizer::new().rules.into_iter().map(without_long_texts).collect();
+    let state = state(&Budget::new(BUDGET_BYTES).begin()).with_optimizer_rules(optimizer);
+    let context = SessionContext::new_with_state(state.build());
+    let planned = async |sql: &str| {
+        let query = context.sql(sql).await.unwrap();
+        let plan = query.clone().create_physical_plan().await.unwrap();
+        let plan = displayable(plan.as_ref()).indent(true).to_string();
+        (plan, answer(query.collect().await.map_err(SqlError::from)))
+    };
+    let length = "SELECT length('[' || repeat('1,', TIMES) || ']')";
+    let (short, answer) = planned(&length.replace("TIMES", "7")).await;
+    assert!(short.contains("expr=[16 as") && answer == "16", "{short}");
+    let (long, answer) = planned(&length.replace("TIMES", "500000")).await;
+    assert!(long.contains("repeat(1,, 500000)") && long.len() < 1000, "{}", long.len());
+    assert_eq!(answer, "1000002");
+    // What needs a value for planning has it.
+    for sql in [
+        "SELECT 1000000 LIMIT length(repeat('1,', 500000))",
+        "SELECT length(v) FROM (VALUES (repeat('1,', 500000))) v (v)",
+        "SELECT length(lag('a', 1, repeat('1,', 500000)) OVER ())",
+        "SELECT length((SELECT repeat('1,', 500000)))",
+        "SELECT length(string_agg(v, repeat('1', 999998))) FROM (VALUES ('a'), ('b')) v (v)",
+        "SELECT max(length(v)) FROM (VALUES ('a')) t (a) JOIN (VALUES (repeat('1,', 500000))) u (v) ON v < a",
+    ] {
+        let (_, answer) = planned(sql).await;
+        assert_eq!(answer, "1000000", "{sql}");
+    }
 }
 
 #[tokio::test]
