@@ -20,6 +20,7 @@ pub mod encode;
 pub mod text_input;
 pub mod text_of_bytes;
 // Threads of a statement.
+pub mod carried;
 pub mod lanes;
 // A running statement and what stops it.
 pub mod running;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::config::ConfigOptions;
-use datafusion::execution::context::SessionState;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -12,9 +11,11 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionConfig;
 
+use super::planning_state::{PlanningState, StatesOf};
 use super::rewrite::subqueries::Subqueries;
 use super::rewrite::typed_operators::TypedOperators;
 use crate::settings::Resources;
+use crate::system_catalog;
 use tidemark_engine::scan::{KeyFilters, StatisticsCache};
 use tidemark_ledger::storage::{BlockStore, Storage};
 use tidemark_pg::error::SqlError;
@@ -40,9 +41,7 @@ const PARTITION_BYTES: usize = 32 << 20;
 
 /// The engine that all sessions share.
 pub struct Engine {
-    /// Creates a planning state. It is a closure so that the compiler need not prove for every future that
-    /// holds an engine, for seconds each time, that all of a state is `Send`.
-    new_state: Box<dyn Fn() -> SessionState + Send + Sync>,
+    states: StatesOf,
     pub queries: QueryRuntime,
     pub budget: Arc<Budget>,
     /// The task context of work outside of queries, such as sorting rows to be written.
@@ -83,8 +82,8 @@ impl Engine {
             .with_physical_optimizer_rules(physical_rules())
             .with_type_planner(Arc::new(SqlTypes))
             .build();
-        for function in functions::all() {
-            register(&mut base, function)?;
+        for function in functions::all().into_iter().chain(system_catalog::functions()) {
+            base.register_udf(function)?;
         }
         for function in ENGINE_CASTS {
             base.deregister_udf(function)?;
@@ -93,9 +92,8 @@ impl Engine {
         let queries = QueryRuntime::new(parallelism);
         budget.watch().map_err(|e| SqlError::internal(format!("could not start a thread: {e}")))?;
         let tasks = base.task_ctx();
-        let new_state = Box::new(move || base.clone());
         Ok(Self {
-            new_state,
+            states: StatesOf::new(base),
             queries,
             budget,
             tasks,
@@ -107,10 +105,16 @@ impl Engine {
         })
     }
 
-    /// Creates the planning state of a statement; it has no relations yet.
-    pub fn planning_state(&self, memory: &Arc<StatementMemory>) -> SessionState {
-        let mut state = (self.new_state)();
-        memory.join(state.config_mut().options_mut());
+    /// Returns the planning state of a statement; it has no relations yet. `carry` adds to its options.
+    pub fn planning_state(
+        &self,
+        memory: &Arc<StatementMemory>,
+        carry: impl FnOnce(&mut ConfigOptions),
+    ) -> PlanningState {
+        let mut state = self.states.take();
+        let options = state.config_mut().options_mut();
+        memory.join(options);
+        carry(options);
         state.mark_start_execution();
         state
     }
@@ -139,15 +143,6 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         query_runtime::optimizer_rules().into_iter().map(without_long_texts).collect();
     rules.push(Arc::new(CountedFunctions));
     rules
-}
-
-/// Registers a scalar function in `state`; replaces one of the same name.
-pub fn register(
-    state: &mut SessionState,
-    function: Arc<datafusion::logical_expr::ScalarUDF>,
-) -> Result<(), SqlError> {
-    state.register_udf(function)?;
-    Ok(())
 }
 
 /// DataFusion's physical optimizer rules, with ours before projections are pushed into scans.

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod parser;
 pub mod pending;
 pub mod planner;
+mod planning_state;
 mod query_epoch;
 pub mod read_view;
 pub mod rewrite;

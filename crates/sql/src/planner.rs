@@ -9,7 +9,6 @@ use bytes::Bytes;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ParamValues;
-use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, Statement as PlanStatement};
@@ -17,21 +16,23 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::Expr;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{self, Query};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 
-use super::engine::{self, Engine};
+use super::engine::Engine;
 use super::parser::{self, RelationName, Statement};
 use super::pending::Pending;
+use super::planning_state::PlanningState;
 use super::read_view::ReadView;
 use super::rewrite;
-use super::system_catalog::{self, SystemSources};
+use super::system_catalog::{Lookup, SystemSources};
 use crate::planner::catalog_provider::{SharedCatalog, ViewCatalog, ViewCatalogList};
 use tidemark_engine::scan::{Files, SstTable};
-use tidemark_ledger::catalog::{Relation, SYSTEM_SCHEMAS, View};
+use tidemark_ledger::catalog::{Relation, View};
 use tidemark_ledger::id::ObjectId;
 use tidemark_ledger::version::LiveFile;
+use tidemark_pg::carried;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::functions::{self, SessionInfo};
+use tidemark_pg::functions::Caller;
 use tidemark_pg::memory::{StatementMemory, doubling, planning};
 use tidemark_pg::query_runtime;
 
@@ -42,9 +43,9 @@ pub struct Planner {
     pub view: ReadView,
     /// What system relations show besides the view.
     pub system: SystemSources,
-    pub session: SessionInfo,
+    pub caller: Arc<Caller>,
     /// Schemas in which unqualified names are looked up, in order.
-    pub search_path: Vec<String>,
+    pub search_path: Arc<[String]>,
     /// Tables of this statement only, by name; they take precedence over all others.
     pub locals: Arc<Locals>,
     /// The writes of the session's open transaction.
@@ -75,27 +76,26 @@ impl Planner {
         Ok(Self { views: self.views + 1, ..self.clone() })
     }
 
-    /// Creates DataFusion's state for one statement.
-    pub fn state(&self) -> Result<SessionState, SqlError> {
+    /// Returns DataFusion's state for one statement.
+    pub fn state(&self) -> PlanningState {
         self.state_in(&self.search_path)
     }
 
-    fn state_in(&self, search_path: &[String]) -> Result<SessionState, SqlError> {
-        let mut state = self.engine.planning_state(&self.memory);
-        let own = functions::session_functions(&self.session, &self.view.params);
-        let of_catalog = system_catalog::functions_in(&self.view, search_path);
-        for function in own.into_iter().chain(of_catalog) {
-            engine::register(&mut state, function)?;
-        }
-        let [pg_catalog, _, rw_catalog] = SYSTEM_SCHEMAS;
-        let system = [pg_catalog, rw_catalog].map(str::to_owned);
-        let search_path = search_path.iter().cloned().chain(system).collect();
-        let catalog = ViewCatalog { planner: self.clone(), search_path };
+    fn state_in(&self, search_path: &Arc<[String]>) -> PlanningState {
+        let mut state = self.engine.planning_state(&self.memory, |options| {
+            carried::put(options, Arc::clone(&self.caller));
+            carried::put(options, Arc::new(self.lookup_in(search_path)));
+        });
+        let catalog = ViewCatalog { planner: self.clone(), search_path: Arc::clone(search_path) };
         state.register_catalog_list(Arc::new(ViewCatalogList {
-            database: self.session.database.clone(),
+            database: self.caller.session.database.clone(),
             catalog: Arc::new(SharedCatalog(Arc::new(catalog))),
         }));
-        Ok(state)
+        state
+    }
+
+    fn lookup_in(&self, search_path: &Arc<[String]>) -> Lookup {
+        Lookup { view: self.view.clone(), search_path: Arc::clone(search_path) }
     }
 
     /// Resolves a name to a user's relation.
@@ -117,7 +117,7 @@ impl Planner {
 
     /// The schema in which a relation of this name is created.
     pub fn schema_for_new(&self, name: &RelationName) -> String {
-        name.schema.clone().unwrap_or_else(|| self.session.schema.clone())
+        name.schema.clone().unwrap_or_else(|| self.caller.session.schema.clone())
     }
 
     /// The rows of the table that are alive in this view.
@@ -192,22 +192,29 @@ impl Planner {
 
     /// Plans a view's query; the columns get the view's names.
     pub async fn plan_view(&self, view: &View) -> Result<LogicalPlan, SqlError> {
-        let state = self.state_in(&view.search_path)?;
+        let search_path: Arc<[String]> = view.search_path.as_slice().into();
+        let state = self.state_in(&search_path);
         let query = parse_query(&view.query)?;
         let plan = self.plan(&state, &query, &[]).await?;
+        // Names in the view mean what they meant when it was created, whoever reads it.
+        let plan = self.lookup_in(&search_path).bind(plan)?;
         rename_columns(plan, view.columns.iter().map(|column| column.name.as_str()))
     }
 
     /// Runs a plan.
     pub async fn execute(
         &self,
-        state: SessionState,
+        state: PlanningState,
         plan: LogicalPlan,
         values: ParamValues,
     ) -> Result<SendableRecordBatchStream, SqlError> {
         planning::charge_values(&values, &self.memory)?;
         let plan = plan.with_param_values(values)?;
-        let rows = self.engine.queries.run(DataFrame::new(state, plan)).await?;
+        let planned = async move {
+            let physical = state.create_physical_plan(&plan).await?;
+            Ok((physical, state.task_context()))
+        };
+        let rows = self.engine.queries.run(planned.boxed()).await?;
         let (schema, pin) = (rows.schema(), self.view.pin.clone());
         // Pins the files while rows are read.
         let rows = rows.inspect(move |_| {
@@ -218,7 +225,7 @@ impl Planner {
 
     /// Plans and runs a query.
     pub async fn query(&self, query: &Query, parameters: &Parameters) -> Result<Rows, SqlError> {
-        let state = self.state()?;
+        let state = self.state();
         let plan = self.plan(&state, query, &parameters.types).await?;
         let schema = self.output_schema(query, &plan);
         let stream = self.execute(state, plan, parameters.values.clone()).await?;

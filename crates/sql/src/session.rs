@@ -8,7 +8,7 @@ use super::read_view::ReadView;
 use super::variables::Variables;
 use tidemark_ledger::catalog::SYSTEM_SCHEMAS;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::functions::SessionInfo;
+use tidemark_pg::functions::{Caller, SessionInfo};
 use tidemark_pg::sqlstate::SqlState;
 
 /// The state of a session.
@@ -96,23 +96,24 @@ impl Session {
     }
 
     /// The schemas of unqualified names that exist in `view`.
-    pub fn search_path(&self, view: &ReadView) -> Vec<String> {
+    pub fn search_path(&self, view: &ReadView) -> Arc<[String]> {
         let mut path = self.variables.search_path(&self.user);
         path.retain(|name| {
             view.catalog.schema(name).is_some() || SYSTEM_SCHEMAS.contains(&name.as_str())
         });
-        path
+        path.into()
     }
 
     /// The results of functions like `current_schema()`. If no schema of the search path exists, the schema
     /// is the empty name, which no schema has.
-    pub fn info(&self, search_path: &[String]) -> SessionInfo {
-        SessionInfo {
+    pub fn caller(&self, search_path: &[String], view: &ReadView) -> Arc<Caller> {
+        let session = SessionInfo {
             pid: self.pid,
             user: self.user.clone(),
             database: self.database.clone(),
             schema: search_path.first().cloned().unwrap_or_default(),
             settings: Arc::clone(&self.variables.values()),
-        }
+        };
+        Arc::new(Caller { session, params: Arc::clone(&view.params) })
     }
 }

@@ -1,7 +1,7 @@
 //! Functions that PostgreSQL has and DataFusion lacks.
 //!
 //! Functions that need the catalog are in `tidemark_sql::system_catalog`. Those that depend on the session
-//! are created for each statement by [`session_functions`].
+//! find it in the options of the plan: [`Caller`].
 
 mod answers;
 mod arrays;
@@ -31,7 +31,7 @@ pub use interval_order::INTERVAL_ORDER;
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
 pub use only_row::ONLY_ROW;
 pub use series::register as register_series;
-pub use session::{SessionInfo, session_functions};
+pub use session::{Caller, SessionInfo};
 pub use type_of::name_of;
 
 /// The PostgreSQL version Tidemark reports; clients choose their catalog queries by it.
@@ -42,13 +42,14 @@ pub fn version() -> String {
     format!("PostgreSQL {POSTGRES_VERSION}-Tidemark-{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// All functions that are the same for every session.
+/// All functions. None is made for a statement or a session.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut functions = cast::functions();
     functions.extend(arrays::functions());
     functions.extend(bytes::functions());
     functions.extend(json::functions());
     functions.extend(json_build::functions());
+    functions.extend(session::functions());
     functions.extend(strings::functions());
     functions.extend(answers::functions());
     functions.push(format::function());

@@ -11,12 +11,14 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::common::ScalarValue;
+use datafusion::common::config::ConfigOptions;
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
 
+use crate::carried::{self, Carried};
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use crate::{growth, text_input};
@@ -150,11 +152,17 @@ impl Arg {
 pub(super) struct Row<'a> {
     columns: &'a [ArrayRef],
     at: usize,
+    options: &'a ConfigOptions,
 }
 
 impl<'a> Row<'a> {
     pub(super) fn is_null(&self, n: usize) -> bool {
         self.columns[n].data_type() == &DataType::Null || self.columns[n].is_null(self.at)
+    }
+
+    /// What the options of the plan carry.
+    pub(super) fn carried<T: Carried>(&self) -> Option<&'a Arc<T>> {
+        carried::get(self.options)
     }
 
     /// The number of arguments.
@@ -237,7 +245,7 @@ impl ScalarUDFImpl for Rowwise {
         let mut values = Values::new(&self.returns);
         let mut made = growth::Made::new(self.name, &args.config_options, rows);
         for at in 0..rows {
-            let row = Row { columns: &columns, at };
+            let row = Row { columns: &columns, at, options: &args.config_options };
             let skipped = self.strict && (0..columns.len()).any(|n| row.is_null(n));
             let value = if skipped { Value::Null } else { (self.body)(&row)? };
             made.add(value.bytes())?;
@@ -318,7 +326,7 @@ impl fmt::Debug for Rowwise {
     }
 }
 
-/// Functions of the same name are equal: sessions never share a plan.
+/// Functions of the same name are equal.
 impl PartialEq for Rowwise {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::ScalarUDF;
 
-use super::rowwise::{Answer, Arg, Rowwise, Value};
+use super::rowwise::{Answer, Arg, Row, Rowwise, Value};
+use crate::carried::Carried;
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use tidemark_ledger::catalog::ColumnType;
@@ -23,61 +24,79 @@ pub struct SessionInfo {
     pub settings: Arc<BTreeMap<String, String>>,
 }
 
-/// The functions of one session in its current state. `params` are the cluster's parameters.
-pub fn session_functions(info: &SessionInfo, params: &Arc<Params>) -> Vec<Arc<ScalarUDF>> {
-    let settings = Arc::clone(&info.settings);
-    let params = Arc::clone(params);
+/// Who calls: what the functions of a session return.
+#[derive(Debug)]
+pub struct Caller {
+    pub session: SessionInfo,
+    /// The cluster's parameters.
+    pub params: Arc<Params>,
+}
+
+impl Carried for Caller {
+    const NAME: &'static str = "caller";
+}
+
+/// The functions whose result depends on the session. They fail in plans that carry no [`Caller`].
+pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let current_setting = Rowwise::new(
         "current_setting",
         &[&[Arg::Text], &[Arg::Text, Arg::Bool]],
         ColumnType::Text,
-        move |row| {
+        |row| {
             let missing_ok = row.count() > 1 && row.bool(1) == Some(true);
-            let name = row.text(0).unwrap_or_default();
+            let (name, caller) = (row.text(0).unwrap_or_default(), caller(row)?);
             match ParamSpec::find(name) {
-                Ok(param) => Ok(Value::Text(params.shown(param.name))),
-                Err(_) => setting(&settings, name, missing_ok),
+                Ok(param) => Ok(Value::Text(caller.params.shown(param.name))),
+                Err(_) => setting(&caller.session.settings, name, missing_ok),
             }
         },
     );
-    let settings = Arc::clone(&info.settings);
     let set_config = Rowwise::new(
         "set_config",
         &[&[Arg::Text, Arg::Text, Arg::Bool]],
         ColumnType::Text,
-        move |row| {
-            unchanged(&settings, row.text(0).unwrap_or_default(), row.text(1).unwrap_or_default())
+        |row| {
+            let settings = &caller(row)?.session.settings;
+            unchanged(settings, row.text(0).unwrap_or_default(), row.text(1).unwrap_or_default())
         },
     );
-    let schema = info.schema.clone();
     let current_schemas = Rowwise::new(
         "current_schemas",
         &[&[Arg::Bool]],
         ColumnType::Array(Box::new(ColumnType::Text)),
-        move |row| {
+        |row| {
             let implicit = (row.bool(0) == Some(true)).then(|| "pg_catalog".to_owned());
-            let own = Some(schema.clone()).filter(|schema| !schema.is_empty());
-            Ok(Value::Texts(implicit.into_iter().chain(own).collect()))
+            let own = Some(&caller(row)?.session.schema).filter(|schema| !schema.is_empty());
+            Ok(Value::Texts(implicit.into_iter().chain(own.cloned()).collect()))
         },
     );
-    let pid = info.pid;
-    let backend_pid = Rowwise::new("pg_backend_pid", &[&[]], ColumnType::Integer, move |_| {
-        Ok(Value::Int(pid.into()))
+    let backend_pid = Rowwise::new("pg_backend_pid", &[&[]], ColumnType::Integer, |row| {
+        Ok(Value::Int(caller(row)?.session.pid.into()))
     });
     vec![
         backend_pid.stable().udf(),
-        constant("current_schema", &[], &info.schema),
-        constant("current_database", &["current_catalog"], &info.database),
-        constant("current_user", &["session_user", "user", "current_role"], &info.user),
+        constant("current_schema", &[], |session| &session.schema),
+        constant("current_database", &["current_catalog"], |session| &session.database),
+        constant("current_user", &["session_user", "user", "current_role"], |session| {
+            &session.user
+        }),
         current_schemas.stable().udf(),
         current_setting.stable().udf(),
         set_config.stable().udf(),
     ]
 }
 
-fn constant(name: &'static str, aliases: &[&str], answer: &str) -> Arc<ScalarUDF> {
-    let answer = answer.to_owned();
-    Rowwise::new(name, &[&[]], ColumnType::Text, move |_| {
+fn caller<'a>(row: &Row<'a>) -> Result<&'a Arc<Caller>, SqlError> {
+    row.carried().ok_or_else(|| SqlError::internal("a function was called outside of a session"))
+}
+
+fn constant(
+    name: &'static str,
+    aliases: &[&str],
+    answer: fn(&SessionInfo) -> &String,
+) -> Arc<ScalarUDF> {
+    Rowwise::new(name, &[&[]], ColumnType::Text, move |row| {
+        let answer = answer(&caller(row)?.session);
         // An empty value is null: there may be no current schema.
         Ok(if answer.is_empty() { Value::Null } else { Value::Text(answer.clone()) })
     })

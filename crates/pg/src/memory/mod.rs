@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
-use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::common::config::ConfigOptions;
+use datafusion::error::Result as EngineResult;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{
     GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool,
@@ -29,6 +29,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 
 use self::metered::Metered;
 use self::pool::StatementPool;
+use super::carried::{self, Carried};
 use super::error::SqlError;
 use super::running::{self, Running, Stop};
 use crate::sqlstate::SqlState;
@@ -186,10 +187,14 @@ pub struct StatementMemory {
     running: Arc<Running>,
 }
 
+impl Carried for StatementMemory {
+    const NAME: &'static str = "statement_memory";
+}
+
 impl StatementMemory {
     /// Returns the memory of the statement to which a plan with these options belongs.
     pub fn of(options: &ConfigOptions) -> Option<&Arc<Self>> {
-        options.extensions.get::<InOptions>().map(|found| &found.0)
+        carried::get(options)
     }
 
     /// Returns the memory of the statement that runs on the current task.
@@ -203,7 +208,7 @@ impl StatementMemory {
 
     /// Assigns plans with these options to the statement.
     pub fn join(self: &Arc<Self>, options: &mut ConfigOptions) {
-        options.extensions.insert(InOptions(Arc::clone(self)));
+        carried::put(options, Arc::clone(self));
     }
 
     /// Fails once the statement was stopped.
@@ -286,36 +291,6 @@ pub fn counted(context: TaskContext) -> Arc<TaskContext> {
     let pool = Arc::new(StatementPool::new(Arc::clone(memory)));
     let runtime = RuntimeEnv { memory_pool: pool, ..context.runtime_env().as_ref().clone() };
     Arc::new(context.with_runtime(Arc::new(runtime)))
-}
-
-/// Leads from a plan's options to its statement: functions see nothing but options.
-#[derive(Clone, Debug)]
-struct InOptions(Arc<StatementMemory>);
-
-impl ConfigExtension for InOptions {
-    const PREFIX: &'static str = "statement_memory";
-}
-
-impl ExtensionOptions for InOptions {
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
-
-    fn cloned(&self) -> Box<dyn ExtensionOptions> {
-        Box::new(self.clone())
-    }
-
-    fn set(&mut self, key: &str, _value: &str) -> EngineResult<()> {
-        Err(DataFusionError::Configuration(format!("{key} cannot be set")))
-    }
-
-    fn entries(&self) -> Vec<ConfigEntry> {
-        vec![]
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use datafusion::common::runtime::set_join_set_tracer;
-use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
@@ -24,6 +23,7 @@ use super::lanes::Lanes;
 use super::running::{self, Context, Inherit, Task};
 use tidemark_ledger::metrics;
 
+pub use self::rows::Planned;
 pub use super::lanes::STACK_BYTES;
 #[cfg(test)]
 pub use super::running::Computing;
@@ -70,7 +70,7 @@ impl QueryRuntime {
     }
 
     /// Runs a query concurrently with the statement that asks for it. It ends when the stream is dropped.
-    pub async fn run(&self, query: DataFrame) -> Result<SendableRecordBatchStream, SqlError> {
+    pub async fn run(&self, query: Planned) -> Result<SendableRecordBatchStream, SqlError> {
         let context = running::context().unwrap_or_default();
         let unwanted = Arc::new(AtomicBool::new(false));
         let context = Context { unwanted: Some(Arc::clone(&unwanted)), ..self.seat(context)? };

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::physical_plan::execute_stream;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +25,10 @@ const SMALL_BYTES: usize = 64 << 10;
 /// Number of batches that may wait for the client before the query has to wait.
 const BATCHES_WAITING: usize = 2;
 
+/// A query that is being planned: its plan and the context in which it runs.
+pub type Planned =
+    BoxFuture<'static, Result<(Arc<dyn ExecutionPlan>, TaskContext), DataFusionError>>;
+
 type Batch = Result<RecordBatch, DataFusionError>;
 
 /// A batch on its way, counted until its reader asks for the next one.
@@ -33,7 +36,7 @@ type Counted = (Batch, Option<Held>);
 
 /// Starts a query; `spawn` runs its driver as a task. `unwanted` is set when the rows are dropped.
 pub async fn flow(
-    query: DataFrame,
+    query: Planned,
     unwanted: Arc<AtomicBool>,
     spawn: impl FnOnce(BoxFuture<'static, ()>) -> JoinHandle<()>,
 ) -> Result<SendableRecordBatchStream, SqlError> {
@@ -72,7 +75,7 @@ impl Drop for Source {
 }
 
 async fn drive(
-    query: DataFrame,
+    query: Planned,
     started: oneshot::Sender<Result<SchemaRef, DataFusionError>>,
     batches: mpsc::Sender<Counted>,
 ) {
@@ -116,11 +119,10 @@ fn counted(batch: Batch) -> Counted {
     }
 }
 
-async fn begin(query: DataFrame) -> Result<SendableRecordBatchStream, DataFusionError> {
+async fn begin(query: Planned) -> Result<SendableRecordBatchStream, DataFusionError> {
     running::check()?;
-    let context = memory::counted(query.task_ctx());
-    let plan = query.create_physical_plan().await?;
-    execute_stream(interruptible(plan)?, context)
+    let (plan, context) = query.await?;
+    execute_stream(interruptible(plan)?, memory::counted(context))
 }
 
 async fn next_batch(source: Option<Source>) -> Option<(Batch, Option<Source>)> {

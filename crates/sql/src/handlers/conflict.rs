@@ -364,7 +364,7 @@ async fn taken(
         .join(old, JoinType::LeftSemi, (on("new"), on("old")), None)?
         .project([ident(ORDINAL_COLUMN)])?
         .build()?;
-    let mut found = planner.execute(planner.state()?, plan, ParamValues::List(vec![])).await?;
+    let mut found = planner.execute(planner.state(), plan, ParamValues::List(vec![])).await?;
     let mut taken = HashSet::new();
     while let Some(batch) = found.try_next().await? {
         let ordinals = batch.column(0).as_primitive::<Int64Type>().values();

@@ -102,7 +102,7 @@ impl Frontend {
         let relation = target.relation.name.clone();
         let (frontend, running) = (Arc::clone(self), Arc::clone(&limits.running));
         let insert = async move {
-            let state = planner.state()?;
+            let state = planner.state();
             let values = ParamValues::List(vec![]);
             frontend.insert_plan(&planner, state, &target, plan, values).await
         };

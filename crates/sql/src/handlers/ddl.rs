@@ -99,7 +99,7 @@ impl Frontend {
                     .await;
             }
         }
-        let state = planner.state()?;
+        let state = planner.state();
         let columns = create.columns.iter().map(|column| new_column(&state, column));
         let command = CatalogCommand::CreateTable(Create {
             schema,
@@ -123,7 +123,7 @@ impl Frontend {
         parameters: &Parameters,
     ) -> Result<Reply, SqlError> {
         refuse_declared(create)?;
-        let state = planner.state()?;
+        let state = planner.state();
         let plan = planner.plan(&state, query, &parameters.types).await?;
         let output = planner.output_schema(query, &plan);
         let names: Vec<String> = create.columns.iter().map(|c| folded(&c.name)).collect();
@@ -140,7 +140,7 @@ impl Frontend {
         check_new_name(planner, &schema, &name)?;
         let id = self.meta.reserve_object().await?;
         let table = Arc::new(table_of(&columns));
-        let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
+        let rows = planner.execute(state, plan, parameters.values.clone()).await?;
         let rows = insert::conformed(Conform::new(Arc::clone(&table), &name), rows);
         let staged = self.stage(planner, id, &table, rows).await?;
         let command = CatalogCommand::CreateTable(Create {
@@ -174,7 +174,7 @@ impl Frontend {
             let message = "a view cannot have parameters";
             return Err(SqlError::new(SqlState::UNDEFINED_PARAMETER, message));
         }
-        let state = planner.state()?;
+        let state = planner.state();
         let plan = planner.plan(&state, &create.query, &[]).await?;
         let output = planner.output_schema(&create.query, &plan);
         if create.columns.len() > output.fields().len() {
@@ -186,7 +186,7 @@ impl Frontend {
         });
         let view = View {
             query: create.query_text.clone(),
-            search_path: planner.search_path.clone(),
+            search_path: planner.search_path.to_vec(),
             columns: columns.collect::<Result<_, SqlError>>()?,
             depends_on: dependencies(&planner, &create.query),
         };
@@ -361,7 +361,7 @@ fn alter_step(planner: &Planner, operation: &AlterOperation) -> Result<AlterStep
                 return Err(SqlError::unsupported("ALTER TABLE ADD COLUMN ... PRIMARY KEY")
                     .hint("Make a table with the key, and INSERT the rows into it."));
             }
-            let state = planner.state()?;
+            let state = planner.state();
             let mut column_def = new_column(&state, column)?;
             let default = column.options.iter().find_map(|option| match &option.option {
                 ColumnOption::Default(expr) => Some(expr),

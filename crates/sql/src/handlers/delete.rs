@@ -68,7 +68,7 @@ impl Frontend {
         returning: Option<&Returning>,
     ) -> Result<u64, SqlError> {
         let (relation, query) = delete_query(planner, delete)?;
-        let state = planner.state()?;
+        let state = planner.state();
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
         let positions = match returning {

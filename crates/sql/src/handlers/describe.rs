@@ -53,7 +53,7 @@ impl Frontend {
             let parameters = parameter_fields(count, given, &BTreeMap::new());
             return Ok(Described { parameters, rows });
         };
-        let state = planner.state()?;
+        let state = planner.state();
         let mut known = hints;
         for (name, data_type) in rewrite::parameter_types(&query) {
             if let Some(number) = number_of(&name) {

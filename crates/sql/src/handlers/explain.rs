@@ -5,7 +5,6 @@ use std::sync::Arc;
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::error::DataFusionError;
-use datafusion::execution::TaskContext;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{TryStreamExt as _, future};
@@ -35,14 +34,13 @@ impl Frontend {
             return Err(SqlError::unsupported("EXPLAIN of anything but a query"));
         };
         let planner = self.planner(session);
-        let state = planner.state()?;
+        let state = planner.state();
         let plan = planner.plan(&state, query, &parameters.types).await?;
         let plan = plan.with_param_values(parameters.values.clone())?;
         let physical = state.create_physical_plan(&plan).await?;
         let text = if analyze {
             let ran = interruptible(physical)?;
-            let rows =
-                execute_stream(Arc::clone(&ran), memory::counted(TaskContext::from(&state)))?;
+            let rows = execute_stream(Arc::clone(&ran), memory::counted(state.task_context()))?;
             rows.try_for_each(|_| future::ready(Ok(()))).await?;
             without_checkpoints(&render(&*ran, analyze, verbose))
         } else {

@@ -18,6 +18,7 @@ use super::target::{InsertTarget, default_of, is_default, parse_expr};
 use super::{Outcome, Reply, literals};
 use crate::parser::{self, RelationName, balanced};
 use crate::planner::{Parameters, Planner};
+use crate::planning_state::PlanningState;
 use crate::session::Session;
 use crate::{Frontend, rewrite};
 use tidemark_engine::meta::command::TableWrite;
@@ -71,24 +72,24 @@ impl Frontend {
             let schema = rows.schema();
             return Ok(Box::pin(MemoryStream::try_new(vec![rows], schema, None)?));
         }
-        let state = planner.state()?;
+        let state = planner.state();
         let plan = match insert_query(insert, target) {
             Some(query) => planner.plan(&state, &query, &parameters.types).await?,
             None => LogicalPlanBuilder::empty(true).build()?,
         };
-        table_rows(planner, &state, target, plan, parameters.values.clone()).await
+        table_rows(planner, state, target, plan, parameters.values.clone()).await
     }
 
     /// Inserts the rows of `plan` into the target's columns. Returns the number of rows.
     pub(super) async fn insert_plan(
         &self,
         planner: &Planner,
-        state: SessionState,
+        state: PlanningState,
         target: &InsertTarget,
         plan: LogicalPlan,
         values: ParamValues,
     ) -> Result<u64, SqlError> {
-        let rows = table_rows(planner, &state, target, plan, values).await?;
+        let rows = table_rows(planner, state, target, plan, values).await?;
         let staged = self.stage(planner, target.relation.id, &target.table, rows).await?;
         self.commit_rows(planner, &target.relation, &staged).await?;
         Ok(staged.rows)
@@ -117,13 +118,13 @@ impl Frontend {
 /// Runs `plan` and returns its rows in the table's schema.
 async fn table_rows(
     planner: &Planner,
-    state: &SessionState,
+    state: PlanningState,
     target: &InsertTarget,
     plan: LogicalPlan,
     values: ParamValues,
 ) -> Result<SendableRecordBatchStream, SqlError> {
-    let plan = complete(state, target, plan)?;
-    let rows = planner.execute(state.clone(), plan, values).await?;
+    let plan = complete(&state, target, plan)?;
+    let rows = planner.execute(state, plan, values).await?;
     let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
     Ok(conformed(conform, rows))
 }

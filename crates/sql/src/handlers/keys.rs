@@ -195,7 +195,7 @@ async fn filtered(
         .filter(predicate)?
         .project([ident(FILE_COLUMN), ident(POSITION_COLUMN)])?
         .build()?;
-    let rows = planner.execute(planner.state()?, plan, ParamValues::List(vec![])).await?;
+    let rows = planner.execute(planner.state(), plan, ParamValues::List(vec![])).await?;
     Ok(collect_positions(rows).await?.into_dead_rows())
 }
 
@@ -222,6 +222,6 @@ async fn join(
         .join(new, JoinType::LeftSemi, (columns("old"), columns("new")), None)?
         .project([ident(FILE_COLUMN), ident(POSITION_COLUMN)])?
         .build()?;
-    let rows = planner.execute(planner.state()?, plan, ParamValues::List(vec![])).await?;
+    let rows = planner.execute(planner.state(), plan, ParamValues::List(vec![])).await?;
     Ok(collect_positions(rows).await?.into_dead_rows())
 }

@@ -157,12 +157,12 @@ impl Frontend {
     pub(super) fn planner(&self, session: &mut Session) -> Planner {
         let view = session.view(|| self.latest_view());
         let search_path = session.search_path(&view);
-        let info = session.info(&search_path);
+        let caller = session.caller(&search_path, &view);
         let system = SystemSources {
             meta: Arc::clone(&self.meta) as Arc<dyn MetaAnswers>,
-            database: info.database.clone(),
-            user: info.user.clone(),
-            settings: Arc::clone(&info.settings),
+            database: caller.session.database.clone(),
+            user: caller.session.user.clone(),
+            settings: Arc::clone(&caller.session.settings),
             params: Arc::clone(&self.replica.state().params),
             sessions: Arc::clone(&self.sessions),
         };
@@ -170,7 +170,7 @@ impl Frontend {
             engine: Arc::clone(&self.engine),
             view,
             system,
-            session: info,
+            caller,
             search_path,
             locals: Arc::default(),
             pending: session.transaction.as_ref().map(|t| Arc::clone(&t.pending)),

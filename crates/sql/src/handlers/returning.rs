@@ -87,7 +87,7 @@ impl Returning {
         parameters: &[sqlparser::ast::DataType],
     ) -> Result<SchemaRef, SqlError> {
         let (planner, query) = (self.planner(planner)?, self.query()?);
-        let plan = planner.plan(&planner.state()?, &query, parameters).await?;
+        let plan = planner.plan(&planner.state(), &query, parameters).await?;
         refuse_aggregates(&plan)?;
         Ok(planner.output_schema(&query, &plan))
     }

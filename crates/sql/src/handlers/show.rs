@@ -151,7 +151,7 @@ fn all_variables(session: &Session) -> Listing {
 
 fn relations(planner: &Planner, schema: Option<&str>, kind: &str) -> Result<Listing, SqlError> {
     let view = &planner.view;
-    let schema = schema.unwrap_or(&planner.session.schema);
+    let schema = schema.unwrap_or(&planner.caller.session.schema);
     let Some(found) = view.catalog.schema(schema) else {
         if SYSTEM_SCHEMAS.contains(&schema) {
             let inside = system_catalog::relation_names(schema).into_iter().map(str::to_owned);

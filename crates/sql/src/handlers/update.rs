@@ -103,9 +103,9 @@ impl Frontend {
             return Err(SqlError::internal("a view has no rows"));
         };
         let table = Arc::new(table.clone());
-        let state = planner.state()?;
+        let state = planner.state();
         let plan = planner.plan(&state, &query, &parameters.types).await?;
-        let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
+        let rows = planner.execute(state, plan, parameters.values.clone()).await?;
         let conform = Conform::new(Arc::clone(&table), &relation.name);
         let positions = Arc::new(Mutex::new(RowPositions::default()));
         let rows = new_rows(conform, rows, Arc::clone(&positions));

@@ -16,14 +16,17 @@ use tidemark_engine::scan::SstTable;
 use tidemark_ledger::catalog::{Relation, RelationBody, SYSTEM_SCHEMAS, View};
 use tidemark_pg::PATH_SCHEMA;
 
+const PG_CATALOG: &str = SYSTEM_SCHEMAS[0];
+const RW_CATALOG: &str = SYSTEM_SCHEMAS[2];
+
 /// The schema in which `UPDATE` and `DELETE` find their target, with the row position of each row.
 pub const TARGET: &str = "\u{1}target";
 
 /// Everything one statement can refer to.
 pub struct ViewCatalog {
     pub planner: Planner,
-    /// Schemas of unqualified names, in order.
-    pub search_path: Vec<String>,
+    /// Schemas of unqualified names, in order; the system schemas follow.
+    pub search_path: Arc<[String]>,
 }
 
 impl fmt::Debug for ViewCatalog {
@@ -153,7 +156,8 @@ impl SchemaProvider for SchemaOf {
                 if let Some(local) = self.catalog.planner.locals.get(name) {
                     return Ok(Some(Arc::clone(local)));
                 }
-                for schema in &self.catalog.search_path {
+                let path = self.catalog.search_path.iter().map(String::as_str);
+                for schema in path.chain([PG_CATALOG, RW_CATALOG]) {
                     if let Some(found) = self.catalog.find(schema, name).await? {
                         return Ok(Some(found));
                     }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use tidemark_pg::carried;
 use tidemark_pg::engine_errors::from_datafusion;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::functions::{SessionInfo, all, session_functions, version};
+use tidemark_pg::functions::{Caller, SessionInfo, all, version};
 use tidemark_pg::type_names::SqlTypes;
 
 use crate::parser::{Statement, parse};
@@ -20,6 +21,16 @@ fn context() -> SessionContext {
     use datafusion::execution::session_state::SessionStateBuilder;
     let mut config = SessionConfig::new();
     config.options_mut().sql_parser.parse_float_as_decimal = true;
+    let settings = BTreeMap::from([("query_epoch".to_owned(), "0".to_owned())]);
+    let session = SessionInfo {
+        pid: 7,
+        user: "root".to_owned(),
+        database: "dev".to_owned(),
+        schema: "public".to_owned(),
+        settings: Arc::new(settings),
+    };
+    let caller = Caller { session, params: Arc::default() };
+    carried::put(config.options_mut(), Arc::new(caller));
     let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_expr_planners(vec![Arc::new(TypedOperators)])
@@ -27,15 +38,7 @@ fn context() -> SessionContext {
         .with_analyzer_rule(Arc::new(Subqueries));
     let context =
         SessionContext::new_with_state(builder.with_type_planner(Arc::new(SqlTypes)).build());
-    let settings = BTreeMap::from([("query_epoch".to_owned(), "0".to_owned())]);
-    let info = SessionInfo {
-        pid: 7,
-        user: "root".to_owned(),
-        database: "dev".to_owned(),
-        schema: "public".to_owned(),
-        settings: Arc::new(settings),
-    };
-    for function in all().into_iter().chain(session_functions(&info, &Arc::default())) {
+    for function in all() {
         context.register_udf(function.as_ref().clone());
     }
     context

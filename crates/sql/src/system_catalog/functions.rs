@@ -9,25 +9,52 @@ mod sizes;
 
 use std::sync::Arc;
 
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
 
 use self::call::CatalogFunction;
 use super::listing::{self, Listed};
 use crate::read_view::ReadView;
+use tidemark_pg::carried::Carried;
 
-/// Returns all functions over `view`, for a session that looks up unqualified names in `search_path`.
-pub fn functions_in(view: &ReadView, search_path: &[String]) -> Vec<Arc<ScalarUDF>> {
-    let lookup = Arc::new(Lookup { view: view.clone(), search_path: search_path.to_vec() });
+/// All functions. They read the [`Lookup`] that the plan carries, unless [`Lookup::bind`] gave them another.
+pub fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
     let specs = [definitions::FUNCTIONS, names::FUNCTIONS, sizes::FUNCTIONS].into_iter().flatten();
-    let bound = specs.map(|spec| CatalogFunction::bound(spec, &lookup));
-    bound.map(|function| Arc::new(ScalarUDF::from(function))).collect()
+    specs.map(|spec| Arc::new(ScalarUDF::from(CatalogFunction::new(spec))))
 }
 
-/// The view and search path of the functions.
+/// What the functions read: a view, and the schemas in which unqualified names are looked up, in order.
 #[derive(Debug)]
-struct Lookup {
-    view: ReadView,
-    search_path: Vec<String>,
+pub struct Lookup {
+    pub view: ReadView,
+    pub search_path: Arc<[String]>,
+}
+
+impl Carried for Lookup {
+    const NAME: &'static str = "catalog_lookup";
+}
+
+impl Lookup {
+    /// Makes the functions that `plan` calls read this lookup, whatever the plan that uses `plan` carries.
+    pub fn bind(self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let lookup = Arc::new(self);
+        plan.transform_up_with_subqueries(|plan| {
+            plan.map_expressions(|expr| expr.transform_up(|expr| Ok(bound(expr, &lookup))))
+        })
+        .data()
+    }
+}
+
+fn bound(expr: Expr, lookup: &Arc<Lookup>) -> Transformed<Expr> {
+    match expr {
+        Expr::ScalarFunction(call) => match CatalogFunction::bound(&call.func, lookup) {
+            None => Transformed::no(Expr::ScalarFunction(call)),
+            Some(func) => Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, ..call })),
+        },
+        other => Transformed::no(other),
+    }
 }
 
 impl Lookup {

@@ -26,7 +26,7 @@ use datafusion::catalog::TableProvider;
 use futures::future::BoxFuture;
 
 pub use self::ddl::{create_table_sql, create_view_sql};
-pub use self::functions::functions_in;
+pub use self::functions::{Lookup, functions};
 use self::listing::Listed;
 use self::provider::SystemTable;
 use self::relation::SystemRelation;

@@ -7,7 +7,7 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
-use datafusion::prelude::{Expr, SessionContext, ident, lit};
+use datafusion::prelude::{Expr, SessionConfig, SessionContext, ident, lit};
 use datafusion::sql::parser::Statement as EngineStatement;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -29,6 +29,7 @@ use tidemark_ledger::epoch::{Epoch, Lifetime};
 use tidemark_ledger::id::{ColumnId, ObjectId, SnapshotId, VersionId};
 use tidemark_ledger::params::{BACKUP_STORAGE_URL, Params};
 use tidemark_ledger::state::State;
+use tidemark_pg::carried;
 use tidemark_pg::functions;
 use tidemark_pg::system_types::SystemType;
 use tidemark_pg::type_names::SqlTypes;
@@ -156,7 +157,11 @@ fn context_at(epoch: u64) -> SystemContext {
 
 /// A session that plans like the frontend.
 fn session(system: &SystemContext) -> SessionContext {
+    let lookup = Lookup { view: system.view.clone(), search_path: ["public".to_owned()].into() };
+    let mut config = SessionConfig::new();
+    carried::put(config.options_mut(), Arc::new(lookup));
     let state = SessionStateBuilder::new()
+        .with_config(config)
         .with_expr_planners(vec![Arc::new(TypedOperators)])
         .with_default_features()
         .with_type_planner(Arc::new(SqlTypes))
@@ -171,8 +176,7 @@ fn session(system: &SystemContext) -> SessionContext {
         }
         catalog.register_schema(schema, Arc::new(tables)).unwrap();
     }
-    let of_catalog = functions_in(&system.view, &["public".to_owned()]);
-    for function in functions::all().into_iter().chain(of_catalog) {
+    for function in functions::all().into_iter().chain(super::functions()) {
         session.register_udf(ScalarUDF::clone(&function));
     }
     session

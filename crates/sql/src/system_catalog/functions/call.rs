@@ -8,11 +8,13 @@ use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 
 use super::Lookup;
 use crate::system_catalog::cell::{Cell, array_of};
+use tidemark_pg::carried;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 use tidemark_pg::system_types::SystemType;
@@ -61,26 +63,33 @@ impl FunctionSpec {
     }
 }
 
-/// A function bound to a view.
+/// A function as DataFusion calls it.
 #[derive(Debug)]
 pub(super) struct CatalogFunction {
     spec: &'static FunctionSpec,
-    lookup: Arc<Lookup>,
+    /// What it reads; `None` for the lookup that the plan carries.
+    lookup: Option<Arc<Lookup>>,
     signature: Signature,
 }
 
 impl CatalogFunction {
-    pub(super) fn bound(spec: &'static FunctionSpec, lookup: &Arc<Lookup>) -> Self {
-        let signature = Signature::user_defined(Volatility::Stable);
-        Self { spec, lookup: Arc::clone(lookup), signature }
+    pub(super) fn new(spec: &'static FunctionSpec) -> Self {
+        Self { spec, lookup: None, signature: Signature::user_defined(Volatility::Stable) }
     }
 
-    fn evaluate_row(&self, arrays: &[ArrayRef], row: usize) -> Evaluated {
+    /// `function` with this lookup; `None` if it is another kind of function, or has its lookup.
+    pub(super) fn bound(function: &ScalarUDF, lookup: &Arc<Lookup>) -> Option<Arc<ScalarUDF>> {
+        let unbound = function.inner().downcast_ref::<Self>().filter(|f| f.lookup.is_none())?;
+        let bound = Self { lookup: Some(Arc::clone(lookup)), ..Self::new(unbound.spec) };
+        Some(Arc::new(ScalarUDF::from(bound)))
+    }
+
+    fn evaluate_row(&self, lookup: &Lookup, arrays: &[ArrayRef], row: usize) -> Evaluated {
         let arguments: Vec<_> = arrays.iter().map(|array| argument(array, row)).collect();
         if self.spec.strict && arguments.contains(&Argument::Null) {
             return Ok(Cell::Null);
         }
-        (self.spec.evaluate)(&self.lookup, &arguments)
+        (self.spec.evaluate)(lookup, &arguments)
     }
 
     fn undefined(&self, arguments: &[DataType]) -> DataFusionError {
@@ -92,7 +101,8 @@ impl CatalogFunction {
 
 impl PartialEq for CatalogFunction {
     fn eq(&self, other: &Self) -> bool {
-        self.spec.name == other.spec.name && Arc::ptr_eq(&self.lookup, &other.lookup)
+        self.spec.name == other.spec.name
+            && self.lookup.as_ref().map(Arc::as_ptr) == other.lookup.as_ref().map(Arc::as_ptr)
     }
 }
 
@@ -135,7 +145,10 @@ impl ScalarUDFImpl for CatalogFunction {
         let rows = if once { 1 } else { arguments.number_rows };
         let arrays = arguments.args.iter().map(|value| value.to_array(rows));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
-        let cells = (0..rows).map(|row| self.evaluate_row(&arrays, row));
+        let carried = || carried::get(&arguments.config_options);
+        let lookup = self.lookup.as_ref().or_else(carried);
+        let lookup = lookup.ok_or_else(|| SqlError::internal("a plan carries no catalog"))?;
+        let cells = (0..rows).map(|row| self.evaluate_row(lookup, &arrays, row));
         let cells = cells.collect::<std::result::Result<Vec<_>, _>>()?;
         let array = array_of(self.spec.result, cells.iter());
         if once {
