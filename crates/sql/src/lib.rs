@@ -11,7 +11,6 @@ pub mod parser;
 pub mod pending;
 pub mod planner;
 mod planning_state;
-mod query_epoch;
 pub mod read_view;
 pub mod rewrite;
 mod session;
@@ -19,6 +18,7 @@ pub mod sessions;
 pub mod settings;
 pub mod system_catalog;
 mod variables;
+mod views;
 pub mod wire;
 
 use std::sync::Arc;
@@ -26,7 +26,6 @@ use std::sync::Arc;
 use crate::settings::Resources;
 use tidemark_engine::rpc::{MetaClient, Replica};
 use tidemark_engine::worker::Worker;
-use tidemark_engine::worker::pins::Pins;
 use tidemark_engine::worker::write_queue::WriteQueue;
 use tidemark_ledger::sst_ids::SstIdPool;
 use tidemark_ledger::storage::{BlockStore, Storage};
@@ -40,12 +39,10 @@ pub struct Frontend {
     writes: WriteQueue,
     pub replica: Replica,
     engine: Arc<engine::Engine>,
-    snapshots: query_epoch::SnapshotCache,
+    views: Arc<views::Views>,
     sst_ids: Arc<SstIdPool>,
-    pins: Arc<Pins>,
     keyed_writes: handlers::TableLocks,
     pub sessions: Arc<sessions::Sessions>,
-    worker: Worker,
 }
 
 impl Frontend {
@@ -63,11 +60,9 @@ impl Frontend {
             meta: Arc::new(worker.client.clone()),
             replica: worker.replica.clone(),
             sst_ids: Arc::clone(&worker.sst_ids),
-            pins: Arc::clone(&worker.pins),
             writes: WriteQueue::start(worker.client.clone()),
-            worker,
             engine: Arc::new(engine),
-            snapshots: query_epoch::SnapshotCache::default(),
+            views: Arc::new(views::Views::new(Arc::new(worker))),
             keyed_writes: handlers::TableLocks::default(),
             sessions: Arc::default(),
         })
@@ -96,16 +91,5 @@ impl Frontend {
     /// The memory budget of all queries in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.engine.budget.bytes()
-    }
-
-    /// Returns the newest view, with a pin on what it needs.
-    fn latest_view(&self) -> read_view::ReadView {
-        let (state, pin) = self.pins.latest(&self.replica);
-        read_view::ReadView { pin: Some(pin), ..read_view::ReadView::latest(&state) }
-    }
-
-    /// Reports the current pins to the meta role.
-    async fn report_pins(&self) -> Result<(), tidemark_ledger::meta_error::RpcError> {
-        self.worker.report().await
     }
 }

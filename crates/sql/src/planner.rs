@@ -25,6 +25,7 @@ use super::planning_state::PlanningState;
 use super::read_view::ReadView;
 use super::rewrite;
 use super::system_catalog::{Lookup, SystemSources};
+use super::views::Views;
 use crate::planner::catalog_provider::{SharedCatalog, ViewCatalog, ViewCatalogList};
 use tidemark_engine::scan::{Files, SstTable};
 use tidemark_ledger::catalog::{Relation, View};
@@ -36,11 +37,13 @@ use tidemark_pg::functions::Caller;
 use tidemark_pg::memory::{StatementMemory, doubling, planning};
 use tidemark_pg::query_runtime;
 
-/// Plans statements against one read view.
+/// Plans a statement, or a part of one, over one read view.
 #[derive(Clone)]
 pub struct Planner {
     pub engine: Arc<Engine>,
     pub view: ReadView,
+    /// Where the views of other epochs come from.
+    pub views: Arc<Views>,
     /// What system relations show besides the view.
     pub system: SystemSources,
     pub caller: Arc<Caller>,
@@ -53,7 +56,7 @@ pub struct Planner {
     /// Memory of the statement's plans and queries.
     pub memory: Arc<StatementMemory>,
     /// How many views the query is nested in.
-    pub views: usize,
+    pub nested_views: usize,
 }
 
 /// Tables that exist for one statement only, by name.
@@ -70,10 +73,17 @@ impl Planner {
     /// Returns the planner for the query of a view that this planner's query refers to.
     pub fn inside_view(&self) -> Result<Self, SqlError> {
         self.memory.expand_view()?;
-        if self.views == planning::NESTED_VIEWS_MAX {
+        if self.nested_views == planning::NESTED_VIEWS_MAX {
             return Err(planning::nested_views());
         }
-        Ok(Self { views: self.views + 1, ..self.clone() })
+        Ok(Self { nested_views: self.nested_views + 1, ..self.clone() })
+    }
+
+    /// Returns the planner of the same statement over another view. The writes of an open transaction are laid
+    /// over its own view only.
+    pub fn over(&self, view: ReadView) -> Self {
+        let pending = self.pending.clone().filter(|_| view.epoch == self.view.epoch);
+        Self { view, pending, ..self.clone() }
     }
 
     /// Returns DataFusion's state for one statement.

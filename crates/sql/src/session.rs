@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::pending::Pending;
-use super::query_epoch::PastEpoch;
 use super::read_view::ReadView;
 use super::variables::Variables;
 use tidemark_ledger::catalog::SYSTEM_SCHEMAS;
@@ -20,7 +19,7 @@ pub struct Session {
     pub database: String,
     pub variables: Variables,
     /// Set by `SET QUERY_EPOCH`: the whole session reads at that epoch and cannot write.
-    pub past: Option<PastEpoch>,
+    pub past: Option<ReadView>,
     pub transaction: Option<Transaction>,
 }
 
@@ -48,7 +47,7 @@ impl Session {
             return view.clone();
         }
         let now = match &self.past {
-            Some(past) => past.view(),
+            Some(past) => past.clone(),
             None => latest(),
         };
         match &mut self.transaction {

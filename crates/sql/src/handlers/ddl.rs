@@ -164,7 +164,7 @@ impl Frontend {
         session.check_alone("CREATE VIEW")?;
         let mut planner = self.planner(session);
         // The view counts as a nesting level around its query, so that every stored view can be queried.
-        planner.views = 1;
+        planner.nested_views = 1;
         let (schema, name) = (planner.schema_for_new(&create.name), create.name.name.clone());
         if create.if_not_exists && planner.view.catalog.relation(&schema, &name).is_some() {
             let notices = vec![format!("relation \"{name}\" already exists, skipping")];

@@ -155,7 +155,7 @@ impl Frontend {
 
     /// Returns a planner for the next statement of the session, over its current view.
     pub(super) fn planner(&self, session: &mut Session) -> Planner {
-        let view = session.view(|| self.latest_view());
+        let view = session.view(|| self.views.latest());
         let search_path = session.search_path(&view);
         let caller = session.caller(&search_path, &view);
         let system = SystemSources {
@@ -168,6 +168,7 @@ impl Frontend {
         };
         Planner {
             engine: Arc::clone(&self.engine),
+            views: Arc::clone(&self.views),
             view,
             system,
             caller,
@@ -175,7 +176,7 @@ impl Frontend {
             locals: Arc::default(),
             pending: session.transaction.as_ref().map(|t| Arc::clone(&t.pending)),
             memory: self.engine.budget.begin(),
-            views: 0,
+            nested_views: 0,
         }
     }
 

@@ -72,7 +72,7 @@ impl Frontend {
         };
         let epoch = parse_epoch(value)?;
         refuse_epoch_in_transaction(session)?;
-        session.past = if epoch == Epoch::ZERO { None } else { Some(self.past(epoch).await?) };
+        session.past = if epoch == Epoch::ZERO { None } else { Some(self.views.at(epoch).await?) };
         session.variables.keep(QUERY_EPOCH, epoch.to_string());
         Ok(())
     }

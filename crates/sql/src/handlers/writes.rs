@@ -164,7 +164,7 @@ impl Frontend {
     pub(super) fn planner_now(&self, planner: &Planner) -> Planner {
         match planner.pending {
             Some(_) => planner.clone(),
-            None => Planner { view: self.latest_view(), ..planner.clone() },
+            None => planner.over(planner.views.latest()),
         }
     }
 

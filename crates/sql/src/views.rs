@@ -1,11 +1,10 @@
-//! Reads the past: finds the snapshot that covers an epoch, and caches snapshots.
+//! Finds the view of an epoch: the newest one, and past ones that a meta snapshot covers. Caches snapshots.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Frontend;
 use super::read_view::ReadView;
 use tidemark_engine::meta::command::SnapshotKey;
-use tidemark_engine::worker::pins::Pin;
+use tidemark_engine::worker::Worker;
 use tidemark_ledger::backup::snapshot::SnapshotReader;
 use tidemark_ledger::backup::{BackupError, ManifestEntry, OpenLocation};
 use tidemark_ledger::epoch::Epoch;
@@ -22,46 +21,49 @@ const CACHED_MAX: usize = 4;
 /// Number of valid ranges named in a hint.
 const RANGES_SHOWN: usize = 3;
 
-/// The state of a snapshot as of one epoch.
-#[derive(Clone, Debug)]
-pub struct PastEpoch {
-    pub epoch: Epoch,
-    pub state: Arc<State>,
-    pin: Arc<Pin>,
+/// All views that statements can read.
+#[derive(Debug)]
+pub struct Views {
+    worker: Arc<Worker>,
+    snapshots: SnapshotCache,
 }
 
 /// Recently read snapshots, the last used one at the end. The checksum distinguishes snapshots with the same
 /// id in different backup locations.
 #[derive(Debug, Default)]
-pub struct SnapshotCache(Mutex<Vec<(CacheKey, Arc<State>)>>);
+struct SnapshotCache(Mutex<Vec<(CacheKey, Arc<State>)>>);
 
 type CacheKey = (SnapshotId, String);
 
-impl PastEpoch {
-    /// The view of a session at this epoch.
-    pub fn view(&self) -> ReadView {
-        ReadView { pin: Some(Arc::clone(&self.pin)), ..ReadView::of(&self.state, self.epoch) }
+impl Views {
+    pub fn new(worker: Arc<Worker>) -> Self {
+        Self { worker, snapshots: SnapshotCache::default() }
     }
-}
 
-impl Frontend {
-    /// Returns the past at `epoch`. The snapshot is pinned before it is read. Fails if no snapshot covers the
-    /// epoch.
-    pub async fn past(&self, epoch: Epoch) -> Result<PastEpoch, SqlError> {
+    /// The newest view, with a pin on what it needs.
+    pub fn latest(&self) -> ReadView {
+        let (state, pin) = self.worker.pins.latest(&self.worker.replica);
+        ReadView { pin: Some(pin), ..ReadView::latest(&state) }
+    }
+
+    /// The view of a past epoch. The snapshot that covers it is pinned before it is read. Fails with 22023 if
+    /// none does.
+    pub async fn at(&self, epoch: Epoch) -> Result<ReadView, SqlError> {
+        let worker = &self.worker;
         loop {
-            let snapshots = self.meta.list_snapshots().await?;
+            let snapshots = worker.client.list_snapshots().await?;
             let entry = holding(epoch, &snapshots)?;
             let key = SnapshotKey { id: entry.id, sha256: entry.sha256.clone() };
-            let pin = self.pins.snapshot(key);
-            match self.report_pins().await {
+            let pin = worker.pins.snapshot(key);
+            match worker.report().await {
                 // It was deleted after the listing: another snapshot may cover the epoch too.
                 Err(RpcError::Refused(refused)) if refused.kind == ErrorKind::UndefinedSnapshot => {
                 }
                 Err(error) => return Err(error.into()),
                 Ok(()) => {
-                    let params = Arc::clone(&self.replica.state().params);
+                    let params = Arc::clone(&worker.replica.state().params);
                     let state = self.snapshots.state(entry, &params).await?;
-                    return Ok(PastEpoch { epoch, state, pin });
+                    return Ok(ReadView { pin: Some(pin), ..ReadView::of(&state, epoch) });
                 }
             }
         }
@@ -99,8 +101,8 @@ impl SnapshotCache {
 
     fn lookup(&self, key: &CacheKey) -> Option<Arc<State>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = kept.iter().position(|(known, _)| known == key)?;
-        let used = kept.remove(place);
+        let found = kept.iter().position(|(known, _)| known == key)?;
+        let used = kept.remove(found);
         let state = Arc::clone(&used.1);
         kept.push(used);
         Some(state)
