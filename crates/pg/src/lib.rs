@@ -10,10 +10,8 @@ pub mod engine_errors;
 pub mod quote;
 // The SQL dialect.
 pub mod dialect;
-// Types: names, oids and wire forms.
-pub mod system_types;
-pub mod type_names;
-pub mod wire_types;
+// Types: names, oids, Arrow and wire types.
+pub mod types;
 // Values: parsing text, and encoding to text and bytes.
 pub mod copy_text;
 pub mod encode;

@@ -16,12 +16,12 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
-use super::type_of::name_of;
 use crate::encode::column_text;
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use crate::text_input;
-use crate::type_names::column_type_named;
+use crate::types::arrow::name_of;
+use crate::types::spelling::column_type_named;
 use tidemark_ledger::catalog::ColumnType;
 
 /// The function `sql_cast(value, 'type')`, to which `CAST(value AS type)` is rewritten.
@@ -135,26 +135,35 @@ enum Way {
 }
 
 fn way(from: &DataType, to: &ColumnType) -> Result<Way, SqlError> {
-    let to_text = matches!(to, ColumnType::Text | ColumnType::Varchar(_));
-    match (from, to) {
-        (DataType::Null, _) => Ok(Way::Arrow),
-        (from, ColumnType::Text | ColumnType::Varchar(None)) if from.is_string() => Ok(Way::Arrow),
-        (from, _) if from.is_string() => Ok(if to_text { Way::Cut } else { Way::Parse }),
-        _ if to_text => Ok(Way::Print),
-        (DataType::Binary | DataType::LargeBinary | DataType::BinaryView, ColumnType::Bytea) => {
-            Ok(Way::Arrow)
+    let is_binary = matches!(from, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    Ok(match to {
+        _ if from.is_null() => Way::Arrow,
+        ColumnType::Text | ColumnType::Varchar(None) if from.is_string() => Way::Arrow,
+        ColumnType::Varchar(_) if from.is_string() => Way::Cut,
+        ColumnType::Text | ColumnType::Varchar(_) => Way::Print,
+        _ if from.is_string() => Way::Parse,
+        ColumnType::Bytea if is_binary => Way::Arrow,
+        ColumnType::Jsonb | ColumnType::Bytea => {
+            let from = name_of(from, None);
+            return Err(SqlError::new(
+                SqlState::CANNOT_COERCE,
+                format!("cannot cast type {from} to {to}"),
+            ));
         }
-        (_, ColumnType::Jsonb | ColumnType::Bytea) => Err(SqlError::new(
-            SqlState::CANNOT_COERCE,
-            format!("cannot cast type {} to {to}", name_of(from, None)),
-        )),
-        (from, ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt)
+        ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt
             if from.is_floating() || from.is_decimal() =>
         {
-            Ok(Way::Round)
+            Way::Round
         }
-        _ => Ok(Way::Arrow),
-    }
+        ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt => Way::Arrow,
+        ColumnType::Boolean | ColumnType::Real | ColumnType::Double | ColumnType::Numeric(_) => {
+            Way::Arrow
+        }
+        ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::Timestamptz => {
+            Way::Arrow
+        }
+        ColumnType::Interval | ColumnType::Array(_) => Way::Arrow,
+    })
 }
 
 fn cast_as(array: &ArrayRef, field: &Field, target: &ColumnType) -> EngineResult<ArrayRef> {

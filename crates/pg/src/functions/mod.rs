@@ -32,7 +32,6 @@ pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
 pub use only_row::ONLY_ROW;
 pub use series::register as register_series;
 pub use session::{SessionInfo, session_functions};
-pub use type_of::name_of;
 
 /// The PostgreSQL version Tidemark reports; clients choose their catalog queries by it.
 pub const POSTGRES_VERSION: &str = "14.10";

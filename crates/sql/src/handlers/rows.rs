@@ -11,6 +11,7 @@ use tidemark_ledger::catalog::{Column, ColumnType, Table};
 use tidemark_ledger::sst::schema::table_schema;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
+use tidemark_pg::types::arrow::name_of;
 use tidemark_pg::{functions, text_input};
 
 /// Converts batches whose columns are in the table's order, of any type, to rows of the table.
@@ -61,7 +62,7 @@ impl Conform {
 pub fn assign(values: &ArrayRef, column: &str, to: &ColumnType) -> Result<ArrayRef, SqlError> {
     let from = values.data_type();
     if !is_assignable(from, to) {
-        let from = functions::name_of(from, None);
+        let from = name_of(from, None);
         return Err(SqlError::new(
             SqlState::DATATYPE_MISMATCH,
             format!("column \"{column}\" is of type {to} but expression is of type {from}"),
@@ -100,13 +101,14 @@ fn is_assignable(from: &DataType, to: &ColumnType) -> bool {
     let timestamp = matches!(from, Timestamp(_, _));
     let interval = matches!(from, Interval(_) | Duration(_));
     match (from, to) {
-        (DataType::Null, _) | (_, ColumnType::Text | ColumnType::Varchar(_)) => true,
+        (DataType::Null, _) => true,
         (Dictionary(_, value), to) => is_assignable(value, to),
         (from, _) if from.is_string() => true,
         (List(from) | LargeList(from) | FixedSizeList(from, _), ColumnType::Array(to)) => {
             is_assignable(from.data_type(), to)
         }
         (from, to) => match to {
+            ColumnType::Text | ColumnType::Varchar(_) => true,
             ColumnType::Boolean => from == &DataType::Boolean,
             ColumnType::SmallInt
             | ColumnType::Integer
@@ -119,7 +121,7 @@ fn is_assignable(from: &DataType, to: &ColumnType) -> bool {
             ColumnType::Timestamp | ColumnType::Timestamptz => date || timestamp,
             ColumnType::Interval => interval || time,
             ColumnType::Bytea => from.is_binary(),
-            _ => false,
+            ColumnType::Jsonb | ColumnType::Array(_) => false,
         },
     }
 }

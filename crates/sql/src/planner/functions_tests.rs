@@ -9,7 +9,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use tidemark_pg::engine_errors::from_datafusion;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::{SessionInfo, all, session_functions, version};
-use tidemark_pg::type_names::SqlTypes;
+use tidemark_pg::types::spelling::SqlTypes;
 
 use crate::parser::{Statement, parse};
 use crate::rewrite;
