@@ -12,9 +12,10 @@ pub mod quote;
 pub mod dialect;
 // Types: names, oids, Arrow and wire types.
 pub mod types;
-// Values: parsing text, and encoding to text and bytes.
+// Values: parsing text and bound parameters, and encoding to text and bytes.
 pub mod copy_text;
 pub mod encode;
+pub mod parameters;
 pub mod text_input;
 pub mod text_of_bytes;
 // Threads of a statement.

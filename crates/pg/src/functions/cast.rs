@@ -166,6 +166,42 @@ fn way(from: &DataType, to: &ColumnType) -> Result<Way, SqlError> {
     })
 }
 
+/// Whether PostgreSQL has an assignment cast: whether values of one type may be stored in a column of another.
+pub fn is_assignable(from: &DataType, to: &ColumnType) -> bool {
+    use DataType::{
+        Date32, Date64, Dictionary, Duration, FixedSizeList, Interval, LargeList, List, Time32,
+        Time64, Timestamp,
+    };
+    let date = matches!(from, Date32 | Date64);
+    let time = matches!(from, Time32(_) | Time64(_));
+    let timestamp = matches!(from, Timestamp(_, _));
+    let interval = matches!(from, Interval(_) | Duration(_));
+    match (from, to) {
+        (DataType::Null, _) => true,
+        (Dictionary(_, value), to) => is_assignable(value, to),
+        (from, _) if from.is_string() => true,
+        (List(from) | LargeList(from) | FixedSizeList(from, _), ColumnType::Array(to)) => {
+            is_assignable(from.data_type(), to)
+        }
+        (from, to) => match to {
+            ColumnType::Text | ColumnType::Varchar(_) => true,
+            ColumnType::Boolean => from == &DataType::Boolean,
+            ColumnType::SmallInt
+            | ColumnType::Integer
+            | ColumnType::BigInt
+            | ColumnType::Real
+            | ColumnType::Double
+            | ColumnType::Numeric(_) => from.is_numeric(),
+            ColumnType::Date => date || timestamp,
+            ColumnType::Time => time || timestamp || interval,
+            ColumnType::Timestamp | ColumnType::Timestamptz => date || timestamp,
+            ColumnType::Interval => interval || time,
+            ColumnType::Bytea => from.is_binary(),
+            ColumnType::Jsonb | ColumnType::Array(_) => false,
+        },
+    }
+}
+
 fn cast_as(array: &ArrayRef, field: &Field, target: &ColumnType) -> EngineResult<ArrayRef> {
     let arrow = target.arrow_type();
     let strict = CastOptions { safe: false, ..CastOptions::default() };

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub use arrays::{EXPANDED, SUBSCRIPTS, first_subscript};
-pub use cast::{CAST, print, rounded};
+pub use cast::{CAST, is_assignable, print, rounded};
 pub use identity::{MAYBE, PLAIN};
 pub use interval_order::INTERVAL_ORDER;
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};

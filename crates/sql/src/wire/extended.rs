@@ -27,7 +27,6 @@ use pgwire::messages::extendedquery::{
 };
 
 use super::connection::{Connection, send_notices, unpanicked};
-use super::params::decode_parameter;
 use super::prepared::Prepared;
 use super::respond::{feed, fields, query_response, send_empty};
 use super::shared::SharedStatement;
@@ -39,6 +38,7 @@ use crate::parser::{Statement, parsed_bytes};
 use crate::planner::Parameters;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::memory::Kept;
+use tidemark_pg::parameters::decode_parameter;
 use tidemark_pg::sqlstate::SqlState;
 use tidemark_pg::types::spelling::parameter_type;
 use tidemark_pg::types::wire::{pg_to_arrow, pg_type};

@@ -9,15 +9,16 @@ use datafusion::common::ScalarValue;
 use pgwire::api::Type;
 use pgwire::api::results::FieldFormat;
 
-use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT, NUMERIC_PRECISION_MAX};
-use tidemark_pg::error::SqlError;
-use tidemark_pg::sqlstate::SqlState;
-use tidemark_pg::text_input::calendar::DAY_MICROS;
-use tidemark_pg::text_input::numeric::{self, Accumulator, Literal};
-use tidemark_pg::text_input::parse_column;
-use tidemark_pg::types::wire::{
+use crate::copy_text::utf8;
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
+use crate::text_input::calendar::DAY_MICROS;
+use crate::text_input::numeric::{self, Accumulator, Literal};
+use crate::text_input::parse_column;
+use crate::types::wire::{
     EPOCH_DAYS, EPOCH_MICROS, array_element, column_type, is_string, pg_to_arrow,
 };
+use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT, NUMERIC_PRECISION_MAX};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -318,10 +319,6 @@ impl<'a> Reader<'a> {
 
 fn too_short() -> SqlError {
     SqlError::new(SqlState::PROTOCOL_VIOLATION, "insufficient data left in message")
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str> {
-    tidemark_pg::copy_text::utf8(bytes)
 }
 
 fn out_of_range(what: &str) -> SqlError {
