@@ -215,7 +215,7 @@ fn array_of(element: &PgType) -> PgType {
     array.elements(element.oid).collated(element.collation_oid)
 }
 
-/// What the rows add.
+/// What a row has only if it says so.
 impl PgType {
     fn column(self, column_type: ColumnType) -> Self {
         let told_by = column_type.told_by_arrow().then(|| column_type.arrow_type());

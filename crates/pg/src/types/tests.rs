@@ -51,8 +51,9 @@ fn parameters_have_the_types_of_columns() {
 
 #[test]
 fn every_name_of_a_type_leads_to_it() {
-    for t in types().filter(|t| t.oid != 1042) {
-        assert_eq!(by_name(&t.name), Some(t), "{}", t.name);
+    for t in types() {
+        // Without quotes, `char` is a `character(1)`.
+        assert!(by_name(&t.name) == Some(t) || t.name == "char", "{}", t.name);
         assert_eq!(by_name(&t.sql_name), Some(t), "{}", t.sql_name);
         t.spellings.iter().chain(t.words).for_each(|name| assert_eq!(by_name(name), Some(t)));
     }
