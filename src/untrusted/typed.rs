@@ -13,9 +13,10 @@ use tidemark_ledger::catalog::ColumnType;
 use tidemark_ledger::layout;
 use tidemark_ledger::storage_url::{self, StorageUrl};
 use tidemark_pg::copy_text::{CopyOptions, CopyParser, RowBuffer};
+use tidemark_pg::parameters::decode_parameter;
 use tidemark_pg::text_input::parse_column;
+use tidemark_pg::types::{column_types, types};
 use tidemark_sql::parser;
-use tidemark_sql::wire::params::decode_parameter;
 
 pub fn sql(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -40,29 +41,14 @@ pub fn copy(bytes: &[u8]) {
 }
 
 pub fn text_values(bytes: &[u8]) {
-    let of = |element| ColumnType::Array(Box::new(element));
-    let types = [
-        ColumnType::Boolean,
-        ColumnType::SmallInt,
-        ColumnType::Integer,
-        ColumnType::BigInt,
-        ColumnType::Real,
-        ColumnType::Double,
-        ColumnType::Numeric(None),
+    let array = |element| ColumnType::Array(Box::new(element));
+    let limited = [
         ColumnType::Numeric(Some((76, 10))),
         ColumnType::Varchar(Some(3)),
-        ColumnType::Bytea,
-        ColumnType::Date,
-        ColumnType::Time,
-        ColumnType::Timestamp,
-        ColumnType::Timestamptz,
-        ColumnType::Interval,
-        ColumnType::Jsonb,
-        of(ColumnType::Text),
-        of(ColumnType::Numeric(Some((5, 2)))),
-        of(ColumnType::Interval),
-        of(ColumnType::Jsonb),
+        array(ColumnType::Numeric(Some((5, 2)))),
     ];
+    let arrays = column_types().cloned().map(array);
+    let types: Vec<_> = column_types().cloned().chain(arrays).chain(limited).collect();
     let Some((ty, rest)) = chosen(&types, bytes) else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
     let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
@@ -72,31 +58,7 @@ pub fn text_values(bytes: &[u8]) {
 }
 
 pub fn binary_values(bytes: &[u8]) {
-    let types = [
-        Type::BOOL,
-        Type::INT2,
-        Type::INT4,
-        Type::INT8,
-        Type::OID,
-        Type::FLOAT4,
-        Type::FLOAT8,
-        Type::NUMERIC,
-        Type::BYTEA,
-        Type::DATE,
-        Type::TIME,
-        Type::TIMESTAMP,
-        Type::TIMESTAMPTZ,
-        Type::INTERVAL,
-        Type::JSONB,
-        Type::JSON,
-        Type::TEXT,
-        Type::UUID,
-        Type::INT4_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::NUMERIC_ARRAY,
-        Type::INTERVAL_ARRAY,
-        Type::JSONB_ARRAY,
-    ];
+    let types: Vec<_> = types().filter_map(|t| Type::from_oid(t.oid)).collect();
     let Some((ty, rest)) = chosen(&types, bytes) else { return };
     let Some((format, value)) = rest.split_first() else { return };
     let format = if format % 4 == 0 { FieldFormat::Text } else { FieldFormat::Binary };

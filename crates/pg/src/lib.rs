@@ -10,13 +10,12 @@ pub mod engine_errors;
 pub mod quote;
 // The SQL dialect.
 pub mod dialect;
-// Types: names, oids and wire forms.
-pub mod system_types;
-pub mod type_names;
-pub mod wire_types;
-// Values: parsing text, and encoding to text and bytes.
+// Types: names, oids, Arrow and wire types.
+pub mod types;
+// Values: parsing text and bound parameters, and encoding to text and bytes.
 pub mod copy_text;
 pub mod encode;
+pub mod parameters;
 pub mod text_input;
 pub mod text_of_bytes;
 // Threads of a statement.

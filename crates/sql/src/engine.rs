@@ -26,7 +26,7 @@ use tidemark_pg::memory::{Budget, StatementMemory};
 use tidemark_pg::overflow::CheckedIntegers;
 use tidemark_pg::query_runtime::{self, QueryRuntime};
 use tidemark_pg::text_of_bytes::{ENGINE_CASTS, TextOfBytes};
-use tidemark_pg::type_names::SqlTypes;
+use tidemark_pg::types::spelling::SqlTypes;
 
 /// URL under which the state store is registered in DataFusion.
 const STATE_STORE_URL: &str = "tidemark://state";

@@ -84,7 +84,7 @@ impl ColumnType {
     }
 
     /// Whether the Arrow type determines the SQL type. A string without metadata is `text`.
-    fn told_by_arrow(&self) -> bool {
+    pub fn told_by_arrow(&self) -> bool {
         match self {
             Self::Numeric(_) | Self::Varchar(_) | Self::Jsonb => false,
             Self::Array(element) => element.told_by_arrow(),

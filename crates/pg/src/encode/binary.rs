@@ -16,7 +16,7 @@ use super::decimal::Decimal;
 use super::{Column, Result, Writer, internal, with_length};
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
-use crate::wire_types::{EPOCH_DAYS, EPOCH_MICROS, WireType};
+use crate::types::wire::{EPOCH_DAYS, EPOCH_MICROS, WireType};
 
 /// Maximum nesting of arrays, as in PostgreSQL.
 const DIMENSIONS_MAX: usize = 6;

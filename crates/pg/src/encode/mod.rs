@@ -1,7 +1,7 @@
 //! Encodes Arrow batches as PostgreSQL's data rows, in text or binary format, with PostgreSQL's exact output.
 //!
 //! The writer of a column is chosen once per batch: its values are cast to the Arrow type that
-//! `wire_types.rs` names for the column, and a closure over that array writes each value.
+//! `types/wire.rs` names for the column, and a closure over that array writes each value.
 
 mod binary;
 mod decimal;
@@ -29,7 +29,8 @@ use pgwire::messages::data::DataRow;
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use crate::text_input::calendar::DAY_MICROS;
-use crate::wire_types::{WireType, is_foreign, type_size};
+use crate::types::arrow::is_foreign;
+use crate::types::wire::WireType;
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -85,9 +86,8 @@ pub fn field_infos(
         .map(|(position, field)| {
             let wire = WireType::of(field);
             let name = names.get(position).unwrap_or(field.name()).clone();
-            let size = type_size(&wire.pg_type);
             FieldInfo::new(name, None, None, wire.pg_type, formats(position))
-                .with_type_size(size)
+                .with_type_size(wire.size)
                 .with_type_modifier(wire.modifier)
         })
         .collect()

@@ -14,7 +14,7 @@ use super::decimal::Decimal;
 use super::digits::{digit, put_unsigned};
 use super::{Column, Result, Writer, float, internal};
 use crate::text_input::calendar::{DAY_MICROS, date_of_days};
-use crate::wire_types::WireType;
+use crate::types::wire::WireType;
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;

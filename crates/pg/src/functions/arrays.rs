@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 
 use super::rowwise::no_such_function;
 use crate::error::SqlError;
-use tidemark_ledger::catalog::SQL_TYPE_KEY;
+use crate::types::DeclaredType;
 
 /// The function that `generate_subscripts(array, dimension)` unnests.
 pub const SUBSCRIPTS: &str = "array_subscripts";
@@ -48,8 +48,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
 
 /// The subscript of the first element of arrays with this field.
 pub fn first_subscript(field: &Field) -> i32 {
-    let declared = field.metadata().get(SQL_TYPE_KEY).map(String::as_str);
-    if matches!(declared, Some("int2vector" | "oidvector")) { 0 } else { 1 }
+    if DeclaredType::of(field).is_some_and(DeclaredType::is_vector) { 0 } else { 1 }
 }
 
 fn list_of(element: DataType) -> DataType {

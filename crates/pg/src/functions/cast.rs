@@ -16,12 +16,12 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
-use super::type_of::name_of;
 use crate::encode::column_text;
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use crate::text_input;
-use crate::type_names::column_type_named;
+use crate::types::arrow::name_of;
+use crate::types::spelling::column_type_named;
 use tidemark_ledger::catalog::ColumnType;
 
 /// The function `sql_cast(value, 'type')`, to which `CAST(value AS type)` is rewritten.
@@ -135,25 +135,70 @@ enum Way {
 }
 
 fn way(from: &DataType, to: &ColumnType) -> Result<Way, SqlError> {
-    let to_text = matches!(to, ColumnType::Text | ColumnType::Varchar(_));
-    match (from, to) {
-        (DataType::Null, _) => Ok(Way::Arrow),
-        (from, ColumnType::Text | ColumnType::Varchar(None)) if from.is_string() => Ok(Way::Arrow),
-        (from, _) if from.is_string() => Ok(if to_text { Way::Cut } else { Way::Parse }),
-        _ if to_text => Ok(Way::Print),
-        (DataType::Binary | DataType::LargeBinary | DataType::BinaryView, ColumnType::Bytea) => {
-            Ok(Way::Arrow)
+    let is_binary = matches!(from, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    Ok(match to {
+        _ if from.is_null() => Way::Arrow,
+        ColumnType::Text | ColumnType::Varchar(None) if from.is_string() => Way::Arrow,
+        ColumnType::Varchar(_) if from.is_string() => Way::Cut,
+        ColumnType::Text | ColumnType::Varchar(_) => Way::Print,
+        _ if from.is_string() => Way::Parse,
+        ColumnType::Bytea if is_binary => Way::Arrow,
+        ColumnType::Jsonb | ColumnType::Bytea => {
+            let from = name_of(from, None);
+            return Err(SqlError::new(
+                SqlState::CANNOT_COERCE,
+                format!("cannot cast type {from} to {to}"),
+            ));
         }
-        (_, ColumnType::Jsonb | ColumnType::Bytea) => Err(SqlError::new(
-            SqlState::CANNOT_COERCE,
-            format!("cannot cast type {} to {to}", name_of(from, None)),
-        )),
-        (from, ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt)
+        ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt
             if from.is_floating() || from.is_decimal() =>
         {
-            Ok(Way::Round)
+            Way::Round
         }
-        _ => Ok(Way::Arrow),
+        ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt => Way::Arrow,
+        ColumnType::Boolean | ColumnType::Real | ColumnType::Double | ColumnType::Numeric(_) => {
+            Way::Arrow
+        }
+        ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::Timestamptz => {
+            Way::Arrow
+        }
+        ColumnType::Interval | ColumnType::Array(_) => Way::Arrow,
+    })
+}
+
+/// Whether PostgreSQL has an assignment cast: whether values of one type may be stored in a column of another.
+pub fn is_assignable(from: &DataType, to: &ColumnType) -> bool {
+    use DataType::{
+        Date32, Date64, Dictionary, Duration, FixedSizeList, Interval, LargeList, List, Time32,
+        Time64, Timestamp,
+    };
+    let date = matches!(from, Date32 | Date64);
+    let time = matches!(from, Time32(_) | Time64(_));
+    let timestamp = matches!(from, Timestamp(_, _));
+    let interval = matches!(from, Interval(_) | Duration(_));
+    match (from, to) {
+        (DataType::Null, _) => true,
+        (Dictionary(_, value), to) => is_assignable(value, to),
+        (from, _) if from.is_string() => true,
+        (List(from) | LargeList(from) | FixedSizeList(from, _), ColumnType::Array(to)) => {
+            is_assignable(from.data_type(), to)
+        }
+        (from, to) => match to {
+            ColumnType::Text | ColumnType::Varchar(_) => true,
+            ColumnType::Boolean => from == &DataType::Boolean,
+            ColumnType::SmallInt
+            | ColumnType::Integer
+            | ColumnType::BigInt
+            | ColumnType::Real
+            | ColumnType::Double
+            | ColumnType::Numeric(_) => from.is_numeric(),
+            ColumnType::Date => date || timestamp,
+            ColumnType::Time => time || timestamp || interval,
+            ColumnType::Timestamp | ColumnType::Timestamptz => date || timestamp,
+            ColumnType::Interval => interval || time,
+            ColumnType::Bytea => from.is_binary(),
+            ColumnType::Jsonb | ColumnType::Array(_) => false,
+        },
     }
 }
 

@@ -17,7 +17,8 @@ use crate::error::SqlError;
 use crate::memory::Growing;
 use crate::sqlstate::SqlState;
 use crate::text_input::json::Json;
-use tidemark_ledger::catalog::{ColumnType, SQL_TYPE_KEY};
+use crate::types::DeclaredType;
+use tidemark_ledger::catalog::ColumnType;
 
 /// Computes the result from the arguments of one row.
 type Body = for<'a> fn(Vec<Json<'a>>) -> Result<Option<Json<'a>>, SqlError>;
@@ -67,11 +68,8 @@ fn values(
     array: &ArrayRef,
     growing: &mut Growing,
 ) -> EngineResult<Vec<Json<'static>>> {
-    let declared = field.metadata().get(SQL_TYPE_KEY).map(String::as_str);
     if let DataType::List(element) = array.data_type() {
-        let declared = declared.and_then(|name| name.strip_suffix("[]")).unwrap_or_default();
-        let metadata = [(SQL_TYPE_KEY.to_owned(), declared.to_owned())];
-        let element = element.as_ref().clone().with_metadata(metadata.into());
+        let element = DeclaredType::of_elements(field, element);
         let lists = array.as_list::<i32>();
         let lists = lists.iter().map(|list| match list {
             Some(elements) => values(&element, &elements, growing).map(Json::Array),
@@ -80,7 +78,8 @@ fn values(
         return lists.collect();
     }
     let texts = column_text(field, array)?;
-    let is_jsonb = declared == Some("jsonb");
+    let declared = DeclaredType::of(field).and_then(DeclaredType::read_as);
+    let is_jsonb = declared == Some(ColumnType::Jsonb);
     let read = |text: Option<&str>| match (text, array.data_type()) {
         (None, _) => Ok(null()),
         (Some(text), DataType::Boolean) => {

@@ -25,14 +25,13 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub use arrays::{EXPANDED, SUBSCRIPTS, first_subscript};
-pub use cast::{CAST, print, rounded};
+pub use cast::{CAST, is_assignable, print, rounded};
 pub use identity::{MAYBE, PLAIN};
 pub use interval_order::INTERVAL_ORDER;
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
 pub use only_row::ONLY_ROW;
 pub use series::register as register_series;
 pub use session::{Caller, SessionInfo};
-pub use type_of::name_of;
 
 /// The PostgreSQL version Tidemark reports; clients choose their catalog queries by it.
 pub const POSTGRES_VERSION: &str = "14.10";

@@ -262,7 +262,7 @@ impl ScalarUDFImpl for Rowwise {
 /// The error for a call whose argument types match no overload (42883).
 pub(super) fn no_such_function(name: &str, types: &[DataType]) -> SqlError {
     let types: Vec<String> =
-        types.iter().map(|found| super::type_of::name_of(found, None)).collect();
+        types.iter().map(|found| crate::types::arrow::name_of(found, None)).collect();
     let message = format!("function {name}({}) does not exist", types.join(", "));
     SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(
         "No function matches the given name and argument types. You might need to add explicit type casts.",

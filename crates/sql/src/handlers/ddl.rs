@@ -16,7 +16,7 @@ use sqlparser::ast::{
 };
 
 use super::rows::{Conform, assign};
-use super::{Outcome, Reply, describe, insert, types};
+use super::{Outcome, Reply, describe, insert};
 use crate::Frontend;
 use crate::parser::{AlterOperation, AlterTable, CreateView, RelationName, Statement, folded};
 use crate::planner::{Parameters, Planner};
@@ -29,7 +29,8 @@ use tidemark_ledger::id::{ColumnId, ObjectId};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::committing;
 use tidemark_pg::sqlstate::SqlState;
-use tidemark_pg::type_names::column_type;
+use tidemark_pg::types::arrow::storable_type;
+use tidemark_pg::types::spelling::column_type;
 
 impl Frontend {
     pub(super) async fn create_schema(
@@ -129,7 +130,7 @@ impl Frontend {
         let names: Vec<String> = create.columns.iter().map(|c| folded(&c.name)).collect();
         let columns = output.fields().iter().enumerate().map(|(position, field)| {
             let name = names.get(position).unwrap_or(field.name()).clone();
-            let column_type = types::of_field(field)?;
+            let column_type = storable_type(field)?;
             Ok(NewColumn { name, column_type, not_null: false, default: None, backfill: None })
         });
         let columns: Vec<NewColumn> = columns.collect::<Result<_, SqlError>>()?;
@@ -182,7 +183,7 @@ impl Frontend {
         }
         let columns = output.fields().iter().enumerate().map(|(position, field)| {
             let name = create.columns.get(position).unwrap_or(field.name()).clone();
-            Ok(ViewColumn { name, column_type: types::of_field(field)? })
+            Ok(ViewColumn { name, column_type: storable_type(field)? })
         });
         let view = View {
             query: create.query_text.clone(),

@@ -13,12 +13,13 @@ use sqlparser::ast::{
 
 use super::returning::Returning;
 use super::target::InsertTarget;
-use super::{Outcome, backup, delete, explain, insert, types, update};
+use super::{Outcome, backup, delete, explain, insert, update};
 use crate::parser::{RelationName, Statement};
 use crate::planner::{Parameters, Planner};
 use crate::session::Session;
 use crate::{Frontend, rewrite};
 use tidemark_pg::error::SqlError;
+use tidemark_pg::types::spelling::parameter_type;
 
 /// Types of the parameters, and the schema of the rows if the statement returns any.
 #[derive(Clone, Debug)]
@@ -78,7 +79,7 @@ impl Frontend {
         }
         let parameters = parameter_fields(count, given, &known);
         let sql_types: Vec<ast::DataType> =
-            parameters.iter().map(|field| types::of_parameter(field.data_type())).collect();
+            parameters.iter().map(|field| parameter_type(field.data_type())).collect();
         let rows = match statement {
             Statement::Query(query) => {
                 let plan = planner.plan(&state, query, &sql_types).await?;

@@ -18,13 +18,11 @@ mod show;
 mod target;
 mod template;
 mod transaction;
-mod types;
 mod update;
 mod writes;
 
 pub use copy::{CopyIn, CopyJob};
 pub use describe::Described;
-pub use types::of_parameter as parameter_type;
 pub use writes::TableLocks;
 
 use std::sync::Arc;

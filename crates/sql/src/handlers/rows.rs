@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array as _, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::arrow::datatypes::{Field, SchemaRef};
 use datafusion::error::DataFusionError;
 
 use tidemark_ledger::catalog::{Column, ColumnType, Table};
 use tidemark_ledger::sst::schema::table_schema;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
+use tidemark_pg::types::arrow::name_of;
 use tidemark_pg::{functions, text_input};
 
 /// Converts batches whose columns are in the table's order, of any type, to rows of the table.
@@ -60,8 +61,8 @@ impl Conform {
 /// assignment cast. Fails with 42804 otherwise.
 pub fn assign(values: &ArrayRef, column: &str, to: &ColumnType) -> Result<ArrayRef, SqlError> {
     let from = values.data_type();
-    if !is_assignable(from, to) {
-        let from = functions::name_of(from, None);
+    if !functions::is_assignable(from, to) {
+        let from = name_of(from, None);
         return Err(SqlError::new(
             SqlState::DATATYPE_MISMATCH,
             format!("column \"{column}\" is of type {to} but expression is of type {from}"),
@@ -87,39 +88,4 @@ pub fn assign(values: &ArrayRef, column: &str, to: &ColumnType) -> Result<ArrayR
         cast_with_options(&values, &target, &options).map_err(DataFusionError::from)?
     };
     text_input::check_length(&values, to)
-}
-
-/// Whether values of one type may be stored in a column of another.
-fn is_assignable(from: &DataType, to: &ColumnType) -> bool {
-    use DataType::{
-        Date32, Date64, Dictionary, Duration, FixedSizeList, Interval, LargeList, List, Time32,
-        Time64, Timestamp,
-    };
-    let date = matches!(from, Date32 | Date64);
-    let time = matches!(from, Time32(_) | Time64(_));
-    let timestamp = matches!(from, Timestamp(_, _));
-    let interval = matches!(from, Interval(_) | Duration(_));
-    match (from, to) {
-        (DataType::Null, _) | (_, ColumnType::Text | ColumnType::Varchar(_)) => true,
-        (Dictionary(_, value), to) => is_assignable(value, to),
-        (from, _) if from.is_string() => true,
-        (List(from) | LargeList(from) | FixedSizeList(from, _), ColumnType::Array(to)) => {
-            is_assignable(from.data_type(), to)
-        }
-        (from, to) => match to {
-            ColumnType::Boolean => from == &DataType::Boolean,
-            ColumnType::SmallInt
-            | ColumnType::Integer
-            | ColumnType::BigInt
-            | ColumnType::Real
-            | ColumnType::Double
-            | ColumnType::Numeric(_) => from.is_numeric(),
-            ColumnType::Date => date || timestamp,
-            ColumnType::Time => time || timestamp || interval,
-            ColumnType::Timestamp | ColumnType::Timestamptz => date || timestamp,
-            ColumnType::Interval => interval || time,
-            ColumnType::Bytea => from.is_binary(),
-            _ => false,
-        },
-    }
 }

@@ -14,7 +14,7 @@ use sqlparser::ast::{
 
 use super::ast::{AlterOperation, AlterTable, CreateView, RelationName, Statement, folded};
 use tidemark_pg::error::SqlError;
-use tidemark_pg::type_names::column_type;
+use tidemark_pg::types::spelling::column_type;
 
 /// Converts a statement; `name` is used for it in the error if it is unsupported.
 pub fn lower(statement: Foreign, name: &str) -> Result<Statement, SqlError> {

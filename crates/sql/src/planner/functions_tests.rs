@@ -10,7 +10,7 @@ use tidemark_pg::carried;
 use tidemark_pg::engine_errors::from_datafusion;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::{Caller, SessionInfo, all, version};
-use tidemark_pg::type_names::SqlTypes;
+use tidemark_pg::types::spelling::SqlTypes;
 
 use crate::parser::{Statement, parse};
 use crate::rewrite;

@@ -2,7 +2,7 @@
 //! of catalog functions.
 //!
 //! Two casts are left to DataFusion: that of a parameter, from which the planner takes the parameter's type,
-//! and that of `NULL`. For both, [`tidemark_pg::type_names`] resolves the type names.
+//! and that of `NULL`. For both, [`tidemark_pg::types::spelling`] resolves the type names.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -18,7 +18,7 @@ use super::operators::{as_string, string, take};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::CAST;
-use tidemark_pg::type_names::{PseudoType, Registered, cast_field, cast_type, pseudo_type};
+use tidemark_pg::types::spelling::{PseudoType, Registered, cast_field, cast_type, pseudo_type};
 
 /// The cast to `oid`.
 const TO_OID: &str = "to_oid";

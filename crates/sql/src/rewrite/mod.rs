@@ -3,7 +3,7 @@
 //! DataFusion's SQL differs from PostgreSQL's: it ignores clauses silently, and has other type names and
 //! column names. Each pass closes one such gap. Most work on the syntax tree: [`reject`] refuses what the
 //! planner would ignore, [`output_names()`] names columns, [`operators`] and [`casts`] replace what the
-//! planner lacks with calls of our functions. Three work with types: [`tidemark_pg::type_names`] resolves type
+//! planner lacks with calls of our functions. Three work with types: [`tidemark_pg::types::spelling`] resolves type
 //! names, [`typed_operators`] resolves operators by operand type, and [`subqueries`] turns correlated
 //! subqueries into plans that can be joined.
 

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, DataType, Expr, Ident, ObjectName, OrderByKind, Query, Select, SelectItem,
+    AccessExpr, Expr, Ident, ObjectName, OrderByKind, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Subscript, TableFactor, TrimWhereField, Visit,
     VisitMut, Visitor, VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
 use crate::parser::folded;
+use tidemark_pg::types::spelling::type_name;
 
 const UNNAMED: &str = "?column?";
 
@@ -182,42 +183,6 @@ fn figure_access(root: &Expr, chain: &[AccessExpr]) -> Option<Figured> {
 
 fn last_part(name: &ObjectName) -> Option<String> {
     name.0.last()?.as_ident().map(folded)
-}
-
-/// The name of a type in PostgreSQL's catalog.
-fn type_name(data_type: &DataType) -> String {
-    let name = match data_type {
-        DataType::Bool | DataType::Boolean => "bool",
-        DataType::SmallInt(_) | DataType::Int2(_) => "int2",
-        DataType::Int(_) | DataType::Integer(_) | DataType::Int4(_) => "int4",
-        DataType::BigInt(_) | DataType::Int8(_) => "int8",
-        DataType::Real | DataType::Float4 => "float4",
-        DataType::Float(_) | DataType::Float8 | DataType::DoublePrecision | DataType::Double(_) => {
-            "float8"
-        }
-        DataType::Numeric(_) | DataType::Decimal(_) | DataType::Dec(_) => "numeric",
-        DataType::Varchar(_) | DataType::CharacterVarying(_) | DataType::CharVarying(_) => {
-            "varchar"
-        }
-        DataType::Char(_) | DataType::Character(_) => "bpchar",
-        DataType::Time(_, _) => "time",
-        DataType::Timestamp(_, zone) => match zone {
-            sqlparser::ast::TimezoneInfo::Tz | sqlparser::ast::TimezoneInfo::WithTimeZone => {
-                "timestamptz"
-            }
-            _ => "timestamp",
-        },
-        DataType::Interval { .. } => "interval",
-        DataType::Array(element) => match element {
-            sqlparser::ast::ArrayElemTypeDef::SquareBracket(element, _)
-            | sqlparser::ast::ArrayElemTypeDef::AngleBracket(element)
-            | sqlparser::ast::ArrayElemTypeDef::Parenthesis(element) => return type_name(element),
-            sqlparser::ast::ArrayElemTypeDef::None => "array",
-        },
-        DataType::Custom(name, _) => return last_part(name).unwrap_or_default(),
-        other => return other.to_string().to_ascii_lowercase(),
-    };
-    name.to_owned()
 }
 
 /// Gives the unnamed columns of a query PostgreSQL's names, unless another name would change its meaning.

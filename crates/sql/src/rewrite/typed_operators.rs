@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, StringViewArray};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -14,10 +14,11 @@ use datafusion::logical_expr::planner::{
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, cast, lit};
 use sqlparser::ast::BinaryOperator;
 
-use tidemark_ledger::catalog::{ColumnType, SQL_TYPE_KEY};
+use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::functions::{INTERVAL_ORDER, JSONB_CONCAT, JSONB_CONTAINS, first_subscript};
 use tidemark_pg::query_runtime::check;
 use tidemark_pg::text_input::{self, json};
+use tidemark_pg::types::DeclaredType;
 
 /// Resolves operators for DataFusion's planner.
 #[derive(Debug)]
@@ -112,14 +113,15 @@ impl Operand {
             DataType::Date32 => Self::Date,
             DataType::Interval(_) => Self::Interval,
             DataType::List(_) => Self::List(field.data_type().clone()),
-            text if text.is_string() && declared(field.metadata()) == Some("jsonb") => Self::Jsonb,
+            text if text.is_string() && is_jsonb(&field) => Self::Jsonb,
             _ => Self::Other,
         }
     }
 }
 
-fn declared(metadata: &std::collections::HashMap<String, String>) -> Option<&str> {
-    metadata.get(SQL_TYPE_KEY).map(String::as_str)
+fn is_jsonb(field: &Field) -> bool {
+    let declared = DeclaredType::of(field).and_then(DeclaredType::read_as);
+    declared == Some(ColumnType::Jsonb)
 }
 
 const fn is_comparison(op: &BinaryOperator) -> bool {

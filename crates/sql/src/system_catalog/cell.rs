@@ -9,7 +9,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Int16Type, UInt32Type};
 
 use tidemark_ledger::id::ObjectId;
-use tidemark_pg::system_types::SystemType;
+use tidemark_pg::types::SystemType;
 
 /// A single value.
 #[derive(Clone, Debug, PartialEq)]

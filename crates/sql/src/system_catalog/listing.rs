@@ -10,7 +10,7 @@ use super::{SYSTEM_SCHEMAS, SystemSchema};
 use crate::read_view::ReadView;
 use tidemark_ledger::catalog::{Relation, RelationBody};
 use tidemark_ledger::id::ObjectId;
-use tidemark_pg::system_types::TypeRef;
+use tidemark_pg::types::TypeRef;
 
 /// The first oid of users' objects in `pg_catalog`.
 pub const USER_OID_BASE: u32 = 16384;

@@ -2,7 +2,7 @@
 //!
 //! Each relation consists of its columns and a function from the view to its rows; DataFusion does the rest.
 //! Because the rows come from the view, a dropped table is in `pg_class` again at an epoch when it existed.
-//! `listing` lists objects with their oids, [`tidemark_pg::system_types`] has `pg_type`, `functions` has the
+//! `listing` lists objects with their oids, [`tidemark_pg::types`] has `pg_type`, `functions` has the
 //! functions clients call, `ddl` prints definitions as SQL.
 
 pub mod ddl;

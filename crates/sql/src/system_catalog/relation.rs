@@ -15,7 +15,7 @@ use super::SystemContext;
 use super::cell::{Row, array_of};
 use tidemark_engine::scan::guarantees;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::system_types::SystemType;
+use tidemark_pg::types::SystemType;
 
 /// Name and type of a column.
 pub type SystemColumn = (&'static str, SystemType);
@@ -133,7 +133,7 @@ macro_rules! relation {
             kind: $crate::system_catalog::relation::RelationKind::$kind,
             columns: &[$((
                 stringify!($column),
-                tidemark_pg::system_types::SystemType::$column_type,
+                tidemark_pg::types::SystemType::$column_type,
             )),*],
             rows: $crate::system_catalog::relation::Rows::Of(|$context| {
                 let items: Vec<$item_type> = $source($context);
@@ -155,7 +155,7 @@ macro_rules! empty {
             kind: $crate::system_catalog::relation::RelationKind::$kind,
             columns: &[$((
                 stringify!($column),
-                tidemark_pg::system_types::SystemType::$column_type,
+                tidemark_pg::types::SystemType::$column_type,
             )),*],
             rows: $crate::system_catalog::relation::Rows::None,
         }

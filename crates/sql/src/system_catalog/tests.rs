@@ -31,8 +31,8 @@ use tidemark_ledger::params::{BACKUP_STORAGE_URL, Params};
 use tidemark_ledger::state::State;
 use tidemark_pg::carried;
 use tidemark_pg::functions;
-use tidemark_pg::system_types::SystemType;
-use tidemark_pg::type_names::SqlTypes;
+use tidemark_pg::types::SystemType;
+use tidemark_pg::types::spelling::SqlTypes;
 
 const BORN: u64 = 2 << 16;
 const DROPPED: u64 = 5 << 16;

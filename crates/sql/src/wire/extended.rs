@@ -27,20 +27,21 @@ use pgwire::messages::extendedquery::{
 };
 
 use super::connection::{Connection, send_notices, unpanicked};
-use super::params::decode_parameter;
 use super::prepared::Prepared;
 use super::respond::{feed, fields, query_response, send_empty};
 use super::shared::SharedStatement;
 use super::simple::copy_response;
 use super::socket::Client;
-use crate::handlers::{Described, Outcome, parameter_type};
+use crate::handlers::{Described, Outcome};
 use crate::limits::Limits;
 use crate::parser::{Statement, parsed_bytes};
 use crate::planner::Parameters;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::memory::Kept;
+use tidemark_pg::parameters::decode_parameter;
 use tidemark_pg::sqlstate::SqlState;
-use tidemark_pg::wire_types::{pg_to_arrow, pg_type};
+use tidemark_pg::types::spelling::parameter_type;
+use tidemark_pg::types::wire::{pg_to_arrow, pg_type};
 
 /// Texts and parameter values up to this size are not counted where at most one is kept.
 const SMALL_BYTES: usize = 16 << 10;

@@ -13,7 +13,6 @@ mod intake;
 mod log_limiter;
 mod login;
 mod message;
-pub mod params;
 mod prepared;
 mod respond;
 mod server;

@@ -17,7 +17,7 @@ use crate::system_catalog::cell::{Cell, array_of};
 use tidemark_pg::carried;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
-use tidemark_pg::system_types::SystemType;
+use tidemark_pg::types::SystemType;
 
 /// A function: its name, its numbers of arguments and its result type.
 #[derive(Debug)]

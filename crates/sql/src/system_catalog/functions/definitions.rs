@@ -7,7 +7,7 @@ use crate::system_catalog::cell::Cell;
 use crate::system_catalog::ddl;
 use crate::system_catalog::listing::{self, ListedKey};
 use tidemark_pg::quote::quote_identifier;
-use tidemark_pg::system_types::{SystemType, format_type};
+use tidemark_pg::types::{SystemType, format_type};
 
 pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     FunctionSpec {

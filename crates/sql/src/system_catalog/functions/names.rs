@@ -8,7 +8,7 @@ use crate::system_catalog::pg_catalog::procedures;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::quote::{qualified, quote_identifier};
 use tidemark_pg::sqlstate::SqlState;
-use tidemark_pg::system_types::{self, SystemType, format_type};
+use tidemark_pg::types::{self, SystemType, format_type};
 
 pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     // `to_…` are PostgreSQL's functions: null for unknown names. `to_…_oid` are casts: an error.
@@ -25,11 +25,11 @@ pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     }),
     FunctionSpec::strict("regclass_name", (1, 1), SystemType::Text, regclass_name),
     FunctionSpec::strict("to_regtype", (1, 1), SystemType::Oid, |_, arguments| {
-        Ok(Cell::from(text(&arguments[0]).and_then(system_types::by_name).map(|t| t.oid)))
+        Ok(Cell::from(text(&arguments[0]).and_then(types::by_name).map(|t| t.oid)))
     }),
     FunctionSpec::strict("to_regtype_oid", (1, 1), SystemType::Oid, |_, arguments| {
         cast_to_oid(&arguments[0], |name| {
-            let found = system_types::by_name(name).map(|t| t.oid);
+            let found = types::by_name(name).map(|t| t.oid);
             found.ok_or_else(|| missing(SqlState::UNDEFINED_OBJECT, "type", name))
         })
     }),
@@ -189,13 +189,13 @@ fn shown(lookup: &Lookup, relation: &Listed) -> String {
 
 fn regtype_name(_: &Lookup, arguments: &[Argument]) -> Evaluated {
     if let (None, Some(name)) = (oid_argument(&arguments[0]), text(&arguments[0])) {
-        let found = system_types::by_name(name);
+        let found = types::by_name(name);
         let found = found.ok_or_else(|| missing(SqlState::UNDEFINED_OBJECT, "type", name))?;
         return Ok(Cell::from(&found.sql_name));
     }
     name_of(&arguments[0], |oid| {
         let oid = u32::try_from(oid).ok()?;
-        system_types::by_oid(oid).map(|_| format_type(oid, None))
+        types::by_oid(oid).map(|_| format_type(oid, None))
     })
 }
 

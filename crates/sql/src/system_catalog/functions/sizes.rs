@@ -6,7 +6,7 @@ use super::names::relation_argument;
 use crate::read_view::ReadView;
 use crate::system_catalog::cell::Cell;
 use crate::system_catalog::listing::Listed;
-use tidemark_pg::system_types::SystemType;
+use tidemark_pg::types::SystemType;
 
 pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     FunctionSpec::strict("pg_relation_size", (1, 2), SystemType::Int8, live),

@@ -5,7 +5,7 @@ use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;
 use crate::system_catalog::listing::{self, ListedColumn};
 use crate::system_catalog::relation::{SystemRelation, relation};
-use tidemark_pg::system_types::{PgType, numeric_of};
+use tidemark_pg::types::{PgType, modifier};
 
 struct Column {
     schema: String,
@@ -84,11 +84,11 @@ impl Column {
     }
 
     fn modifier(&self) -> Option<i64> {
-        Some(i64::from(self.column.type_ref.modifier)).filter(|modifier| *modifier >= 4)
+        modifier::checked(self.column.type_ref.modifier.into())
     }
 
     fn characters_max(&self) -> Option<i64> {
-        self.modifier().filter(|_| self.pg_type.name == "varchar").map(|modifier| modifier - 4)
+        self.modifier().filter(|_| self.pg_type.name == "varchar").map(modifier::characters)
     }
 
     /// Four bytes per character, up to PostgreSQL's maximum for a value.
@@ -106,7 +106,7 @@ impl Column {
             "float4" => binary(24, None),
             "float8" => binary(53, None),
             "numeric" => {
-                let digits = self.modifier().map(numeric_of);
+                let digits = self.modifier().map(modifier::digits);
                 let (precision, scale) = digits.unzip();
                 Some(Numeric { precision, radix: 10, scale })
             }

@@ -4,7 +4,7 @@ use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::NULL;
 use crate::system_catalog::listing::{self, ListedColumn};
 use crate::system_catalog::relation::{SystemRelation, relation};
-use tidemark_pg::system_types::PgType;
+use tidemark_pg::types::PgType;
 
 struct Attribute {
     relation_oid: u32,

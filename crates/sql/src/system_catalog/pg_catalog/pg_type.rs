@@ -5,7 +5,7 @@ use crate::system_catalog::cell::NULL;
 use crate::system_catalog::listing::OWNER_OID;
 use crate::system_catalog::relation::{SystemRelation, relation};
 use crate::system_catalog::{PG_CATALOG_OID, SystemContext};
-use tidemark_pg::system_types::{self, PgType};
+use tidemark_pg::types::{self, PgType};
 
 pub(super) const RELATION: SystemRelation = relation!(
     Table 1247 "pg_type", |_context, pg_type: &PgType| from all_types,
@@ -18,7 +18,7 @@ pub(super) const RELATION: SystemRelation = relation!(
         typbyval: Bool = pg_type.by_value(),
         typtype: Char = pg_type.kind(),
         typcategory: Char = pg_type.category,
-        typispreferred: Bool = pg_type.is_preferred(),
+        typispreferred: Bool = pg_type.is_preferred,
         typisdefined: Bool = true,
         typdelim: Char = ',',
         typrelid: Oid = 0,
@@ -46,7 +46,7 @@ pub(super) const RELATION: SystemRelation = relation!(
 );
 
 fn all_types(_: &SystemContext) -> Vec<&'static PgType> {
-    system_types::types().collect()
+    types::types().collect()
 }
 
 /// The function by which drivers recognise array types; 0 for other types.

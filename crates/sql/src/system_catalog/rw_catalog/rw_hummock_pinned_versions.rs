@@ -7,7 +7,7 @@ use crate::system_catalog::SystemContext;
 use crate::system_catalog::cell::{Cell, Row};
 use crate::system_catalog::relation::{RelationKind, Rows, SystemRelation, Wanted};
 use tidemark_pg::error::SqlError;
-use tidemark_pg::system_types::SystemType;
+use tidemark_pg::types::SystemType;
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
     name: "rw_hummock_pinned_versions",

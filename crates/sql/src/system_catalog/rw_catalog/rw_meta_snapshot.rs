@@ -15,7 +15,7 @@ use tidemark_ledger::epoch::Epoch;
 use tidemark_ledger::id::SnapshotId;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::memory::Growing;
-use tidemark_pg::system_types::SystemType;
+use tidemark_pg::types::SystemType;
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
     name: "rw_meta_snapshot",

@@ -9,7 +9,7 @@ use crate::system_catalog::relation::{RelationKind, Rows, SystemRelation, Wanted
 use tidemark_engine::meta::command::Role;
 use tidemark_engine::meta::workers::WorkerNode;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::system_types::SystemType;
+use tidemark_pg::types::SystemType;
 
 pub(super) const RELATION: SystemRelation = SystemRelation {
     name: "rw_worker_nodes",

@@ -4,7 +4,9 @@ use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Field, Schema};
 
 use super::*;
-use tidemark_pg::encode::RowEncoder;
+use crate::encode::{RowEncoder, column_text};
+use crate::types::column_types;
+use crate::types::wire::pg_type;
 
 fn text(value: &str, pg_type: &Type) -> Result<ScalarValue> {
     let value = Bytes::copy_from_slice(value.as_bytes());
@@ -19,7 +21,10 @@ fn binary(value: &[u8], pg_type: &Type) -> Result<ScalarValue> {
 /// The binary form of a value as the server encodes it.
 fn sent(value: &ScalarValue) -> Vec<u8> {
     let array = value.to_array().unwrap();
-    let field = Field::new("c", array.data_type().clone(), true);
+    encoded(Field::new("c", array.data_type().clone(), true), array)
+}
+
+fn encoded(field: Field, array: ArrayRef) -> Vec<u8> {
     let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![array]).unwrap();
     let encoder = RowEncoder::new(&batch.schema(), |_| FieldFormat::Binary);
     encoder.encode(&batch).unwrap().remove(0).data[4..].to_vec()
@@ -53,6 +58,55 @@ fn both_formats_give_the_same_value() {
     for (pg_type, value) in cases {
         let value = text(value, &pg_type).unwrap();
         assert_eq!(binary(&sent(&value), &pg_type).unwrap(), value, "{pg_type}");
+    }
+}
+
+/// The text form of some value.
+fn sample(column_type: &ColumnType) -> &'static str {
+    match column_type {
+        ColumnType::Boolean => "t",
+        ColumnType::SmallInt => "-2",
+        ColumnType::Integer => "-4",
+        ColumnType::BigInt => "-8",
+        ColumnType::Real | ColumnType::Double => "-0.5",
+        ColumnType::Numeric(_) => "-12345.678",
+        ColumnType::Varchar(_) | ColumnType::Text => "\"héllo\"",
+        ColumnType::Bytea => "\\x00ff",
+        ColumnType::Date => "1969-12-31",
+        ColumnType::Time => "11:08:56.918",
+        ColumnType::Timestamp => "1969-12-31 11:08:56.918",
+        ColumnType::Timestamptz => "1969-12-31 11:08:56.918+00",
+        ColumnType::Interval => "1 mon -2 days +03:04:05.5",
+        ColumnType::Jsonb => "{\"a\": 1}",
+        ColumnType::Array(_) => unreachable!("the types of columns are listed without arrays"),
+    }
+}
+
+/// Asserts that a value survives the way to a client and back, in both formats.
+fn assert_returns(value: &ScalarValue, column_type: &ColumnType) {
+    let (field, array) = (column_type.field("c", true), value.to_array().unwrap());
+    let pg_type = pg_type(&field);
+    let as_text = column_text(&field, &array).unwrap();
+    let as_bytes = encoded(field, array);
+    for returned in [text(as_text.value(0), &pg_type), binary(&as_bytes, &pg_type)] {
+        let returned = returned.unwrap().cast_to(&column_type.arrow_type()).unwrap();
+        assert_eq!(returned, *value, "{column_type}");
+    }
+}
+
+#[test]
+fn values_of_every_column_type_return_in_both_formats() {
+    for column_type in column_types() {
+        let text = sample(column_type);
+        let value = parsed(text, column_type).unwrap();
+        let shown = column_text(&column_type.field("c", true), &value.to_array().unwrap());
+        assert_eq!(shown.unwrap().value(0), text);
+        assert_returns(&value, column_type);
+
+        let null = ScalarValue::try_new_null(&column_type.arrow_type()).unwrap();
+        let list = ScalarValue::new_list(&[value, null], &column_type.arrow_type(), true);
+        let array = ColumnType::Array(Box::new(column_type.clone()));
+        assert_returns(&ScalarValue::List(list), &array);
     }
 }
 

@@ -1,6 +1,8 @@
-//! Maps SQL type names to column types and to the types of casts.
+//! The type names of the SQL grammar: of columns, casts and parameters.
 
-use datafusion::arrow::datatypes::{Field, FieldRef};
+use std::borrow::Cow;
+
+use datafusion::arrow::datatypes::{DataType as ArrowType, Field, FieldRef};
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::planner::TypePlanner;
 use sqlparser::ast::{
@@ -8,54 +10,129 @@ use sqlparser::ast::{
 };
 use sqlparser::parser::Parser;
 
+use tidemark_ledger::catalog::{ColumnType, NUMERIC_PRECISION_MAX};
+
+use super::arrow;
+use super::system::SystemType;
+use super::table::{PgType, by_type_name, types};
 use crate::dialect::SqlDialect;
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
-use crate::system_types::SystemType;
-use tidemark_ledger::catalog::{ColumnType, NUMERIC_PRECISION_MAX};
 
-const MICROSECONDS: u64 = 6;
+/// Digits of the fraction of a second.
+const MICROSECOND_DIGITS: u64 = 6;
 
 /// Returns the type of a column declared with this type name.
 pub fn column_type(data_type: &DataType) -> Result<ColumnType, SqlError> {
-    let known = match data_type {
-        DataType::Bool | DataType::Boolean => ColumnType::Boolean,
-        DataType::SmallInt(None) | DataType::Int2(None) => ColumnType::SmallInt,
-        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => ColumnType::Integer,
-        DataType::BigInt(None) | DataType::Int8(None) => ColumnType::BigInt,
-        DataType::Real | DataType::Float4 => ColumnType::Real,
-        DataType::Float8 | DataType::DoublePrecision | DataType::Double(ExactNumberInfo::None) => {
-            ColumnType::Double
+    match data_type {
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => array(element),
+        DataType::Custom(name, modifiers) => custom(data_type, name, modifiers),
+        _ => keyword(data_type),
+    }
+}
+
+/// Returns the `typname` of a type, of an array that of its elements; an unknown type's own name.
+pub fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Array(
+            ArrayElemTypeDef::SquareBracket(element, _)
+            | ArrayElemTypeDef::AngleBracket(element)
+            | ArrayElemTypeDef::Parenthesis(element),
+        ) => type_name(element),
+        DataType::Custom(name, _) => {
+            let name = name.0.last().and_then(|part| part.as_ident());
+            name.map_or_else(String::new, |name| match name.quote_style {
+                Some(_) => name.value.clone(),
+                None => name.value.to_ascii_lowercase(),
+            })
         }
-        DataType::Float(digits) => float(*digits)?,
+        _ => spelled(data_type).0.into_owned(),
+    }
+}
+
+/// What a type name has in parentheses, and what else limits its values.
+enum Limits<'a> {
+    None,
+    /// `float(n)`.
+    Bits(ExactNumberInfo),
+    Digits(ExactNumberInfo),
+    /// The length, and that of a name without one.
+    Characters(Option<&'a CharacterLength>, Option<u32>),
+    /// Limits that Tidemark does not have.
+    Unknown,
+}
+
+impl Limits<'_> {
+    fn only_if(known: bool) -> Self {
+        if known { Self::None } else { Self::Unknown }
+    }
+}
+
+/// Returns the `typname` that a type name of `sqlparser` stands for, and its limits. Any other type has the name
+/// that it is written with.
+fn spelled(data_type: &DataType) -> (Cow<'static, str>, Limits<'_>) {
+    use TimezoneInfo::{None as Local, Tz, WithTimeZone, WithoutTimeZone};
+    let (name, limits) = match data_type {
+        DataType::Bool | DataType::Boolean => ("bool", Limits::None),
+        DataType::SmallInt(width) | DataType::Int2(width) => {
+            ("int2", Limits::only_if(width.is_none()))
+        }
+        DataType::Int(width) | DataType::Integer(width) | DataType::Int4(width) => {
+            ("int4", Limits::only_if(width.is_none()))
+        }
+        DataType::BigInt(width) | DataType::Int8(width) => {
+            ("int8", Limits::only_if(width.is_none()))
+        }
+        DataType::Real | DataType::Float4 => ("float4", Limits::None),
+        DataType::Float8 | DataType::DoublePrecision => ("float8", Limits::None),
+        DataType::Double(digits) => ("float8", Limits::only_if(*digits == ExactNumberInfo::None)),
+        DataType::Float(bits) => ("float8", Limits::Bits(*bits)),
         DataType::Numeric(digits) | DataType::Decimal(digits) | DataType::Dec(digits) => {
-            numeric(*digits)?
+            ("numeric", Limits::Digits(*digits))
         }
         DataType::Varchar(length)
         | DataType::CharacterVarying(length)
-        | DataType::CharVarying(length) => ColumnType::Varchar(characters(length.as_ref())?),
+        | DataType::CharVarying(length) => ("varchar", Limits::Characters(length.as_ref(), None)),
         DataType::Char(length) | DataType::Character(length) => {
-            ColumnType::Varchar(Some(characters(length.as_ref())?.unwrap_or(1)))
+            ("bpchar", Limits::Characters(length.as_ref(), Some(1)))
         }
-        DataType::Text => ColumnType::Text,
-        DataType::Bytea => ColumnType::Bytea,
-        DataType::Date => ColumnType::Date,
-        DataType::Time(
-            None | Some(MICROSECONDS),
-            TimezoneInfo::None | TimezoneInfo::WithoutTimeZone,
-        ) => ColumnType::Time,
-        DataType::Timestamp(None | Some(MICROSECONDS), zone) => match zone {
-            TimezoneInfo::None | TimezoneInfo::WithoutTimeZone => ColumnType::Timestamp,
-            TimezoneInfo::Tz | TimezoneInfo::WithTimeZone => ColumnType::Timestamptz,
-        },
-        DataType::Interval { fields: None, precision: None } => ColumnType::Interval,
-        // PostgreSQL's `json` keeps the text as written; `jsonb` supports the same queries.
-        DataType::JSONB | DataType::JSON => ColumnType::Jsonb,
-        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => array(element)?,
-        DataType::Custom(name, modifiers) => return custom(data_type, name, modifiers),
-        _ => return Err(unsupported(data_type)),
+        DataType::Time(precision, zone) => {
+            let local = matches!(zone, Local | WithoutTimeZone);
+            ("time", Limits::only_if(local && is_microseconds(*precision)))
+        }
+        DataType::Timestamp(precision, zone) => {
+            let name = match zone {
+                Local | WithoutTimeZone => "timestamp",
+                Tz | WithTimeZone => "timestamptz",
+            };
+            (name, Limits::only_if(is_microseconds(*precision)))
+        }
+        DataType::Interval { fields, precision } => {
+            ("interval", Limits::only_if(fields.is_none() && precision.is_none()))
+        }
+        other => return (other.to_string().to_ascii_lowercase().into(), Limits::None),
     };
-    Ok(known)
+    (name.into(), limits)
+}
+
+/// Whether the precision of a time is that of all times.
+fn is_microseconds(precision: Option<u64>) -> bool {
+    precision.is_none_or(|digits| digits == MICROSECOND_DIGITS)
+}
+
+/// Resolves the names that `sqlparser` knows.
+fn keyword(data_type: &DataType) -> Result<ColumnType, SqlError> {
+    let (name, limits) = spelled(data_type);
+    let known = by_type_name(&name).and_then(PgType::declared_as);
+    match (known, limits) {
+        (Some(known), Limits::None) => Ok(known.clone()),
+        (Some(ColumnType::Varchar(_)), Limits::Characters(length, otherwise)) => {
+            Ok(ColumnType::Varchar(characters(length)?.or(otherwise)))
+        }
+        (Some(ColumnType::Numeric(_)), Limits::Digits(digits)) => numeric(digits),
+        (Some(ColumnType::Double), Limits::Bits(bits)) => float(bits),
+        _ => Err(unsupported(data_type)),
+    }
 }
 
 /// Returns the type a cast to this name yields, including types that only catalog queries use.
@@ -74,15 +151,29 @@ pub fn cast_type(data_type: &DataType) -> Result<ColumnType, SqlError> {
 
 /// Returns the type with this SQL name, as [`ColumnType`] prints it.
 pub fn column_type_named(name: &str) -> Result<ColumnType, SqlError> {
-    let dialect = SqlDialect::default();
-    let parsed = Parser::new(&dialect).try_with_sql(name).and_then(|mut p| p.parse_data_type());
-    match parsed {
-        Ok(data_type) => column_type(&data_type),
-        Err(_) => Err(SqlError::new(
-            SqlState::UNDEFINED_OBJECT,
-            format!("type \"{name}\" does not exist"),
-        )),
+    let undefined =
+        || SqlError::new(SqlState::UNDEFINED_OBJECT, format!("type \"{name}\" does not exist"));
+    column_type(&parsed(name).ok_or_else(undefined)?)
+}
+
+/// Returns the SQL type of a parameter with this Arrow type.
+pub fn parameter_type(arrow: &ArrowType) -> DataType {
+    let found = arrow::column_type(arrow, None).unwrap_or(ColumnType::Text);
+    parsed(&with_varchar(found).to_string()).expect("the name of a column type is a type name")
+}
+
+/// Makes text `varchar`, which parameters of unknown types are.
+fn with_varchar(column_type: ColumnType) -> ColumnType {
+    match column_type {
+        ColumnType::Text => ColumnType::Varchar(None),
+        ColumnType::Array(element) => ColumnType::Array(Box::new(with_varchar(*element))),
+        other => other,
     }
+}
+
+fn parsed(name: &str) -> Option<DataType> {
+    let dialect = SqlDialect::default();
+    Parser::new(&dialect).try_with_sql(name).and_then(|mut p| p.parse_data_type()).ok()
 }
 
 /// A type that no user column has.
@@ -244,26 +335,8 @@ fn custom(
     if !modifiers.is_empty() {
         return Err(SqlError::unsupported(format!("type {data_type}")));
     }
-    let known = match name.as_str() {
-        "bool" | "boolean" => ColumnType::Boolean,
-        "int2" | "smallint" => ColumnType::SmallInt,
-        "int4" | "int" | "integer" => ColumnType::Integer,
-        "int8" | "bigint" => ColumnType::BigInt,
-        "float4" => ColumnType::Real,
-        "float8" => ColumnType::Double,
-        "numeric" => ColumnType::Numeric(None),
-        "varchar" | "bpchar" => ColumnType::Varchar(None),
-        "text" => ColumnType::Text,
-        "bytea" => ColumnType::Bytea,
-        "date" => ColumnType::Date,
-        "time" => ColumnType::Time,
-        "timestamp" => ColumnType::Timestamp,
-        "timestamptz" => ColumnType::Timestamptz,
-        "interval" => ColumnType::Interval,
-        "jsonb" | "json" => ColumnType::Jsonb,
-        _ => return Err(unknown(data_type)),
-    };
-    Ok(known)
+    let mut named = types().filter(|t| t.name == name || t.spellings.contains(&name.as_str()));
+    named.find_map(PgType::declared_as).cloned().ok_or_else(|| unknown(data_type))
 }
 
 fn unknown(data_type: &DataType) -> SqlError {

@@ -9,15 +9,16 @@ use datafusion::common::ScalarValue;
 use pgwire::api::Type;
 use pgwire::api::results::FieldFormat;
 
-use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT, NUMERIC_PRECISION_MAX};
-use tidemark_pg::error::SqlError;
-use tidemark_pg::sqlstate::SqlState;
-use tidemark_pg::text_input::calendar::DAY_MICROS;
-use tidemark_pg::text_input::numeric::{self, Accumulator, Literal};
-use tidemark_pg::text_input::parse_column;
-use tidemark_pg::wire_types::{
+use crate::copy_text::utf8;
+use crate::error::SqlError;
+use crate::sqlstate::SqlState;
+use crate::text_input::calendar::DAY_MICROS;
+use crate::text_input::numeric::{self, Accumulator, Literal};
+use crate::text_input::parse_column;
+use crate::types::wire::{
     EPOCH_DAYS, EPOCH_MICROS, array_element, column_type, is_string, pg_to_arrow,
 };
+use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT, NUMERIC_PRECISION_MAX};
 
 type Result<T> = std::result::Result<T, SqlError>;
 
@@ -54,15 +55,14 @@ fn null(pg_type: &Type) -> Result<ScalarValue> {
 }
 
 fn from_text(text: &str, pg_type: &Type) -> Result<ScalarValue> {
-    match *pg_type {
-        Type::NUMERIC => decimal(&numeric::literal(text)?),
-        Type::JSON | Type::JSONB => Ok(ScalarValue::Utf8(Some(json(text)?))),
-        _ if is_string(pg_type) => Ok(ScalarValue::Utf8(Some(text.to_owned()))),
-        _ => match column_type(pg_type) {
-            Some(ty) => as_bound(parsed(text, &ty)?, pg_type),
-            // An unknown type, such as a custom enum: its text may still be usable.
-            None => Ok(ScalarValue::Utf8(Some(text.to_owned()))),
-        },
+    match column_type(pg_type) {
+        Some(ColumnType::Numeric(_)) => decimal(&numeric::literal(text)?),
+        Some(ColumnType::Jsonb) => Ok(ScalarValue::Utf8(Some(json(text)?))),
+        // An unknown type, such as a custom enum: its text may still be usable.
+        Some(ColumnType::Text | ColumnType::Varchar(_)) | None => {
+            Ok(ScalarValue::Utf8(Some(text.to_owned())))
+        }
+        Some(ty) => as_bound(parsed(text, &ty)?, pg_type),
     }
 }
 
@@ -115,45 +115,61 @@ fn signed<N: Accumulator>(literal: &Literal<'_>, value: Option<N>) -> Result<N> 
 }
 
 fn from_binary(reader: &mut Reader<'_>, pg_type: &Type) -> Result<ScalarValue> {
-    Ok(match *pg_type {
-        Type::BOOL => ScalarValue::Boolean(Some(reader.take::<1>()? != [0])),
-        Type::INT2 => ScalarValue::Int16(Some(i16::from_be_bytes(reader.take()?))),
-        Type::INT4 => ScalarValue::Int32(Some(i32::from_be_bytes(reader.take()?))),
-        Type::INT8 => ScalarValue::Int64(Some(i64::from_be_bytes(reader.take()?))),
-        Type::OID => ScalarValue::Int64(Some(u32::from_be_bytes(reader.take()?).into())),
-        Type::FLOAT4 => ScalarValue::Float32(Some(f32::from_be_bytes(reader.take()?))),
-        Type::FLOAT8 => ScalarValue::Float64(Some(f64::from_be_bytes(reader.take()?))),
-        Type::NUMERIC => decimal(&numeric::literal(&numeric_text(reader)?)?)?,
-        Type::BYTEA => ScalarValue::BinaryView(Some(reader.rest().to_vec())),
-        Type::DATE => {
-            let days = i32::from_be_bytes(reader.take()?).checked_add(EPOCH_DAYS);
-            ScalarValue::Date32(Some(days.ok_or_else(|| out_of_range("date"))?))
+    if let Some(element) = array_element(pg_type) {
+        return array(reader, &element);
+    }
+    let column_type = column_type(pg_type).ok_or_else(|| unsupported(pg_type))?;
+    Ok(match column_type {
+        ColumnType::Boolean => ScalarValue::Boolean(Some(reader.take::<1>()? != [0])),
+        ColumnType::SmallInt => ScalarValue::Int16(Some(i16::from_be_bytes(reader.take()?))),
+        ColumnType::Integer => ScalarValue::Int32(Some(i32::from_be_bytes(reader.take()?))),
+        ColumnType::BigInt if *pg_type == Type::OID => {
+            ScalarValue::Int64(Some(u32::from_be_bytes(reader.take()?).into()))
         }
-        Type::TIME => {
-            let micros = i64::from_be_bytes(reader.take()?);
-            let within = Some(micros).filter(|micros| (0..=DAY_MICROS).contains(micros));
-            ScalarValue::Time64Microsecond(Some(within.ok_or_else(|| out_of_range("time"))?))
+        ColumnType::BigInt => ScalarValue::Int64(Some(i64::from_be_bytes(reader.take()?))),
+        ColumnType::Real => ScalarValue::Float32(Some(f32::from_be_bytes(reader.take()?))),
+        ColumnType::Double => ScalarValue::Float64(Some(f64::from_be_bytes(reader.take()?))),
+        ColumnType::Numeric(_) => decimal(&numeric::literal(&numeric_text(reader)?)?)?,
+        ColumnType::Text | ColumnType::Varchar(_) => {
+            ScalarValue::Utf8(Some(utf8(reader.rest())?.to_owned()))
         }
-        Type::TIMESTAMP => ScalarValue::TimestampMicrosecond(Some(timestamp(reader)?), None),
-        Type::TIMESTAMPTZ => {
+        ColumnType::Bytea => ScalarValue::BinaryView(Some(reader.rest().to_vec())),
+        ColumnType::Date => ScalarValue::Date32(Some(date(reader)?)),
+        ColumnType::Time => ScalarValue::Time64Microsecond(Some(time(reader)?)),
+        ColumnType::Timestamp => ScalarValue::TimestampMicrosecond(Some(timestamp(reader)?), None),
+        ColumnType::Timestamptz => {
             ScalarValue::TimestampMicrosecond(Some(timestamp(reader)?), Some("UTC".into()))
         }
-        Type::INTERVAL => ScalarValue::IntervalMonthDayNano(Some(interval(reader)?)),
-        Type::JSONB => {
-            let [version] = reader.take()?;
-            if version != 1 {
-                let message = format!("unsupported jsonb version number {version}");
-                return Err(SqlError::new(SqlState::INTERNAL_ERROR, message));
+        ColumnType::Interval => ScalarValue::IntervalMonthDayNano(Some(interval(reader)?)),
+        ColumnType::Jsonb => {
+            if *pg_type == Type::JSONB {
+                check_jsonb_version(reader)?;
             }
             ScalarValue::Utf8(Some(json(utf8(reader.rest())?)?))
         }
-        Type::JSON => ScalarValue::Utf8(Some(json(utf8(reader.rest())?)?)),
-        _ if is_string(pg_type) => ScalarValue::Utf8(Some(utf8(reader.rest())?.to_owned())),
-        _ => match array_element(pg_type) {
-            Some(element) => array(reader, &element)?,
-            None => return Err(unsupported(pg_type)),
-        },
+        // Read above, by the type of its elements.
+        ColumnType::Array(_) => return Err(unsupported(pg_type)),
     })
+}
+
+fn check_jsonb_version(reader: &mut Reader<'_>) -> Result<()> {
+    let [version] = reader.take()?;
+    if version == 1 {
+        return Ok(());
+    }
+    let message = format!("unsupported jsonb version number {version}");
+    Err(SqlError::new(SqlState::INTERNAL_ERROR, message))
+}
+
+fn date(reader: &mut Reader<'_>) -> Result<i32> {
+    let days = i32::from_be_bytes(reader.take()?).checked_add(EPOCH_DAYS);
+    days.ok_or_else(|| out_of_range("date"))
+}
+
+fn time(reader: &mut Reader<'_>) -> Result<i64> {
+    let micros = i64::from_be_bytes(reader.take()?);
+    let within = Some(micros).filter(|micros| (0..=DAY_MICROS).contains(micros));
+    within.ok_or_else(|| out_of_range("time"))
 }
 
 fn timestamp(reader: &mut Reader<'_>) -> Result<i64> {
@@ -303,10 +319,6 @@ impl<'a> Reader<'a> {
 
 fn too_short() -> SqlError {
     SqlError::new(SqlState::PROTOCOL_VIOLATION, "insufficient data left in message")
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str> {
-    tidemark_pg::copy_text::utf8(bytes)
 }
 
 fn out_of_range(what: &str) -> SqlError {
