@@ -17,6 +17,7 @@ mod session;
 pub mod sessions;
 pub mod settings;
 pub mod system_catalog;
+mod trees;
 mod variables;
 pub mod wire;
 

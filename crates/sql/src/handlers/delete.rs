@@ -6,23 +6,18 @@
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt as _;
-use sqlparser::ast::{
-    self, Delete, Expr, FromTable, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr,
-    TableFactor, TableWithJoins,
-};
+use sqlparser::ast::Query;
 
 use super::returning::Returning;
 use super::row_positions::{POSITION_COLUMNS, RowPositions, collect_positions};
-use super::template::template;
-use super::{Outcome, Reply, insert};
+use super::target::Target;
+use super::{Outcome, Reply};
 use crate::Frontend;
-use crate::parser::{RelationName, folded};
-use crate::planner::catalog_provider::TARGET;
+use crate::parser::Delete;
 use crate::planner::{Parameters, Planner};
 use crate::session::Session;
+use crate::trees::named;
 use tidemark_engine::meta::command::TableWrite;
-use tidemark_engine::scan::{FILE_COLUMN, POSITION_COLUMN};
-use tidemark_ledger::catalog::Relation;
 use tidemark_pg::error::SqlError;
 
 impl Frontend {
@@ -34,7 +29,8 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_writable("DELETE")?;
         let planner = self.planner(session);
-        let returning = returning_of(&planner, delete)?;
+        let target = Target::find(&planner, &delete.target)?;
+        let returning = Returning::new(delete.returning.as_ref(), &target);
         if let Some(returning) = &returning {
             returning.check(&planner, parameters).await?;
         }
@@ -42,8 +38,8 @@ impl Frontend {
         for attempt in 1.. {
             let planner = self.planner(session);
             if attempt > 1 && turn.is_none() {
-                let (relation, _) = delete_query(&planner, delete)?;
-                turn = Some(self.keyed_writes.turn(relation.id).lock_owned().await);
+                let target = Target::find(&planner, &delete.target)?;
+                turn = Some(self.keyed_writes.turn(target.relation.id).lock_owned().await);
                 continue;
             }
             if let Some(returning) = &returning {
@@ -67,7 +63,8 @@ impl Frontend {
         parameters: &Parameters,
         returning: Option<&Returning>,
     ) -> Result<u64, SqlError> {
-        let (relation, query) = delete_query(planner, delete)?;
+        let target = Target::find(planner, &delete.target)?;
+        let query = delete_query(&target, delete);
         let state = planner.state()?;
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
@@ -77,7 +74,7 @@ impl Frontend {
         };
         let count = positions.len();
         if count > 0 {
-            let mut write = TableWrite::to(&relation);
+            let mut write = TableWrite::to(&target.relation);
             write.dead_rows = positions.into_dead_rows();
             if let Some(returning) = returning {
                 returning.compute(planner, parameters).await?;
@@ -89,36 +86,11 @@ impl Frontend {
 }
 
 /// Builds the query that finds the rows to delete.
-pub fn delete_query(
-    planner: &Planner,
-    delete: &Delete,
-) -> Result<(std::sync::Arc<Relation>, Query), SqlError> {
-    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-    let [table] = from.as_slice() else {
-        return Err(SqlError::syntax("DELETE takes one table"));
-    };
-    let target = Target::find(planner, table)?;
-    let more = delete.using.clone().unwrap_or_default();
+pub fn delete_query(target: &Target, delete: &Delete) -> Query {
     // `RETURNING` is evaluated over the rows as they were.
-    let wanted = delete.returning.as_ref().and(target.relation.as_table());
-    let wanted = wanted.into_iter().flat_map(|table| &table.columns);
-    let wanted = wanted.map(|column| SelectItem::ExprWithAlias {
-        expr: target.column(&column.name),
-        alias: quoted(&column.name),
-    });
-    let query = target.query(wanted.collect(), more, delete.selection.clone())?;
-    Ok((target.relation, query))
-}
-
-/// Returns the `RETURNING` clause of a `DELETE`.
-pub fn returning_of(planner: &Planner, delete: &Delete) -> Result<Option<Returning>, SqlError> {
-    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-    let [table] = from.as_slice() else {
-        return Err(SqlError::syntax("DELETE takes one table"));
-    };
-    let target = Target::find(planner, table)?;
-    let table = target.relation.as_table();
-    Ok(table.and_then(|table| Returning::new(delete.returning.as_ref(), &target.alias, table)))
+    let wanted = if delete.returning.is_some() { target.table.columns.as_slice() } else { &[] };
+    let wanted = wanted.iter().map(|column| named(target.column(&column.name), &column.name));
+    target.query(wanted, &delete.using, delete.filter.as_ref())
 }
 
 /// Collects row positions, and passes each row to `returning` once.
@@ -133,69 +105,4 @@ async fn collect_rows(
         returning.push(fresh.project(&columns).map_err(DataFusionError::from)?);
     }
     Ok(positions)
-}
-
-/// The table of an `UPDATE` or `DELETE`, and its name in the statement.
-pub struct Target {
-    pub relation: std::sync::Arc<Relation>,
-    pub alias: Ident,
-}
-
-impl Target {
-    pub fn find(planner: &Planner, table: &TableWithJoins) -> Result<Self, SqlError> {
-        let TableFactor::Table { name, alias, .. } = &table.relation else {
-            return Err(SqlError::syntax("the target must be a table"));
-        };
-        let relation = insert::table_named(planner, &RelationName::try_from(name)?)?;
-        let alias = match alias {
-            Some(alias) => Ident::with_quote('"', folded(&alias.name)),
-            None => Ident::with_quote('"', relation.name.clone()),
-        };
-        Ok(Self { relation, alias })
-    }
-
-    /// Builds `SELECT file, position, <more> FROM target, <others> WHERE <selection>`.
-    pub fn query(
-        &self,
-        more: Vec<SelectItem>,
-        others: Vec<TableWithJoins>,
-        selection: Option<Expr>,
-    ) -> Result<Query, SqlError> {
-        let mut query = template()?;
-        let SetExpr::Select(select) = query.body.as_mut() else {
-            return Err(SqlError::internal("the template is a SELECT"));
-        };
-        let positions = [FILE_COLUMN, POSITION_COLUMN].map(|name| SelectItem::ExprWithAlias {
-            expr: self.column(name),
-            alias: Ident::with_quote('"', name),
-        });
-        select.projection = positions.into_iter().chain(more).collect();
-        self.point_at_target(&mut select.from)?;
-        select.from.extend(others);
-        select.selection = selection;
-        Ok(query)
-    }
-
-    /// A qualified column of the target.
-    pub fn column(&self, name: &str) -> Expr {
-        Expr::CompoundIdentifier(vec![self.alias.clone(), Ident::with_quote('"', name)])
-    }
-
-    fn point_at_target(&self, from: &mut [TableWithJoins]) -> Result<(), SqlError> {
-        let [TableWithJoins { relation: TableFactor::Table { name, alias, .. }, .. }] = from else {
-            return Err(SqlError::internal("the template reads one table"));
-        };
-        let parts = [TARGET.to_owned(), self.relation.id.to_string()];
-        let parts = parts.map(|part| ObjectNamePart::Identifier(Ident::with_quote('"', part)));
-        *name = ObjectName(parts.to_vec());
-        if let Some(alias) = alias {
-            alias.name = self.alias.clone();
-        }
-        Ok(())
-    }
-}
-
-/// `name` as a quoted identifier.
-pub fn quoted(name: &str) -> ast::Ident {
-    Ident::with_quote('"', name)
 }

@@ -16,7 +16,6 @@ mod rows;
 mod set;
 mod show;
 mod target;
-mod template;
 mod transaction;
 mod types;
 mod update;

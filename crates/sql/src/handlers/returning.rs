@@ -12,12 +12,12 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt as _;
-use sqlparser::ast::{Ident, ObjectName, Query, SelectItem, SetExpr, TableFactor};
+use sqlparser::ast::{Ident, Query, SelectItem};
 
-use super::template::template;
+use super::target::Target;
 use super::{Outcome, Reply};
 use crate::planner::{Locals, Parameters, Planner, Rows};
-use tidemark_ledger::catalog::Table;
+use crate::trees;
 use tidemark_ledger::sst::schema::table_schema;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
@@ -47,11 +47,11 @@ struct Answer {
 
 impl Returning {
     /// Returns `None` if the statement has no such clause.
-    pub fn new(items: Option<&Vec<SelectItem>>, alias: &Ident, table: &Table) -> Option<Self> {
+    pub fn new(items: Option<&Vec<SelectItem>>, target: &Target) -> Option<Self> {
         Some(Self {
             items: items?.clone(),
-            alias: alias.clone(),
-            schema: table_schema(table),
+            alias: target.alias.clone(),
+            schema: table_schema(&target.table),
             rows: Arc::default(),
             answer: Arc::default(),
         })
@@ -86,7 +86,7 @@ impl Returning {
         planner: &Planner,
         parameters: &[sqlparser::ast::DataType],
     ) -> Result<SchemaRef, SqlError> {
-        let (planner, query) = (self.planner(planner)?, self.query()?);
+        let (planner, query) = (self.planner(planner)?, self.query());
         let plan = planner.plan(&planner.state()?, &query, parameters).await?;
         refuse_aggregates(&plan)?;
         Ok(planner.output_schema(&query, &plan))
@@ -99,7 +99,7 @@ impl Returning {
         parameters: &Parameters,
     ) -> Result<(), SqlError> {
         let Rows { schema: shown, stream } =
-            self.planner(planner)?.query(&self.query()?, parameters).await?;
+            self.planner(planner)?.query(&self.query(), parameters).await?;
         let schema = stream.schema();
         let answer = Answer { shown, schema, batches: stream.try_collect().await? };
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
@@ -139,19 +139,9 @@ impl Returning {
         Ok(Planner { locals: Arc::new(locals), ..planner.clone() })
     }
 
-    fn query(&self) -> Result<Query, SqlError> {
-        let mut query = template()?;
-        let SetExpr::Select(select) = query.body.as_mut() else {
-            return Err(SqlError::internal("the template is a SELECT"));
-        };
-        select.projection.clone_from(&self.items);
-        for table in &mut select.from {
-            if let TableFactor::Table { name, alias: Some(alias), .. } = &mut table.relation {
-                *name = ObjectName::from(vec![Ident::with_quote('"', RETURNED)]);
-                alias.name = self.alias.clone();
-            }
-        }
-        Ok(query)
+    fn query(&self) -> Query {
+        let rows = trees::table(&[RETURNED], Some(self.alias.clone()));
+        trees::select(self.items.clone()).from([rows]).query()
     }
 }
 

@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt as _;
-use sqlparser::ast::{AssignmentTarget, Expr, Query, SelectItem, Update, UpdateTableFromKind};
+use sqlparser::ast::{Expr, Query};
 
-use super::delete::{Target, quoted};
 use super::keys::{self, FewKeys};
 use super::returning::Returning;
 use super::row_positions::{POSITION_COLUMNS, RowPositions};
 use super::rows::Conform;
-use super::target::{default_of, is_default};
+use super::target::{Target, default_of, is_default};
 use super::writes::Staged;
 use super::{Outcome, Reply};
 use crate::Frontend;
-use crate::parser::RelationName;
+use crate::parser::{Assignment, Update};
 use crate::planner::{Parameters, Planner};
 use crate::session::Session;
+use crate::trees::named;
 use tidemark_engine::meta::command::{DeadRows, TableWrite};
 use tidemark_ledger::catalog::{Relation, Table};
 use tidemark_ledger::sst::SstInfo;
@@ -35,7 +35,8 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_writable("UPDATE")?;
         let planner = self.planner(session);
-        let returning = returning_of(&planner, update)?;
+        let target = Target::find(&planner, &update.target)?;
+        let returning = Returning::new(update.returning.as_ref(), &target);
         if let Some(returning) = &returning {
             returning.check(&planner, parameters).await?;
         }
@@ -43,7 +44,7 @@ impl Frontend {
         for attempt in 1.. {
             let planner = self.planner(session);
             if attempt > 1 && turn.is_none() {
-                let target = Target::find(&planner, &update.table)?;
+                let target = Target::find(&planner, &update.target)?;
                 turn = Some(self.keyed_writes.turn(target.relation.id).lock_owned().await);
                 continue;
             }
@@ -69,11 +70,11 @@ impl Frontend {
         returning: Option<&Returning>,
     ) -> Result<u64, SqlError> {
         let updated = self.find_updated(planner, update, parameters, returning).await?;
-        let Updated { relation, table, staged, positions } = updated;
+        let Updated { target: Target { relation, table, .. }, staged, positions } = updated;
         let count = positions.len();
         if count > 0 {
             let mut write = TableWrite::to(&relation);
-            if changes_key(&table, update)? {
+            if changes_key(&table, update) {
                 let few = FewKeys::of(&table, staged.few.as_ref());
                 let files = &staged.files;
                 let taken = keys::overwritten(planner, &relation, &table, files, few.as_ref());
@@ -98,93 +99,64 @@ impl Frontend {
         parameters: &Parameters,
         returning: Option<&Returning>,
     ) -> Result<Updated, SqlError> {
-        let (relation, query) = update_query(planner, update)?;
-        let Some(table) = relation.as_table() else {
-            return Err(SqlError::internal("a view has no rows"));
-        };
-        let table = Arc::new(table.clone());
+        let (target, query) = update_query(planner, update)?;
         let state = planner.state()?;
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
-        let conform = Conform::new(Arc::clone(&table), &relation.name);
+        let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
         let positions = Arc::new(Mutex::new(RowPositions::default()));
         let rows = new_rows(conform, rows, Arc::clone(&positions));
         let rows = match returning {
             Some(returning) => returning.tap(rows),
             None => rows,
         };
-        let staged = self.stage(planner, relation.id, &table, rows).await?;
+        let staged = self.stage(planner, target.relation.id, &target.table, rows).await?;
         let positions =
             std::mem::take(&mut *positions.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Updated { relation, table, staged, positions })
+        Ok(Updated { target, staged, positions })
     }
 }
 
 /// The changed rows: their old row positions and the staged new rows.
 pub struct Updated {
-    pub relation: Arc<Relation>,
-    pub table: Arc<Table>,
+    pub target: Target,
     pub staged: Staged,
     pub positions: RowPositions,
 }
 
-/// Returns the `RETURNING` clause of an `UPDATE`.
-pub fn returning_of(planner: &Planner, update: &Update) -> Result<Option<Returning>, SqlError> {
-    let target = Target::find(planner, &update.table)?;
-    let table = target.relation.as_table();
-    Ok(table.and_then(|table| Returning::new(update.returning.as_ref(), &target.alias, table)))
-}
-
 /// Builds the query that returns, for each row to be changed, its row position and its new values.
-pub fn update_query(
-    planner: &Planner,
-    update: &Update,
-) -> Result<(Arc<Relation>, Query), SqlError> {
-    let target = Target::find(planner, &update.table)?;
-    let Some(table) = target.relation.as_table() else {
-        return Err(SqlError::internal("a view has no rows"));
-    };
-    let mut assigned = assignments(table, &target.relation.name, update)?;
-    let items = table.columns.iter().map(|column| {
+pub fn update_query(planner: &Planner, update: &Update) -> Result<(Target, Query), SqlError> {
+    let target = Target::find(planner, &update.target)?;
+    let mut assigned = assignments(&target, update)?;
+    let items = target.table.columns.iter().map(|column| {
         let expr = match assigned.remove(column.name.as_str()) {
             None => target.column(&column.name),
-            Some(expr) if is_default(&expr) => default_of(column.default.as_deref()),
-            Some(expr) => expr,
+            Some(expr) if is_default(expr) => default_of(column.default.as_deref()),
+            Some(expr) => expr.clone(),
         };
-        SelectItem::ExprWithAlias { expr, alias: quoted(&column.name) }
+        named(expr, &column.name)
     });
-    let items = items.collect();
-    let from = match &update.from {
-        None => vec![],
-        Some(UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) => {
-            from.clone()
-        }
-    };
-    let query = target.query(items, from, update.selection.clone())?;
-    Ok((target.relation, query))
+    let query = target.query(items, &update.from, update.filter.as_ref());
+    Ok((target, query))
 }
 
 /// Returns the new expression of each assigned column.
-fn assignments(
-    table: &Table,
-    relation: &str,
-    update: &Update,
-) -> Result<HashMap<String, Expr>, SqlError> {
+fn assignments<'a>(
+    target: &Target,
+    update: &'a Update,
+) -> Result<HashMap<&'a str, &'a Expr>, SqlError> {
     let mut assigned = HashMap::new();
-    for assignment in &update.assignments {
-        let AssignmentTarget::ColumnName(name) = &assignment.target else {
-            return Err(SqlError::unsupported("assigning several columns at once"));
-        };
-        let name = RelationName::try_from(name)?.name;
-        if table.column(&name).is_none() {
+    for Assignment { column, value } in &update.assignments {
+        if target.table.column(column).is_none() {
+            let relation = &target.relation.name;
             return Err(SqlError::new(
                 SqlState::UNDEFINED_COLUMN,
-                format!("column \"{name}\" of relation \"{relation}\" does not exist"),
+                format!("column \"{column}\" of relation \"{relation}\" does not exist"),
             ));
         }
-        if assigned.insert(name.clone(), assignment.value.clone()).is_some() {
+        if assigned.insert(column.as_str(), value).is_some() {
             return Err(SqlError::syntax(format!(
-                "multiple assignments to same column \"{name}\""
+                "multiple assignments to same column \"{column}\""
             )));
         }
     }
@@ -192,16 +164,9 @@ fn assignments(
 }
 
 /// Whether a column of the primary key is assigned.
-fn changes_key(table: &Table, update: &Update) -> Result<bool, SqlError> {
-    for assignment in &update.assignments {
-        let AssignmentTarget::ColumnName(name) = &assignment.target else { continue };
-        let name = RelationName::try_from(name)?.name;
-        let column = table.column(&name);
-        if column.is_some_and(|column| table.primary_key.contains(&column.id)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+fn changes_key(table: &Table, update: &Update) -> bool {
+    let mut assigned = update.assignments.iter();
+    assigned.any(|assignment| table.key_columns().any(|key| key.name == assignment.column))
 }
 
 /// Refuses new keys that two changed rows share, or that an unchanged row already has (23505).

@@ -8,6 +8,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 
 use super::keys::{self, FewKeys};
+use super::target::Target;
 use crate::Frontend;
 use crate::planner::Planner;
 use crate::read_view::ReadView;
@@ -20,7 +21,7 @@ use tidemark_ledger::id::ObjectId;
 use tidemark_ledger::meta_error::ErrorKind;
 use tidemark_ledger::meta_error::RpcError;
 use tidemark_ledger::params;
-use tidemark_ledger::sst::{INLINE_BYTES_TOTAL, SstInfo, Target};
+use tidemark_ledger::sst::{self, INLINE_BYTES_TOTAL, SstInfo};
 use tidemark_ledger::sst_ids::Staging;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::committing;
@@ -73,7 +74,7 @@ impl Frontend {
     ) -> Result<Staged, SqlError> {
         let ids = self.sst_ids.staging();
         let params = &planner.view.params;
-        let target = Target {
+        let target = sst::Target {
             storage: &self.engine.storage,
             data_directory: params.value(params::DATA_DIRECTORY),
             ids: &ids,
@@ -89,16 +90,14 @@ impl Frontend {
     pub(super) async fn commit_rows(
         &self,
         planner: &Planner,
-        relation: &Relation,
+        target: &Target,
         staged: &Staged,
     ) -> Result<(), SqlError> {
         let files = &staged.files;
         if files.is_empty() {
             return Ok(());
         }
-        let Some(table) = relation.as_table() else {
-            return Err(SqlError::internal("a view takes no rows"));
-        };
+        let (relation, table) = (&target.relation, &target.table);
         let keyed = !table.primary_key.is_empty();
         let few = FewKeys::of(table, staged.few.as_ref());
         let keys = keys::written_keys(table, few.as_ref());

@@ -289,7 +289,7 @@ fn definitions_and_changes_are_lowered() {
         panic!("not ALTER TABLE")
     };
     let rename = AlterOperation::RenameColumn { from: "a".to_owned(), to: "b".to_owned() };
-    assert_eq!(alter.operations, [rename]);
+    assert_eq!(alter.operation, rename);
     let Statement::Update(update) = one("UPDATE t SET (a, b) = (1, 2), c = 3") else {
         panic!("not UPDATE")
     };
