@@ -43,7 +43,7 @@ pub struct Frontend {
     snapshots: query_epoch::SnapshotCache,
     sst_ids: Arc<SstIdPool>,
     pins: Arc<Pins>,
-    keyed_writes: handlers::TableLocks,
+    table_locks: handlers::TableLocks,
     pub sessions: Arc<sessions::Sessions>,
     worker: Worker,
 }
@@ -68,7 +68,7 @@ impl Frontend {
             worker,
             engine: Arc::new(engine),
             snapshots: query_epoch::SnapshotCache::default(),
-            keyed_writes: handlers::TableLocks::default(),
+            table_locks: handlers::TableLocks::default(),
             sessions: Arc::default(),
         })
     }

@@ -18,19 +18,21 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{JoinType, LogicalPlanBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::ident;
-use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
 use sqlparser::ast::{
     BinaryOperator, Expr, Ident, Query, Visit, VisitMut as _, Visitor, VisitorMut,
 };
 
+use super::dml::{Changed, Changes, RowChange};
+use super::insert;
 use super::keys::{self, FewKeys};
-use super::returning::Returning;
+use super::returning::{Recorder, Returning};
 use super::target::{InsertTarget, Target};
-use super::writes::Staged;
 use crate::Frontend;
 use crate::parser::{self, Assignment, Insert, OnConflict, Update, folded};
 use crate::planner::{Locals, Parameters, Planner};
-use crate::session::Session;
+use crate::read_view::ReadView;
 use crate::trees::{self, binary, column, nested};
 use tidemark_engine::meta::command::TableWrite;
 use tidemark_engine::write::normalize_float_keys;
@@ -46,71 +48,84 @@ const ORDINAL_COLUMN: &str = "\u{1}ordinal";
 const FEW_ROWS: usize = 64;
 
 impl Frontend {
-    /// Executes the statement; returns the number of rows inserted or updated.
+    /// Executes the statement; the number of rows is that of rows inserted or updated.
     pub(super) async fn insert_on_conflict(
-        &self,
-        session: &mut Session,
-        insert: &Insert,
-        on: &OnConflict,
-        parameters: &Parameters,
-        returning: Option<&Returning>,
-    ) -> Result<u64, SqlError> {
-        let planner = self.planner(session);
-        let target = InsertTarget::find(&planner, insert)?;
-        let update = update_of(insert, &target.into, on)?;
-        // What a subquery reads must be of one view with the rows to insert; a row in conflict may be newer.
-        let has_queries = update.as_ref().is_some_and(has_query) || has_query(&insert.returning);
-        let mut planner = planner;
-        let mut rows =
-            self.held_rows(&planner, insert, &target, update.is_some(), parameters).await?;
-        for attempt in 1.. {
-            if let Some(returning) = returning {
-                returning.clear();
-            }
-            let outcome = self
-                .try_insert(&planner, &target, &rows, update.as_ref(), parameters, returning)
-                .await;
-            if let Some(outcome) = self.retry_after_conflict(attempt, outcome).await {
-                return outcome;
-            }
-            planner = self.planner_now(&planner);
-            if has_queries {
-                rows =
-                    self.held_rows(&planner, insert, &target, update.is_some(), parameters).await?;
-            }
-        }
-        Err(SqlError::internal("attempts never run out"))
-    }
-
-    /// Reads the rows to be inserted into memory, each key once.
-    async fn held_rows(
         &self,
         planner: &Planner,
         insert: &Insert,
-        target: &InsertTarget,
-        updates: bool,
+        target: InsertTarget,
+        on: &OnConflict,
         parameters: &Parameters,
-    ) -> Result<RecordBatch, SqlError> {
-        let rows = self.source_rows(planner, insert, target, parameters).await?;
+        returning: Option<Returning>,
+    ) -> Result<Changed, SqlError> {
+        let update = update_of(insert, &target.into, on)?;
+        let has_queries = has_query(&update) || has_query(&insert.returning);
+        let table = target.into.relation.id;
+        let mut change =
+            Upsert { insert, target, update, parameters, returning, has_queries, rows: None };
+        self.change_rows(planner, table, &mut change).await
+    }
+}
+
+/// The rows to insert, and the `UPDATE` of existing rows with their keys.
+struct Upsert<'a> {
+    insert: &'a Insert,
+    target: InsertTarget,
+    /// `None` for `DO NOTHING`.
+    update: Option<Update>,
+    parameters: &'a Parameters,
+    returning: Option<Returning>,
+    /// Whether the update or `RETURNING` has subqueries. What they read must be of one view with the rows to
+    /// insert; a row in conflict may be newer.
+    has_queries: bool,
+    /// The rows to insert, once they were read.
+    rows: Option<RecordBatch>,
+}
+
+impl RowChange for Upsert<'_> {
+    fn attempt<'a>(
+        &'a mut self,
+        frontend: &'a Frontend,
+        planner: &'a Planner,
+    ) -> BoxFuture<'a, Result<Changes, SqlError>> {
+        async move {
+            let rows = match self.rows.take().filter(|_| !self.has_queries) {
+                Some(rows) => rows,
+                None => self.read_rows(planner).await?,
+            };
+            let changes = self.write(frontend, planner, &rows).await;
+            self.rows = Some(rows);
+            changes
+        }
+        .boxed()
+    }
+
+    fn may_succeed_in(&self, newest: &ReadView) -> bool {
+        self.target.into.is_unchanged_in(newest)
+    }
+}
+
+impl Upsert<'_> {
+    /// Reads the rows to be inserted into memory, each key once.
+    async fn read_rows(&self, planner: &Planner) -> Result<RecordBatch, SqlError> {
+        let table = &self.target.into.table;
+        let rows = insert::source_rows(planner, self.insert, &self.target, self.parameters).await?;
         let schema = rows.schema();
         let batches: Vec<RecordBatch> = rows.try_collect().await?;
         let rows = concat_batches(&schema, &batches).map_err(DataFusionError::from)?;
-        let rows = normalize_float_keys(&target.into.table, rows)?;
-        once_per_key(&target.into.table, rows, updates)
+        let rows = normalize_float_keys(table, rows)?;
+        once_per_key(table, rows, self.update.is_some())
     }
 
-    /// One attempt, over the view of `planner`.
-    async fn try_insert(
+    async fn write(
         &self,
+        frontend: &Frontend,
         planner: &Planner,
-        target: &InsertTarget,
         rows: &RecordBatch,
-        update: Option<&Update>,
-        parameters: &Parameters,
-        returning: Option<&Returning>,
-    ) -> Result<u64, SqlError> {
-        let Target { relation, table, .. } = &target.into;
-        let taken = taken(planner, &target.into, rows).await?;
+    ) -> Result<Changes, SqlError> {
+        let Target { relation, table, .. } = &self.target.into;
+        let recorder = Recorder::new(self.returning.as_ref());
+        let taken = taken(planner, &self.target.into, rows).await?;
         let is_new = (0..rows.num_rows()).map(|row| Some(!taken.contains(&row)));
         let new = filter_record_batch(rows, &is_new.collect::<BooleanArray>());
         let new = new.map_err(DataFusionError::from)?;
@@ -118,33 +133,25 @@ impl Frontend {
         let mut write = TableWrite::to(relation);
         let mut stagings = vec![];
         if new.num_rows() > 0 {
-            if let Some(returning) = returning {
-                returning.push(new.clone());
-            }
             let stream = futures::stream::iter([Ok(new)]);
             let stream = Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream));
-            let staged = self.stage(planner, relation.id, table, stream).await?;
+            let staged = frontend.stage(planner, relation.id, table, recorder.tap(stream)).await?;
             let few = FewKeys::of(table, staged.few.as_ref());
             write.keys = keys::written_keys(table, few.as_ref());
             write.born.extend(staged.files.iter().cloned());
-            stagings.push(staged);
+            stagings.push(staged.ids());
         }
-        if let Some(update) = update.filter(|_| !taken.is_empty()) {
+        if let Some(update) = self.update.as_ref().filter(|_| !taken.is_empty()) {
             let planner = with_excluded(planner, rows)?;
-            let updated = self.find_updated(&planner, update, parameters, returning).await?;
+            let updated =
+                frontend.find_updated(&planner, update, self.parameters, &recorder).await?;
             count += updated.positions.len();
             write.born.extend(updated.staged.files.iter().cloned());
             write.dead_rows = updated.positions.into_dead_rows();
-            stagings.push(updated.staged);
+            stagings.push(updated.staged.ids());
         }
-        if !write.born.is_empty() {
-            if let Some(returning) = returning {
-                returning.compute(planner, parameters).await?;
-            }
-            let staged = stagings.iter().map(Staged::ids).collect();
-            self.commit(planner, vec![write], staged).await?;
-        }
-        Ok(count)
+        let answer = recorder.answer(planner, self.parameters).await?;
+        Ok(Changes { write, staged: stagings, changed: Changed { count, answer } })
     }
 }
 

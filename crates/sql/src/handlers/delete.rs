@@ -4,14 +4,15 @@
 //! and would delete too much (docs/adr/0007). So the statement becomes a `SELECT`.
 
 use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
 use sqlparser::ast::Query;
 
-use super::returning::Returning;
-use super::row_positions::{POSITION_COLUMNS, RowPositions, collect_positions};
+use super::Reply;
+use super::dml::{Changed, Changes, RowChange};
+use super::returning::{Recorder, Returning};
+use super::row_positions::{POSITION_COLUMNS, RowPositions};
 use super::target::Target;
-use super::{Outcome, Reply};
 use crate::Frontend;
 use crate::parser::Delete;
 use crate::planner::{Parameters, Planner};
@@ -30,58 +31,49 @@ impl Frontend {
         session.check_writable("DELETE")?;
         let planner = self.planner(session);
         let target = Target::find(&planner, &delete.target)?;
-        let returning = Returning::new(delete.returning.as_ref(), &target);
-        if let Some(returning) = &returning {
-            returning.check(&planner, parameters).await?;
-        }
-        let mut turn = None;
-        for attempt in 1.. {
-            let planner = self.planner(session);
-            if attempt > 1 && turn.is_none() {
-                let target = Target::find(&planner, &delete.target)?;
-                turn = Some(self.keyed_writes.turn(target.relation.id).lock_owned().await);
-                continue;
-            }
-            if let Some(returning) = &returning {
-                returning.clear();
-            }
-            let outcome = self.delete_once(&planner, delete, parameters, returning.as_ref()).await;
-            if let Some(outcome) = self.retry_after_conflict(attempt, outcome).await {
-                if let (Some(returning), Ok(_)) = (&returning, &outcome) {
-                    return returning.reply(&planner, parameters, "DELETE").await;
-                }
-                return Ok(Outcome::Done(format!("DELETE {}", outcome?)).into());
-            }
-        }
-        Err(SqlError::internal("attempts never run out"))
+        let returning =
+            Returning::planned(delete.returning.as_ref(), &target, &planner, parameters).await?;
+        let mut change = DeleteRows { delete, parameters, returning };
+        self.change_rows(&planner, target.relation.id, &mut change).await?.reply("DELETE")
     }
+}
 
-    async fn delete_once(
-        &self,
-        planner: &Planner,
-        delete: &Delete,
-        parameters: &Parameters,
-        returning: Option<&Returning>,
-    ) -> Result<u64, SqlError> {
-        let target = Target::find(planner, &delete.target)?;
-        let query = delete_query(&target, delete);
+struct DeleteRows<'a> {
+    delete: &'a Delete,
+    parameters: &'a Parameters,
+    returning: Option<Returning>,
+}
+
+impl RowChange for DeleteRows<'_> {
+    fn attempt<'a>(
+        &'a mut self,
+        _frontend: &'a Frontend,
+        planner: &'a Planner,
+    ) -> BoxFuture<'a, Result<Changes, SqlError>> {
+        self.find(planner).boxed()
+    }
+}
+
+impl DeleteRows<'_> {
+    async fn find(&self, planner: &Planner) -> Result<Changes, SqlError> {
+        let target = Target::find(planner, &self.delete.target)?;
+        let query = delete_query(&target, self.delete);
         let state = planner.state()?;
-        let plan = planner.plan(&state, &query, &parameters.types).await?;
-        let rows = planner.execute(state, plan, parameters.values.clone()).await?;
-        let positions = match returning {
-            None => collect_positions(rows).await?,
-            Some(returning) => collect_rows(rows, returning).await?,
-        };
-        let count = positions.len();
-        if count > 0 {
-            let mut write = TableWrite::to(&target.relation);
-            write.dead_rows = positions.into_dead_rows();
-            if let Some(returning) = returning {
-                returning.compute(planner, parameters).await?;
-            }
-            self.commit(planner, vec![write], vec![]).await?;
+        let plan = planner.plan(&state, &query, &self.parameters.types).await?;
+        let mut rows = planner.execute(state, plan, self.parameters.values.clone()).await?;
+        let recorder = Recorder::new(self.returning.as_ref());
+        let mut positions = RowPositions::default();
+        while let Some(batch) = rows.try_next().await? {
+            // A row matched by several rows of `USING` is deleted once.
+            let fresh = positions.insert_fresh(&batch)?;
+            let columns: Vec<usize> = (POSITION_COLUMNS..fresh.num_columns()).collect();
+            recorder.push(fresh.project(&columns).map_err(DataFusionError::from)?);
         }
-        Ok(count)
+        let answer = recorder.answer(planner, self.parameters).await?;
+        let changed = Changed { count: positions.len(), answer };
+        let mut write = TableWrite::to(&target.relation);
+        write.dead_rows = positions.into_dead_rows();
+        Ok(Changes { write, staged: vec![], changed })
     }
 }
 
@@ -91,18 +83,4 @@ pub fn delete_query(target: &Target, delete: &Delete) -> Query {
     let wanted = if delete.returning.is_some() { target.table.columns.as_slice() } else { &[] };
     let wanted = wanted.iter().map(|column| named(target.column(&column.name), &column.name));
     target.query(wanted, &delete.using, delete.filter.as_ref())
-}
-
-/// Collects row positions, and passes each row to `returning` once.
-async fn collect_rows(
-    mut rows: SendableRecordBatchStream,
-    returning: &Returning,
-) -> Result<RowPositions, SqlError> {
-    let mut positions = RowPositions::default();
-    while let Some(batch) = rows.try_next().await? {
-        let fresh = positions.insert_fresh(&batch)?;
-        let columns: Vec<usize> = (POSITION_COLUMNS..fresh.num_columns()).collect();
-        returning.push(fresh.project(&columns).map_err(DataFusionError::from)?);
-    }
-    Ok(positions)
 }

@@ -256,3 +256,37 @@ impl Visitor for Highest {
         ControlFlow::Continue(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parser::parse;
+
+    #[test]
+    fn parameters_are_found_in_every_clause() {
+        let texts = [
+            "SELECT $5",
+            "EXPLAIN SELECT $5",
+            "INSERT INTO t VALUES ($5)",
+            "INSERT INTO t SELECT a FROM u WHERE b = $5",
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = $5",
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = 1 WHERE t.c = $5",
+            "INSERT INTO t DEFAULT VALUES RETURNING $5",
+            "UPDATE t SET a = $5",
+            "UPDATE t SET a = 1 FROM (SELECT $5) u",
+            "UPDATE t SET a = 1 WHERE b IN (SELECT $5)",
+            "UPDATE t SET a = 1 RETURNING $5",
+            "DELETE FROM t USING f($5)",
+            "DELETE FROM t WHERE a = $5",
+            "DELETE FROM t RETURNING $5",
+            "CREATE TABLE t (a int DEFAULT $5)",
+            "CREATE TABLE t AS SELECT $5",
+        ];
+        for text in texts {
+            let statement = parse(text).unwrap().remove(0).statement;
+            assert_eq!(placeholders(&statement).unwrap(), 5, "{text}");
+        }
+        let named = parse("DELETE FROM t WHERE a = $x").unwrap().remove(0).statement;
+        assert_eq!(placeholders(&named).unwrap_err().message, "there is no parameter $x");
+    }
+}

@@ -9,19 +9,24 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{Expr, lit};
-use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
 use sqlparser::ast::{self, Query, SetExpr};
 
-use super::returning::Returning;
+use super::dml::{Changed, Changes, RowChange};
+use super::keys::{self, FewKeys};
+use super::returning::{Recorder, Returning};
 use super::rows::Conform;
 use super::target::{InsertTarget, Target, default_of, is_default};
+use super::writes::Staged;
 use super::{Outcome, Reply, literals};
 use crate::parser::{self, Insert, InsertSource, RelationName};
 use crate::planner::{Parameters, Planner};
+use crate::read_view::ReadView;
 use crate::session::Session;
 use crate::trees::{self, balanced, cast, sql_type};
 use crate::{Frontend, rewrite};
-use tidemark_engine::meta::command::TableWrite;
+use tidemark_engine::meta::command::{TableWrite, WrittenKeys};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::memory::doubling;
@@ -37,48 +42,20 @@ impl Frontend {
         session.check_writable("INSERT")?;
         let planner = self.planner(session);
         let target = InsertTarget::find(&planner, insert)?;
-        let returning = Returning::new(insert.returning.as_ref(), &target.into);
-        if let Some(returning) = &returning {
-            returning.check(&planner, parameters).await?;
-        }
+        let returning =
+            Returning::planned(insert.returning.as_ref(), &target.into, &planner, parameters)
+                .await?;
         if let Some(on) = &insert.on_conflict {
-            let work = self.insert_on_conflict(session, insert, on, parameters, returning.as_ref());
-            let count = Box::pin(work).await?;
-            return inserted(&planner, count, parameters, returning).await;
+            let work = self.insert_on_conflict(&planner, insert, target, on, parameters, returning);
+            return Box::pin(work).await?.reply("INSERT 0");
         }
-        let rows = self.source_rows(&planner, insert, &target, parameters).await?;
-        let rows = match &returning {
-            Some(returning) => returning.tap(rows),
-            None => rows,
-        };
-        let staged =
-            self.stage(&planner, target.into.relation.id, &target.into.table, rows).await?;
-        if let Some(returning) = &returning {
-            returning.compute(&planner, parameters).await?;
-        }
-        self.commit_rows(&planner, &target.into, &staged).await?;
-        let count = staged.rows;
-        inserted(&planner, count, parameters, returning).await
-    }
-
-    /// Returns the rows of an `INSERT` in the table's schema.
-    pub(super) async fn source_rows(
-        &self,
-        planner: &Planner,
-        insert: &Insert,
-        target: &InsertTarget,
-        parameters: &Parameters,
-    ) -> Result<SendableRecordBatchStream, SqlError> {
-        if let Some(rows) = literals::rows(insert, target, parameters)? {
-            let schema = rows.schema();
-            return Ok(Box::pin(MemoryStream::try_new(vec![rows], schema, None)?));
-        }
-        let state = planner.state()?;
-        let plan = match insert_query(insert, target) {
-            Some(query) => planner.plan(&state, &query, &parameters.types).await?,
-            None => LogicalPlanBuilder::empty(true).build()?,
-        };
-        table_rows(planner, &state, target, plan, parameters.values.clone()).await
+        let recorder = Recorder::new(returning.as_ref());
+        let rows = recorder.tap(source_rows(&planner, insert, &target, parameters).await?);
+        let mut change = self.stage_insert(&planner, &target.into, rows).await?;
+        // Its subqueries read the view that the source was read from.
+        let answer = recorder.answer(&planner, parameters).await?;
+        let changed = self.change_rows(&planner, target.into.relation.id, &mut change).await?;
+        Changed { answer, ..changed }.reply("INSERT 0")
     }
 
     /// Inserts the rows of `plan` into the target's columns. Returns the number of rows.
@@ -91,9 +68,22 @@ impl Frontend {
         values: ParamValues,
     ) -> Result<u64, SqlError> {
         let rows = table_rows(planner, &state, target, plan, values).await?;
-        let staged = self.stage(planner, target.into.relation.id, &target.into.table, rows).await?;
-        self.commit_rows(planner, &target.into, &staged).await?;
-        Ok(staged.rows)
+        let mut change = self.stage_insert(planner, &target.into, rows).await?;
+        let changed = self.change_rows(planner, target.into.relation.id, &mut change).await?;
+        Ok(changed.count)
+    }
+
+    /// Stages the rows of an `INSERT`, which have the table's schema.
+    async fn stage_insert<'a>(
+        &self,
+        planner: &Planner,
+        into: &'a Target,
+        rows: SendableRecordBatchStream,
+    ) -> Result<InsertRows<'a>, SqlError> {
+        let staged = self.stage(planner, into.relation.id, &into.table, rows).await?;
+        let few = FewKeys::of(&into.table, staged.few.as_ref());
+        let keys = keys::written_keys(&into.table, few.as_ref());
+        Ok(InsertRows { into, staged, few, keys })
     }
 
     /// `TRUNCATE`: ends the lifetime of all files of the tables, in one commit.
@@ -116,6 +106,68 @@ impl Frontend {
     }
 }
 
+/// Staged rows; existing rows with the same keys die in the same epoch.
+struct InsertRows<'a> {
+    into: &'a Target,
+    staged: Staged,
+    few: Option<FewKeys>,
+    keys: WrittenKeys,
+}
+
+impl RowChange for InsertRows<'_> {
+    fn attempt<'a>(
+        &'a mut self,
+        _frontend: &'a Frontend,
+        planner: &'a Planner,
+    ) -> BoxFuture<'a, Result<Changes, SqlError>> {
+        self.find_overwritten(planner).boxed()
+    }
+
+    /// Writers of a few keys rarely conflict, and can share a commit with others.
+    fn locks_first(&self) -> bool {
+        self.keys == WrittenKeys::Any && !self.staged.files.is_empty()
+    }
+
+    fn may_succeed_in(&self, newest: &ReadView) -> bool {
+        self.into.is_unchanged_in(newest)
+    }
+}
+
+impl InsertRows<'_> {
+    async fn find_overwritten(&self, planner: &Planner) -> Result<Changes, SqlError> {
+        let Target { relation, table, .. } = self.into;
+        let files = &self.staged.files;
+        let mut write = TableWrite::to(relation);
+        write.keys = self.keys.clone();
+        write.born.clone_from(files);
+        if !table.primary_key.is_empty() && !files.is_empty() {
+            write.dead_rows =
+                keys::overwritten(planner, relation, table, files, self.few.as_ref()).await?;
+        }
+        let changed = Changed { count: self.staged.rows, answer: None };
+        Ok(Changes { write, staged: vec![self.staged.ids()], changed })
+    }
+}
+
+/// Returns the rows of an `INSERT` in the table's schema.
+pub async fn source_rows(
+    planner: &Planner,
+    insert: &Insert,
+    target: &InsertTarget,
+    parameters: &Parameters,
+) -> Result<SendableRecordBatchStream, SqlError> {
+    if let Some(rows) = literals::rows(insert, target, parameters)? {
+        let schema = rows.schema();
+        return Ok(Box::pin(MemoryStream::try_new(vec![rows], schema, None)?));
+    }
+    let state = planner.state()?;
+    let plan = match insert_query(insert, target) {
+        Some(query) => planner.plan(&state, &query, &parameters.types).await?,
+        None => LogicalPlanBuilder::empty(true).build()?,
+    };
+    table_rows(planner, &state, target, plan, parameters.values.clone()).await
+}
+
 /// Runs `plan` and returns its rows in the table's schema.
 async fn table_rows(
     planner: &Planner,
@@ -128,19 +180,6 @@ async fn table_rows(
     let rows = planner.execute(state.clone(), plan, values).await?;
     let conform = Conform::new(Arc::clone(&target.into.table), &target.into.relation.name);
     Ok(conformed(conform, rows))
-}
-
-/// The reply of a finished `INSERT`.
-async fn inserted(
-    planner: &Planner,
-    count: u64,
-    parameters: &Parameters,
-    returning: Option<Returning>,
-) -> Result<Reply, SqlError> {
-    match returning {
-        Some(returning) => returning.reply(planner, parameters, "INSERT 0").await,
-        None => Ok(Outcome::Done(format!("INSERT 0 {count}")).into()),
-    }
 }
 
 /// Returns the query of an `INSERT` with each bare `DEFAULT` replaced; `None` for `DEFAULT VALUES`.

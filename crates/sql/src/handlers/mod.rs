@@ -6,6 +6,7 @@ mod copy;
 mod ddl;
 mod delete;
 mod describe;
+mod dml;
 mod explain;
 mod insert;
 mod keys;
@@ -23,8 +24,8 @@ mod writes;
 
 pub use copy::{CopyIn, CopyJob};
 pub use describe::Described;
+pub use dml::TableLocks;
 pub use types::of_parameter as parameter_type;
-pub use writes::TableLocks;
 
 use std::sync::Arc;
 use std::time::Instant;

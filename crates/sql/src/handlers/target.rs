@@ -7,6 +7,7 @@ use sqlparser::ast::{Expr, Ident, Query, SelectItem, TableWithJoins};
 use crate::parser::{self, Insert, RelationName, folded};
 use crate::planner::Planner;
 use crate::planner::catalog_provider::TARGET;
+use crate::read_view::ReadView;
 use crate::trees::{self, column, named, quoted};
 use tidemark_engine::scan::{FILE_COLUMN, POSITION_COLUMN};
 use tidemark_ledger::catalog::{Relation, SYSTEM_SCHEMAS, Table};
@@ -54,6 +55,12 @@ impl Target {
             table: Arc::new(table.clone()),
             alias: quoted(&relation.name),
         })
+    }
+
+    /// Whether the table still has this definition in `view`.
+    pub fn is_unchanged_in(&self, view: &ReadView) -> bool {
+        let now = view.catalog.relation_by_id(self.relation.id);
+        now.is_some_and(|now| now.lifetime.born == self.relation.lifetime.born)
     }
 
     /// Builds `SELECT file, position, <more> FROM target, <others> WHERE <filter>`.

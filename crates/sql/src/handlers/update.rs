@@ -5,23 +5,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
 use sqlparser::ast::{Expr, Query};
 
+use super::Reply;
+use super::dml::{Changed, Changes, RowChange};
 use super::keys::{self, FewKeys};
-use super::returning::Returning;
+use super::returning::{Recorder, Returning};
 use super::row_positions::{POSITION_COLUMNS, RowPositions};
 use super::rows::Conform;
 use super::target::{Target, default_of, is_default};
 use super::writes::Staged;
-use super::{Outcome, Reply};
 use crate::Frontend;
 use crate::parser::{Assignment, Update};
 use crate::planner::{Parameters, Planner};
 use crate::session::Session;
 use crate::trees::named;
-use tidemark_engine::meta::command::{DeadRows, TableWrite};
-use tidemark_ledger::catalog::{Relation, Table};
+use tidemark_engine::meta::command::{DeadRows, TableWrite, WrittenKeys};
+use tidemark_ledger::catalog::Table;
 use tidemark_ledger::sst::SstInfo;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
@@ -36,59 +38,10 @@ impl Frontend {
         session.check_writable("UPDATE")?;
         let planner = self.planner(session);
         let target = Target::find(&planner, &update.target)?;
-        let returning = Returning::new(update.returning.as_ref(), &target);
-        if let Some(returning) = &returning {
-            returning.check(&planner, parameters).await?;
-        }
-        let mut turn = None;
-        for attempt in 1.. {
-            let planner = self.planner(session);
-            if attempt > 1 && turn.is_none() {
-                let target = Target::find(&planner, &update.target)?;
-                turn = Some(self.keyed_writes.turn(target.relation.id).lock_owned().await);
-                continue;
-            }
-            if let Some(returning) = &returning {
-                returning.clear();
-            }
-            let outcome = self.update_once(&planner, update, parameters, returning.as_ref()).await;
-            if let Some(outcome) = self.retry_after_conflict(attempt, outcome).await {
-                if let (Some(returning), Ok(_)) = (&returning, &outcome) {
-                    return returning.reply(&planner, parameters, "UPDATE").await;
-                }
-                return Ok(Outcome::Done(format!("UPDATE {}", outcome?)).into());
-            }
-        }
-        Err(SqlError::internal("attempts never run out"))
-    }
-
-    async fn update_once(
-        &self,
-        planner: &Planner,
-        update: &Update,
-        parameters: &Parameters,
-        returning: Option<&Returning>,
-    ) -> Result<u64, SqlError> {
-        let updated = self.find_updated(planner, update, parameters, returning).await?;
-        let Updated { target: Target { relation, table, .. }, staged, positions } = updated;
-        let count = positions.len();
-        if count > 0 {
-            let mut write = TableWrite::to(&relation);
-            if changes_key(&table, update) {
-                let few = FewKeys::of(&table, staged.few.as_ref());
-                let files = &staged.files;
-                let taken = keys::overwritten(planner, &relation, &table, files, few.as_ref());
-                check_unique(&relation, &table, files, &positions, &taken.await?)?;
-                write.keys = keys::written_keys(&table, few.as_ref());
-            }
-            write.dead_rows = positions.into_dead_rows();
-            write.born = staged.files.clone();
-            if let Some(returning) = returning {
-                returning.compute(planner, parameters).await?;
-            }
-            self.commit(planner, vec![write], vec![staged.ids()]).await?;
-        }
-        Ok(count)
+        let returning =
+            Returning::planned(update.returning.as_ref(), &target, &planner, parameters).await?;
+        let mut change = UpdateRows { update, parameters, returning };
+        self.change_rows(&planner, target.relation.id, &mut change).await?.reply("UPDATE")
     }
 
     /// Finds the rows to be changed, and stages the new ones.
@@ -97,19 +50,15 @@ impl Frontend {
         planner: &Planner,
         update: &Update,
         parameters: &Parameters,
-        returning: Option<&Returning>,
+        recorder: &Recorder<'_>,
     ) -> Result<Updated, SqlError> {
         let (target, query) = update_query(planner, update)?;
         let state = planner.state()?;
         let plan = planner.plan(&state, &query, &parameters.types).await?;
-        let rows = planner.execute(state.clone(), plan, parameters.values.clone()).await?;
+        let rows = planner.execute(state, plan, parameters.values.clone()).await?;
         let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
         let positions = Arc::new(Mutex::new(RowPositions::default()));
-        let rows = new_rows(conform, rows, Arc::clone(&positions));
-        let rows = match returning {
-            Some(returning) => returning.tap(rows),
-            None => rows,
-        };
+        let rows = recorder.tap(new_rows(conform, rows, Arc::clone(&positions)));
         let staged = self.stage(planner, target.relation.id, &target.table, rows).await?;
         let positions =
             std::mem::take(&mut *positions.lock().unwrap_or_else(PoisonError::into_inner));
@@ -117,11 +66,57 @@ impl Frontend {
     }
 }
 
+struct UpdateRows<'a> {
+    update: &'a Update,
+    parameters: &'a Parameters,
+    returning: Option<Returning>,
+}
+
+impl RowChange for UpdateRows<'_> {
+    fn attempt<'a>(
+        &'a mut self,
+        frontend: &'a Frontend,
+        planner: &'a Planner,
+    ) -> BoxFuture<'a, Result<Changes, SqlError>> {
+        self.find(frontend, planner).boxed()
+    }
+}
+
+impl UpdateRows<'_> {
+    async fn find(&self, frontend: &Frontend, planner: &Planner) -> Result<Changes, SqlError> {
+        let recorder = Recorder::new(self.returning.as_ref());
+        let updated =
+            frontend.find_updated(planner, self.update, self.parameters, &recorder).await?;
+        let mut write = TableWrite::to(&updated.target.relation);
+        if changes_key(&updated.target.table, self.update) && updated.positions.len() > 0 {
+            write.keys = updated.new_keys(planner).await?;
+        }
+        let answer = recorder.answer(planner, self.parameters).await?;
+        let changed = Changed { count: updated.positions.len(), answer };
+        write.dead_rows = updated.positions.into_dead_rows();
+        write.born.clone_from(&updated.staged.files);
+        Ok(Changes { write, staged: vec![updated.staged.ids()], changed })
+    }
+}
+
 /// The changed rows: their old row positions and the staged new rows.
 pub struct Updated {
-    pub target: Target,
+    target: Target,
     pub staged: Staged,
     pub positions: RowPositions,
+}
+
+impl Updated {
+    /// Returns the keys of the new rows. Fails with 23505 if two of the rows share a key, or if a row that is
+    /// not changed has it.
+    async fn new_keys(&self, planner: &Planner) -> Result<WrittenKeys, SqlError> {
+        let Target { relation, table, .. } = &self.target;
+        let few = FewKeys::of(table, self.staged.few.as_ref());
+        let files = &self.staged.files;
+        let taken = keys::overwritten(planner, relation, table, files, few.as_ref()).await?;
+        check_unique(&self.target, files, &self.positions, &taken)?;
+        Ok(keys::written_keys(table, few.as_ref()))
+    }
 }
 
 /// Builds the query that returns, for each row to be changed, its row position and its new values.
@@ -169,10 +164,8 @@ fn changes_key(table: &Table, update: &Update) -> bool {
     assigned.any(|assignment| table.key_columns().any(|key| key.name == assignment.column))
 }
 
-/// Refuses new keys that two changed rows share, or that an unchanged row already has (23505).
 fn check_unique(
-    relation: &Relation,
-    table: &Table,
+    target: &Target,
     files: &[Arc<SstInfo>],
     replaced: &RowPositions,
     taken: &[DeadRows],
@@ -181,10 +174,11 @@ fn check_unique(
     if born == replaced.len() && replaced.contain_all(taken) {
         return Ok(());
     }
-    let key: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
+    let key: Vec<&str> = target.table.key_columns().map(|column| column.name.as_str()).collect();
+    let relation = &target.relation.name;
     Err(SqlError::new(
         SqlState::UNIQUE_VIOLATION,
-        format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name),
+        format!("duplicate key value violates unique constraint \"{relation}_pkey\""),
     )
     .detail(format!("Another row has the same ({}).", key.join(", "))))
 }
