@@ -17,6 +17,7 @@ mod session;
 pub mod sessions;
 pub mod settings;
 pub mod system_catalog;
+mod trees;
 mod variables;
 mod views;
 pub mod wire;
@@ -41,7 +42,7 @@ pub struct Frontend {
     engine: Arc<engine::Engine>,
     views: Arc<views::Views>,
     sst_ids: Arc<SstIdPool>,
-    keyed_writes: handlers::TableLocks,
+    table_locks: handlers::TableLocks,
     pub sessions: Arc<sessions::Sessions>,
 }
 
@@ -63,7 +64,7 @@ impl Frontend {
             writes: WriteQueue::start(worker.client.clone()),
             engine: Arc::new(engine),
             views: Arc::new(views::Views::new(Arc::new(worker))),
-            keyed_writes: handlers::TableLocks::default(),
+            table_locks: handlers::TableLocks::default(),
             sessions: Arc::default(),
         })
     }

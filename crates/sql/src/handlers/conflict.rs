@@ -18,22 +18,22 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{JoinType, LogicalPlanBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::ident;
-use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
 use sqlparser::ast::{
-    AssignmentTarget, BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, Insert, OnConflict,
-    OnConflictAction, Query, TableWithJoins, Update, UpdateTableFromKind, Visit, VisitMut as _,
-    Visitor, VisitorMut,
+    BinaryOperator, Expr, Ident, Query, Visit, VisitMut as _, Visitor, VisitorMut,
 };
 
+use super::dml::{Changed, Changes, RowChange};
 use super::insert;
 use super::keys::{self, FewKeys};
-use super::returning::Returning;
-use super::target::InsertTarget;
-use super::writes::Staged;
+use super::returning::{Recorder, Returning};
+use super::target::{InsertTarget, Target};
 use crate::Frontend;
-use crate::parser::{self, RelationName, Statement, folded};
+use crate::parser::{self, Assignment, Insert, OnConflict, Update, folded};
 use crate::planner::{Locals, Parameters, Planner};
-use crate::session::Session;
+use crate::read_view::ReadView;
+use crate::trees::{self, binary, column, nested};
 use tidemark_engine::meta::command::TableWrite;
 use tidemark_engine::write::normalize_float_keys;
 use tidemark_ledger::catalog::Table;
@@ -48,78 +48,84 @@ const ORDINAL_COLUMN: &str = "\u{1}ordinal";
 const FEW_ROWS: usize = 64;
 
 impl Frontend {
-    /// Executes the statement; returns the number of rows inserted or updated.
+    /// Executes the statement; the number of rows is that of rows inserted or updated.
     pub(super) async fn insert_on_conflict(
-        &self,
-        session: &mut Session,
-        insert: &Insert,
-        on: &OnConflict,
-        parameters: &Parameters,
-        returning: Option<&Returning>,
-    ) -> Result<u64, SqlError> {
-        let planner = self.planner(session);
-        let target = insert::insert_target(&planner, insert)?;
-        check_target(&target.table, on)?;
-        let update = match &on.action {
-            OnConflictAction::DoNothing => None,
-            OnConflictAction::DoUpdate(update) => {
-                refuse_key_changes(&target.table, update)?;
-                Some(update_of(insert, &target, update)?)
-            }
-        };
-        // What a subquery reads must be of one view with the rows to insert; a row in conflict may be newer.
-        let has_queries = update.as_ref().is_some_and(has_query) || has_query(&insert.returning);
-        let mut planner = planner;
-        let mut rows =
-            self.held_rows(&planner, insert, &target, update.is_some(), parameters).await?;
-        for attempt in 1.. {
-            if let Some(returning) = returning {
-                returning.clear();
-            }
-            let outcome = self
-                .try_insert(&planner, &target, &rows, update.as_ref(), parameters, returning)
-                .await;
-            if let Some(outcome) = self.retry_after_conflict(attempt, outcome).await {
-                return outcome;
-            }
-            planner = self.planner_now(&planner);
-            if has_queries {
-                rows =
-                    self.held_rows(&planner, insert, &target, update.is_some(), parameters).await?;
-            }
-        }
-        Err(SqlError::internal("attempts never run out"))
-    }
-
-    /// Reads the rows to be inserted into memory, each key once.
-    async fn held_rows(
         &self,
         planner: &Planner,
         insert: &Insert,
-        target: &InsertTarget,
-        updates: bool,
+        target: InsertTarget,
+        on: &OnConflict,
         parameters: &Parameters,
-    ) -> Result<RecordBatch, SqlError> {
-        let rows = self.source_rows(planner, insert, target, parameters).await?;
+        returning: Option<Returning>,
+    ) -> Result<Changed, SqlError> {
+        let update = update_of(insert, &target.into, on)?;
+        let has_queries = has_query(&update) || has_query(&insert.returning);
+        let table = target.into.relation.id;
+        let mut change =
+            Upsert { insert, target, update, parameters, returning, has_queries, rows: None };
+        self.change_rows(planner, table, &mut change).await
+    }
+}
+
+/// The rows to insert, and the `UPDATE` of existing rows with their keys.
+struct Upsert<'a> {
+    insert: &'a Insert,
+    target: InsertTarget,
+    /// `None` for `DO NOTHING`.
+    update: Option<Update>,
+    parameters: &'a Parameters,
+    returning: Option<Returning>,
+    /// Whether the update or `RETURNING` has subqueries. What they read must be of one view with the rows to
+    /// insert; a row in conflict may be newer.
+    has_queries: bool,
+    /// The rows to insert, once they were read.
+    rows: Option<RecordBatch>,
+}
+
+impl RowChange for Upsert<'_> {
+    fn attempt<'a>(
+        &'a mut self,
+        frontend: &'a Frontend,
+        planner: &'a Planner,
+    ) -> BoxFuture<'a, Result<Changes, SqlError>> {
+        async move {
+            let rows = match self.rows.take().filter(|_| !self.has_queries) {
+                Some(rows) => rows,
+                None => self.read_rows(planner).await?,
+            };
+            let changes = self.write(frontend, planner, &rows).await;
+            self.rows = Some(rows);
+            changes
+        }
+        .boxed()
+    }
+
+    fn may_succeed_in(&self, newest: &ReadView) -> bool {
+        self.target.into.is_unchanged_in(newest)
+    }
+}
+
+impl Upsert<'_> {
+    /// Reads the rows to be inserted into memory, each key once.
+    async fn read_rows(&self, planner: &Planner) -> Result<RecordBatch, SqlError> {
+        let table = &self.target.into.table;
+        let rows = insert::source_rows(planner, self.insert, &self.target, self.parameters).await?;
         let schema = rows.schema();
         let batches: Vec<RecordBatch> = rows.try_collect().await?;
         let rows = concat_batches(&schema, &batches).map_err(DataFusionError::from)?;
-        let rows = normalize_float_keys(&target.table, rows)?;
-        once_per_key(&target.table, rows, updates)
+        let rows = normalize_float_keys(table, rows)?;
+        once_per_key(table, rows, self.update.is_some())
     }
 
-    /// One attempt, over the view of `planner`.
-    async fn try_insert(
+    async fn write(
         &self,
+        frontend: &Frontend,
         planner: &Planner,
-        target: &InsertTarget,
         rows: &RecordBatch,
-        update: Option<&Update>,
-        parameters: &Parameters,
-        returning: Option<&Returning>,
-    ) -> Result<u64, SqlError> {
-        let (relation, table) = (&target.relation, &target.table);
-        let taken = taken(planner, target, rows).await?;
+    ) -> Result<Changes, SqlError> {
+        let Target { relation, table, .. } = &self.target.into;
+        let recorder = Recorder::new(self.returning.as_ref());
+        let taken = taken(planner, &self.target.into, rows).await?;
         let is_new = (0..rows.num_rows()).map(|row| Some(!taken.contains(&row)));
         let new = filter_record_batch(rows, &is_new.collect::<BooleanArray>());
         let new = new.map_err(DataFusionError::from)?;
@@ -127,33 +133,25 @@ impl Frontend {
         let mut write = TableWrite::to(relation);
         let mut stagings = vec![];
         if new.num_rows() > 0 {
-            if let Some(returning) = returning {
-                returning.push(new.clone());
-            }
             let stream = futures::stream::iter([Ok(new)]);
             let stream = Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream));
-            let staged = self.stage(planner, relation.id, table, stream).await?;
+            let staged = frontend.stage(planner, relation.id, table, recorder.tap(stream)).await?;
             let few = FewKeys::of(table, staged.few.as_ref());
             write.keys = keys::written_keys(table, few.as_ref());
             write.born.extend(staged.files.iter().cloned());
-            stagings.push(staged);
+            stagings.push(staged.ids());
         }
-        if let Some(update) = update.filter(|_| !taken.is_empty()) {
+        if let Some(update) = self.update.as_ref().filter(|_| !taken.is_empty()) {
             let planner = with_excluded(planner, rows)?;
-            let updated = self.find_updated(&planner, update, parameters, returning).await?;
+            let updated =
+                frontend.find_updated(&planner, update, self.parameters, &recorder).await?;
             count += updated.positions.len();
             write.born.extend(updated.staged.files.iter().cloned());
             write.dead_rows = updated.positions.into_dead_rows();
-            stagings.push(updated.staged);
+            stagings.push(updated.staged.ids());
         }
-        if !write.born.is_empty() {
-            if let Some(returning) = returning {
-                returning.compute(planner, parameters).await?;
-            }
-            let staged = stagings.iter().map(Staged::ids).collect();
-            self.commit(planner, vec![write], staged).await?;
-        }
-        Ok(count)
+        let answer = recorder.answer(planner, self.parameters).await?;
+        Ok(Changes { write, staged: stagings, changed: Changed { count, answer } })
     }
 }
 
@@ -170,22 +168,40 @@ fn has_query(node: &impl Visit) -> bool {
     node.visit(&mut Found).is_break()
 }
 
-/// Refuses a conflict target other than the primary key.
-fn check_target(table: &Table, on: &OnConflict) -> Result<(), SqlError> {
-    let named: HashSet<String> = match &on.conflict_target {
-        None if matches!(on.action, OnConflictAction::DoNothing) => return Ok(()),
-        Some(ConflictTarget::Columns(columns)) => columns.iter().map(folded).collect(),
-        None => {
-            let message =
-                "ON CONFLICT DO UPDATE requires inference specification or constraint name";
-            return Err(SqlError::syntax(message).hint("For example, ON CONFLICT (column_name)."));
+/// Returns the `UPDATE` of the existing rows, `UPDATE … FROM excluded`; `None` for `DO NOTHING`.
+fn update_of(
+    insert: &Insert,
+    target: &Target,
+    on: &OnConflict,
+) -> Result<Option<Update>, SqlError> {
+    match on {
+        OnConflict::DoNothing { key: None } => Ok(None),
+        OnConflict::DoNothing { key: Some(key) } => check_key(&target.table, key).map(|()| None),
+        OnConflict::DoUpdate { key, assignments, filter } => {
+            check_key(&target.table, key)?;
+            refuse_key_changes(&target.table, assignments)?;
+            let mut assignments = assignments.clone();
+            for assignment in &mut assignments {
+                qualify(&mut assignment.value, target);
+            }
+            Ok(Some(Update {
+                target: parser::Target {
+                    name: insert.target.name.clone(),
+                    alias: Some(target.alias.value.clone()),
+                },
+                assignments,
+                from: vec![trees::table(&[EXCLUDED], None)],
+                filter: same_key(target, filter.clone()),
+                returning: None,
+            }))
         }
-        Some(ConflictTarget::OnConstraint(_)) => {
-            return Err(SqlError::unsupported("ON CONFLICT ON CONSTRAINT")
-                .hint("Name the columns of the primary key."));
-        }
-    };
-    let key: HashSet<String> = table.key_columns().map(|column| column.name.clone()).collect();
+    }
+}
+
+/// Refuses a key other than the primary key.
+fn check_key(table: &Table, named: &[String]) -> Result<(), SqlError> {
+    let named: HashSet<&str> = named.iter().map(String::as_str).collect();
+    let key: HashSet<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
     if key.is_empty() || named != key {
         return Err(SqlError::new(
             SqlState::INVALID_COLUMN_REFERENCE,
@@ -196,80 +212,34 @@ fn check_target(table: &Table, on: &OnConflict) -> Result<(), SqlError> {
     Ok(())
 }
 
-fn refuse_key_changes(table: &Table, update: &DoUpdate) -> Result<(), SqlError> {
-    let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
-    let mut assigned = vec![];
-    for assignment in &update.assignments {
-        if let AssignmentTarget::ColumnName(name) = &assignment.target {
-            assigned.push(RelationName::try_from(name)?.name);
-        }
-    }
-    match assigned.iter().find(|name| keys.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(_) => Err(SqlError::unsupported("ON CONFLICT DO UPDATE of a primary key column")),
-    }
-}
-
-/// Rewrites `DO UPDATE` as an `UPDATE … FROM excluded`.
-fn update_of(
-    insert: &Insert,
-    target: &InsertTarget,
-    update: &DoUpdate,
-) -> Result<Update, SqlError> {
-    let parsed = parser::parse("UPDATE t AS t SET a = 1 FROM excluded WHERE true")?;
-    let statement = parsed.into_iter().next().map(|parsed| parsed.statement);
-    let Some(Statement::Update(mut whole)) = statement else {
-        return Err(SqlError::internal("the template is an UPDATE"));
-    };
-    let alias = insert::target_alias(insert, &target.relation.name);
-    point_at(&mut whole.table, insert, &alias)?;
-    whole.assignments.clone_from(&update.assignments);
-    for assignment in &mut whole.assignments {
-        qualify(&mut assignment.value, &target.table, &alias);
-    }
-    let column = |table: &Ident, name: &str| {
-        Expr::CompoundIdentifier(vec![table.clone(), Ident::with_quote('"', name)])
-    };
-    let same = target.table.key_columns().map(|key| Expr::BinaryOp {
-        left: Box::new(column(&alias, &key.name)),
-        op: BinaryOperator::Eq,
-        right: Box::new(column(&Ident::new(EXCLUDED), &key.name)),
-    });
-    let mut selection = update.selection.clone();
-    if let Some(selection) = &mut selection {
-        qualify(selection, &target.table, &alias);
-    }
-    let condition = selection.map(|selection| Expr::Nested(Box::new(selection)));
-    whole.selection = same.chain(condition).reduce(|left, right| Expr::BinaryOp {
-        left: Box::new(left),
-        op: BinaryOperator::And,
-        right: Box::new(right),
-    });
-    debug_assert!(matches!(whole.from, Some(UpdateTableFromKind::AfterSet(_))));
-    Ok(*whole)
-}
-
-fn point_at(table: &mut TableWithJoins, insert: &Insert, alias: &Ident) -> Result<(), SqlError> {
-    let sqlparser::ast::TableObject::TableName(target) = &insert.table else {
-        return Err(SqlError::internal("an INSERT goes to a table"));
-    };
-    if let sqlparser::ast::TableFactor::Table { name, alias: Some(known), .. } = &mut table.relation
-    {
-        name.clone_from(target);
-        known.name = alias.clone();
+fn refuse_key_changes(table: &Table, assignments: &[Assignment]) -> Result<(), SqlError> {
+    let is_key = |column: &str| table.key_columns().any(|key| key.name == column);
+    if assignments.iter().any(|assignment| is_key(&assignment.column)) {
+        return Err(SqlError::unsupported("ON CONFLICT DO UPDATE of a primary key column"));
     }
     Ok(())
 }
 
+/// The condition of the `UPDATE`: the existing row has the key of the excluded one and satisfies `filter`.
+fn same_key(target: &Target, mut filter: Option<Expr>) -> Option<Expr> {
+    if let Some(filter) = &mut filter {
+        qualify(filter, target);
+    }
+    let excluded = Ident::new(EXCLUDED);
+    let same = target.table.key_columns().map(|key| {
+        binary(target.column(&key.name), BinaryOperator::Eq, column(&excluded, &key.name))
+    });
+    same.chain(filter.map(nested)).reduce(|left, right| binary(left, BinaryOperator::And, right))
+}
+
 /// Qualifies columns without a table as columns of the existing row. Inside a subquery they stay as they are.
-fn qualify(expr: &mut Expr, table: &Table, alias: &Ident) {
-    let flow = expr.visit(&mut Qualify { table, alias, depth: 0 });
+fn qualify(expr: &mut Expr, target: &Target) {
+    let flow = expr.visit(&mut Qualify { target, depth: 0 });
     debug_assert!(flow.is_continue(), "the visitor never breaks off");
 }
 
 struct Qualify<'a> {
-    table: &'a Table,
-    alias: &'a Ident,
+    target: &'a Target,
     /// Nesting of subqueries.
     depth: usize,
 }
@@ -290,9 +260,9 @@ impl VisitorMut for Qualify<'_> {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::Identifier(name) = expr
             && self.depth == 0
-            && self.table.column(&folded(name)).is_some()
+            && self.target.table.column(&folded(name)).is_some()
         {
-            *expr = Expr::CompoundIdentifier(vec![self.alias.clone(), name.clone()]);
+            *expr = Expr::CompoundIdentifier(vec![self.target.alias.clone(), name.clone()]);
         }
         ControlFlow::Continue(())
     }
@@ -330,7 +300,7 @@ fn with_excluded(planner: &Planner, rows: &RecordBatch) -> Result<Planner, SqlEr
 /// Returns the indexes of the rows whose key exists in the table.
 async fn taken(
     planner: &Planner,
-    target: &InsertTarget,
+    target: &Target,
     rows: &RecordBatch,
 ) -> Result<HashSet<usize>, SqlError> {
     let table = &target.table;

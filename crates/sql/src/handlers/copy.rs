@@ -14,8 +14,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{FutureExt as _, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::insert::table_named;
-use super::target::InsertTarget;
+use super::target::{InsertTarget, Target};
 use super::{Outcome, Reply};
 use crate::Frontend;
 use crate::limits::Limits;
@@ -79,8 +78,7 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_writable("COPY FROM")?;
         let planner = self.planner(session);
-        let relation = table_named(&planner, &copy.table)?;
-        let target = InsertTarget::new(relation, &copy.columns)?;
+        let target = InsertTarget::new(Target::named(&planner, &copy.table)?, &copy.columns)?;
         let options = options(&copy.options)?;
         Ok(Outcome::CopyIn(Box::new(CopyIn { planner, target, options })).into())
     }
@@ -89,7 +87,7 @@ impl Frontend {
     pub fn start_copy(self: &Arc<Self>, copy: CopyIn, limits: Limits) -> Result<CopyJob, SqlError> {
         let CopyIn { planner, target, options } = copy;
         let names: Vec<String> =
-            target.columns.iter().map(|c| target.table.columns[*c].name.clone()).collect();
+            target.columns.iter().map(|c| target.into.table.columns[*c].name.clone()).collect();
         let fields = (0..names.len()).map(|i| Field::new(format!("c{i}"), DataType::Utf8, true));
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let (pieces, received) = mpsc::channel(BATCHES_WAITING);
@@ -99,7 +97,7 @@ impl Frontend {
         let source = StreamingTable::try_new(Arc::clone(&schema), vec![source])?;
         let plan = LogicalPlanBuilder::scan("copy", provider_as_source(Arc::new(source)), None)?
             .build()?;
-        let relation = target.relation.name.clone();
+        let relation = target.into.relation.name.clone();
         let (frontend, running) = (Arc::clone(self), Arc::clone(&limits.running));
         let insert = async move {
             let state = planner.state();

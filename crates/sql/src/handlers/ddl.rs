@@ -11,14 +11,15 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use sqlparser::ast::{
-    ColumnDef, ColumnOption, CreateTable, Expr, IndexColumn, Query, TableConstraint,
-};
+use sqlparser::ast::Query;
 
 use super::rows::{Conform, assign};
 use super::{Outcome, Reply, describe, insert};
 use crate::Frontend;
-use crate::parser::{AlterOperation, AlterTable, CreateView, RelationName, Statement, folded};
+use crate::parser::{
+    AlterOperation, AlterTable, ColumnDefinition, CreateTable, CreateView, RelationName,
+    TableSource,
+};
 use crate::planner::{Parameters, Planner};
 use crate::session::Session;
 use tidemark_engine::meta::command::{
@@ -30,7 +31,6 @@ use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::committing;
 use tidemark_pg::sqlstate::SqlState;
 use tidemark_pg::types::arrow::storable_type;
-use tidemark_pg::types::spelling::column_type;
 
 impl Frontend {
     pub(super) async fn create_schema(
@@ -90,23 +90,29 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_alone("CREATE TABLE")?;
         let planner = self.planner(session);
-        let name = RelationName::try_from(&create.name)?;
-        let (schema, name) = (planner.schema_for_new(&name), name.name);
-        if let Some(query) = &create.query {
-            let exists = planner.view.catalog.relation(&schema, &name).is_some();
-            if !(exists && create.if_not_exists) {
-                return self
-                    .create_table_as(&planner, schema, name, create, query, parameters)
-                    .await;
+        let (schema, name) = (planner.schema_for_new(&create.name), create.name.name.clone());
+        let (columns, primary_key) = match &create.source {
+            TableSource::Columns { columns, primary_key } => {
+                let state = planner.state();
+                let columns = columns.iter().map(|column| Ok(new_column(&state, column)?.0));
+                (columns.collect::<Result<_, SqlError>>()?, primary_key.clone())
             }
-        }
-        let state = planner.state();
-        let columns = create.columns.iter().map(|column| new_column(&state, column));
+            // If the table exists, the command only gets a notice.
+            TableSource::Query(_)
+                if create.if_not_exists
+                    && planner.view.catalog.relation(&schema, &name).is_some() =>
+            {
+                (vec![], vec![])
+            }
+            TableSource::Query(query) => {
+                return self.create_table_as(&planner, schema, name, query, parameters).await;
+            }
+        };
         let command = CatalogCommand::CreateTable(Create {
             schema,
             name,
-            columns: columns.collect::<Result<_, _>>()?,
-            primary_key: primary_key(create)?,
+            columns,
+            primary_key,
             if_not_exists: create.if_not_exists,
             id: None,
             rows: vec![],
@@ -119,24 +125,17 @@ impl Frontend {
         planner: &Planner,
         schema: String,
         name: String,
-        create: &CreateTable,
         query: &Query,
         parameters: &Parameters,
     ) -> Result<Reply, SqlError> {
-        refuse_declared(create)?;
         let state = planner.state();
         let plan = planner.plan(&state, query, &parameters.types).await?;
         let output = planner.output_schema(query, &plan);
-        let names: Vec<String> = create.columns.iter().map(|c| folded(&c.name)).collect();
-        let columns = output.fields().iter().enumerate().map(|(position, field)| {
-            let name = names.get(position).unwrap_or(field.name()).clone();
-            let column_type = storable_type(field)?;
+        let columns = output.fields().iter().map(|field| {
+            let (name, column_type) = (field.name().clone(), storable_type(field)?);
             Ok(NewColumn { name, column_type, not_null: false, default: None, backfill: None })
         });
         let columns: Vec<NewColumn> = columns.collect::<Result<_, SqlError>>()?;
-        if names.len() > columns.len() {
-            return Err(SqlError::syntax("too many column names were specified"));
-        }
         // Checked before the rows are written; the meta role checks again at the commit.
         check_new_name(planner, &schema, &name)?;
         let id = self.meta.reserve_object().await?;
@@ -171,7 +170,7 @@ impl Frontend {
             let notices = vec![format!("relation \"{name}\" already exists, skipping")];
             return Ok(Reply { outcome: Outcome::done("CREATE VIEW"), notices });
         }
-        if describe::placeholders(&Statement::Query(create.query.clone()))? > 0 {
+        if describe::highest_parameter(&create.query)? > 0 {
             let message = "a view cannot have parameters";
             return Err(SqlError::new(SqlState::UNDEFINED_PARAMETER, message));
         }
@@ -203,11 +202,7 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_alone("ALTER TABLE")?;
         let planner = self.planner(session);
-        let [operation] = alter.operations.as_slice() else {
-            return Err(SqlError::unsupported("ALTER TABLE with several actions")
-                .hint("Run one ALTER TABLE for each."));
-        };
-        let step = alter_step(&planner, operation)?;
+        let step = alter_step(&planner, &alter.operation)?;
         let (schema, name) = planner.resolve(&alter.name);
         let if_exists = alter.if_exists;
         let command = CatalogCommand::AlterTable { schema, name, if_exists, step };
@@ -220,19 +215,6 @@ impl Frontend {
         self.replica.at_revision(committed.revision).await;
         Ok(Reply { outcome: Outcome::done(tag), notices: committed.notices })
     }
-}
-
-/// Refuses column types and constraints in `CREATE TABLE AS`: types come from the query, only names may be
-/// given.
-fn refuse_declared(create: &CreateTable) -> Result<(), SqlError> {
-    let declared = |column: &ColumnDef| {
-        column.data_type != sqlparser::ast::DataType::Unspecified || !column.options.is_empty()
-    };
-    if create.columns.iter().any(declared) || !create.constraints.is_empty() {
-        return Err(SqlError::unsupported("CREATE TABLE AS with column types or constraints")
-            .hint("Create the table first, then INSERT INTO it."));
-    }
-    Ok(())
 }
 
 fn drops(
@@ -259,32 +241,34 @@ fn check_new_name(planner: &Planner, schema: &str, name: &str) -> Result<(), Sql
     Ok(())
 }
 
-fn new_column(state: &SessionState, column: &ColumnDef) -> Result<NewColumn, SqlError> {
-    let name = folded(&column.name);
-    let column_type = column_type(&column.data_type)?;
-    let mut not_null = false;
-    let mut default = None;
-    for option in &column.options {
-        match &option.option {
-            ColumnOption::NotNull => not_null = true,
-            ColumnOption::Default(expr) => {
-                default_value(state, expr, &name, &column_type)?;
-                default = Some(expr.to_string());
-            }
-            _ => {}
-        }
-    }
-    Ok(NewColumn { name, column_type, not_null, default, backfill: None })
+/// Returns the definition of a new column, and the value of its default if that is not null.
+fn new_column(
+    state: &SessionState,
+    column: &ColumnDefinition,
+) -> Result<(NewColumn, Option<ArrayRef>), SqlError> {
+    let ColumnDefinition { name, column_type, not_null, default } = column;
+    // The text is what is stored.
+    let default = default.as_ref().map(ToString::to_string);
+    let value = default.as_deref().map(|sql| default_value(state, sql, name, column_type));
+    let value = value.transpose()?.filter(|value| value.null_count() == 0);
+    let column = NewColumn {
+        name: name.clone(),
+        column_type: column_type.clone(),
+        not_null: *not_null,
+        default,
+        backfill: None,
+    };
+    Ok((column, value))
 }
 
 /// Evaluates a `DEFAULT` now, and thereby checks that it can be planned and has the column's type.
 fn default_value(
     state: &SessionState,
-    expr: &Expr,
+    default: &str,
     column: &str,
     column_type: &ColumnType,
 ) -> Result<ArrayRef, SqlError> {
-    let expr = insert::default_expr(state, Some(&expr.to_string()))?;
+    let expr = insert::default_expr(state, Some(default))?;
     let schema = DFSchema::empty();
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
@@ -311,36 +295,6 @@ fn default_value(
     assign(&value, column, column_type)
 }
 
-fn primary_key(create: &CreateTable) -> Result<Vec<String>, SqlError> {
-    let mut keys: Vec<Vec<String>> = vec![];
-    for column in &create.columns {
-        let options = column.options.iter();
-        if options.filter(|o| matches!(o.option, ColumnOption::PrimaryKey(_))).count() > 0 {
-            keys.push(vec![folded(&column.name)]);
-        }
-    }
-    for constraint in &create.constraints {
-        if let TableConstraint::PrimaryKey(key) = constraint {
-            keys.push(key.columns.iter().map(key_column).collect::<Result<_, _>>()?);
-        }
-    }
-    match keys.len() {
-        0 => Ok(vec![]),
-        1 => Ok(keys.remove(0)),
-        _ => Err(SqlError::new(
-            SqlState::INVALID_TABLE_DEFINITION,
-            format!("multiple primary keys for table \"{}\" are not allowed", create.name),
-        )),
-    }
-}
-
-fn key_column(column: &IndexColumn) -> Result<String, SqlError> {
-    match &column.column.expr {
-        Expr::Identifier(ident) => Ok(folded(ident)),
-        other => Err(SqlError::syntax(format!("{other} is not a column"))),
-    }
-}
-
 /// Returns the table as it will be created, for writing its first rows.
 fn table_of(columns: &[NewColumn]) -> Table {
     let mut next = ColumnId(1);
@@ -358,63 +312,36 @@ fn table_of(columns: &[NewColumn]) -> Table {
 fn alter_step(planner: &Planner, operation: &AlterOperation) -> Result<AlterStep, SqlError> {
     Ok(match operation {
         AlterOperation::AddColumn { if_not_exists, column } => {
-            if column.options.iter().any(|o| matches!(o.option, ColumnOption::PrimaryKey(_))) {
-                return Err(SqlError::unsupported("ALTER TABLE ADD COLUMN ... PRIMARY KEY")
-                    .hint("Make a table with the key, and INSERT the rows into it."));
-            }
-            let state = planner.state();
-            let mut column_def = new_column(&state, column)?;
-            let default = column.options.iter().find_map(|option| match &option.option {
-                ColumnOption::Default(expr) => Some(expr),
-                _ => None,
-            });
-            let value = default
-                .map(|expr| default_value(&state, expr, &column_def.name, &column_def.column_type))
-                .transpose()?
-                .filter(|value| value.null_count() == 0);
-            if column_def.not_null && value.is_none() {
-                let name = &column_def.name;
-                return Err(SqlError::new(
-                    SqlState::NOT_NULL_VIOLATION,
-                    format!("column \"{name}\" must have a default to be added as NOT NULL"),
-                )
-                .hint("Add DEFAULT value: the rows there are need one."));
-            }
-            column_def.backfill = value
-                .map(|value| backfill::encode(&value))
-                .transpose()
-                .map_err(DataFusionError::from)?;
-            AlterStep::AddColumn { column: column_def, if_not_exists: *if_not_exists }
+            let column = added_column(&planner.state(), column)?;
+            AlterStep::AddColumn { column, if_not_exists: *if_not_exists }
         }
-        AlterOperation::DropColumn { if_exists, name, cascade: false } => {
+        AlterOperation::DropColumn { if_exists, name } => {
             AlterStep::DropColumn { name: name.clone(), if_exists: *if_exists }
-        }
-        AlterOperation::DropColumn { cascade: true, .. } => {
-            return Err(SqlError::unsupported("ALTER TABLE DROP COLUMN ... CASCADE")
-                .hint("Drop the dependent views first."));
         }
         AlterOperation::RenameColumn { from, to } => {
             AlterStep::RenameColumn { from: from.clone(), to: to.clone() }
         }
         AlterOperation::RenameTable { to } => AlterStep::RenameTo { name: to.clone() },
-        AlterOperation::SetNotNull { .. } => {
-            return Err(SqlError::unsupported("ALTER TABLE ALTER COLUMN SET NOT NULL"));
-        }
-        AlterOperation::DropNotNull { .. } => {
-            return Err(SqlError::unsupported("ALTER TABLE ALTER COLUMN DROP NOT NULL"));
-        }
-        AlterOperation::SetDefault { .. } | AlterOperation::DropDefault { .. } => {
-            return Err(SqlError::unsupported("ALTER TABLE ALTER COLUMN SET or DROP DEFAULT"));
-        }
-        AlterOperation::SetDataType { using: Some(_), .. } => {
-            return Err(SqlError::unsupported("ALTER TABLE ALTER COLUMN TYPE ... USING").hint(
-                "A wider type needs no USING. For others, add a column and UPDATE it from the old one.",
-            ));
-        }
-        AlterOperation::SetDataType { column, data_type, using: None } => {
-            AlterStep::WidenColumn { name: column.clone(), to: column_type(data_type)? }
+        AlterOperation::SetDataType { column, column_type } => {
+            AlterStep::WidenColumn { name: column.clone(), to: column_type.clone() }
         }
     })
+}
+
+/// Returns the definition of a column that is added to a table, with the value of the existing rows.
+fn added_column(state: &SessionState, column: &ColumnDefinition) -> Result<NewColumn, SqlError> {
+    let (mut column, value) = new_column(state, column)?;
+    if column.not_null && value.is_none() {
+        let name = &column.name;
+        return Err(SqlError::new(
+            SqlState::NOT_NULL_VIOLATION,
+            format!("column \"{name}\" must have a default to be added as NOT NULL"),
+        )
+        .hint("Add DEFAULT value: the rows there are need one."));
+    }
+    let backfill = value.map(|value| backfill::encode(&value)).transpose();
+    column.backfill = backfill.map_err(DataFusionError::from)?;
+    Ok(column)
 }
 
 /// Returns the ids of the users' relations that a query refers to directly.

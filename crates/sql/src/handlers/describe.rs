@@ -7,14 +7,12 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as PlanExpr, ExprSchemable as _, LogicalPlan};
-use sqlparser::ast::{
-    self, AssignmentTarget, Expr, Insert, Query, SetExpr, Value, ValueWithSpan, Visit, Visitor,
-};
+use sqlparser::ast::{self, Expr, Query, SetExpr, Value, ValueWithSpan, Visit, Visitor};
 
 use super::returning::Returning;
-use super::target::InsertTarget;
+use super::target::{InsertTarget, Target};
 use super::{Outcome, backup, delete, explain, insert, update};
-use crate::parser::{RelationName, Statement};
+use crate::parser::{Insert, InsertSource, Statement};
 use crate::planner::{Parameters, Planner};
 use crate::session::Session;
 use crate::{Frontend, rewrite};
@@ -121,11 +119,17 @@ fn compared_arrays(plan: &LogicalPlan) -> datafusion::error::Result<Vec<(String,
 fn returning_of(planner: &Planner, statement: &Statement) -> Result<Option<Returning>, SqlError> {
     match statement {
         Statement::Insert(insert) => {
-            let target = insert::insert_target(planner, insert)?;
-            Ok(insert::returning_of(insert, &target))
+            let target = InsertTarget::find(planner, insert)?;
+            Ok(Returning::new(insert.returning.as_ref(), &target.into))
         }
-        Statement::Update(update) => update::returning_of(planner, update),
-        Statement::Delete(delete) => delete::returning_of(planner, delete),
+        Statement::Update(update) => {
+            let target = Target::find(planner, &update.target)?;
+            Ok(Returning::new(update.returning.as_ref(), &target))
+        }
+        Statement::Delete(delete) => {
+            let target = Target::find(planner, &delete.target)?;
+            Ok(Returning::new(delete.returning.as_ref(), &target))
+        }
         _ => Ok(None),
     }
 }
@@ -143,37 +147,37 @@ fn planned_part(
         Statement::Query(query) => Some((Query::clone(query), none())),
         Statement::Explain { statement, .. } => planned_part(planner, statement)?,
         Statement::Insert(insert) => {
-            let target = insert::insert_target(planner, insert)?;
+            let target = InsertTarget::find(planner, insert)?;
             let hints = insert_hints(insert, &target);
             insert::insert_query(insert, &target).map(|query| (query, hints))
         }
         Statement::Update(update) => {
-            let (relation, query) = update::update_query(planner, update)?;
+            let (target, query) = update::update_query(planner, update)?;
             let mut hints = none();
             for assignment in &update.assignments {
-                let AssignmentTarget::ColumnName(name) = &assignment.target else { continue };
-                let column = RelationName::try_from(name)?.name;
-                let column = relation.as_table().and_then(|table| table.column(&column));
+                let column = target.table.column(&assignment.column);
                 if let (Some(column), Some(number)) = (column, placeholder(&assignment.value)) {
                     hints.insert(number, column.column_type.field("", true));
                 }
             }
             Some((query, hints))
         }
-        Statement::Delete(delete) => Some((delete::delete_query(planner, delete)?.1, none())),
+        Statement::Delete(delete) => {
+            let target = Target::find(planner, &delete.target)?;
+            Some((delete::delete_query(&target, delete), none()))
+        }
         _ => None,
     })
 }
 
 fn insert_hints(insert: &Insert, target: &InsertTarget) -> Hints {
     let mut hints = Hints::new();
-    let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|query| &*query.body) else {
-        return hints;
-    };
+    let InsertSource::Query(query) = &insert.source else { return hints };
+    let SetExpr::Values(values) = query.body.as_ref() else { return hints };
     for row in &values.rows {
         for (cell, column) in row.content.iter().zip(&target.columns) {
             if let Some(number) = placeholder(cell) {
-                let column_type = &target.table.columns[*column].column_type;
+                let column_type = &target.into.table.columns[*column].column_type;
                 hints.insert(number, column_type.field("", true));
             }
         }
@@ -214,18 +218,22 @@ fn number_of(name: &str) -> Option<usize> {
 }
 
 /// Returns the highest parameter number in a statement.
-pub fn placeholders(statement: &Statement) -> Result<usize, SqlError> {
+fn placeholders(statement: &Statement) -> Result<usize, SqlError> {
+    match statement {
+        Statement::Query(query) => highest_parameter(query),
+        Statement::Explain { statement, .. } => placeholders(statement),
+        Statement::Insert(insert) => highest_parameter(insert),
+        Statement::Update(update) => highest_parameter(update),
+        Statement::Delete(delete) => highest_parameter(delete),
+        Statement::CreateTable(create) => highest_parameter(create),
+        _ => Ok(0),
+    }
+}
+
+/// Returns the highest parameter number in a part of a statement.
+pub fn highest_parameter(node: &impl Visit) -> Result<usize, SqlError> {
     let mut highest = Highest(0);
-    let flow = match statement {
-        Statement::Query(query) => query.visit(&mut highest),
-        Statement::Explain { statement, .. } => return placeholders(statement),
-        Statement::Insert(insert) => insert.visit(&mut highest),
-        Statement::Update(update) => update.visit(&mut highest),
-        Statement::Delete(delete) => delete.visit(&mut highest),
-        Statement::CreateTable(create) => create.visit(&mut highest),
-        _ => ControlFlow::Continue(()),
-    };
-    match flow {
+    match node.visit(&mut highest) {
         ControlFlow::Continue(()) => Ok(highest.0),
         ControlFlow::Break(name) => Err(SqlError::new(
             tidemark_pg::sqlstate::SqlState::UNDEFINED_PARAMETER,
@@ -247,5 +255,39 @@ impl Visitor for Highest {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parser::parse;
+
+    #[test]
+    fn parameters_are_found_in_every_clause() {
+        let texts = [
+            "SELECT $5",
+            "EXPLAIN SELECT $5",
+            "INSERT INTO t VALUES ($5)",
+            "INSERT INTO t SELECT a FROM u WHERE b = $5",
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = $5",
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = 1 WHERE t.c = $5",
+            "INSERT INTO t DEFAULT VALUES RETURNING $5",
+            "UPDATE t SET a = $5",
+            "UPDATE t SET a = 1 FROM (SELECT $5) u",
+            "UPDATE t SET a = 1 WHERE b IN (SELECT $5)",
+            "UPDATE t SET a = 1 RETURNING $5",
+            "DELETE FROM t USING f($5)",
+            "DELETE FROM t WHERE a = $5",
+            "DELETE FROM t RETURNING $5",
+            "CREATE TABLE t (a int DEFAULT $5)",
+            "CREATE TABLE t AS SELECT $5",
+        ];
+        for text in texts {
+            let statement = parse(text).unwrap().remove(0).statement;
+            assert_eq!(placeholders(&statement).unwrap(), 5, "{text}");
+        }
+        let named = parse("DELETE FROM t WHERE a = $x").unwrap().remove(0).statement;
+        assert_eq!(placeholders(&named).unwrap_err().message, "there is no parameter $x");
     }
 }

@@ -9,20 +9,26 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{Expr, lit};
-use futures::TryStreamExt as _;
-use sqlparser::ast::{self, Insert, OnInsert, Query, SetExpr};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
+use sqlparser::ast::{self, Query, SetExpr};
 
-use super::returning::Returning;
+use super::dml::{Changed, Changes, RowChange};
+use super::keys::{self, FewKeys};
+use super::returning::{Recorder, Returning};
 use super::rows::Conform;
-use super::target::{InsertTarget, default_of, is_default, parse_expr};
+use super::target::{InsertTarget, Target, default_of, is_default};
+use super::writes::Staged;
 use super::{Outcome, Reply, literals};
-use crate::parser::{self, RelationName, balanced};
+use crate::parser::{self, Insert, InsertSource, RelationName};
 use crate::planner::{Parameters, Planner};
 use crate::planning_state::PlanningState;
+use crate::read_view::ReadView;
 use crate::session::Session;
+use crate::trees::{self, balanced, cast, sql_type};
 use crate::{Frontend, rewrite};
-use tidemark_engine::meta::command::TableWrite;
-use tidemark_ledger::catalog::{ColumnType, Relation, SYSTEM_SCHEMAS};
+use tidemark_engine::meta::command::{TableWrite, WrittenKeys};
+use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::memory::doubling;
 use tidemark_pg::sqlstate::SqlState;
@@ -36,48 +42,21 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_writable("INSERT")?;
         let planner = self.planner(session);
-        let target = insert_target(&planner, insert)?;
-        let returning = returning_of(insert, &target);
-        if let Some(returning) = &returning {
-            returning.check(&planner, parameters).await?;
+        let target = InsertTarget::find(&planner, insert)?;
+        let returning =
+            Returning::planned(insert.returning.as_ref(), &target.into, &planner, parameters)
+                .await?;
+        if let Some(on) = &insert.on_conflict {
+            let work = self.insert_on_conflict(&planner, insert, target, on, parameters, returning);
+            return Box::pin(work).await?.reply("INSERT 0");
         }
-        if let Some(OnInsert::OnConflict(on)) = &insert.on {
-            let work = self.insert_on_conflict(session, insert, on, parameters, returning.as_ref());
-            let count = Box::pin(work).await?;
-            return inserted(&planner, count, parameters, returning).await;
-        }
-        let rows = self.source_rows(&planner, insert, &target, parameters).await?;
-        let rows = match &returning {
-            Some(returning) => returning.tap(rows),
-            None => rows,
-        };
-        let staged = self.stage(&planner, target.relation.id, &target.table, rows).await?;
-        if let Some(returning) = &returning {
-            returning.compute(&planner, parameters).await?;
-        }
-        self.commit_rows(&planner, &target.relation, &staged).await?;
-        let count = staged.rows;
-        inserted(&planner, count, parameters, returning).await
-    }
-
-    /// Returns the rows of an `INSERT` in the table's schema.
-    pub(super) async fn source_rows(
-        &self,
-        planner: &Planner,
-        insert: &Insert,
-        target: &InsertTarget,
-        parameters: &Parameters,
-    ) -> Result<SendableRecordBatchStream, SqlError> {
-        if let Some(rows) = literals::rows(insert, target, parameters)? {
-            let schema = rows.schema();
-            return Ok(Box::pin(MemoryStream::try_new(vec![rows], schema, None)?));
-        }
-        let state = planner.state();
-        let plan = match insert_query(insert, target) {
-            Some(query) => planner.plan(&state, &query, &parameters.types).await?,
-            None => LogicalPlanBuilder::empty(true).build()?,
-        };
-        table_rows(planner, state, target, plan, parameters.values.clone()).await
+        let recorder = Recorder::new(returning.as_ref());
+        let rows = recorder.tap(source_rows(&planner, insert, &target, parameters).await?);
+        let mut change = self.stage_insert(&planner, &target.into, rows).await?;
+        // Its subqueries read the view that the source was read from.
+        let answer = recorder.answer(&planner, parameters).await?;
+        let changed = self.change_rows(&planner, target.into.relation.id, &mut change).await?;
+        Changed { answer, ..changed }.reply("INSERT 0")
     }
 
     /// Inserts the rows of `plan` into the target's columns. Returns the number of rows.
@@ -90,9 +69,22 @@ impl Frontend {
         values: ParamValues,
     ) -> Result<u64, SqlError> {
         let rows = table_rows(planner, state, target, plan, values).await?;
-        let staged = self.stage(planner, target.relation.id, &target.table, rows).await?;
-        self.commit_rows(planner, &target.relation, &staged).await?;
-        Ok(staged.rows)
+        let mut change = self.stage_insert(planner, &target.into, rows).await?;
+        let changed = self.change_rows(planner, target.into.relation.id, &mut change).await?;
+        Ok(changed.count)
+    }
+
+    /// Stages the rows of an `INSERT`, which have the table's schema.
+    async fn stage_insert<'a>(
+        &self,
+        planner: &Planner,
+        into: &'a Target,
+        rows: SendableRecordBatchStream,
+    ) -> Result<InsertRows<'a>, SqlError> {
+        let staged = self.stage(planner, into.relation.id, &into.table, rows).await?;
+        let few = FewKeys::of(&into.table, staged.few.as_ref());
+        let keys = keys::written_keys(&into.table, few.as_ref());
+        Ok(InsertRows { into, staged, few, keys })
     }
 
     /// `TRUNCATE`: ends the lifetime of all files of the tables, in one commit.
@@ -105,14 +97,76 @@ impl Frontend {
         let planner = self.planner(session);
         let mut writes = vec![];
         for name in tables {
-            let relation = table_named(&planner, name)?;
-            let mut write = TableWrite::to(&relation);
+            let target = Target::named(&planner, name)?;
+            let mut write = TableWrite::to(&target.relation);
             write.truncate = true;
             writes.push(write);
         }
         self.commit(&planner, writes, vec![]).await?;
         Ok(Outcome::done("TRUNCATE TABLE").into())
     }
+}
+
+/// Staged rows; existing rows with the same keys die in the same epoch.
+struct InsertRows<'a> {
+    into: &'a Target,
+    staged: Staged,
+    few: Option<FewKeys>,
+    keys: WrittenKeys,
+}
+
+impl RowChange for InsertRows<'_> {
+    fn attempt<'a>(
+        &'a mut self,
+        _frontend: &'a Frontend,
+        planner: &'a Planner,
+    ) -> BoxFuture<'a, Result<Changes, SqlError>> {
+        self.find_overwritten(planner).boxed()
+    }
+
+    /// Writers of a few keys rarely conflict, and can share a commit with others.
+    fn locks_first(&self) -> bool {
+        self.keys == WrittenKeys::Any && !self.staged.files.is_empty()
+    }
+
+    fn may_succeed_in(&self, newest: &ReadView) -> bool {
+        self.into.is_unchanged_in(newest)
+    }
+}
+
+impl InsertRows<'_> {
+    async fn find_overwritten(&self, planner: &Planner) -> Result<Changes, SqlError> {
+        let Target { relation, table, .. } = self.into;
+        let files = &self.staged.files;
+        let mut write = TableWrite::to(relation);
+        write.keys = self.keys.clone();
+        write.born.clone_from(files);
+        if !table.primary_key.is_empty() && !files.is_empty() {
+            write.dead_rows =
+                keys::overwritten(planner, relation, table, files, self.few.as_ref()).await?;
+        }
+        let changed = Changed { count: self.staged.rows, answer: None };
+        Ok(Changes { write, staged: vec![self.staged.ids()], changed })
+    }
+}
+
+/// Returns the rows of an `INSERT` in the table's schema.
+pub async fn source_rows(
+    planner: &Planner,
+    insert: &Insert,
+    target: &InsertTarget,
+    parameters: &Parameters,
+) -> Result<SendableRecordBatchStream, SqlError> {
+    if let Some(rows) = literals::rows(insert, target, parameters)? {
+        let schema = rows.schema();
+        return Ok(Box::pin(MemoryStream::try_new(vec![rows], schema, None)?));
+    }
+    let state = planner.state();
+    let plan = match insert_query(insert, target) {
+        Some(query) => planner.plan(&state, &query, &parameters.types).await?,
+        None => LogicalPlanBuilder::empty(true).build()?,
+    };
+    table_rows(planner, state, target, plan, parameters.values.clone()).await
 }
 
 /// Runs `plan` and returns its rows in the table's schema.
@@ -125,57 +179,19 @@ async fn table_rows(
 ) -> Result<SendableRecordBatchStream, SqlError> {
     let plan = complete(&state, target, plan)?;
     let rows = planner.execute(state, plan, values).await?;
-    let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
+    let conform = Conform::new(Arc::clone(&target.into.table), &target.into.relation.name);
     Ok(conformed(conform, rows))
-}
-
-/// The reply of a finished `INSERT`.
-async fn inserted(
-    planner: &Planner,
-    count: u64,
-    parameters: &Parameters,
-    returning: Option<Returning>,
-) -> Result<Reply, SqlError> {
-    match returning {
-        Some(returning) => returning.reply(planner, parameters, "INSERT 0").await,
-        None => Ok(Outcome::Done(format!("INSERT 0 {count}")).into()),
-    }
-}
-
-/// Returns the `RETURNING` clause of an `INSERT`.
-pub fn returning_of(insert: &Insert, target: &InsertTarget) -> Option<Returning> {
-    let alias = target_alias(insert, &target.relation.name);
-    Returning::new(insert.returning.as_ref(), &alias, &target.table)
-}
-
-/// The name by which an `INSERT` refers to its table.
-pub fn target_alias(insert: &Insert, relation: &str) -> ast::Ident {
-    let alias = insert.table_alias.as_ref();
-    alias.map_or_else(|| ast::Ident::with_quote('"', relation), |alias| alias.alias.clone())
-}
-
-/// Resolves the table and the columns of an `INSERT`.
-pub fn insert_target(planner: &Planner, insert: &Insert) -> Result<InsertTarget, SqlError> {
-    let ast::TableObject::TableName(name) = &insert.table else {
-        return Err(SqlError::unsupported("INSERT into anything but a table"));
-    };
-    let relation = table_named(planner, &RelationName::try_from(name)?)?;
-    let names: Vec<String> = insert
-        .columns
-        .iter()
-        .map(|column| RelationName::try_from(column).map(|name| name.name))
-        .collect::<Result<_, _>>()?;
-    InsertTarget::new(relation, &names)
 }
 
 /// Returns the query of an `INSERT` with each bare `DEFAULT` replaced; `None` for `DEFAULT VALUES`.
 pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
-    let mut query = Query::clone(insert.source.as_ref()?);
+    let InsertSource::Query(query) = &insert.source else { return None };
+    let mut query = Query::clone(query);
     if let SetExpr::Values(values) = query.body.as_mut() {
         for row in &mut values.rows {
             let cells = row.content.iter_mut().zip(&target.columns);
             for (cell, column) in cells.filter(|(cell, _)| is_default(cell)) {
-                let default = target.table.columns[*column].default.as_deref();
+                let default = target.into.table.columns[*column].default.as_deref();
                 *cell = default_of(default);
             }
         }
@@ -202,7 +218,7 @@ fn has_query(cell: &ast::Expr) -> bool {
 fn selects(values: &ast::Values) -> SetExpr {
     let select = |row: &ast::Parens<Vec<ast::Expr>>| {
         let items = row.content.iter().cloned().map(ast::SelectItem::UnnamedExpr);
-        SetExpr::Select(Box::new(rewrite::plain_select(items.collect(), vec![])))
+        trees::select(items.collect()).body()
     };
     let union = |left: SetExpr, right: SetExpr| SetExpr::SetOperation {
         op: ast::SetOperator::Union,
@@ -218,16 +234,17 @@ fn selects(values: &ast::Values) -> SetExpr {
 /// the column's type.
 fn agree(values: &mut ast::Values, target: &InsertTarget) {
     for (place, column) in target.columns.iter().enumerate() {
-        let column_type = &target.table.columns[*column].column_type;
+        let column_type = &target.into.table.columns[*column].column_type;
         let cells = || values.rows.iter().filter_map(|row| row.content.get(place));
         if !(cells().any(is_quoted) && cells().any(|cell| !is_quoted(cell) && !is_null(cell))) {
             continue;
         }
         let is_text = matches!(column_type, ColumnType::Text | ColumnType::Varchar(_));
         for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(place)) {
-            let cast = if is_text { !is_quoted(cell) } else { is_quoted(cell) || is_number(cell) };
-            if cast && let Some(cast) = parse_expr(&format!("CAST({cell} AS {column_type})")) {
-                *cell = cast;
+            let wanted =
+                if is_text { !is_quoted(cell) } else { is_quoted(cell) || is_number(cell) };
+            if wanted {
+                *cell = cast(trees::take(cell), sql_type(column_type));
             }
         }
     }
@@ -249,28 +266,6 @@ fn is_null(cell: &ast::Expr) -> bool {
     matches!(cell, ast::Expr::Value(v) if v.value == ast::Value::Null)
 }
 
-/// Returns the table of this name if the session may write to it.
-pub fn table_named(planner: &Planner, name: &RelationName) -> Result<Arc<Relation>, SqlError> {
-    if name.schema.as_deref().is_some_and(|schema| SYSTEM_SCHEMAS.contains(&schema)) {
-        return Err(SqlError::new(
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            format!("permission denied: \"{name}\" is a system catalog"),
-        ));
-    }
-    let relation = planner.relation(name).ok_or_else(|| {
-        SqlError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))
-    })?;
-    if relation.as_table().is_none() {
-        return Err(SqlError::new(
-            SqlState::WRONG_OBJECT_TYPE,
-            format!("cannot change view \"{name}\""),
-        )
-        .detail("Views are read-only.")
-        .hint("Change the tables it reads."));
-    }
-    Ok(Arc::clone(relation))
-}
-
 /// Builds a plan with all columns of the table: those from `plan`, and defaults or nulls for the others.
 fn complete(
     state: &SessionState,
@@ -288,13 +283,13 @@ fn complete(
             "INSERT has more target columns than expressions"
         };
         // As in PostgreSQL, missing trailing columns get their defaults if there is no column list.
-        let trailing = !more && target.columns.len() == target.table.columns.len();
+        let trailing = !more && target.columns.len() == target.into.table.columns.len();
         if !trailing {
             return Err(SqlError::new(SqlState::SYNTAX_ERROR, message));
         }
     }
     let mut exprs = vec![];
-    for (place, column) in target.table.columns.iter().enumerate() {
+    for (place, column) in target.into.table.columns.iter().enumerate() {
         let source = target.columns.iter().position(|given| *given == place);
         let source = source.and_then(|index| given.get(index));
         let expr = match source {

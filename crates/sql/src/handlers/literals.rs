@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use datafusion::common::{ParamValues, ScalarValue};
-use sqlparser::ast::{Expr, Insert, SetExpr, UnaryOperator, Value};
+use sqlparser::ast::{Expr, SetExpr, UnaryOperator, Value};
 
 use super::rows::Conform;
 use super::target::{InsertTarget, is_default, parse_expr};
+use crate::parser::{Insert, InsertSource};
 use crate::planner::Parameters;
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
@@ -26,7 +27,7 @@ pub fn rows(
     parameters: &Parameters,
 ) -> Result<Option<RecordBatch>, SqlError> {
     let Some(columns) = columns(insert, target, parameters) else { return Ok(None) };
-    let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
+    let conform = Conform::new(Arc::clone(&target.into.table), &target.into.relation.name);
     conform.apply(&columns).map(Some)
 }
 
@@ -35,7 +36,7 @@ fn columns(
     target: &InsertTarget,
     parameters: &Parameters,
 ) -> Option<Vec<ArrayRef>> {
-    let query = insert.source.as_ref()?;
+    let InsertSource::Query(query) = &insert.source else { return None };
     let SetExpr::Values(values) = query.body.as_ref() else { return None };
     let plain = query.with.is_none()
         && query.order_by.is_none()
@@ -50,7 +51,7 @@ fn columns(
     if !plain || !widths || values.rows.is_empty() || values.rows.len() > ROWS_MAX {
         return None;
     }
-    let columns = target.table.columns.iter().enumerate().map(|(place, column)| {
+    let columns = target.into.table.columns.iter().enumerate().map(|(place, column)| {
         let default = LazyCell::new(|| match &column.default {
             None => Some(ScalarValue::Null),
             Some(sql) => literal(&parse_expr(sql)?, &column.column_type, parameters),

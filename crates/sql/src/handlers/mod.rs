@@ -6,6 +6,7 @@ mod copy;
 mod ddl;
 mod delete;
 mod describe;
+mod dml;
 mod explain;
 mod insert;
 mod keys;
@@ -16,14 +17,13 @@ mod rows;
 mod set;
 mod show;
 mod target;
-mod template;
 mod transaction;
 mod update;
 mod writes;
 
 pub use copy::{CopyIn, CopyJob};
 pub use describe::Described;
-pub use writes::TableLocks;
+pub use dml::TableLocks;
 
 use std::sync::Arc;
 use std::time::Instant;

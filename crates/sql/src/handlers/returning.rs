@@ -7,17 +7,17 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::MemTable;
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt as _;
-use sqlparser::ast::{Ident, ObjectName, Query, SelectItem, SetExpr, TableFactor};
+use sqlparser::ast::{DataType, Ident, Query, SelectItem};
 
-use super::template::template;
-use super::{Outcome, Reply};
+use super::target::Target;
 use crate::planner::{Locals, Parameters, Planner, Rows};
-use tidemark_ledger::catalog::Table;
+use crate::trees;
 use tidemark_ledger::sst::schema::table_schema;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
@@ -25,133 +25,136 @@ use tidemark_pg::sqlstate::SqlState;
 /// Name of the rows in that query; users cannot write it.
 const RETURNED: &str = "\u{1}returned";
 
-/// A `RETURNING` clause, and the rows it is evaluated over, collected as they are written.
+/// A `RETURNING` clause.
 #[derive(Clone, Debug)]
 pub struct Returning {
     items: Vec<SelectItem>,
     /// The name of the table in the statement.
     alias: Ident,
+    /// The schema of the table's rows.
     schema: SchemaRef,
-    rows: Arc<Mutex<Vec<RecordBatch>>>,
-    /// The rows for the client, once computed.
-    answer: Arc<Mutex<Option<Answer>>>,
-}
-
-#[derive(Debug)]
-struct Answer {
-    /// The columns as users see them, and as the batches have them.
-    shown: SchemaRef,
-    schema: SchemaRef,
-    batches: Vec<RecordBatch>,
 }
 
 impl Returning {
     /// Returns `None` if the statement has no such clause.
-    pub fn new(items: Option<&Vec<SelectItem>>, alias: &Ident, table: &Table) -> Option<Self> {
-        Some(Self {
-            items: items?.clone(),
-            alias: alias.clone(),
-            schema: table_schema(table),
-            rows: Arc::default(),
-            answer: Arc::default(),
-        })
+    pub fn new(items: Option<&Vec<SelectItem>>, target: &Target) -> Option<Self> {
+        let (alias, schema) = (target.alias.clone(), table_schema(&target.table));
+        Some(Self { items: items?.clone(), alias, schema })
     }
 
-    /// Plans the clause, so that its errors are found before anything is written.
-    pub async fn check(&self, planner: &Planner, parameters: &Parameters) -> Result<(), SqlError> {
-        self.describe(planner, &parameters.types).await.map(|_| ())
-    }
-
-    /// Drops the rows of a failed attempt before a retry.
-    pub fn clear(&self) {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    /// Collects rows of the table's schema.
-    pub fn push(&self, batch: RecordBatch) {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
-    }
-
-    /// Passes the rows through and collects them.
-    pub fn tap(&self, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
-        let (schema, sink) = (rows.schema(), self.clone());
-        let rows = rows.inspect_ok(move |batch| sink.push(batch.clone()));
-        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    /// Like [`Self::new`], but plans the clause, so that its errors are found before anything is written.
+    pub async fn planned(
+        items: Option<&Vec<SelectItem>>,
+        target: &Target,
+        planner: &Planner,
+        parameters: &Parameters,
+    ) -> Result<Option<Self>, SqlError> {
+        let returning = Self::new(items, target);
+        if let Some(returning) = &returning {
+            returning.describe(planner, &parameters.types).await?;
+        }
+        Ok(returning)
     }
 
     /// Returns the schema of the rows for the client.
     pub async fn describe(
         &self,
         planner: &Planner,
-        parameters: &[sqlparser::ast::DataType],
+        parameters: &[DataType],
     ) -> Result<SchemaRef, SqlError> {
-        let (planner, query) = (self.planner(planner)?, self.query()?);
+        let (planner, query) = (self.planner(planner, vec![])?, self.query());
         let plan = planner.plan(&planner.state(), &query, parameters).await?;
         refuse_aggregates(&plan)?;
         Ok(planner.output_schema(&query, &plan))
     }
 
-    /// Computes the rows for the client. Runs before the commit, so that an error changes nothing.
-    pub async fn compute(
+    /// Evaluates the clause over rows of the table.
+    async fn evaluate(
         &self,
+        rows: Vec<RecordBatch>,
         planner: &Planner,
         parameters: &Parameters,
-    ) -> Result<(), SqlError> {
-        let Rows { schema: shown, stream } =
-            self.planner(planner)?.query(&self.query()?, parameters).await?;
+    ) -> Result<Answer, SqlError> {
+        let planner = self.planner(planner, rows)?;
+        let Rows { schema: shown, stream } = planner.query(&self.query(), parameters).await?;
         let schema = stream.schema();
-        let answer = Answer { shown, schema, batches: stream.try_collect().await? };
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-        Ok(())
+        Ok(Answer { shown, schema, batches: stream.try_collect().await? })
     }
 
-    /// Returns the reply of a finished statement.
-    pub async fn reply(
-        &self,
-        planner: &Planner,
-        parameters: &Parameters,
-        tag: &'static str,
-    ) -> Result<Reply, SqlError> {
-        let take = || self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut answer = take();
-        if answer.is_none() {
-            // Nothing was written, so the rows were not computed before.
-            self.compute(planner, parameters).await?;
-            answer = take();
-        }
-        let Some(Answer { shown, schema, batches }) = answer else {
-            return Err(SqlError::internal("the answer was just computed"));
-        };
-        let stream = Box::pin(MemoryStream::try_new(batches, schema, None)?);
-        Ok(Outcome::Rows { rows: Rows { schema: shown, stream }, tag }.into())
-    }
-
-    fn planner(&self, planner: &Planner) -> Result<Planner, SqlError> {
-        let mut batches = self.rows.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for batch in &mut batches {
+    /// A planner that also sees the rows.
+    fn planner(&self, planner: &Planner, mut rows: Vec<RecordBatch>) -> Result<Planner, SqlError> {
+        for batch in &mut rows {
             let columns = batch.columns().to_vec();
-            *batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)
-                .map_err(datafusion::error::DataFusionError::from)?;
+            let named = RecordBatch::try_new(Arc::clone(&self.schema), columns);
+            *batch = named.map_err(DataFusionError::from)?;
         }
-        let rows = MemTable::try_new(Arc::clone(&self.schema), vec![batches])?;
+        let rows = MemTable::try_new(Arc::clone(&self.schema), vec![rows])?;
         let locals: Locals = BTreeMap::from([(RETURNED.to_owned(), Arc::new(rows) as _)]);
         Ok(Planner { locals: Arc::new(locals), ..planner.clone() })
     }
 
-    fn query(&self) -> Result<Query, SqlError> {
-        let mut query = template()?;
-        let SetExpr::Select(select) = query.body.as_mut() else {
-            return Err(SqlError::internal("the template is a SELECT"));
-        };
-        select.projection.clone_from(&self.items);
-        for table in &mut select.from {
-            if let TableFactor::Table { name, alias: Some(alias), .. } = &mut table.relation {
-                *name = ObjectName::from(vec![Ident::with_quote('"', RETURNED)]);
-                alias.name = self.alias.clone();
-            }
+    fn query(&self) -> Query {
+        let rows = trees::table(&[RETURNED], Some(self.alias.clone()));
+        trees::select(self.items.clone()).from([rows]).query()
+    }
+}
+
+/// The rows of a `RETURNING` clause for the client.
+#[derive(Debug)]
+pub struct Answer {
+    /// The columns as users see them, and as the batches have them.
+    shown: SchemaRef,
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+}
+
+impl Answer {
+    pub fn rows(self) -> Result<Rows, SqlError> {
+        let stream = Box::pin(MemoryStream::try_new(self.batches, self.schema, None)?);
+        Ok(Rows { schema: self.shown, stream })
+    }
+}
+
+/// Collects the rows that one attempt of a statement writes or deletes, if it has a `RETURNING` clause.
+#[derive(Debug)]
+pub struct Recorder<'a> {
+    clause: Option<&'a Returning>,
+    rows: Arc<Mutex<Vec<RecordBatch>>>,
+}
+
+impl<'a> Recorder<'a> {
+    pub fn new(clause: Option<&'a Returning>) -> Self {
+        Self { clause, rows: Arc::default() }
+    }
+
+    /// Collects rows whose columns are those of the table.
+    pub fn push(&self, batch: RecordBatch) {
+        if self.clause.is_some() {
+            self.rows.lock().unwrap_or_else(PoisonError::into_inner).push(batch);
         }
-        Ok(query)
+    }
+
+    /// Passes the rows through and collects them.
+    pub fn tap(&self, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+        if self.clause.is_none() {
+            return rows;
+        }
+        let (schema, sink) = (rows.schema(), Arc::clone(&self.rows));
+        let rows = rows.inspect_ok(move |batch| {
+            sink.lock().unwrap_or_else(PoisonError::into_inner).push(batch.clone());
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    }
+
+    /// Evaluates the clause over the rows. Runs before the commit, so that an error changes nothing.
+    pub async fn answer(
+        self,
+        planner: &Planner,
+        parameters: &Parameters,
+    ) -> Result<Option<Answer>, SqlError> {
+        let Some(clause) = self.clause else { return Ok(None) };
+        let rows = std::mem::take(&mut *self.rows.lock().unwrap_or_else(PoisonError::into_inner));
+        clause.evaluate(rows, planner, parameters).await.map(Some)
     }
 }
 

@@ -5,23 +5,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::TryStreamExt as _;
-use sqlparser::ast::{AssignmentTarget, Expr, Query, SelectItem, Update, UpdateTableFromKind};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, TryStreamExt as _};
+use sqlparser::ast::{Expr, Query};
 
-use super::delete::{Target, quoted};
+use super::Reply;
+use super::dml::{Changed, Changes, RowChange};
 use super::keys::{self, FewKeys};
-use super::returning::Returning;
+use super::returning::{Recorder, Returning};
 use super::row_positions::{POSITION_COLUMNS, RowPositions};
 use super::rows::Conform;
-use super::target::{default_of, is_default};
+use super::target::{Target, default_of, is_default};
 use super::writes::Staged;
-use super::{Outcome, Reply};
 use crate::Frontend;
-use crate::parser::RelationName;
+use crate::parser::{Assignment, Update};
 use crate::planner::{Parameters, Planner};
 use crate::session::Session;
-use tidemark_engine::meta::command::{DeadRows, TableWrite};
-use tidemark_ledger::catalog::{Relation, Table};
+use crate::trees::named;
+use tidemark_engine::meta::command::{DeadRows, TableWrite, WrittenKeys};
+use tidemark_ledger::catalog::Table;
 use tidemark_ledger::sst::SstInfo;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
@@ -35,59 +37,11 @@ impl Frontend {
     ) -> Result<Reply, SqlError> {
         session.check_writable("UPDATE")?;
         let planner = self.planner(session);
-        let returning = returning_of(&planner, update)?;
-        if let Some(returning) = &returning {
-            returning.check(&planner, parameters).await?;
-        }
-        let mut turn = None;
-        for attempt in 1.. {
-            let planner = self.planner(session);
-            if attempt > 1 && turn.is_none() {
-                let target = Target::find(&planner, &update.table)?;
-                turn = Some(self.keyed_writes.turn(target.relation.id).lock_owned().await);
-                continue;
-            }
-            if let Some(returning) = &returning {
-                returning.clear();
-            }
-            let outcome = self.update_once(&planner, update, parameters, returning.as_ref()).await;
-            if let Some(outcome) = self.retry_after_conflict(attempt, outcome).await {
-                if let (Some(returning), Ok(_)) = (&returning, &outcome) {
-                    return returning.reply(&planner, parameters, "UPDATE").await;
-                }
-                return Ok(Outcome::Done(format!("UPDATE {}", outcome?)).into());
-            }
-        }
-        Err(SqlError::internal("attempts never run out"))
-    }
-
-    async fn update_once(
-        &self,
-        planner: &Planner,
-        update: &Update,
-        parameters: &Parameters,
-        returning: Option<&Returning>,
-    ) -> Result<u64, SqlError> {
-        let updated = self.find_updated(planner, update, parameters, returning).await?;
-        let Updated { relation, table, staged, positions } = updated;
-        let count = positions.len();
-        if count > 0 {
-            let mut write = TableWrite::to(&relation);
-            if changes_key(&table, update)? {
-                let few = FewKeys::of(&table, staged.few.as_ref());
-                let files = &staged.files;
-                let taken = keys::overwritten(planner, &relation, &table, files, few.as_ref());
-                check_unique(&relation, &table, files, &positions, &taken.await?)?;
-                write.keys = keys::written_keys(&table, few.as_ref());
-            }
-            write.dead_rows = positions.into_dead_rows();
-            write.born = staged.files.clone();
-            if let Some(returning) = returning {
-                returning.compute(planner, parameters).await?;
-            }
-            self.commit(planner, vec![write], vec![staged.ids()]).await?;
-        }
-        Ok(count)
+        let target = Target::find(&planner, &update.target)?;
+        let returning =
+            Returning::planned(update.returning.as_ref(), &target, &planner, parameters).await?;
+        let mut change = UpdateRows { update, parameters, returning };
+        self.change_rows(&planner, target.relation.id, &mut change).await?.reply("UPDATE")
     }
 
     /// Finds the rows to be changed, and stages the new ones.
@@ -96,95 +50,108 @@ impl Frontend {
         planner: &Planner,
         update: &Update,
         parameters: &Parameters,
-        returning: Option<&Returning>,
+        recorder: &Recorder<'_>,
     ) -> Result<Updated, SqlError> {
-        let (relation, query) = update_query(planner, update)?;
-        let Some(table) = relation.as_table() else {
-            return Err(SqlError::internal("a view has no rows"));
-        };
-        let table = Arc::new(table.clone());
+        let (target, query) = update_query(planner, update)?;
         let state = planner.state();
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
-        let conform = Conform::new(Arc::clone(&table), &relation.name);
+        let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
         let positions = Arc::new(Mutex::new(RowPositions::default()));
-        let rows = new_rows(conform, rows, Arc::clone(&positions));
-        let rows = match returning {
-            Some(returning) => returning.tap(rows),
-            None => rows,
-        };
-        let staged = self.stage(planner, relation.id, &table, rows).await?;
+        let rows = recorder.tap(new_rows(conform, rows, Arc::clone(&positions)));
+        let staged = self.stage(planner, target.relation.id, &target.table, rows).await?;
         let positions =
             std::mem::take(&mut *positions.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Updated { relation, table, staged, positions })
+        Ok(Updated { target, staged, positions })
+    }
+}
+
+struct UpdateRows<'a> {
+    update: &'a Update,
+    parameters: &'a Parameters,
+    returning: Option<Returning>,
+}
+
+impl RowChange for UpdateRows<'_> {
+    fn attempt<'a>(
+        &'a mut self,
+        frontend: &'a Frontend,
+        planner: &'a Planner,
+    ) -> BoxFuture<'a, Result<Changes, SqlError>> {
+        self.find(frontend, planner).boxed()
+    }
+}
+
+impl UpdateRows<'_> {
+    async fn find(&self, frontend: &Frontend, planner: &Planner) -> Result<Changes, SqlError> {
+        let recorder = Recorder::new(self.returning.as_ref());
+        let updated =
+            frontend.find_updated(planner, self.update, self.parameters, &recorder).await?;
+        let mut write = TableWrite::to(&updated.target.relation);
+        if changes_key(&updated.target.table, self.update) && updated.positions.len() > 0 {
+            write.keys = updated.new_keys(planner).await?;
+        }
+        let answer = recorder.answer(planner, self.parameters).await?;
+        let changed = Changed { count: updated.positions.len(), answer };
+        write.dead_rows = updated.positions.into_dead_rows();
+        write.born.clone_from(&updated.staged.files);
+        Ok(Changes { write, staged: vec![updated.staged.ids()], changed })
     }
 }
 
 /// The changed rows: their old row positions and the staged new rows.
 pub struct Updated {
-    pub relation: Arc<Relation>,
-    pub table: Arc<Table>,
+    target: Target,
     pub staged: Staged,
     pub positions: RowPositions,
 }
 
-/// Returns the `RETURNING` clause of an `UPDATE`.
-pub fn returning_of(planner: &Planner, update: &Update) -> Result<Option<Returning>, SqlError> {
-    let target = Target::find(planner, &update.table)?;
-    let table = target.relation.as_table();
-    Ok(table.and_then(|table| Returning::new(update.returning.as_ref(), &target.alias, table)))
+impl Updated {
+    /// Returns the keys of the new rows. Fails with 23505 if two of the rows share a key, or if a row that is
+    /// not changed has it.
+    async fn new_keys(&self, planner: &Planner) -> Result<WrittenKeys, SqlError> {
+        let Target { relation, table, .. } = &self.target;
+        let few = FewKeys::of(table, self.staged.few.as_ref());
+        let files = &self.staged.files;
+        let taken = keys::overwritten(planner, relation, table, files, few.as_ref()).await?;
+        check_unique(&self.target, files, &self.positions, &taken)?;
+        Ok(keys::written_keys(table, few.as_ref()))
+    }
 }
 
 /// Builds the query that returns, for each row to be changed, its row position and its new values.
-pub fn update_query(
-    planner: &Planner,
-    update: &Update,
-) -> Result<(Arc<Relation>, Query), SqlError> {
-    let target = Target::find(planner, &update.table)?;
-    let Some(table) = target.relation.as_table() else {
-        return Err(SqlError::internal("a view has no rows"));
-    };
-    let mut assigned = assignments(table, &target.relation.name, update)?;
-    let items = table.columns.iter().map(|column| {
+pub fn update_query(planner: &Planner, update: &Update) -> Result<(Target, Query), SqlError> {
+    let target = Target::find(planner, &update.target)?;
+    let mut assigned = assignments(&target, update)?;
+    let items = target.table.columns.iter().map(|column| {
         let expr = match assigned.remove(column.name.as_str()) {
             None => target.column(&column.name),
-            Some(expr) if is_default(&expr) => default_of(column.default.as_deref()),
-            Some(expr) => expr,
+            Some(expr) if is_default(expr) => default_of(column.default.as_deref()),
+            Some(expr) => expr.clone(),
         };
-        SelectItem::ExprWithAlias { expr, alias: quoted(&column.name) }
+        named(expr, &column.name)
     });
-    let items = items.collect();
-    let from = match &update.from {
-        None => vec![],
-        Some(UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) => {
-            from.clone()
-        }
-    };
-    let query = target.query(items, from, update.selection.clone())?;
-    Ok((target.relation, query))
+    let query = target.query(items, &update.from, update.filter.as_ref());
+    Ok((target, query))
 }
 
 /// Returns the new expression of each assigned column.
-fn assignments(
-    table: &Table,
-    relation: &str,
-    update: &Update,
-) -> Result<HashMap<String, Expr>, SqlError> {
+fn assignments<'a>(
+    target: &Target,
+    update: &'a Update,
+) -> Result<HashMap<&'a str, &'a Expr>, SqlError> {
     let mut assigned = HashMap::new();
-    for assignment in &update.assignments {
-        let AssignmentTarget::ColumnName(name) = &assignment.target else {
-            return Err(SqlError::unsupported("assigning several columns at once"));
-        };
-        let name = RelationName::try_from(name)?.name;
-        if table.column(&name).is_none() {
+    for Assignment { column, value } in &update.assignments {
+        if target.table.column(column).is_none() {
+            let relation = &target.relation.name;
             return Err(SqlError::new(
                 SqlState::UNDEFINED_COLUMN,
-                format!("column \"{name}\" of relation \"{relation}\" does not exist"),
+                format!("column \"{column}\" of relation \"{relation}\" does not exist"),
             ));
         }
-        if assigned.insert(name.clone(), assignment.value.clone()).is_some() {
+        if assigned.insert(column.as_str(), value).is_some() {
             return Err(SqlError::syntax(format!(
-                "multiple assignments to same column \"{name}\""
+                "multiple assignments to same column \"{column}\""
             )));
         }
     }
@@ -192,22 +159,13 @@ fn assignments(
 }
 
 /// Whether a column of the primary key is assigned.
-fn changes_key(table: &Table, update: &Update) -> Result<bool, SqlError> {
-    for assignment in &update.assignments {
-        let AssignmentTarget::ColumnName(name) = &assignment.target else { continue };
-        let name = RelationName::try_from(name)?.name;
-        let column = table.column(&name);
-        if column.is_some_and(|column| table.primary_key.contains(&column.id)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+fn changes_key(table: &Table, update: &Update) -> bool {
+    let mut assigned = update.assignments.iter();
+    assigned.any(|assignment| table.key_columns().any(|key| key.name == assignment.column))
 }
 
-/// Refuses new keys that two changed rows share, or that an unchanged row already has (23505).
 fn check_unique(
-    relation: &Relation,
-    table: &Table,
+    target: &Target,
     files: &[Arc<SstInfo>],
     replaced: &RowPositions,
     taken: &[DeadRows],
@@ -216,10 +174,11 @@ fn check_unique(
     if born == replaced.len() && replaced.contain_all(taken) {
         return Ok(());
     }
-    let key: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
+    let key: Vec<&str> = target.table.key_columns().map(|column| column.name.as_str()).collect();
+    let relation = &target.relation.name;
     Err(SqlError::new(
         SqlState::UNIQUE_VIOLATION,
-        format!("duplicate key value violates unique constraint \"{}_pkey\"", relation.name),
+        format!("duplicate key value violates unique constraint \"{relation}_pkey\""),
     )
     .detail(format!("Another row has the same ({}).", key.join(", "))))
 }

@@ -1,48 +1,25 @@
-//! Commits staged rows: old rows with the same keys die, conflicts are retried.
+//! Stages rows as files, and commits writes.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 
-use super::keys::{self, FewKeys};
 use crate::Frontend;
 use crate::planner::Planner;
-use crate::read_view::ReadView;
-use tidemark_engine::meta::command::{TableWrite, Write, WrittenKeys};
+use tidemark_engine::meta::command::{TableWrite, Write};
 use tidemark_engine::write::{self, Written};
-use tidemark_ledger::catalog::{Relation, Table};
+use tidemark_ledger::catalog::Table;
 use tidemark_ledger::epoch::Epoch;
 use tidemark_ledger::error::HummockError;
 use tidemark_ledger::id::ObjectId;
-use tidemark_ledger::meta_error::ErrorKind;
 use tidemark_ledger::meta_error::RpcError;
 use tidemark_ledger::params;
 use tidemark_ledger::sst::{INLINE_BYTES_TOTAL, SstInfo, Target};
 use tidemark_ledger::sst_ids::Staging;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::committing;
-use tidemark_pg::sqlstate::SqlState;
-
-/// Maximum number of attempts of a statement that loses races.
-const ATTEMPTS_MAX: usize = 16;
-
-/// Locks that serialize the writers of a table, so that they do not make each other start over. Writers of
-/// many keys always take the lock, others only after a conflict.
-#[derive(Debug, Default)]
-pub struct TableLocks(Mutex<HashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>);
-
-impl TableLocks {
-    /// The lock of a table.
-    pub(super) fn turn(&self, table: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Drops the locks that only this map still references.
-        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(turns.entry(table).or_default())
-    }
-}
 
 /// Rows that were written but not committed. Vacuum keeps the files while this is held.
 #[derive(Debug)]
@@ -85,54 +62,6 @@ impl Frontend {
         Ok(Staged { files, rows: arrived, few, ids: Arc::new(ids) })
     }
 
-    /// Commits staged rows; existing rows with the same keys die in the same epoch.
-    pub(super) async fn commit_rows(
-        &self,
-        planner: &Planner,
-        relation: &Relation,
-        staged: &Staged,
-    ) -> Result<(), SqlError> {
-        let files = &staged.files;
-        if files.is_empty() {
-            return Ok(());
-        }
-        let Some(table) = relation.as_table() else {
-            return Err(SqlError::internal("a view takes no rows"));
-        };
-        let keyed = !table.primary_key.is_empty();
-        let few = FewKeys::of(table, staged.few.as_ref());
-        let keys = keys::written_keys(table, few.as_ref());
-        let turn = self.keyed_writes.turn(relation.id);
-        // Writers of a few keys rarely conflict, and can share a commit with others.
-        let alone = keys == WrittenKeys::Any && planner.pending.is_none();
-        let mut held = if alone { Some(turn.lock().await) } else { None };
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let planner = self.planner_now(planner);
-            let mut write = TableWrite::to(relation);
-            write.keys = keys.clone();
-            write.born = files.clone();
-            if keyed {
-                write.dead_rows =
-                    keys::overwritten(&planner, relation, table, files, few.as_ref()).await?;
-            }
-            match self.commit(&planner, vec![write], vec![staged.ids()]).await {
-                Err(RpcError::Refused(refused))
-                    if refused.kind == ErrorKind::Conflict
-                        && attempts < ATTEMPTS_MAX
-                        && self.still_defined(relation) =>
-                {
-                    self.catch_up().await?;
-                    if held.is_none() && keyed {
-                        held = Some(turn.lock().await);
-                    }
-                }
-                outcome => return Ok(outcome?),
-            }
-        }
-    }
-
     /// Commits, and waits until this session sees the result. In a transaction, only adds the writes to it.
     pub(super) async fn commit(
         &self,
@@ -158,43 +87,6 @@ impl Frontend {
         let committed = committing(write).await?;
         self.replica.at_revision(committed.revision).await;
         Ok(())
-    }
-
-    /// Returns the planner over the newest view; in a transaction, over the transaction's view.
-    pub(super) fn planner_now(&self, planner: &Planner) -> Planner {
-        match planner.pending {
-            Some(_) => planner.clone(),
-            None => planner.over(planner.views.latest()),
-        }
-    }
-
-    /// Handles the outcome of an attempt: returns `None` to retry after a lost race, else the result.
-    pub(super) async fn retry_after_conflict<T>(
-        &self,
-        attempt: usize,
-        outcome: Result<T, SqlError>,
-    ) -> Option<Result<T, SqlError>> {
-        match outcome {
-            Err(error)
-                if error.sqlstate == SqlState::SERIALIZATION_FAILURE && attempt < ATTEMPTS_MAX =>
-            {
-                self.catch_up().await.err().map(Err)
-            }
-            outcome => Some(outcome),
-        }
-    }
-
-    /// Waits until the replica has everything committed so far, including the write that won the race.
-    async fn catch_up(&self) -> Result<(), SqlError> {
-        let committed = self.meta.flush().await?;
-        self.replica.at_revision(committed.revision).await;
-        Ok(())
-    }
-
-    fn still_defined(&self, relation: &Relation) -> bool {
-        let latest = ReadView::latest(&self.replica.state());
-        let now = latest.catalog.relation_by_id(relation.id);
-        now.is_some_and(|now| now.lifetime.born == relation.lifetime.born)
     }
 }
 

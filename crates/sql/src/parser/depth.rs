@@ -10,10 +10,11 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{BinaryOperator, Expr, Value, Visit, VisitMut, Visitor, VisitorMut};
+use sqlparser::ast::{BinaryOperator, Expr, Visit, VisitMut, Visitor, VisitorMut};
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use crate::trees::{balanced, binary, null, take};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
@@ -410,19 +411,6 @@ impl VisitorMut for Balancer {
     }
 }
 
-fn take(expr: &mut Expr) -> Expr {
-    std::mem::replace(expr, null())
-}
-
-fn null() -> Expr {
-    Expr::value(Value::Null)
-}
-
-/// Builds a binary operation.
-pub fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
-}
-
 fn chain_length(expr: &Expr, op: &BinaryOperator) -> usize {
     let mut length = 0;
     let mut rest = expr;
@@ -452,21 +440,4 @@ fn operands(expr: Expr, op: &BinaryOperator) -> Vec<Expr> {
             }
         }
     }
-}
-
-/// Joins neighbours pairwise until one is left, keeping their order. Joining with `OR` needs no parentheses
-/// around `AND`, since the tree is planned, not its text.
-pub fn balanced<T>(mut parts: Vec<T>, join: impl Fn(T, T) -> T) -> Option<T> {
-    while parts.len() > 1 {
-        let mut rest = parts.into_iter();
-        let mut joined = Vec::new();
-        while let Some(left) = rest.next() {
-            joined.push(match rest.next() {
-                Some(right) => join(left, right),
-                None => left,
-            });
-        }
-        parts = joined;
-    }
-    parts.pop()
 }

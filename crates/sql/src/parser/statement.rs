@@ -5,11 +5,11 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
 
 use super::ast::{ParsedStatement, Statement};
-use super::check::{self, unsupported_statement};
 use super::copy::parse_copy;
 use super::cursor::{Cursor, lowercase_first};
 use super::depth::{balance, check_depth, check_tree, too_deep};
 use super::escapes::{check_escapes, wrong_escape};
+use super::lower::{lower, unsupported_statement};
 use super::session;
 use super::size::check_tokens;
 use super::words::{StatementParser, is_keyword};
@@ -158,7 +158,7 @@ impl StatementParser<'_> {
             Ok(mut statement) => {
                 balance(&mut statement);
                 check_tree(&statement)?;
-                check::lower(statement, &name)
+                lower(statement, &name)
             }
             Err(error) => Err(self.parse_error(error)),
         }

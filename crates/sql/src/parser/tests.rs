@@ -2,6 +2,7 @@
 
 use super::*;
 use tidemark_engine::meta::command::BackupOptions;
+use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
@@ -289,11 +290,66 @@ fn definitions_and_changes_are_lowered() {
         panic!("not ALTER TABLE")
     };
     let rename = AlterOperation::RenameColumn { from: "a".to_owned(), to: "b".to_owned() };
-    assert_eq!(alter.operations, [rename]);
+    assert_eq!(alter.operation, rename);
     let Statement::Update(update) = one("UPDATE t SET (a, b) = (1, 2), c = 3") else {
         panic!("not UPDATE")
     };
     assert_eq!(update.assignments.len(), 3);
+}
+
+#[test]
+fn an_insert_holds_all_of_its_clauses() {
+    let sql = "INSERT INTO s.T AS New (a, \"B\") VALUES (1, 2) \
+               ON CONFLICT (A) DO UPDATE SET (b, c) = (3, DEFAULT) WHERE d RETURNING *, a AS x";
+    let Statement::Insert(insert) = one(sql) else { panic!("not INSERT") };
+    let Insert { target, columns, source, on_conflict, returning } = *insert;
+    assert_eq!(target, Target { name: name("s.t"), alias: Some("new".to_owned()) });
+    assert_eq!(columns, ["a", "B"]);
+    assert!(matches!(source, InsertSource::Query(_)));
+    let Some(OnConflict::DoUpdate { key, assignments, filter }) = on_conflict else {
+        panic!("not DO UPDATE")
+    };
+    let assigned: Vec<String> =
+        assignments.iter().map(|a| format!("{} = {}", a.column, a.value)).collect();
+    assert_eq!((key, assigned), (vec!["a".to_owned()], vec!["b = 3".into(), "c = DEFAULT".into()]));
+    assert_eq!(filter.map(|filter| filter.to_string()), Some("d".to_owned()));
+    assert_eq!(returning.map(|items| items.len()), Some(2));
+    let Statement::Insert(insert) =
+        one("INSERT INTO t DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING 1")
+    else {
+        panic!("not INSERT")
+    };
+    assert_eq!(insert.source, InsertSource::DefaultValues);
+    assert_eq!(insert.on_conflict, Some(OnConflict::DoNothing { key: None }));
+}
+
+#[test]
+fn a_table_has_the_key_of_its_column_or_of_its_constraint() {
+    let source = |sql| match one(sql) {
+        Statement::CreateTable(table) => table.source,
+        other => panic!("{sql} was read as {other:?}"),
+    };
+    let column = |not_null, default: Option<&str>| ColumnDefinition {
+        name: "a".to_owned(),
+        column_type: ColumnType::Integer,
+        not_null,
+        default: default.map(|sql| parse_expression(sql).unwrap().unwrap()),
+    };
+    let of = |column, keys: &[&str]| TableSource::Columns {
+        columns: vec![column],
+        primary_key: keys.iter().map(|key| (*key).to_owned()).collect(),
+    };
+    let cases = [
+        ("CREATE TABLE t (a int NULL)", of(column(false, None), &[])),
+        ("CREATE TABLE t (A int4 NOT NULL DEFAULT 1 + 2)", of(column(true, Some("1 + 2")), &[])),
+        ("CREATE TABLE t (a int CONSTRAINT k PRIMARY KEY)", of(column(false, None), &["a"])),
+        ("CREATE TABLE t (a int, PRIMARY KEY (A, \"B\"))", of(column(false, None), &["a", "B"])),
+    ];
+    for (sql, expected) in cases {
+        assert_eq!(source(sql), expected, "{sql}");
+    }
+    let twice = error("CREATE TABLE S.t (a int PRIMARY KEY, PRIMARY KEY (a))");
+    assert_eq!(twice.message, "multiple primary keys for table \"S.t\" are not allowed");
 }
 
 #[test]
@@ -311,6 +367,27 @@ fn what_would_be_ignored_is_refused_by_name() {
         ("CREATE TABLE t (a INT REFERENCES u (b))", "column option REFERENCES is not supported"),
         ("CREATE TABLE t (a INT, UNIQUE (a))", "table constraint UNIQUE is not supported"),
         ("CREATE TABLE t (a SERIAL)", "type serial is not supported"),
+        (
+            "CREATE TABLE t (a int) AS SELECT 1",
+            "CREATE TABLE AS with column types or constraints is not supported",
+        ),
+        (
+            "ALTER TABLE t ADD COLUMN a int PRIMARY KEY",
+            "ALTER TABLE ADD COLUMN ... PRIMARY KEY is not supported",
+        ),
+        (
+            "ALTER TABLE t DROP COLUMN a, DROP b",
+            "ALTER TABLE with several actions is not supported",
+        ),
+        (
+            "ALTER TABLE t ALTER COLUMN a SET NOT NULL",
+            "ALTER TABLE ALTER COLUMN SET NOT NULL is not supported",
+        ),
+        (
+            "INSERT INTO t VALUES (1) ON CONFLICT ON CONSTRAINT k DO NOTHING",
+            "ON CONFLICT ON CONSTRAINT is not supported",
+        ),
+        ("UPDATE t JOIN u ON true SET a = 1", "UPDATE of a join is not supported"),
         ("COPY t TO STDOUT", "COPY TO is not supported"),
         ("COPY (SELECT 1) TO STDOUT", "COPY TO is not supported"),
         ("COPY t FROM '/etc/passwd'", "COPY FROM a file of the server is not supported"),

@@ -6,17 +6,15 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::functions_aggregate::all_default_aggregate_functions;
-use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
     GroupByExpr, Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax, OneOrManyWithParens,
-    OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectFlavor, SelectItem, SetExpr,
-    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins, Visit as _, Visitor,
-    visit_expressions_mut,
+    OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr,
+    TableAliasColumnDef, TableFactor, TableWithJoins, Visit as _, Visitor, visit_expressions_mut,
 };
 
-use super::calls::{call, call_with};
 use crate::parser::folded;
+use crate::trees::{self, call, call_with};
 use tidemark_pg::functions::SUBSCRIPTS;
 
 /// Rewrites `ARRAY(query)`; the array of no rows is empty.
@@ -113,19 +111,12 @@ fn aggregated(mut query: Box<Query>) -> Box<Query> {
     let mut columns = vec![value.clone()];
     let order_by = order_outside(&mut query, &mut columns);
     let columns = columns.into_iter().map(|name| TableAliasColumnDef { name, data_type: None });
-    let alias = TableAlias {
-        explicit: true,
-        name: Ident::new("elements"),
-        columns: columns.collect(),
-        at: None,
-    };
+    let mut alias = trees::table_alias(Ident::new("elements"));
+    alias.columns.extend(columns);
     let derived =
         TableFactor::Derived { lateral: false, subquery: query, alias: Some(alias), sample: None };
     let item = SelectItem::UnnamedExpr(array_agg(Expr::Identifier(value), order_by));
-    let from = vec![TableWithJoins { relation: derived, joins: vec![] }];
-    let mut outer = empty_query();
-    outer.body = Box::new(SetExpr::Select(Box::new(plain_select(vec![item], from))));
-    outer
+    Box::new(trees::select(vec![item]).from([trees::relation(derived)]).query())
 }
 
 /// Moves the order of a query to the query around it: by its first column, or by columns added for this and
@@ -266,49 +257,5 @@ impl Visitor for AggregateCalls<'_> {
             }
             _ => ControlFlow::Continue(()),
         }
-    }
-}
-
-pub(super) fn empty_query() -> Box<Query> {
-    Box::new(Query {
-        with: None,
-        body: Box::new(SetExpr::Select(Box::new(plain_select(vec![], vec![])))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: vec![],
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: vec![],
-    })
-}
-
-pub(crate) fn plain_select(projection: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Select {
-    Select {
-        select_token: AttachedToken::empty(),
-        optimizer_hints: vec![],
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
-        projection,
-        exclude: None,
-        into: None,
-        from,
-        lateral_views: vec![],
-        prewhere: None,
-        selection: None,
-        connect_by: vec![],
-        group_by: GroupByExpr::Expressions(vec![], vec![]),
-        cluster_by: vec![],
-        distribute_by: vec![],
-        sort_by: vec![],
-        having: None,
-        named_window: vec![],
-        qualify: None,
-        window_before_qualify: false,
-        value_table_mode: None,
-        flavor: SelectFlavor::Standard,
     }
 }

@@ -13,8 +13,8 @@ use sqlparser::ast::{
     ValueWithSpan, Visit, VisitMut, visit_expressions, visit_expressions_mut,
 };
 
-use super::calls::call;
-use super::operators::{as_string, string, take};
+use super::operators::as_string;
+use crate::trees::{call, cast, string, take};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::CAST;
@@ -63,13 +63,7 @@ pub fn show_names(query: &mut Query) {
             && matches!(pseudo_type(data_type), Some(PseudoType::Registered(_)))
             && as_string(literal).is_some()
         {
-            *expr = Expr::Cast {
-                kind: CastKind::Cast,
-                expr: Box::new(take(expr)),
-                data_type: DataType::Text,
-                array: false,
-                format: None,
-            };
+            *expr = cast(take(expr), DataType::Text);
         }
     }
 }
@@ -104,13 +98,7 @@ fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
         Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => {
             // Only our cast validates and normalises its text.
             if target == ColumnType::Jsonb {
-                let text = Expr::Cast {
-                    kind: CastKind::Cast,
-                    expr: Box::new(take(inner)),
-                    data_type: DataType::Text,
-                    array: false,
-                    format: None,
-                };
+                let text = cast(take(inner), DataType::Text);
                 *expr = cast_call(text, &target);
             }
         }

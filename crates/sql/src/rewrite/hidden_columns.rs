@@ -4,14 +4,13 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, ObjectName, Select, SelectItem, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    Expr, ObjectName, Select, SelectItem, TableFactor, TableWithJoins, VisitMut, VisitorMut,
     visit_expressions, visit_expressions_mut,
 };
 
-use super::calls::call;
-use super::operators::{string, take};
 use super::output_names::column_name;
 use crate::parser::folded;
+use crate::trees::{call, named, string, take};
 
 const TABLEOID: &str = "tableoid";
 
@@ -34,8 +33,8 @@ impl VisitorMut for Revealer {
             if let SelectItem::UnnamedExpr(expr) = item
                 && mentions_any(expr, &tables)
             {
-                let alias = Ident::with_quote('"', column_name(expr));
-                *item = SelectItem::ExprWithAlias { expr: take(expr), alias };
+                let name = column_name(expr);
+                *item = named(take(expr), name);
             }
         }
         visit_expressions_mut(select, |expr| {

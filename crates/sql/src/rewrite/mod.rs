@@ -8,7 +8,6 @@
 //! subqueries into plans that can be joined.
 
 mod arrays;
-pub mod calls;
 pub mod casts;
 mod hidden_columns;
 pub mod operators;
@@ -27,7 +26,6 @@ use sqlparser::ast::{Expr, Query, Visit, VisitMut};
 
 use tidemark_pg::error::SqlError;
 
-pub(crate) use arrays::plain_select;
 pub use casts::parameter_types;
 pub use output_names::output_names;
 pub use own_names::own_names;

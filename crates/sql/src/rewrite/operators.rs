@@ -8,11 +8,11 @@ use sqlparser::ast::{
     TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
-use super::arrays::{array_of, empty_query};
-use super::calls::call;
+use super::arrays::array_of;
 use super::similar::similar_to_regex;
 use super::table_functions::{UNNEST, name_as_postgres, unnested_by};
 use crate::parser::folded;
+use crate::trees::{self, binary, call, nested, string, take};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
@@ -22,11 +22,6 @@ pub fn rewrite_operators<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
-}
-
-/// Builds a string literal.
-pub fn string(text: impl Into<String>) -> Expr {
-    Expr::value(Value::SingleQuotedString(text.into()))
 }
 
 /// Returns the text of a string literal in any notation.
@@ -75,11 +70,6 @@ fn flow(result: Result<(), SqlError>) -> Flow {
     }
 }
 
-/// Takes an expression out and leaves null, so that it can be wrapped.
-pub fn take(expr: &mut Expr) -> Expr {
-    std::mem::replace(expr, Expr::value(Value::Null))
-}
-
 fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
     match expr {
         Expr::BinaryOp { .. } => rewrite_operation(expr),
@@ -91,7 +81,8 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
         Expr::Function(function) => {
             unqualify(&mut function.name);
             if let FunctionArguments::Subquery(query) = &mut function.args {
-                *expr = array_of(std::mem::replace(query, empty_query()));
+                let empty = Box::new(trees::select(vec![]).query());
+                *expr = array_of(std::mem::replace(query, empty));
             } else if let Some(array) = unnested_by(function) {
                 *expr = call(UNNEST, vec![array]);
             }
@@ -252,10 +243,8 @@ fn rewrite_similar_to(expr: &mut Expr) -> Result<(), SqlError> {
         )
     })?;
     let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
-    let left = Box::new(take(text));
     // The new operator has a different precedence: keep it in parentheses.
-    let operation = Expr::BinaryOp { left, op, right: Box::new(string(regex)) };
-    *expr = Expr::Nested(Box::new(operation));
+    *expr = nested(binary(take(text), op, string(regex)));
     Ok(())
 }
 

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, Expr, Ident, ObjectName, OrderByKind, Query, Select, SelectItem,
+    AccessExpr, Expr, ObjectName, OrderByKind, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, Subscript, TableFactor, TrimWhereField, Visit,
     VisitMut, Visitor, VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
 use crate::parser::folded;
+use crate::trees;
 use tidemark_pg::types::spelling::type_name;
 
 const UNNAMED: &str = "?column?";
@@ -213,10 +214,7 @@ fn name_items(query: &mut Query) {
         if is_column(expr) || !alone || taken.contains(name) {
             continue;
         }
-        *item = SelectItem::ExprWithAlias {
-            expr: super::operators::take(expr),
-            alias: Ident::with_quote('"', name.clone()),
-        };
+        *item = trees::named(trees::take(expr), name.clone());
     }
 }
 
@@ -286,7 +284,7 @@ fn key(expr: &Expr) -> Key {
             let mut bare = expr.clone();
             let flow: ControlFlow<()> = visit_expressions_mut(&mut bare, |inner| {
                 while let Expr::Nested(more) | Expr::Cast { expr: more, .. } = inner {
-                    *inner = super::operators::take(more);
+                    *inner = trees::take(more);
                 }
                 ControlFlow::Continue(())
             });
@@ -358,11 +356,10 @@ fn wildcard_of(item: &SelectItem) -> Option<Option<String>> {
 }
 
 fn rename(item: &mut SelectItem, at: usize) {
-    let alias = Ident::with_quote('"', format!("{}#{}", item_name(item), at + 1));
+    let alias = trees::quoted(format!("{}#{}", item_name(item), at + 1));
     match item {
         SelectItem::UnnamedExpr(expr) => {
-            let expr = super::operators::take(expr);
-            *item = SelectItem::ExprWithAlias { expr, alias };
+            *item = SelectItem::ExprWithAlias { expr: trees::take(expr), alias };
         }
         SelectItem::ExprWithAlias { alias: old, .. } => *old = alias,
         _ => {}

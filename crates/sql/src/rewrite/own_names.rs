@@ -7,9 +7,10 @@
 use std::ops::ControlFlow;
 
 use datafusion::execution::context::SessionState;
-use sqlparser::ast::{Expr, Ident, ObjectNamePart, Query, VisitMut, VisitorMut};
+use sqlparser::ast::{Expr, ObjectNamePart, Query, VisitMut, VisitorMut};
 
 use crate::parser::folded;
+use crate::trees::quoted;
 
 /// Rewrites the calls in `node` that are arguments of other calls. The outermost keep their names, by which
 /// the planner distinguishes columns, as `now()` and `current_timestamp`.
@@ -46,7 +47,7 @@ impl VisitorMut for OwnNames<'_> {
             && let [ObjectNamePart::Identifier(name)] = function.name.0.as_mut_slice()
             && let Some(own) = own_name(&folded(name), function.over.is_some(), self.state)
         {
-            *name = Ident::with_quote('"', own);
+            *name = quoted(own);
         }
         ControlFlow::Continue(())
     }

@@ -9,12 +9,10 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Query, Select, SelectItem, SetExpr, Value, VisitMut,
-    VisitorMut,
+    BinaryOperator, DataType, Expr, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut,
 };
 
-use super::calls::call;
-use super::operators::{string, take};
+use crate::trees::{call, cast, string, take};
 use tidemark_pg::functions::{MAYBE, PLAIN};
 
 /// Rewrites each of these in `node` to an expression with the right meaning.
@@ -123,13 +121,7 @@ impl VisitorMut for PartLists {
 }
 
 fn double(text: &str) -> Expr {
-    Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(string(text)),
-        data_type: DataType::DoublePrecision,
-        array: false,
-        format: None,
-    }
+    cast(string(text), DataType::DoublePrecision)
 }
 
 #[cfg(test)]

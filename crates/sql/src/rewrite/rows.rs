@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, VisitMut, visit_expressions_mut};
 
-use super::operators::take;
-use crate::parser::{balanced, binary};
+use crate::trees::{balanced, binary, nested, take};
 
 /// Rewrites every row comparison in `node`.
 pub fn compare_columns<N: VisitMut>(node: &mut N) {
@@ -37,7 +36,7 @@ fn rewrite(expr: &mut Expr) {
             });
             let Some(equal) = equal.collect::<Option<Vec<_>>>() else { return };
             let Some(any) = joined(equal, &BinaryOperator::Or) else { return };
-            let any = Expr::Nested(Box::new(any));
+            let any = nested(any);
             *expr = if *negated {
                 Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(any) }
             } else {
@@ -69,7 +68,7 @@ fn compared(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Option<Expr> 
         BinaryOperator::Gt | BinaryOperator::GtEq => ordered(left, &BinaryOperator::Gt, op, right),
         _ => None,
     };
-    compared.map(|compared| Expr::Nested(Box::new(compared)))
+    compared.map(nested)
 }
 
 /// Builds `a < x OR (a = x AND …)`, with `last` as the operator of the last column. Splits the columns in
@@ -91,8 +90,8 @@ fn ordered(
     let equal = equal.map(|(left, right)| binary(left.clone(), BinaryOperator::Eq, right.clone()));
     let equal = joined(equal.collect(), &BinaryOperator::And)?;
     let rest = ordered(rest, strictly, last, others)?;
-    let rest = binary(equal, BinaryOperator::And, Expr::Nested(Box::new(rest)));
-    Some(binary(less, BinaryOperator::Or, Expr::Nested(Box::new(rest))))
+    let rest = binary(equal, BinaryOperator::And, nested(rest));
+    Some(binary(less, BinaryOperator::Or, nested(rest)))
 }
 
 fn joined(parts: Vec<Expr>, op: &BinaryOperator) -> Option<Expr> {

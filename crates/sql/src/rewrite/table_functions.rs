@@ -6,8 +6,8 @@ use sqlparser::ast::{
     ObjectName, TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs,
 };
 
-use super::calls::call;
 use crate::parser::folded;
+use crate::trees::{call, quoted, table_alias};
 use tidemark_pg::functions::{EXPANDED, SUBSCRIPTS};
 
 /// Functions with one column, named after the alias or else the function.
@@ -70,14 +70,9 @@ pub(super) fn name_as_postgres(factor: &mut TableFactor) {
 }
 
 fn name_column(alias: &mut Option<TableAlias>, function: &str) {
-    let alias = alias.get_or_insert_with(|| TableAlias {
-        explicit: true,
-        name: Ident::new(function),
-        columns: vec![],
-        at: None,
-    });
+    let alias = alias.get_or_insert_with(|| table_alias(Ident::new(function)));
     if alias.columns.is_empty() {
-        let name = Ident::with_quote('"', folded(&alias.name));
+        let name = quoted(folded(&alias.name));
         alias.columns.push(TableAliasColumnDef { name, data_type: None });
     }
 }

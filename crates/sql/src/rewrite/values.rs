@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{Expr, Query, SetExpr, VisitMut, VisitorMut};
 
-use super::calls::call;
-use super::operators::take;
+use crate::trees::{call, take};
 use tidemark_pg::functions::PLAIN;
 
 /// Wraps the computed cells of `VALUES` to drop their metadata.

@@ -1,11 +1,14 @@
 //! The statements of Tidemark. A statement in this form has no clause that would be ignored.
 
+mod ddl;
+mod dml;
+
+pub use ddl::{AlterOperation, AlterTable, ColumnDefinition, CreateTable, CreateView, TableSource};
+pub use dml::{Assignment, Delete, Insert, InsertSource, OnConflict, Target, Update};
+
 use std::fmt;
 
-use sqlparser::ast::{
-    ColumnDef, CreateTable, DataType, Delete, Expr, Ident, Insert, ObjectName, Query, SetExpr,
-    Update,
-};
+use sqlparser::ast::{Ident, ObjectName, Query};
 
 use tidemark_engine::meta::command::BackupOptions;
 use tidemark_pg::error::SqlError;
@@ -31,11 +34,8 @@ pub enum Statement {
         verbose: bool,
         statement: Box<Statement>,
     },
-    /// The target is a plain table name; may have `ON CONFLICT` and `RETURNING`.
     Insert(Box<Insert>),
-    /// One target without joins, optionally with `FROM`; each assignment names one column.
     Update(Box<Update>),
-    /// One target without joins, optionally with `USING`.
     Delete(Box<Delete>),
     Truncate {
         tables: Vec<RelationName>,
@@ -50,8 +50,6 @@ pub enum Statement {
         if_exists: bool,
         cascade: bool,
     },
-    /// The only column options are `NULL`, `NOT NULL`, `DEFAULT` and `PRIMARY KEY`; the only table constraint
-    /// is one primary key over plain columns. May have a query (`AS`).
     CreateTable(Box<CreateTable>),
     DropTable {
         names: Vec<RelationName>,
@@ -112,29 +110,11 @@ pub enum ImplicitTransaction {
     Alone,
 }
 
-/// Most rows of an `INSERT` of literals that counts as little work.
-const LITERAL_ROWS_MAX: usize = 64;
-
-/// Whether an `INSERT` consists only of a few rows of literals and parameters.
-fn is_of_literals(insert: &Insert) -> bool {
-    let Some(SetExpr::Values(values)) = insert.source.as_ref().map(|query| &*query.body) else {
-        return false;
-    };
-    let is_literal = |cell: &Expr| match cell {
-        Expr::UnaryOp { expr, .. } => matches!(**expr, Expr::Value(_)),
-        cell => matches!(cell, Expr::Value(_)),
-    };
-    insert.on.is_none()
-        && insert.returning.is_none()
-        && values.rows.len() <= LITERAL_ROWS_MAX
-        && values.rows.iter().all(|row| row.content.iter().all(is_literal))
-}
-
 impl Statement {
     /// Whether the statement mostly waits, and so needs no lane.
     pub fn needs_no_threads(&self) -> bool {
         match self {
-            Self::Insert(insert) => is_of_literals(insert),
+            Self::Insert(insert) => insert.is_of_literals(),
             Self::Query(_)
             | Self::Explain { .. }
             | Self::Update(_)
@@ -236,38 +216,6 @@ pub struct CopyOptions {
 pub enum CopyFormat {
     Text,
     Csv,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct CreateView {
-    pub name: RelationName,
-    pub or_replace: bool,
-    pub if_not_exists: bool,
-    /// Names of the first columns; may be fewer than the query has.
-    pub columns: Vec<String>,
-    pub query: Box<Query>,
-    /// The text of the query as written.
-    pub query_text: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct AlterTable {
-    pub name: RelationName,
-    pub if_exists: bool,
-    pub operations: Vec<AlterOperation>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum AlterOperation {
-    AddColumn { if_not_exists: bool, column: ColumnDef },
-    DropColumn { if_exists: bool, name: String, cascade: bool },
-    RenameColumn { from: String, to: String },
-    RenameTable { to: String },
-    SetNotNull { column: String },
-    DropNotNull { column: String },
-    SetDefault { column: String, value: Expr },
-    DropDefault { column: String },
-    SetDataType { column: String, data_type: DataType, using: Option<Expr> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
