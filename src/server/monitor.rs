@@ -106,8 +106,10 @@ fn of_state(state: &State) {
     let version = &state.version;
     metrics::COMMITTED_EPOCH.set(signed(version.max_committed_epoch.as_u64()));
     metrics::SAFE_EPOCH.set(signed(version.safe_epoch.as_u64()));
-    metrics::DATA_FILES.set(signed(version.file_count() as u64));
-    metrics::DATA_BYTES.set(signed(version.all_files().map(|file| file.sst.size_bytes).sum()));
+    let sizes = version.data_files().map(|sst| sst.size_bytes);
+    let (files, bytes) = sizes.fold((0, 0), |(files, bytes), size| (files + 1, bytes + size));
+    metrics::DATA_FILES.set(signed(files));
+    metrics::DATA_BYTES.set(signed(bytes));
 }
 
 async fn of_node(node: &MetaNode, newest_snapshot_ms: &Mutex<Option<i64>>) {

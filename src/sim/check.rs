@@ -174,8 +174,7 @@ impl World {
         self.check_state(&state, commits, "it").await?;
         let newest = state.version.max_committed_epoch;
         let commits = commits.iter().filter(|commit| commit.epoch <= newest).cloned().collect();
-        let files =
-            state.version.all_files().map(|file| std::sync::Arc::clone(&file.sst)).collect();
+        let files = state.version.data_files().cloned().collect();
         Ok(Snapshot { files, commits })
     }
 }

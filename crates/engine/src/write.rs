@@ -176,7 +176,7 @@ async fn inline(
     let count = u32::try_from(batch.num_rows()).expect("inline rows are few");
     Ok(Some(SstInfo {
         id: target.ids.next().await.map_err(HummockError::Ids)?,
-        table_id,
+        written_for: table_id,
         rows: u64::from(count),
         size_bytes: rows.bytes().len() as u64,
         row_group_rows: vec![count],

@@ -11,6 +11,7 @@ use crate::storage::Damage;
 #[error("data file {sst} of table {} is {}", self.table_name(), self.state())]
 pub struct DamagedFile {
     pub sst: SstId,
+    /// The table through which it was read.
     pub table: ObjectId,
     /// The table's name, if known.
     pub name: Option<Arc<str>>,

@@ -8,9 +8,12 @@
 //! *Life of a read.* [`version::Version::files_at`] lists the files of a table alive at an epoch, each
 //! with its dead positions; `tidemark_engine::scan` scans them with DataFusion's own Parquet reader.
 //!
-//! *Invariants*, checked by [`version::Version::check`]: a file is born no later than the newest epoch and
-//! dies no earlier than it is born; its row groups add up to its rows; its stamps are in order of
-//! epoch, inside the file, and no row dies twice.
+//! *Files and tables.* A [`sst::SstInfo`] says what is in a data file; a [`version::FileEntry`] says that a
+//! table has it, since when and without which rows. Tables may share a file.
+//!
+//! *Invariants*, checked by [`version::Version::check`]: a file is born in a table no later than the newest
+//! epoch and dies there no earlier than it is born; its row groups add up to its rows; its stamps are in
+//! order of epoch, inside the file, and no row dies twice; an id means the same file in every table.
 
 // Tasks, threads, sleeping and unique names: from the runtime or, in a simulation, from a seed.
 pub mod ambient;

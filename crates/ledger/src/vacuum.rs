@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::version::Version;
 use crate::epoch::{Epoch, Lifetime, rfc3339};
-use crate::id::{SstId, VersionId};
+use crate::id::{ObjectId, SstId, VersionId};
 use crate::layout;
 use crate::sst_ids::Unfinished;
 use crate::storage::{Leftover, Storage, StorageError, is_leftover};
@@ -56,7 +56,7 @@ pub struct SnapshotFiles {
     pub files: std::sync::Arc<RoaringTreemap>,
 }
 
-/// Files that newer versions no longer name, kept for readers of older versions.
+/// Files that tables have no longer in newer versions, kept for readers of older versions.
 #[derive(Clone, Debug, Default)]
 pub struct Forgotten {
     /// Files forgotten before this version are not known here.
@@ -69,7 +69,8 @@ impl Forgotten {
         Self { known_from, files: VecDeque::new() }
     }
 
-    /// Records that `version` is the first one that does not name `files`.
+    /// Records that `version` is the first one in which a table no longer has `files`. Another table may have
+    /// them for longer.
     pub fn record(&mut self, version: VersionId, files: RoaringTreemap) {
         if !files.is_empty() {
             self.files.push_back((version, files));
@@ -90,11 +91,11 @@ impl Forgotten {
     }
 }
 
-/// Why an object is kept.
+/// Why an object is kept. Each table that has a file is a holder of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "by")]
 pub enum Holder {
-    Version { lifetime: Lifetime, safe_epoch: Epoch },
+    Version { table: ObjectId, lifetime: Lifetime, safe_epoch: Epoch },
     Checkpoint,
     Snapshot { name: String, deleted: bool },
     Reader { who: String, version: VersionId },
@@ -105,14 +106,16 @@ pub enum Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version { lifetime: Lifetime { born, died: None }, .. } => {
-                write!(f, "the current version, since epoch {born}")
+            Self::Version { table, lifetime: Lifetime { born, died: None }, .. } => {
+                write!(f, "table {table} in the current version, since epoch {born}")
             }
-            Self::Version { lifetime: Lifetime { born, died: Some(died) }, safe_epoch } => write!(
-                f,
-                "the history since epoch {born}: died at {died}, goes when the safe epoch, now \
-                 {safe_epoch}, has reached that"
-            ),
+            Self::Version { table, lifetime: Lifetime { born, died: Some(died) }, safe_epoch } => {
+                write!(
+                    f,
+                    "table {table} in the history since epoch {born}: died at {died}, goes when the safe \
+                     epoch, now {safe_epoch}, has reached that"
+                )
+            }
             Self::Checkpoint => f.write_str("recovery, which may begin with this checkpoint"),
             Self::Snapshot { name, deleted: false } => {
                 write!(f, "meta snapshot {name}, until it is deleted")
@@ -278,22 +281,22 @@ impl Holders<'_> {
 
     fn of_sst(&self, sst: SstId) -> Vec<Holder> {
         let mut holders = vec![];
-        let file = self.version.find(sst);
-        if let Some(file) = file {
-            let safe_epoch = self.version.safe_epoch;
-            holders.push(Holder::Version { lifetime: file.lifetime, safe_epoch });
+        for file in self.version.memberships(sst) {
+            let (table, lifetime) = (file.table_id, file.lifetime);
+            holders.push(Holder::Version { table, lifetime, safe_epoch: self.version.safe_epoch });
         }
+        let is_in_version = !holders.is_empty();
         for snapshot in self.snapshots.iter().filter(|s| s.files.contains(sst.0)) {
             let (name, deleted) = (snapshot.name.clone(), snapshot.deleted);
             holders.push(Holder::Snapshot { name, deleted });
         }
         if let Some((who, version)) = &self.reader
-            && file.is_none()
+            && !is_in_version
             && self.forgotten.named_by(*version, sst)
         {
             holders.push(Holder::Reader { who: who.clone(), version: *version });
         }
-        if file.is_none() && self.unfinished.iter().any(|unfinished| unfinished.holds(sst)) {
+        if !is_in_version && self.unfinished.iter().any(|unfinished| unfinished.holds(sst)) {
             holders.push(Holder::UnfinishedWrite);
         }
         holders
@@ -305,7 +308,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::version::tests::churned;
+    use crate::version::VersionDelta;
+    use crate::version::sample::{OTHER, TABLE};
+    use crate::version::tests::{churned, epoch, parted, shared};
 
     const DIR: &str = "data";
 
@@ -400,6 +405,73 @@ mod tests {
         assert_eq!(left(1_000), ["data/3.data#12"]);
         let hour_later = 1_000 + LEFTOVER_MS_MIN;
         assert_eq!(left(hour_later), ["data/3.data#12", "data/lease.json#3", "data/.probe-ab"]);
+    }
+
+    fn holders<'a>(version: &'a Version, forgotten: &'a Forgotten) -> Holders<'a> {
+        Holders {
+            data_directory: DIR,
+            version,
+            checkpoint: VersionId(1),
+            snapshots: &[],
+            reader: None,
+            forgotten,
+            unfinished: &[],
+            young_from_ms: 1000,
+        }
+    }
+
+    #[test]
+    fn a_file_goes_when_the_last_table_that_had_it_is_forgotten() {
+        let file = object("data/1.data", 900);
+        // Forgets what is over at the newest epoch, and remembers it for readers, as a server does.
+        let mut forgotten = Forgotten::since(VersionId(0));
+        let mut forget = |version: &Version| {
+            let newest = version.max_committed_epoch;
+            let mut delta = VersionDelta::empty(version, Epoch::from_u64(newest.as_u64() + 1));
+            delta.safe_epoch = Some(newest);
+            let files = version.over_by(newest).map(|(_, _, sst)| sst.0).collect();
+            forgotten.record(delta.id, files);
+            version.apply(&delta)
+        };
+        let tables = |version: &Version, forgotten: &Forgotten| {
+            let holders = holders(version, forgotten);
+            let found = explain(&file, &holders, 0).unwrap();
+            assert_eq!(plan(&[file.clone()], &holders, 0).kept == 1, !found.is_empty());
+            let table = |holder: &Holder| match holder {
+                Holder::Version { table, .. } => Some(*table),
+                _ => None,
+            };
+            found.iter().map(table).collect::<Vec<_>>()
+        };
+        let none = Forgotten::since(VersionId(0));
+        assert_eq!(tables(&shared(), &none), [Some(TABLE), Some(OTHER)]);
+        assert_eq!(tables(&parted(), &none), [Some(TABLE), Some(OTHER)]);
+        let later = forget(&parted());
+        let mut delta = VersionDelta::empty(&later, epoch(7));
+        delta.died = vec![(OTHER, SstId(1))];
+        let last = later.apply(&delta);
+        let over = forget(&last);
+        assert_eq!(tables(&later, &forgotten), [Some(OTHER)]);
+        assert_eq!(tables(&last, &forgotten), [Some(OTHER)]);
+        assert_eq!(tables(&over, &forgotten), []);
+        // A reader of the version before that may still need it.
+        let reader = Some(("f".to_owned(), last.id));
+        let of_reader = Holders { reader, ..holders(&over, &forgotten) };
+        assert_eq!(explain(&file, &of_reader, 0).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn each_table_that_has_a_file_is_named() {
+        let (version, forgotten) = (parted(), Forgotten::since(VersionId(0)));
+        let holders = holders(&version, &forgotten);
+        let found = explain(&object("data/1.data", 900), &holders, 100).unwrap();
+        let lifetime = version.file_of(TABLE, SstId(1)).unwrap().lifetime;
+        let (born, died) = (lifetime.born, lifetime.died.unwrap());
+        let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
+        let [one, other] = &lines[..] else { panic!("{lines:?}") };
+        let expected = format!("table 7 in the history since epoch {born}: died at {died}, ");
+        assert!(one.starts_with(&expected), "{one}");
+        assert_eq!(*other, format!("table 9 in the current version, since epoch {}", epoch(4)));
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Pending {
         let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(write) = pending.tables.get(&table) else { return committed };
         let committed = if write.truncate { vec![] } else { committed };
-        let born = write.born.iter().map(|sst| LiveFile { sst: Arc::clone(sst), dead: None });
+        let born = write.born.iter().map(LiveFile::staged);
         let files = committed.into_iter().chain(born).map(|file| {
             let dead = write.dead_rows.iter().find(|dead| dead.sst_id == file.sst.id);
             without(file, dead)

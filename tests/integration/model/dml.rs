@@ -129,7 +129,7 @@ impl Engine {
         };
         let id = state.catalog.at(epoch).relation("public", name).map(|relation| relation.id);
         let mut files = state.version.all_files();
-        let came = files.any(|f| Some(f.sst.table_id) == id && f.lifetime.born > epoch);
+        let came = files.any(|f| Some(f.table_id) == id && f.lifetime.born > epoch);
         came || of(epoch) != of(self.epoch())
     }
 

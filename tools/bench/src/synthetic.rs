@@ -122,7 +122,7 @@ fn file(id: SstId, table: &Filled, nth: u64, born: Epoch, newest: Epoch) -> File
     let noise = id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     let sst = SstInfo {
         id,
-        table_id: table.id,
+        written_for: table.id,
         rows: ROWS,
         size_bytes: FILE_BYTES_MIN + noise % FILE_BYTES_SPREAD,
         row_group_rows: vec![ROWS_PER_GROUP; ROW_GROUPS],
@@ -139,7 +139,7 @@ fn file(id: SstId, table: &Filled, nth: u64, born: Epoch, newest: Epoch) -> File
     }
     let lifetime = Lifetime::since(born);
     let lifetime = if id.0.is_multiple_of(ENDED) { lifetime.ended_at(newest) } else { lifetime };
-    FileEntry { sst: Arc::new(sst), lifetime, stamps }
+    FileEntry { lifetime, stamps, ..FileEntry::born(Arc::new(sst), born) }
 }
 
 /// An object of the right length, which takes no room.

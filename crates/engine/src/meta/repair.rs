@@ -32,7 +32,8 @@ impl MetaNode {
         // Nothing else deletes the file or its copies meanwhile.
         let _job = self.job.lock().await;
         let state = self.manager.state();
-        let file = state.version.find(sst).filter(|file| file.sst.is_object());
+        // What is in the file is the same in each table that has it.
+        let file = state.version.memberships(sst).find(|file| file.sst.is_object());
         let file = file.ok_or_else(|| unknown(sst))?;
         let storage = self.manager.state_store();
         let path = layout::sst(state.params.value(params::DATA_DIRECTORY), sst);

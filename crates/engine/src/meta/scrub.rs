@@ -12,7 +12,7 @@ use tracing::{error, warn};
 
 use super::MetaNode;
 use tidemark_ledger::epoch::Epoch;
-use tidemark_ledger::id::{SstId, VersionId};
+use tidemark_ledger::id::{ObjectId, SstId, VersionId};
 use tidemark_ledger::sst::SstInfo;
 use tidemark_ledger::state::State;
 use tidemark_ledger::storage::StorageError;
@@ -181,7 +181,8 @@ impl MetaNode {
         }
         let are_due = files.are_due(now_ms, interval_ms);
         let is_wanted = are_due || progress.ahead.is_empty();
-        if is_wanted && files.take(state.version.id, || objects_of(&state)) {
+        if is_wanted && files.take(state.version.id, || state.version.objects().cloned().collect())
+        {
             progress.keep(&files.list);
         }
         progress.earn(now_ms, files.bytes, interval_ms);
@@ -228,32 +229,37 @@ impl MetaNode {
         found
     }
 
-    /// Whether the newest version names the file, as alive or for its history.
+    /// Whether the newest version names the file in some table, as alive or for its history.
     fn is_named(&self, sst: SstId) -> bool {
-        self.manager.state().version.find(sst).is_some()
+        self.manager.state().version.names(sst)
     }
 }
 
-/// The data files that the newest version names, including dead ones.
-fn objects_of(state: &State) -> Vec<Arc<SstInfo>> {
-    let files = state.version.all_files().filter(|file| file.sst.is_object());
-    files.map(|file| Arc::clone(&file.sst)).collect()
-}
-
 fn tell(state: &State, sst: &SstInfo, object: &str) {
-    let catalog = state.catalog.at(Epoch::LAST);
-    let name = catalog.relation_by_id(sst.table_id).map(|relation| relation.name.clone());
     error!(
-        table = name.unwrap_or_else(|| sst.table_id.to_string()), file = %sst.id, %object,
+        table = tables_with(state, sst), file = %sst.id, %object,
         "a data file is damaged or gone: risectl hummock repair-object brings back the copy that a backup has"
     );
+}
+
+/// The names of the tables that have the file. It may have been forgotten since it was listed.
+fn tables_with(state: &State, sst: &SstInfo) -> String {
+    let catalog = state.catalog.at(Epoch::LAST);
+    let name = |id: ObjectId| match catalog.relation_by_id(id) {
+        Some(relation) => relation.name.clone(),
+        None => id.to_string(),
+    };
+    let names: Vec<_> = state.version.memberships(sst.id).map(|file| name(file.table_id)).collect();
+    if names.is_empty() { name(sst.written_for) } else { names.join(", ") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidemark_ledger::id::ObjectId;
+    use tidemark_ledger::params::Params;
     use tidemark_ledger::storage::Checksum;
+    use tidemark_ledger::version::FileEntry;
+    use tidemark_ledger::version::sample::{lent, sst};
 
     const DAY_MS: u64 = 86_400_000;
 
@@ -261,7 +267,7 @@ mod tests {
         let sst = |id| {
             Arc::new(SstInfo {
                 id: SstId(id),
-                table_id: ObjectId(1),
+                written_for: ObjectId(1),
                 rows: 1,
                 size_bytes: 1000 * id,
                 row_group_rows: vec![1],
@@ -295,6 +301,18 @@ mod tests {
         assert_eq!(read_in(&mut progress, 100_000, 0, 100_000), [2]);
         assert_eq!(progress.coverage(&files(), 100_000, 100_000).1, 1.0);
         assert_eq!(read_in(&mut progress, 101_000, 99_000, 100_000), [3, 4, 1, 2]);
+    }
+
+    #[test]
+    fn damage_is_told_by_the_tables_that_have_the_file() {
+        let epoch = Epoch::from_u64(1 << 16);
+        let mut state = State::new("scrubbed".to_owned(), Params::default(), epoch);
+        let (file, forgotten) = (sst(1, 10), sst(2, 10));
+        let version = Arc::make_mut(&mut state.version);
+        version.insert(FileEntry::born(Arc::clone(&file), epoch));
+        version.insert(lent(&file, epoch));
+        assert_eq!(tables_with(&state, &file), "7, 9", "neither table is in the catalog");
+        assert_eq!(tables_with(&state, &forgotten), "7");
     }
 
     #[test]

@@ -25,8 +25,10 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use object_store::ObjectMeta;
 
+use tidemark_ledger::id::ObjectId;
 use tidemark_ledger::sst::SstInfo;
 use tidemark_ledger::storage::{BlockStore, Damage, DataObject, ReadError};
+use tidemark_ledger::version::LiveFile;
 use tidemark_ledger::{DamagedFile, layout};
 
 /// Bytes fetched from the end of a file while the length of its footer is not known.
@@ -54,19 +56,20 @@ impl DataFiles {
         Self { table: name, ..self }
     }
 
-    pub fn open(&self, sst: &Arc<SstInfo>) -> DataFile {
-        self.open_counted(sst, None)
+    pub fn open(&self, file: &LiveFile) -> DataFile {
+        self.open_counted(file, None)
     }
 
-    fn open_counted(&self, sst: &Arc<SstInfo>, metrics: Option<ParquetFileMetrics>) -> DataFile {
-        let object = object_of(&self.data_directory, sst);
-        DataFile { files: self.clone(), sst: Arc::clone(sst), object, metrics }
+    fn open_counted(&self, file: &LiveFile, metrics: Option<ParquetFileMetrics>) -> DataFile {
+        let object = object_of(&self.data_directory, &file.sst);
+        let (table_id, sst) = (file.table_id, Arc::clone(&file.sst));
+        DataFile { files: self.clone(), table_id, sst, object, metrics }
     }
 
     /// A file as an entry of a scan.
-    pub fn partitioned(&self, sst: &Arc<SstInfo>) -> PartitionedFile {
-        let file = PartitionedFile::new_from_meta(object_of(&self.data_directory, sst));
-        file.with_extension(Arc::clone(sst))
+    pub fn partitioned(&self, file: &LiveFile) -> PartitionedFile {
+        let object = object_of(&self.data_directory, &file.sst);
+        PartitionedFile::new_from_meta(object).with_extension(file.clone())
     }
 }
 
@@ -91,6 +94,8 @@ fn object_of(data_directory: &str, sst: &SstInfo) -> ObjectMeta {
 /// One data file. Every byte it returns is as it was written.
 pub struct DataFile {
     files: DataFiles,
+    /// The table through which it is read.
+    table_id: ObjectId,
     pub sst: Arc<SstInfo>,
     object: ObjectMeta,
     metrics: Option<ParquetFileMetrics>,
@@ -122,7 +127,7 @@ impl DataFile {
         };
         ParquetError::External(Box::new(DamagedFile {
             sst: self.sst.id,
-            table: self.sst.table_id,
+            table: self.table_id,
             name: self.files.table.clone(),
             object: Some(self.object.location.to_string()),
             range,
@@ -215,13 +220,13 @@ impl ParquetFileReaderFactory for DataFiles {
         _metadata_size_hint: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let Some(sst) = file.extension::<Arc<SstInfo>>() else {
+        let Some(live) = file.extension::<LiveFile>() else {
             return Err(DataFusionError::Internal(
                 "a scan of a file that nothing is known of".into(),
             ));
         };
         let name = file.object_meta.location.as_ref();
         let metrics = ParquetFileMetrics::new(partition_index, name, metrics);
-        Ok(Box::new(self.open_counted(sst, Some(metrics))))
+        Ok(Box::new(self.open_counted(live, Some(metrics))))
     }
 }

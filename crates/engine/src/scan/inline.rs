@@ -39,7 +39,7 @@ fn rows_of(
     placed: bool,
     backfill: &HashMap<ColumnId, ScalarValue>,
 ) -> Result<RecordBatch> {
-    let Some(stored) = file.sst.inline_rows() else {
+    let Some(stored) = file.inline_rows() else {
         return exec_err!("the file has an object");
     };
     let count = usize::try_from(file.sst.rows).unwrap_or(usize::MAX);

@@ -22,7 +22,7 @@ use tidemark_ledger::version::LiveFile;
 
 const BLOCK_BYTES: usize = 32;
 
-/// The filters of the files that were used last.
+/// The filters of the files that were used last, whichever table they were read for.
 pub struct KeyFilters(Cache<SstId, Arc<FileFilters>>);
 
 impl KeyFilters {
@@ -131,7 +131,7 @@ impl KeyFilters {
     ) -> Result<Vec<LiveFile>> {
         let mut kept = Vec::with_capacity(files.len());
         for file in files {
-            if !file.sst.is_object() || self.may_hold(&data_files.open(&file.sst), keys).await? {
+            if !file.sst.is_object() || self.may_hold(&data_files.open(&file), keys).await? {
                 kept.push(file);
             }
         }

@@ -213,7 +213,7 @@ impl SstTable {
                 entry = entry.with_partition_values(vec![ScalarValue::from(file.sst.id.0)]);
             }
             if state.config().collect_statistics() {
-                let opened = data_files.open(&file.sst);
+                let opened = data_files.open(file);
                 let known = statistics::of_file(&self.statistics, &opened, &self.table, &seen_as);
                 let known = known.await?;
                 // Statistics of all rows are only approximate once some are dead.
@@ -359,7 +359,7 @@ impl TableProvider for SstTable {
 }
 
 fn partitioned_file(files: &DataFiles, file: &LiveFile) -> PartitionedFile {
-    let entry = files.partitioned(&file.sst);
+    let entry = files.partitioned(file);
     match &file.dead {
         Some(dead) => entry.with_extension(alive::access_plan(&file.sst, dead)),
         None => entry,

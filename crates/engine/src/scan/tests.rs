@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{
+    ArrayRef, AsArray as _, Float64Array, Int64Array, RecordBatch, StringArray,
+};
 use datafusion::arrow::compute::{cast, concat_batches};
+use datafusion::arrow::datatypes::Int64Type;
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
@@ -24,7 +27,7 @@ use super::{KeyFilters, SstTable, StatisticsCache};
 use crate::compaction::{Executor, Inputs};
 use crate::write::write_rows;
 use tidemark_ledger::catalog::{Column, ColumnType, Table};
-use tidemark_ledger::epoch::{Epoch, Lifetime};
+use tidemark_ledger::epoch::Epoch;
 use tidemark_ledger::id::{ColumnId, ObjectId, SstId};
 use tidemark_ledger::sst::schema::table_schema;
 use tidemark_ledger::sst::{InlineRows, SstInfo, Target};
@@ -37,6 +40,8 @@ use tidemark_ledger::{DamagedFile, layout};
 const DAMAGES: u64 = 60;
 const ROWS: i64 = 9000;
 const TABLE: ObjectId = ObjectId(5);
+/// Another table, which has the same files.
+const OTHER: ObjectId = ObjectId(6);
 const DIRECTORY: &str = "data";
 const URL: &str = "tidemark://damage";
 const NOW: u64 = 9 << 16;
@@ -143,11 +148,11 @@ impl World {
                 let positions = Arc::new(dead.into_iter().collect::<RoaringBitmap>());
                 stamps.push(Stamp { epoch: Epoch::from_u64(4 << 16), positions });
             }
-            let lifetime = Lifetime::since(Epoch::from_u64(3 << 16));
             let bytes = world.storage.get(&layout::sst(DIRECTORY, sst.id)).await.unwrap();
             world.regions.push(regions(&bytes));
             world.bytes.push(bytes);
-            world.files.push(Arc::new(FileEntry { sst, lifetime, stamps }));
+            let file = FileEntry::born(sst, Epoch::from_u64(3 << 16));
+            world.files.push(Arc::new(FileEntry { stamps, ..file }));
         }
         world
     }
@@ -186,6 +191,18 @@ impl World {
         self.files.iter().map(old).collect()
     }
 
+    /// The same files as the other table has them: no row of the second is dead, but one of the first.
+    fn lent_files(&self) -> Vec<Arc<FileEntry>> {
+        let mut stamps = Stamps::default();
+        let positions = Arc::new(RoaringBitmap::from_iter([3]));
+        stamps.push(Stamp { epoch: Epoch::from_u64(5 << 16), positions });
+        let lent = [stamps, Stamps::default()].into_iter().zip(&self.files);
+        let lent = lent.map(|(stamps, file)| {
+            Arc::new(FileEntry { table_id: OTHER, stamps, ..FileEntry::clone(file) })
+        });
+        lent.collect()
+    }
+
     /// A session that has read nothing yet.
     async fn session(&self, files: &[Arc<FileEntry>], cached: bool) -> SessionContext {
         let config = SessionConfig::new().with_target_partitions(2).with_collect_statistics(true);
@@ -208,13 +225,12 @@ impl World {
     async fn compacted(&self, files: &[Arc<FileEntry>]) -> Result<RecordBatch, DataFusionError> {
         let executor = Executor::new(&self.storage, 64 << 20).unwrap();
         let base = Epoch::from_u64(NOW);
-        let inputs = Inputs { table_id: TABLE, files: files.to_vec(), base };
+        let inputs = Inputs { table_id: files[0].table_id, files: files.to_vec(), base };
         let ran = executor.run(&inputs, &self.table, &self.target()).await;
         let born = ran.map_err(|error| DataFusionError::External(Box::new(error)))?.born;
-        let lifetime = Lifetime::since(Epoch::from_u64(NOW));
-        let stamps = Stamps::default();
-        let entry = |sst| Arc::new(FileEntry { sst, lifetime, stamps: stamps.clone() });
+        let entry = |sst| Arc::new(FileEntry::born(sst, base));
         let born: Vec<_> = born.into_iter().map(entry).collect();
+        assert!(born.iter().all(|file| file.table_id == inputs.table_id), "{born:?}");
         let session = self.session(&born, false).await;
         let rows = ask(&session, "SELECT * FROM t ORDER BY k").await;
         for file in born {
@@ -490,6 +506,34 @@ async fn a_file_that_is_gone_is_told_by_its_table() {
     }
 }
 
+#[tokio::test]
+async fn each_table_reads_and_copies_its_own_rows_of_a_shared_file() {
+    let world = World::new().await;
+    let keys = async |files: &[Arc<FileEntry>]| {
+        let session = world.session(files, true).await;
+        let keys = ask(&session, "SELECT k FROM t ORDER BY k").await.unwrap();
+        assert_eq!(world.compacted(files).await.unwrap().column(0), keys.column(0));
+        keys.column(0).as_primitive::<Int64Type>().values().to_vec()
+    };
+    let (own, lent) = (keys(&world.files).await, keys(&world.lent_files()).await);
+    // The first file has the keys 0, 4 and so on; rows 0, 7 and so on of the second are dead in one table.
+    let all = (0..2 * ROWS).map(|n| 2 * n);
+    let is_dead = |key: &i64| key % 4 == 2 && (key / 4) % 7 == 0;
+    assert_eq!(own, all.clone().filter(|key| !is_dead(key)).collect::<Vec<_>>());
+    assert_eq!(lent, all.filter(|key| *key != 12).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn damage_is_told_by_the_table_through_which_it_is_read() {
+    let world = World::new().await;
+    let path = layout::sst(DIRECTORY, world.files[0].sst.id);
+    world.storage.object_store().delete(&path).await.unwrap();
+    for (files, table) in [(world.files.clone(), TABLE), (world.lent_files(), OTHER)] {
+        let error = world.compacted(&files).await.unwrap_err();
+        assert_eq!(told(&error).map(|gone| gone.table), Some(table), "{error}");
+    }
+}
+
 #[test]
 fn rows_in_the_metadata_are_checked_before_they_are_decoded() {
     let table = table();
@@ -497,7 +541,7 @@ fn rows_in_the_metadata_are_checked_before_they_are_decoded() {
     let inline = InlineRows::encode(&batch).unwrap().unwrap();
     let sst = |sha256| SstInfo {
         id: SstId(3),
-        table_id: TABLE,
+        written_for: TABLE,
         rows: 10,
         size_bytes: inline.bytes().len() as u64,
         row_group_rows: vec![10],
@@ -508,7 +552,7 @@ fn rows_in_the_metadata_are_checked_before_they_are_decoded() {
         inline: Some(Box::new(inline.encoded())),
     };
     let right = sst(Checksum::of(inline.bytes()));
-    assert_eq!(right.inline_rows().unwrap().unwrap().num_rows(), 10);
-    let error = sst(Checksum::of(b"others")).inline_rows().unwrap().unwrap_err();
+    assert_eq!(right.inline_rows(TABLE).unwrap().unwrap().num_rows(), 10);
+    let error = sst(Checksum::of(b"others")).inline_rows(TABLE).unwrap().unwrap_err();
     assert!(error.to_string().contains("data file 3 of table 5 is damaged"), "{error}");
 }

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::listing::Listing;
 use super::verify::{Progress, SHOWN_MAX};
-use super::{BackupError, OpenLocation, objects_of};
+use super::{BackupError, OpenLocation};
 use crate::layout;
 use crate::sst::SstInfo;
 use crate::storage::{Expected, StorageError};
@@ -31,8 +31,7 @@ impl CopyPlan {
     /// Plans what to copy so that every file of `version` is in the directory of `listed`.
     pub fn new(version: &Version, listed: &Listing) -> Self {
         let mut plan = Self::default();
-        for file in objects_of(version) {
-            let sst = &file.sst;
+        for sst in version.objects() {
             match listed.files.get(&sst.id) {
                 None => {
                     plan.missing_bytes += sst.size_bytes;

@@ -5,7 +5,6 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-use super::objects_of;
 use super::verification::Verification;
 use crate::epoch::Epoch;
 use crate::id::{SnapshotId, VersionId};
@@ -122,8 +121,8 @@ impl SnapshotInfo {
             rw_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             cluster_id: state.cluster_id.clone(),
             created_at,
-            sst_count: objects_of(version).count() as u64,
-            data_bytes: objects_of(version).map(|file| file.sst.size_bytes).sum(),
+            sst_count: version.objects().count() as u64,
+            data_bytes: version.objects().map(|sst| sst.size_bytes).sum(),
             copy_data: false,
             life: state.incarnation.id.clone(),
         }

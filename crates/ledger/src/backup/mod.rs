@@ -31,16 +31,9 @@ pub use manifest::{Claim, Manifest};
 pub use snapshot::SnapshotReader;
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::layout;
 use crate::storage::{Storage, StorageLocation};
-use crate::version::{FileEntry, Version};
-
-/// The files that are objects. Inline rows are covered by the checksums of the snapshot.
-pub fn objects_of(version: &Version) -> impl Iterator<Item = &Arc<FileEntry>> {
-    version.all_files().filter(|file| file.sst.is_object())
-}
 
 /// An open backup location or data directory.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ use crate::sst::SstInfo;
 use crate::state::{NextIds, State};
 use crate::storage::Storage;
 use crate::storage::checksum::Checksum;
-use crate::version::FileStamp;
+use crate::version::{FileEntry, FileStamp, Version};
 
 pub const CLUSTER_ID: &str = "5ac8f7e2-0000-4000-8000-000000000001";
 pub const DATA_DIR: &str = "hummock_001";
@@ -62,6 +62,16 @@ pub fn state_in(state_store: &str) -> State {
     state.apply(&change)
 }
 
+/// The sample after another table got its first file too, in a version of its own.
+pub fn shared() -> State {
+    let state = state();
+    let mut version = Version::clone(&state.version);
+    let file = version.open_file(TABLE, SstId(3)).expect("it is alive");
+    let file = FileEntry { table_id: ObjectId(9), ..FileEntry::clone(file) };
+    version.insert(file);
+    State { version: Arc::new(version), ..state }
+}
+
 /// The state of a cluster in `storage`; writes its data files there.
 pub async fn stored(storage: &Storage) -> State {
     for (id, _, content) in FILES {
@@ -99,7 +109,7 @@ pub fn new_snapshot(id: u64, remarks: Option<&str>) -> NewSnapshot {
 fn sst((id, rows, content): (u64, u32, &str)) -> Arc<SstInfo> {
     Arc::new(SstInfo {
         id: SstId(id),
-        table_id: TABLE,
+        written_for: TABLE,
         rows: u64::from(rows),
         size_bytes: content.len() as u64,
         row_group_rows: vec![rows],

@@ -81,6 +81,23 @@ async fn half_a_copy_is_replaced_unless_a_snapshot_knows_it_so() {
 }
 
 #[tokio::test]
+async fn a_file_that_two_tables_have_counts_and_is_copied_once() {
+    let (location, state) = (sample::backup_location().await, sample::shared());
+    assert_eq!(state.version.file_count(), 3);
+    let entry = create_snapshot(&location, &state, &sample::new_snapshot(1, None)).await.unwrap();
+    let bytes = [3, 5].map(|id| sample::sst_of(id).size_bytes);
+    assert_eq!((entry.info.sst_count, entry.info.data_bytes), (2, bytes[0] + bytes[1]));
+    let path = layout::snapshot("backup", SnapshotId(1));
+    let reader = SnapshotReader::open(&location.storage, &path, Some(&entry)).await.unwrap();
+    assert_eq!(reader.state().await.unwrap(), state);
+    let named = files_of(&location, &entry).await.unwrap();
+    assert_eq!(named, [(SstId(3), bytes[0]), (SstId(5), bytes[1])]);
+    let plan = copy::CopyPlan::new(&state.version, &listing::Listing::default());
+    let missing: Vec<_> = plan.missing.iter().map(|sst| sst.id.0).collect();
+    assert_eq!((missing, plan.missing_bytes), (vec![3, 5], entry.info.data_bytes));
+}
+
+#[tokio::test]
 async fn deleting_is_all_or_nothing() {
     let location = sample::backup_location().await;
     for id in [1, 2, 3] {

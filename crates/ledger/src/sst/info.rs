@@ -12,11 +12,14 @@ use crate::DamagedFile;
 use crate::id::{ColumnId, ObjectId, SstId};
 use crate::storage::{BlockSums, Checksum, Damage, Expected};
 
-/// A Parquet file of one table. Never changes after it is written.
+/// What is in a data file. Never changes after it is written. Which tables have the file, and when, is said by
+/// the entries of a version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SstInfo {
     pub id: SstId,
-    pub table_id: ObjectId,
+    /// The table it was written for. Other tables may have it too, and this one may have lost it.
+    #[serde(rename = "table_id")]
+    pub written_for: ObjectId,
     pub rows: u64,
     pub size_bytes: u64,
     /// Number of rows of each row group, in order: an access plan needs them before the file is opened.
@@ -55,19 +58,20 @@ impl SstInfo {
         Expected { size_bytes: self.size_bytes, sha256: self.sha256 }
     }
 
-    /// The inline rows, if it has any. They are verified before they are decoded.
-    pub fn inline_rows(&self) -> Option<Result<RecordBatch, ArrowError>> {
+    /// The inline rows, if it has any. They are verified before they are decoded. `table` is the one through
+    /// which they are read; an error names it.
+    pub fn inline_rows(&self, table: ObjectId) -> Option<Result<RecordBatch, ArrowError>> {
         let inline = self.inline.as_ref()?;
         let is_proven = inline.is_decoded()
             || !self.sha256.is_known()
             || Checksum::of(inline.bytes()) == self.sha256;
-        Some(if is_proven { inline.rows() } else { Err(self.damaged_inline()) })
+        Some(if is_proven { inline.rows() } else { Err(self.damaged_inline(table)) })
     }
 
-    fn damaged_inline(&self) -> ArrowError {
+    fn damaged_inline(&self, table: ObjectId) -> ArrowError {
         ArrowError::ExternalError(Box::new(DamagedFile {
             sst: self.id,
-            table: self.table_id,
+            table,
             name: None,
             object: None,
             range: 0..self.size_bytes,

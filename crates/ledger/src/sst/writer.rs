@@ -61,7 +61,7 @@ impl fmt::Debug for Target<'_> {
 /// A data file being written. Dropped unfinished, it leaves no object behind.
 pub struct SstWriter {
     id: SstId,
-    table_id: ObjectId,
+    written_for: ObjectId,
     table: Arc<Table>,
     schema: SchemaRef,
     keys: SeenKeys,
@@ -72,7 +72,7 @@ impl SstWriter {
     pub async fn start(
         target: &Target<'_>,
         id: SstId,
-        table_id: ObjectId,
+        written_for: ObjectId,
         table: &Arc<Table>,
     ) -> Result<Self, HummockError> {
         let path = layout::sst(target.data_directory, id);
@@ -80,7 +80,7 @@ impl SstWriter {
         let object = Hashing::new(target.storage.writer(&path).await?);
         let parquet = AsyncArrowWriter::try_new(object, schema.clone(), Some(properties(table)))?;
         let (table, keys) = (Arc::clone(table), SeenKeys::Nothing);
-        Ok(Self { id, table_id, table, schema, keys, parquet })
+        Ok(Self { id, written_for, table, schema, keys, parquet })
     }
 
     /// Adds rows of the table's schema: at least one, in order of the primary key.
@@ -107,7 +107,7 @@ impl SstWriter {
         let block_sums = Some(object.blocks.finish());
         Ok(SstInfo {
             id: self.id,
-            table_id: self.table_id,
+            written_for: self.written_for,
             rows,
             size_bytes,
             row_group_rows,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
-use super::{FileEntry, Replaced, Stamp, Stamps, Version};
-use crate::epoch::{Epoch, Lifetime};
+use super::{FileEntry, Replaced, Stamp, Version};
+use crate::epoch::Epoch;
 use crate::id::{ObjectId, SstId, VersionId};
 use crate::sst::SstInfo;
 
@@ -16,8 +16,10 @@ pub struct VersionDelta {
     pub prev_id: VersionId,
     pub id: VersionId,
     pub epoch: Epoch,
+    /// New files. Each is born in the table it was written for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub born: Vec<Arc<SstInfo>>,
+    /// The tables that lose a file. Another table that has it keeps it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub died: Vec<(ObjectId, SstId)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -31,7 +33,7 @@ pub struct VersionDelta {
     pub safe_epoch: Option<Epoch>,
 }
 
-/// Rows of one file that die.
+/// Rows of one file that die in one table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileStamp {
     pub table_id: ObjectId,
@@ -69,11 +71,7 @@ impl Version {
         next.id = delta.id;
         next.max_committed_epoch = delta.epoch;
         for sst in &delta.born {
-            next.insert(FileEntry {
-                sst: Arc::clone(sst),
-                lifetime: Lifetime::since(delta.epoch),
-                stamps: Stamps::default(),
-            });
+            next.insert(FileEntry::born(Arc::clone(sst), delta.epoch));
         }
         for stamp in &delta.stamps {
             next.edit(stamp.table_id, stamp.sst_id, |file| {

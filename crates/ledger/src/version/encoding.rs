@@ -100,7 +100,7 @@ impl<R: BufRead> Reader<R> {
                 }
             };
         };
-        let position = Some((file.sst.table_id, file.sst.id));
+        let position = Some((file.table_id, file.sst.id));
         if position <= self.last {
             return Err(HummockError::Corrupt(format!("file {} is out of order", file.sst.id)));
         }
@@ -156,8 +156,8 @@ mod tests {
     use crate::id::ColumnId;
     use crate::sst::{InlineRows, KeyRange, SstInfo};
     use crate::storage::{BLOCK_BYTES, BlockSums, Checksum};
-    use crate::version::Stamps;
-    use crate::version::tests::churned;
+    use crate::version::sample::{OTHER, TABLE};
+    use crate::version::tests::{churned, epoch, parted, shared};
 
     fn text_of(version: &Version) -> String {
         let mut bytes = Vec::new();
@@ -194,6 +194,39 @@ mod tests {
     }
 
     #[test]
+    fn entries_say_their_table_only_if_the_file_was_written_for_another() {
+        for version in [shared(), parted()] {
+            let text = text_of(&version);
+            let begin: Vec<_> = text.lines().map(|line| &line[..14]).collect();
+            assert_eq!(begin[1..], ["{\"sst\":{\"id\":1", "{\"table_id\":9,"], "{text}");
+            assert_eq!(decode(text.as_bytes()).unwrap(), version);
+            let lines: Vec<_> = text.lines().collect();
+            for wrong in [[0, 2, 1], [0, 1, 1], [0, 2, 2]] {
+                let text = wrong.map(|line| lines[line]).join("\n");
+                assert!(decode(text.as_bytes()).is_err(), "{text}");
+            }
+        }
+        let read = decode(text_of(&shared()).as_bytes()).unwrap();
+        let [one, other] =
+            [TABLE, OTHER].map(|table| &read.open_file(table, SstId(1)).unwrap().sst);
+        assert!(Arc::ptr_eq(one, other), "what is in the file is in memory once");
+    }
+
+    #[test]
+    fn inline_rows_count_for_each_table_that_stores_them() {
+        let mut version = inline();
+        let file = version.open_file(ObjectId(2), SstId(7)).unwrap().clone();
+        let bytes = version.inline_bytes;
+        let lifetime = Lifetime::since(epoch(4)).ended_at(epoch(5));
+        version.insert(FileEntry { table_id: OTHER, lifetime, ..FileEntry::clone(&file) });
+        assert_eq!(version.inline_bytes, 2 * bytes);
+        assert_eq!(decode(text_of(&version).as_bytes()).unwrap(), version);
+        assert_eq!(version.data_files().count(), 1);
+        let kept = version.retain_since(epoch(5));
+        assert_eq!((kept.inline_bytes, kept.file_count()), (bytes, 1));
+    }
+
+    #[test]
     fn format_1_reads_forever() {
         let written = crate::fixtures::read_or_update("version-v1.jsonl", || text_of(&churned()));
         assert_eq!(decode(written.as_slice()).unwrap(), churned());
@@ -207,7 +240,7 @@ mod tests {
         let rows = InlineRows::encode(&rows).unwrap().unwrap();
         let sst = SstInfo {
             id: SstId(7),
-            table_id: ObjectId(2),
+            written_for: ObjectId(2),
             rows: 2,
             size_bytes: rows.bytes().len() as u64,
             row_group_rows: vec![2],
@@ -221,8 +254,7 @@ mod tests {
         };
         let mut version = Version::empty(Epoch::from_u64(1 << 16));
         version.max_committed_epoch = Epoch::from_u64(5 << 16);
-        let lifetime = Lifetime::since(Epoch::from_u64(3 << 16));
-        version.insert(FileEntry { sst: Arc::new(sst), lifetime, stamps: Stamps::default() });
+        version.insert(FileEntry::born(Arc::new(sst), Epoch::from_u64(3 << 16)));
         version
     }
 
@@ -231,7 +263,7 @@ mod tests {
         let content: Vec<u8> = (0..BLOCK_BYTES + 100).map(|at| at.to_le_bytes()[1]).collect();
         let sst = SstInfo {
             id: SstId(8),
-            table_id: ObjectId(2),
+            written_for: ObjectId(2),
             rows: 3,
             size_bytes: content.len() as u64,
             row_group_rows: vec![3],
@@ -243,8 +275,7 @@ mod tests {
         };
         let mut version = Version::empty(Epoch::from_u64(1 << 16));
         version.max_committed_epoch = Epoch::from_u64(5 << 16);
-        let lifetime = Lifetime::since(Epoch::from_u64(3 << 16));
-        version.insert(FileEntry { sst: Arc::new(sst), lifetime, stamps: Stamps::default() });
+        version.insert(FileEntry::born(Arc::new(sst), Epoch::from_u64(3 << 16)));
         version
     }
 
@@ -263,7 +294,7 @@ mod tests {
         let file = version.open_file(ObjectId(2), SstId(7)).unwrap();
         assert_eq!(version.inline_bytes, file.sst.size_bytes);
         assert_eq!(file.sst.keys, KeyRange::of(&[0x80, 0, 1], &[0x80, 0, 2]));
-        let rows = file.sst.inline_rows().unwrap().unwrap();
+        let rows = file.sst.inline_rows(file.table_id).unwrap().unwrap();
         assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[1, 2]);
         let values: Vec<_> = rows.column(1).as_string::<i32>().iter().collect();
         assert_eq!(values, [Some("ada"), None]);

@@ -3,15 +3,20 @@
 //! A [`Version`] answers every epoch in `[safe_epoch, max_committed_epoch]`: a table at an epoch is the files
 //! alive at it, each without the rows whose stamp is at or before that epoch. A [`VersionDelta`] turns one
 //! version into the next; [`Version::check`] checks the invariants.
+//!
+//! What is in a file is said by its [`SstInfo`], and which tables have it by a [`FileEntry`] for each: tables
+//! may share a file, each with a lifetime and stamps of its own.
 
 mod delta;
 pub mod encoding;
+mod entry;
 mod invariants;
 mod positions;
 mod replaced;
 mod stamps;
 
 pub use delta::{FileStamp, VersionDelta};
+pub use entry::{FileEntry, LiveFile};
 pub use positions::{Positions, Replaced};
 pub use stamps::{Stamp, Stamps};
 
@@ -20,14 +25,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
-use roaring::RoaringBitmap;
-use serde::{Deserialize, Serialize};
+use roaring::RoaringTreemap;
 
-use crate::epoch::{Epoch, Lifetime};
+use crate::epoch::Epoch;
 use crate::id::{ObjectId, SstId, VersionId};
 use crate::sst::SstInfo;
 
-/// All files that are not yet forgotten. Cloning is cheap.
+/// All files that are not yet forgotten, in the tables that have them. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Version {
     pub id: VersionId,
@@ -38,7 +42,9 @@ pub struct Version {
     tables: OrdMap<ObjectId, TableFiles>,
     /// The files that died, in order of their death, which is the order in which they are forgotten.
     deaths: OrdSet<(Epoch, ObjectId, SstId)>,
-    /// Total bytes of inline rows.
+    /// The files that tables have although they were not written for them. All others are in one table.
+    lent: OrdSet<(SstId, ObjectId)>,
+    /// Total bytes of inline rows, which are stored once for each table that has them.
     pub inline_bytes: u64,
 }
 
@@ -121,36 +127,6 @@ impl TableFiles {
     }
 }
 
-/// A data file with its lifetime and the stamps that killed rows in it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FileEntry {
-    pub sst: Arc<SstInfo>,
-    pub lifetime: Lifetime,
-    #[serde(default, skip_serializing_if = "Stamps::is_empty")]
-    pub stamps: Stamps,
-}
-
-/// A file as one epoch sees it.
-#[derive(Clone, Debug)]
-pub struct LiveFile {
-    pub sst: Arc<SstInfo>,
-    /// Positions of the rows that are dead at that epoch; `None` if all rows are alive.
-    pub dead: Option<Arc<RoaringBitmap>>,
-}
-
-impl LiveFile {
-    pub fn live_rows(&self) -> u64 {
-        self.sst.rows - self.dead.as_ref().map_or(0, |dead| dead.len())
-    }
-}
-
-impl FileEntry {
-    /// The file as `epoch` sees it.
-    pub fn live_at(&self, epoch: Epoch) -> LiveFile {
-        LiveFile { sst: Arc::clone(&self.sst), dead: self.stamps.dead_at(epoch) }
-    }
-}
-
 impl Version {
     /// An empty version whose history begins at `epoch`.
     pub fn empty(epoch: Epoch) -> Self {
@@ -160,6 +136,7 @@ impl Version {
             max_committed_epoch: epoch,
             tables: OrdMap::new(),
             deaths: OrdSet::new(),
+            lent: OrdSet::new(),
             inline_bytes: 0,
         }
     }
@@ -196,11 +173,25 @@ impl Version {
         self.tables.get(&table).into_iter().flat_map(TableFiles::by_id)
     }
 
-    /// Every file, of every table, alive or not, by table and id.
+    /// Every file of every table, alive or not, by table and id. A file that several tables have comes once
+    /// for each.
     pub fn all_files(&self) -> impl Iterator<Item = &Arc<FileEntry>> {
         self.tables.values().flat_map(TableFiles::by_id)
     }
 
+    /// Every data file, once.
+    pub fn data_files(&self) -> impl Iterator<Item = &Arc<SstInfo>> {
+        let mut seen = RoaringTreemap::new();
+        let files = self.all_files().map(|file| &file.sst);
+        files.filter(move |sst| !self.may_be_shared(sst.id) || seen.insert(sst.id.0))
+    }
+
+    /// Every data file whose rows are in an object, once.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<SstInfo>> {
+        self.data_files().filter(|sst| sst.is_object())
+    }
+
+    /// Number of entries: a file counts in each table that has it.
     pub fn file_count(&self) -> usize {
         self.tables.values().map(|files| files.open.len() + files.ended.len()).sum()
     }
@@ -210,13 +201,25 @@ impl Version {
         self.tables.get(&table)?.open.get(&sst)
     }
 
-    /// Finds a file, alive or dead. The cost is proportional to the number of dead files.
-    pub fn find(&self, sst: SstId) -> Option<&Arc<FileEntry>> {
-        let open = self.tables.values().find_map(|files| files.open.get(&sst));
-        open.or_else(|| {
-            let mut ended = self.tables.values().flat_map(|files| files.ended.values());
-            ended.find(|file| file.sst.id == sst)
-        })
+    /// A file of a table, alive or dead. The cost is proportional to the number of the table's dead files.
+    pub fn file_of(&self, table: ObjectId, sst: SstId) -> Option<&Arc<FileEntry>> {
+        let files = self.tables.get(&table)?;
+        files.open.get(&sst).or_else(|| files.ended.values().find(|file| file.sst.id == sst))
+    }
+
+    /// The entries of a file, alive or dead, by table. The cost is proportional to the number of dead files.
+    pub fn memberships(&self, sst: SstId) -> impl Iterator<Item = &Arc<FileEntry>> {
+        self.table_ids().filter_map(move |table| self.file_of(table, sst))
+    }
+
+    /// Whether a table has the file, alive or dead.
+    pub fn names(&self, sst: SstId) -> bool {
+        self.memberships(sst).next().is_some()
+    }
+
+    fn may_be_shared(&self, sst: SstId) -> bool {
+        let tables = (sst, ObjectId(0))..=(sst, ObjectId(u32::MAX));
+        !self.lent.is_empty() && self.lent.range(tables).next().is_some()
     }
 
     /// Tables that have files, alive or not.
@@ -224,12 +227,20 @@ impl Version {
         self.tables.keys().copied()
     }
 
-    /// Adds a file with its lifetime and stamps.
-    pub fn insert(&mut self, file: FileEntry) {
+    /// Adds a file to a table, with its lifetime and stamps there.
+    pub fn insert(&mut self, mut file: FileEntry) {
         if file.sst.inline.is_some() {
             self.inline_bytes += file.sst.size_bytes;
         }
-        let (table, sst) = (file.sst.table_id, file.sst.id);
+        let (table, sst) = (file.table_id, file.sst.id);
+        if file.is_lent() {
+            self.lent.insert((sst, table));
+            // Entries that were read one by one share the memory of what they have in common.
+            let owner = self.open_file(file.sst.written_for, sst);
+            if let Some(owner) = owner.filter(|owner| owner.sst == file.sst) {
+                file.sst = Arc::clone(&owner.sst);
+            }
+        }
         let files = self.tables.entry(table).or_default();
         match file.lifetime.died {
             None => files.insert_open(Arc::new(file)),
@@ -240,7 +251,7 @@ impl Version {
         }
     }
 
-    /// The files that no epoch from `safe_epoch` on can see.
+    /// The files of tables that no epoch from `safe_epoch` on can see there. Other tables may still have them.
     pub fn over_by(&self, safe_epoch: Epoch) -> impl Iterator<Item = (Epoch, ObjectId, SstId)> {
         self.deaths.iter().take_while(move |(died, _, _)| *died <= safe_epoch).copied()
     }
@@ -255,6 +266,7 @@ impl Version {
                 let gone = files.ended.remove(&(died, sst));
                 let gone = gone.filter(|file| file.sst.inline.is_some());
                 kept.inline_bytes -= gone.map_or(0, |file| file.sst.size_bytes);
+                kept.lent.remove(&(sst, table));
                 if files.open.is_empty() && files.ended.is_empty() {
                     kept.tables.remove(&table);
                 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ObjectId, SstId};
 
-/// The rows of one file that the files replacing it leave out.
+/// The rows of one file that the files replacing it in a table leave out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaced {
     pub table_id: ObjectId,

@@ -1,13 +1,13 @@
 //! Checks that files hold the same live rows as the files they replace, before a delta is applied. No I/O.
 //!
-//! A file dies for one of two reasons: its table is emptied, or other files replace it. A replacement states
-//! for each file which of its rows it leaves out. These must be exactly the rows that are dead in the version
-//! the delta applies to, whoever computed the replacement and when.
+//! A file dies in a table for one of two reasons: the table is emptied, or other files replace it there. A
+//! replacement states for each file which of its rows it leaves out. These must be exactly the rows that are
+//! dead in that table in the version the delta applies to, whoever computed the replacement and when.
 
 use std::collections::BTreeMap;
 
 use super::positions::{Positions, Replaced};
-use super::{Version, VersionDelta};
+use super::{FileStamp, Version, VersionDelta};
 use crate::error::HummockError;
 use crate::id::{ObjectId, SstId};
 
@@ -103,9 +103,10 @@ impl VersionDelta {
     /// The number of live rows in a table's new files, which may have dead rows from the start. `None` if
     /// more rows of a file are dead than it has.
     fn live_rows_born(&self, table: ObjectId) -> Option<u64> {
-        let born = self.born.iter().filter(|sst| sst.table_id == table);
+        let born = self.born.iter().filter(|sst| sst.written_for == table);
         born.map(|sst| {
-            let stamps = self.stamps.iter().filter(|stamp| stamp.sst_id == sst.id);
+            let of_file = |stamp: &&FileStamp| (stamp.table_id, stamp.sst_id) == (table, sst.id);
+            let stamps = self.stamps.iter().filter(of_file);
             let dead: u64 = stamps.map(|stamp| stamp.positions.len()).sum();
             sst.rows.checked_sub(dead)
         })
@@ -125,7 +126,6 @@ mod tests {
 
     use super::*;
     use crate::epoch::Epoch;
-    use crate::version::FileStamp;
     use crate::version::sample::{TABLE, sst};
 
     fn stamp(id: u64, positions: &[u32]) -> FileStamp {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::FileEntry;
+use crate::epoch::Epoch;
 use crate::id::{ObjectId, SstId};
 use crate::sst::SstInfo;
 use crate::storage::Checksum;
@@ -13,7 +15,7 @@ pub const TABLE: ObjectId = ObjectId(7);
 pub fn sst(id: u64, rows: u32) -> Arc<SstInfo> {
     Arc::new(SstInfo {
         id: SstId(id),
-        table_id: TABLE,
+        written_for: TABLE,
         rows: u64::from(rows),
         size_bytes: 100,
         row_group_rows: vec![rows],
@@ -23,4 +25,12 @@ pub fn sst(id: u64, rows: u32) -> Arc<SstInfo> {
         keys: None,
         inline: None,
     })
+}
+
+/// Another table than that of the samples.
+pub const OTHER: ObjectId = ObjectId(9);
+
+/// A file of the samples in the other table, from `epoch` on.
+pub fn lent(sst: &Arc<SstInfo>, epoch: Epoch) -> FileEntry {
+    FileEntry { table_id: OTHER, ..FileEntry::born(Arc::clone(sst), epoch) }
 }

@@ -138,7 +138,7 @@ fn inline_places(
     file: &LiveFile,
     few: &FewKeys,
 ) -> Result<Option<Option<DeadRows>>, SqlError> {
-    let Some(rows) = file.sst.inline_rows() else { return Ok(None) };
+    let Some(rows) = file.inline_rows() else { return Ok(None) };
     let rows = rows.map_err(datafusion::error::DataFusionError::from)?;
     let columns = table.key_columns().map(|key| {
         let place = file.sst.columns.iter().position(|column| column.id == key.id)?;
@@ -206,8 +206,7 @@ async fn join(
     live: Vec<LiveFile>,
     files: &[Arc<SstInfo>],
 ) -> Result<Vec<DeadRows>, SqlError> {
-    let staged: Vec<LiveFile> =
-        files.iter().map(|sst| LiveFile { sst: Arc::clone(sst), dead: None }).collect();
+    let staged: Vec<LiveFile> = files.iter().map(LiveFile::staged).collect();
     let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
     let of_keys = || keys.iter().map(|key| ident(*key));
     let columns = |side: &str| -> Vec<Column> {

@@ -6,7 +6,7 @@ use super::*;
 use tidemark_ledger::epoch::Epoch;
 use tidemark_ledger::id::SstId;
 use tidemark_ledger::sst::{KeyRange, SstInfo};
-use tidemark_ledger::version::sample::sst;
+use tidemark_ledger::version::sample::{OTHER, lent, sst};
 use tidemark_ledger::version::{FileStamp, VersionDelta};
 
 const TABLE: ObjectId = ObjectId(7);
@@ -52,6 +52,19 @@ fn a_few_files_are_left_alone() {
 fn files_with_many_dead_rows_are_rewritten() {
     let files = vec![file(1, |_| {}), file(2, |_| {}), file(3, |_| {})];
     assert_eq!(picked(&version(files, &[(1, 20), (3, 100)])), Some((Reason::Dead, vec![1, 3])));
+}
+
+#[test]
+fn rows_that_are_dead_in_one_table_count_in_no_other() {
+    let mut version = version(vec![file(1, |_| {}), file(2, |_| {})], &[(1, 20)]);
+    version.insert(lent(&file(1, |_| {}), version.max_committed_epoch));
+    assert_eq!(picked(&version), Some((Reason::Dead, vec![1])));
+    assert_eq!(pick(&version, OTHER, &LIMITS), None);
+    let mut delta = VersionDelta::empty(&version, Epoch::from_u64(4 << 16));
+    let positions = Arc::new((50..70).collect::<RoaringBitmap>());
+    delta.stamps = vec![FileStamp { table_id: OTHER, sst_id: SstId(1), positions }];
+    let task = pick(&version.apply(&delta), OTHER, &LIMITS).unwrap();
+    assert_eq!((task.table_id, task.inputs), (OTHER, vec![SstId(1)]));
 }
 
 #[test]

@@ -413,7 +413,7 @@ impl World {
         for (name, there) in tables {
             *there = Happened::found(has_table(&state, name));
         }
-        untouched.retain(|(sst, _)| state.version.find(moved.now(&state.version, *sst)).is_some());
+        untouched.retain(|(sst, _)| state.version.names(moved.now(&state.version, *sst)));
         for (name, values) in params {
             *values = vec![state.params.value(name).to_owned()];
         }
@@ -448,7 +448,7 @@ async fn staged(
     put.map_err(|error| Told::Nothing(Some(MetaError::storage(&error))))?;
     Ok(Arc::new(SstInfo {
         id,
-        table_id,
+        written_for: table_id,
         rows: u64::from(ROWS),
         size_bytes: content.len() as u64,
         row_group_rows: vec![ROWS],

@@ -153,7 +153,7 @@ impl Published {
             let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
             forgotten.record(state.version.id, files);
         }
-        let born = change.delta.born.iter().map(|sst| sst.table_id);
+        let born = change.delta.born.iter().map(|sst| sst.written_for);
         let stamped = change.delta.stamps.iter().map(|stamp| stamp.table_id);
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for replica in &*self.shared() {

@@ -10,7 +10,7 @@ use roaring::RoaringBitmap;
 
 use crate::compaction::Moved;
 use crate::meta::command::{DeadRows, TableWrite};
-use tidemark_ledger::id::SstId;
+use tidemark_ledger::id::{ObjectId, SstId};
 use tidemark_ledger::version::Version;
 
 /// Maximum number of input rows whose new positions are kept, four bytes each.
@@ -18,38 +18,40 @@ pub const ROWS_MAX: usize = 16 << 20;
 
 #[derive(Debug, Default)]
 pub struct RecentMoves {
-    by_input: HashMap<SstId, Arc<Moved>>,
+    /// By the table and the input: rows that move in one table stay where they are in another.
+    by_input: HashMap<(ObjectId, SstId), Arc<Moved>>,
     /// In commit order.
-    moves: VecDeque<Arc<Moved>>,
+    moves: VecDeque<(ObjectId, Arc<Moved>)>,
     rows: usize,
 }
 
 impl RecentMoves {
-    /// Records what a committed compaction moved.
-    pub fn record(&mut self, moved: Arc<Moved>) {
+    /// Records what a committed compaction of a table moved.
+    pub fn record(&mut self, table: ObjectId, moved: Arc<Moved>) {
         self.rows += moved.rows_in();
-        self.by_input.extend(moved.inputs().map(|input| (input, Arc::clone(&moved))));
-        self.moves.push_back(moved);
+        self.by_input.extend(moved.inputs().map(|input| ((table, input), Arc::clone(&moved))));
+        self.moves.push_back((table, moved));
         while self.rows > ROWS_MAX {
-            let Some(oldest) = self.moves.pop_front() else { break };
+            let Some((table, oldest)) = self.moves.pop_front() else { break };
             self.rows -= oldest.rows_in();
-            // A file is compacted only once.
+            // A table's file is compacted only once.
             for input in oldest.inputs() {
-                self.by_input.remove(&input);
+                self.by_input.remove(&(table, input));
             }
         }
     }
 
-    /// Whether it is known where the rows of this file went.
-    pub fn knows(&self, sst: SstId) -> bool {
-        self.by_input.contains_key(&sst)
+    /// Whether it is known where the rows of this file of a table went.
+    pub fn knows(&self, table: ObjectId, sst: SstId) -> bool {
+        self.by_input.contains_key(&(table, sst))
     }
 
     /// Changes the dead rows of a write to their positions in `version`. Rows that no longer exist, or
     /// whose move is not known, stay as they are.
     pub fn follow(&self, write: &mut TableWrite, version: &Version) {
-        let open = |sst: SstId| version.open_file(write.table_id, sst).is_some();
-        let gone = |sst: SstId| self.by_input.contains_key(&sst) && !open(sst);
+        let table = write.table_id;
+        let open = |sst: SstId| version.open_file(table, sst).is_some();
+        let gone = |sst: SstId| self.knows(table, sst) && !open(sst);
         if !write.dead_rows.iter().any(|dead| gone(dead.sst_id)) {
             return;
         }
@@ -57,7 +59,7 @@ impl RecentMoves {
             write.dead_rows.iter().map(|dead| (dead.sst_id, (*dead.positions).clone())).collect();
         let mut found: BTreeMap<SstId, RoaringBitmap> = BTreeMap::new();
         while let Some((sst, positions)) = left.pop() {
-            let moved = self.by_input.get(&sst).filter(|_| !open(sst));
+            let moved = self.by_input.get(&(table, sst)).filter(|_| !open(sst));
             match moved.map(|moved| moved.output_positions(sst, &positions)) {
                 // Rows that were dead at the compaction are in no output.
                 Some(places) if count(places.values()) == positions.len() => left.extend(places),
@@ -81,7 +83,7 @@ mod tests {
     use crate::meta::command::WrittenKeys;
     use tidemark_ledger::epoch::Epoch;
     use tidemark_ledger::version::VersionDelta;
-    use tidemark_ledger::version::sample::{TABLE, sst};
+    use tidemark_ledger::version::sample::{OTHER, TABLE, sst};
 
     fn epoch(n: u64) -> Epoch {
         Epoch::from_u64(n << 16)
@@ -124,8 +126,8 @@ mod tests {
     #[test]
     fn rows_are_followed_through_compactions_of_compacted_files() {
         let mut recent = RecentMoves::default();
-        recent.record(moved(1, 5, 2));
-        recent.record(moved(2, 4, 3));
+        recent.record(TABLE, moved(1, 5, 2));
+        recent.record(TABLE, moved(2, 4, 3));
         assert_eq!(followed(&recent, 4, &version(3, 3)), (SstId(3), 2));
         assert_eq!(followed(&recent, 4, &version(2, 4)), (SstId(2), 3));
         assert_eq!(followed(&recent, 4, &version(1, 5)), (SstId(1), 4));
@@ -135,10 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_moved_in_one_table_stay_in_another() {
+        let mut recent = RecentMoves::default();
+        recent.record(OTHER, moved(1, 5, 2));
+        assert!(recent.knows(OTHER, SstId(1)) && !recent.knows(TABLE, SstId(1)));
+        // The file was replaced in this table too, by a compaction that is not known any more.
+        assert_eq!(followed(&recent, 4, &version(2, 4)), (SstId(1), 4));
+        recent.record(TABLE, moved(1, 5, 3));
+        assert_eq!(followed(&recent, 4, &version(3, 4)), (SstId(3), 3));
+        assert!(recent.knows(OTHER, SstId(1)));
+    }
+
+    #[test]
     fn the_oldest_moves_are_forgotten() {
         let mut recent = RecentMoves::default();
-        recent.record(moved(1, 5, 2));
-        recent.record(moved(3, u32::try_from(ROWS_MAX).unwrap() - 4, 4));
+        recent.record(TABLE, moved(1, 5, 2));
+        recent.record(TABLE, moved(3, u32::try_from(ROWS_MAX).unwrap() - 4, 4));
         assert_eq!(followed(&recent, 4, &version(2, 4)), (SstId(1), 4));
         assert_eq!(recent.moves.len(), 1);
     }

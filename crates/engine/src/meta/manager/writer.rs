@@ -11,7 +11,7 @@ use super::recent_keys::RecentKeys;
 use super::recent_moves::RecentMoves;
 use super::writes::{self, Group};
 use super::{Published, Reply, Request};
-use crate::meta::command::{CatalogCommand, Committed, Compaction, Write};
+use crate::meta::command::{CatalogCommand, Committed, Compaction, TableWrite, Write};
 use tidemark_ledger::checkpoint::{self, Checkpoint};
 use tidemark_ledger::epoch::{Epoch, Timeline};
 use tidemark_ledger::error::HummockError;
@@ -141,8 +141,11 @@ impl Writer {
             if reply.is_closed() {
                 continue;
             }
-            let mut born = write.tables.iter().flat_map(|table| &table.born);
-            if born.any(|sst| self.recent_moves.knows(sst.id)) {
+            let is_moved = |table: &TableWrite| {
+                let mut born = table.born.iter();
+                born.any(|sst| self.recent_moves.knows(table.table_id, sst.id))
+            };
+            if write.tables.iter().any(is_moved) {
                 answer(reply, Err(writes::done_already()));
                 continue;
             }
@@ -208,12 +211,12 @@ impl Writer {
         replaced: Vec<Replaced>,
     ) -> Result<Committed, MetaError> {
         writes::check_compaction(&compaction, &self.state.version)?;
-        let moved = Arc::clone(&compaction.moved);
+        let (table, moved) = (compaction.table_id, Arc::clone(&compaction.moved));
         let fill = |change: &mut Change, _: &State| {
             writes::fill_compaction(compaction, replaced, &mut change.delta);
         };
         let committed = self.commit(fill).await?;
-        self.recent_moves.record(moved);
+        self.recent_moves.record(table, moved);
         Ok(committed)
     }
 

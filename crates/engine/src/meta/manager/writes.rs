@@ -1,6 +1,6 @@
 //! Turns staged writes into a version delta; finds conflicts. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -20,7 +20,7 @@ use tidemark_ledger::version::{FileStamp, Positions, Replaced, Version, VersionD
 pub struct Group {
     born: BTreeMap<SstId, Arc<SstInfo>>,
     dead_rows: BTreeMap<(ObjectId, SstId), RoaringBitmap>,
-    died: BTreeMap<SstId, ObjectId>,
+    died: BTreeSet<(SstId, ObjectId)>,
     /// Keys that the writes of this group add to tables.
     keys: Vec<(ObjectId, WrittenKeys)>,
 }
@@ -104,7 +104,7 @@ impl Group {
     ) -> bool {
         let Some(file) = version.open_file(table, sst) else { return false };
         let in_group = self.dead_rows.get(&(table, sst));
-        !self.died.contains_key(&sst)
+        !self.died.contains(&(sst, table))
             && !file.stamps.meet(positions)
             && in_group.is_none_or(|dead| dead.is_disjoint(positions))
     }
@@ -115,7 +115,7 @@ impl Group {
             let alive = version.open_files(id);
             self.died.extend(alive.map(|file| (file.sst.id, id)));
             // What earlier writes of the group added is dropped too, and was never there.
-            self.born.retain(|_, sst| sst.table_id != id);
+            self.born.retain(|_, sst| sst.written_for != id);
             self.dead_rows.retain(|(table, _), _| *table != id);
         }
         if table.keys != WrittenKeys::None {
@@ -187,8 +187,7 @@ mod tests {
     use tidemark_ledger::epoch::Lifetime;
     use tidemark_ledger::id::{ColumnId, VersionId};
     use tidemark_ledger::storage::Checksum;
-
-    const TABLE: ObjectId = ObjectId(7);
+    use tidemark_ledger::version::sample::{OTHER, TABLE, lent};
 
     fn epoch(n: u64) -> Epoch {
         Epoch::from_u64(n << 16)
@@ -199,22 +198,25 @@ mod tests {
     }
 
     fn catalog() -> CatalogAt {
-        let table = Table { columns: vec![], primary_key: vec![], next_column_id: ColumnId(1) };
-        let relation = Relation {
-            id: TABLE,
-            schema_id: ObjectId(1),
-            name: "t".to_owned(),
-            lifetime: Lifetime::since(epoch(1)),
-            body: RelationBody::Table(table),
-        };
-        let catalog = Catalog::default().apply(&CatalogChange::Define(relation), epoch(1));
+        let mut catalog = Catalog::default();
+        for (id, name) in [(TABLE, "t"), (OTHER, "other")] {
+            let table = Table { columns: vec![], primary_key: vec![], next_column_id: ColumnId(1) };
+            let relation = Relation {
+                id,
+                schema_id: ObjectId(1),
+                name: name.to_owned(),
+                lifetime: Lifetime::since(epoch(1)),
+                body: RelationBody::Table(table),
+            };
+            catalog = catalog.apply(&CatalogChange::Define(relation), epoch(1));
+        }
         Arc::new(catalog).at(epoch(9))
     }
 
     fn sst(id: u64) -> Arc<SstInfo> {
         Arc::new(SstInfo {
             id: SstId(id),
-            table_id: TABLE,
+            written_for: TABLE,
             rows: 10,
             size_bytes: 1,
             row_group_rows: vec![10],
@@ -234,15 +236,30 @@ mod tests {
         empty.apply(&delta)
     }
 
+    /// A version whose file is in the other table too.
+    fn shared() -> Version {
+        let mut version = version();
+        version.insert(lent(&sst(1), epoch(5)));
+        version
+    }
+
     fn write(edit: impl FnOnce(&mut TableWrite)) -> Write {
-        let mut table = TableWrite::to(catalog().relation_by_id(TABLE).unwrap());
+        write_to(TABLE, edit)
+    }
+
+    fn write_to(table: ObjectId, edit: impl FnOnce(&mut TableWrite)) -> Write {
+        let mut table = TableWrite::to(catalog().relation_by_id(table).unwrap());
         edit(&mut table);
         Write { base_epoch: epoch(5), tables: vec![table] }
     }
 
     fn kill(position: u32) -> Write {
+        kill_in(TABLE, position)
+    }
+
+    fn kill_in(table: ObjectId, position: u32) -> Write {
         let positions = Arc::new(RoaringBitmap::from_iter([position]));
-        write(|t| t.dead_rows = vec![DeadRows { sst_id: SstId(1), positions }])
+        write_to(table, |t| t.dead_rows = vec![DeadRows { sst_id: SstId(1), positions }])
     }
 
     #[test]
@@ -300,6 +317,54 @@ mod tests {
         next.check_delta(&delta).unwrap();
         let files = next.files_at(TABLE, epoch(6));
         assert_eq!(files.iter().map(|file| file.sst.id).collect::<Vec<_>>(), [SstId(3)]);
+    }
+
+    #[test]
+    fn writes_to_two_tables_that_have_one_file_do_not_conflict() {
+        let (mut group, catalog, version) = (Group::default(), catalog(), shared());
+        let mut add = |write: &Write| group.add(write, &catalog, &version, &recent());
+        add(&kill_in(OTHER, 3)).unwrap();
+        add(&kill_in(TABLE, 3)).unwrap();
+        add(&write(|t| t.truncate = true)).unwrap();
+        add(&kill_in(OTHER, 4)).unwrap();
+        assert!(add(&kill_in(OTHER, 3)).is_err() && add(&kill_in(TABLE, 5)).is_err());
+        let mut delta = VersionDelta::empty(&version, epoch(6));
+        group.fill(&mut delta);
+        version.check_deaths(&delta).unwrap();
+        let next = version.apply(&delta);
+        assert_eq!([TABLE, OTHER].map(|table| next.rows_at(table, epoch(6))), [0, 8]);
+    }
+
+    #[test]
+    fn a_file_dies_in_each_table_that_is_truncated() {
+        let (mut group, catalog, version) = (Group::default(), catalog(), shared());
+        for table in [TABLE, OTHER] {
+            let truncate = write_to(table, |t| t.truncate = true);
+            group.add(&truncate, &catalog, &version, &recent()).unwrap();
+        }
+        let mut delta = VersionDelta::empty(&version, epoch(6));
+        group.fill(&mut delta);
+        assert_eq!(delta.died, [(TABLE, SstId(1)), (OTHER, SstId(1))]);
+    }
+
+    #[test]
+    fn a_compaction_looks_at_the_rows_of_its_own_table() {
+        let version = shared();
+        let mut delta = VersionDelta::empty(&version, epoch(6));
+        let positions = Arc::new(RoaringBitmap::from_iter([3]));
+        delta.stamps = vec![FileStamp { table_id: OTHER, sst_id: SstId(1), positions }];
+        let version = version.apply(&delta);
+        let compaction = |table_id| Compaction {
+            table_id,
+            inputs: vec![SstId(1)],
+            born: vec![],
+            dead_rows: vec![],
+            base_epoch: epoch(5),
+            moved: Arc::default(),
+        };
+        check_compaction(&compaction(TABLE), &version).unwrap();
+        let error = check_compaction(&compaction(OTHER), &version).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Conflict);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::show;
 use crate::backup::detail::read_tables;
 use crate::backup::listing::{ListedCheckpoint, Listing};
-use crate::backup::{BackupError, ManifestEntry, OpenLocation, TableInfo, Tables, objects_of};
+use crate::backup::{BackupError, ManifestEntry, OpenLocation, TableInfo, Tables};
 use crate::checkpoint;
 use crate::epoch::{Epoch, rfc3339};
 use crate::id::ObjectId;
@@ -191,7 +191,7 @@ fn tables(state: &State, rows: &BTreeMap<ObjectId, u64>, names: &Tables) -> Vec<
 }
 
 fn unnamed_files(version: &Version, listed: &Listing) -> UnnamedFiles {
-    let named: RoaringTreemap = objects_of(version).map(|file| file.sst.id.0).collect();
+    let named: RoaringTreemap = version.objects().map(|sst| sst.id.0).collect();
     let unnamed = listed.files.iter().filter(|(sst, _)| !named.contains(sst.0));
     let mut found = UnnamedFiles::default();
     let mut last_ms = 0;

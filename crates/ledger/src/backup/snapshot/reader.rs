@@ -295,6 +295,9 @@ fn decode_objects(section: &Section, raw: &mut dyn BufRead) -> Result<Vec<(SstId
             objects.push((file.sst.id, file.sst.size_bytes));
         }
     }
+    // Several tables may have an object.
+    objects.sort_unstable();
+    objects.dedup();
     match reader.count() as u64 == section.entries {
         true => Ok(objects),
         false => Err("has not as many entries as the footer says".to_owned()),

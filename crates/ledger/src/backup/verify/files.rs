@@ -7,7 +7,6 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Subset;
 use crate::backup::listing::Listing;
-use crate::backup::objects_of;
 use crate::backup::{BackupError, OpenLocation};
 use crate::id::SstId;
 use crate::layout;
@@ -33,11 +32,12 @@ pub fn sizes(
     subset: Subset,
     progress: Progress<'_>,
 ) -> Result<(), BackupError> {
-    let files = || objects_of(version).filter(|file| subset.holds(file.sst.id));
+    // Inline rows are covered by the checksums of the snapshot.
+    let files = || version.objects().filter(|sst| subset.holds(sst.id));
     let total = files().count() as u64;
     let (mut missing, mut damaged) = (vec![], vec![]);
-    for (done, file) in (1..).zip(files()) {
-        let SstInfo { id, size_bytes, .. } = &*file.sst;
+    for (done, sst) in (1..).zip(files()) {
+        let SstInfo { id, size_bytes, .. } = &**sst;
         match listed.files.get(id) {
             None => missing.push(id.to_string()),
             Some(found) if found.size_bytes != *size_bytes => {
@@ -102,8 +102,7 @@ async fn looked_at(
 }
 
 fn chosen(version: &Version, subset: Subset) -> Vec<Arc<SstInfo>> {
-    let files = objects_of(version).filter(|file| subset.holds(file.sst.id));
-    files.map(|file| Arc::clone(&file.sst)).collect()
+    version.objects().filter(|sst| subset.holds(sst.id)).cloned().collect()
 }
 
 /// What is wrong with the bytes of a file; `None` if they are as written.

@@ -15,7 +15,7 @@ pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     FunctionSpec::strict("pg_total_relation_size", (1, 1), SystemType::Int8, kept),
     FunctionSpec::strict("pg_indexes_size", (1, 1), SystemType::Int8, |_, _| Ok(Cell::from(0))),
     FunctionSpec::strict("pg_database_size", (1, 1), SystemType::Int8, |lookup, _| {
-        Ok(Cell::from(lookup.view.version.all_files().map(|file| file.sst.size_bytes).sum::<u64>()))
+        Ok(Cell::from(lookup.view.version.data_files().map(|sst| sst.size_bytes).sum::<u64>()))
     }),
     FunctionSpec::null("pg_tablespace_size", (1, 1), SystemType::Int8),
 ];

@@ -1,4 +1,5 @@
-//! `rw_hummock_sstables`: every data file of the version this session reads, including dead ones.
+//! `rw_hummock_sstables`: every data file of every table in the version this session reads, including dead ones.
+//! A file that two tables have is listed for each.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ pub(super) const RELATION: SystemRelation = relation!(
     Table 14011 "rw_hummock_sstables", |_context, listed: Listed| from files,
     {
         sstable_id: Int8 = listed.file.sst.id.0,
-        table_id: Int4 = listed.file.sst.table_id,
+        table_id: Int4 = listed.file.table_id,
         object: Varchar = listed.object.as_ref(),
         born_epoch: Int8 = listed.file.lifetime.born.as_u64(),
         died_epoch: Int8 = listed.file.lifetime.died.map(|died| died.as_u64()),
