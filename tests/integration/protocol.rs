@@ -182,11 +182,26 @@ async fn a_changed_table_invalidates_what_was_prepared_for_it() {
     let server = Server::start(dir.path()).await;
     let client = server.connect().await;
     client.batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await.unwrap();
-    let all = client.prepare("SELECT * FROM t").await.unwrap();
+    let mut prepared = vec![];
+    for sql in [
+        "SELECT * FROM t",
+        "INSERT INTO t VALUES (2) RETURNING *",
+        "UPDATE t SET a = a + 1 RETURNING *",
+        "DELETE FROM t RETURNING *",
+    ] {
+        prepared.push(client.prepare(sql).await.unwrap());
+    }
+    let all = prepared[0].clone();
     assert_eq!(client.query(&all, &[]).await.unwrap().len(), 1);
     client.batch_execute("ALTER TABLE t ADD COLUMN b text").await.unwrap();
-    let error = client.query(&all, &[]).await.unwrap_err();
-    assert_eq!(said(&error), "0A000: cached plan must not change result type");
+    for statement in &prepared {
+        let error = client.query(statement, &[]).await.unwrap_err();
+        assert_eq!(said(&error), "0A000: cached plan must not change result type");
+        assert_eq!(error.as_db_error().unwrap().routine(), Some("RevalidateCachedQuery"));
+    }
+    // None of them did anything.
+    let sum: i64 = client.query_one("SELECT sum(a) FROM t", &[]).await.unwrap().get(0);
+    assert_eq!(sum, 1);
     client.batch_execute("DROP TABLE t").await.unwrap();
     let error = client.query(&all, &[]).await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42P01");

@@ -17,11 +17,14 @@ pub struct SqlError {
     pub hint: Option<String>,
     /// Character position in the query text, from 1.
     pub position: Option<usize>,
+    /// PostgreSQL's function that raises the error: some drivers tell errors apart by it.
+    pub routine: Option<&'static str>,
 }
 
 impl SqlError {
     pub fn new(sqlstate: SqlState, message: impl Into<String>) -> Self {
-        Self { sqlstate, message: message.into(), detail: None, hint: None, position: None }
+        let message = message.into();
+        Self { sqlstate, message, detail: None, hint: None, position: None, routine: None }
     }
 
     /// A statement, clause or type that PostgreSQL has and Tidemark does not.
@@ -60,6 +63,12 @@ impl SqlError {
     #[must_use]
     pub fn position(mut self, position: usize) -> Self {
         self.position = Some(position);
+        self
+    }
+
+    #[must_use]
+    pub fn routine(mut self, routine: &'static str) -> Self {
+        self.routine = Some(routine);
         self
     }
 }
@@ -114,6 +123,7 @@ pub fn error_info(error: SqlError, severity: &str) -> ErrorInfo {
     info.detail = error.detail;
     info.hint = error.hint;
     info.position = error.position.map(|position| position.to_string());
+    info.routine = error.routine.map(str::to_owned);
     info
 }
 

@@ -36,6 +36,8 @@ use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::Caller;
 use tidemark_pg::memory::{StatementMemory, doubling, planning};
 use tidemark_pg::query_runtime;
+use tidemark_pg::sqlstate::SqlState;
+use tidemark_pg::types::wire::pg_type;
 
 /// Plans a statement, or a part of one, over one read view.
 #[derive(Clone)]
@@ -241,6 +243,7 @@ impl Planner {
         let stream = self.execute(state, plan, parameters.values.clone()).await?;
         // The executed plan has the exact types: an optimizer may have narrowed them.
         let schema = with_types_of(&schema, &stream.schema());
+        parameters.check_told(&schema)?;
         Ok(Rows { schema, stream })
     }
 }
@@ -276,16 +279,35 @@ impl Files for Seen {
     }
 }
 
-/// Values for `$1`, `$2`, … and their SQL types.
+/// What the client says of a statement besides its text.
 #[derive(Clone, Debug)]
 pub struct Parameters {
+    /// The SQL types of `$1`, `$2`, …
     pub types: Vec<ast::DataType>,
     pub values: ParamValues,
+    /// The columns of the result as the client was told when it prepared the statement.
+    pub told: Option<SchemaRef>,
 }
 
 impl Parameters {
     pub fn none() -> Self {
-        Self { types: vec![], values: ParamValues::List(vec![]) }
+        Self { types: vec![], values: ParamValues::List(vec![]), told: None }
+    }
+
+    /// Refuses rows of other types than the client was told (0A000): it would decode them by those. A statement
+    /// that changes rows is refused before it commits.
+    fn check_told(&self, now: &Schema) -> Result<(), SqlError> {
+        let types =
+            |schema: &Schema| schema.fields().iter().map(|f| pg_type(f)).collect::<Vec<_>>();
+        match &self.told {
+            Some(told) if types(told) != types(now) => {
+                let message = "cached plan must not change result type";
+                Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+                    .hint("Prepare the statement again.")
+                    .routine("RevalidateCachedQuery"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

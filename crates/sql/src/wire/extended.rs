@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{ParamValues, ScalarValue};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -146,22 +146,6 @@ fn known(given: &Option<Type>) -> Option<Type> {
     given.clone().filter(|given| *given != Type::UNKNOWN && given.oid() != 0)
 }
 
-/// Refuses a result whose types have changed: the client decodes rows by the description it got earlier
-/// (0A000).
-fn check_unchanged(prepared: &Prepared, now: &SchemaRef) -> Result<(), SqlError> {
-    let types = |schema: &SchemaRef| -> Vec<Type> {
-        schema.fields().iter().map(|field| pg_type(field)).collect()
-    };
-    match &prepared.rows {
-        Some(told) if types(told) != types(now) => Err(SqlError::new(
-            SqlState::FEATURE_NOT_SUPPORTED,
-            "cached plan must not change result type",
-        )
-        .hint("Prepare the statement again.")),
-        _ => Ok(()),
-    }
-}
-
 /// The format of one column or parameter; text if the client specified too few.
 fn format_of(format: &Format, position: usize) -> FieldFormat {
     match format {
@@ -194,7 +178,7 @@ fn bound(portal: &Portal<Prepared>) -> Result<Parameters, SqlError> {
     let values: Vec<ScalarValue> = values.collect::<Result<_, _>>()?;
     let types = values.iter().map(|value| parameter_type(&value.data_type())).collect();
     let values = ParamValues::List(values.into_iter().map(Into::into).collect());
-    Ok(Parameters { types, values })
+    Ok(Parameters { types, values, told: prepared.rows.clone() })
 }
 
 /// Describes the columns of a statement; empty if it returns no rows.
@@ -393,7 +377,6 @@ impl Connection {
             }
             PortalExecutionState::Initial => match self.execute(client, portal).await? {
                 (Outcome::Rows { rows, tag }, limits) => {
-                    check_unchanged(&portal.statement.statement, &rows.schema)?;
                     let formats = |position| format_of(&portal.result_column_format, position);
                     query_response(rows, tag, formats, limits)
                 }
