@@ -170,7 +170,7 @@ pub(super) async fn locations(args: LocationsArgs) -> Result<(), CtlError> {
 }
 
 pub(super) async fn forget_location(args: ForgetLocationArgs) -> Result<(), CtlError> {
-    let place = StorageLocation::new(args.backup_storage_url, args.backup_storage_directory);
-    args.cluster.connect().await?.forget_backup_location(&place).await?;
-    Ok(say(&format!("forget backup location succeeded: {place}"))?)
+    let location = StorageLocation::new(args.backup_storage_url, args.backup_storage_directory);
+    args.cluster.connect().await?.forget_backup_location(&location).await?;
+    Ok(say(&format!("forget backup location succeeded: {location}"))?)
 }

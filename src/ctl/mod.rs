@@ -103,8 +103,8 @@ pub enum CtlError {
     NoTarget,
     #[error("the restored cluster does not answer")]
     Drill(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("{place} does not do {missing} of the things that are needed")]
-    Incapable { place: String, missing: usize },
+    #[error("{location} does not do {missing} of the things that are needed")]
+    Incapable { location: String, missing: usize },
     #[error("{count} of the meta snapshots are damaged")]
     Damaged { count: usize },
     /// Nothing is known to be damaged, and nothing to be intact.

@@ -28,6 +28,6 @@ pub(super) async fn run(args: SelftestArgs) -> Result<(), CtlError> {
     }
     match probed.iter().filter(|found| found.outcome.is_err()).count() {
         0 => Ok(()),
-        missing => Err(CtlError::Incapable { place: location.to_string(), missing }),
+        missing => Err(CtlError::Incapable { location: location.to_string(), missing }),
     }
 }

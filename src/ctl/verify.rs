@@ -101,15 +101,15 @@ async fn online(args: &VerifyArgs) -> Result<Vec<Verified>, CtlError> {
 
 /// Verifies in this process, as the server would.
 async fn offline(args: &VerifyArgs, url: &str) -> Result<Vec<Verified>, CtlError> {
-    let place = StorageLocation::new(url, &args.backup_storage_directory);
+    let location = StorageLocation::new(url, &args.backup_storage_directory);
     let data = args.hummock_storage_url.as_deref();
     let data = data.map(|url| StorageLocation::new(url, &args.hummock_storage_directory));
     let now = || rfc3339(SystemClock.now_ms());
     let shown = Shown::default();
     let looked = async {
-        let location = OpenLocation::open_existing(&place)?;
-        let data = data.as_ref().map_or(DataAt::Named, DataAt::Place);
-        verify::verify(&location, &args.request(), data, now, &|event| shown.show(event)).await
+        let opened = OpenLocation::open_existing(&location)?;
+        let data = data.as_ref().map_or(DataAt::Named, DataAt::Location);
+        verify::verify(&opened, &args.request(), data, now, &|event| shown.show(event)).await
     };
     let looked = looked.await;
     shown.finish();

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use self::output::Screen;
 use self::process::ProcessError;
-use self::stores::{PlaceArgs, Stores};
+use self::stores::{DemoStoreArgs, Stores};
 use self::story::Story;
 use crate::cli;
 use crate::config::ConfigError;
@@ -42,7 +42,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     store_directory: Option<PathBuf>,
     #[command(flatten)]
-    location: PlaceArgs,
+    location: DemoStoreArgs,
     /// Leave the restored server up until Ctrl-C
     #[arg(long)]
     keep: bool,

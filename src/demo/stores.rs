@@ -14,7 +14,7 @@ use tidemark_ledger::storage_url::{self, StorageUrl};
 
 /// Which stores the user asks for.
 #[derive(Args, Clone)]
-pub(super) struct PlaceArgs {
+pub(super) struct DemoStoreArgs {
     /// Kind of meta store; it must be empty, and the demo deletes its contents
     #[arg(long, value_name = "TYPE", default_value = "sqlite")]
     meta_store_type: MetaStoreType,
@@ -30,11 +30,11 @@ pub(super) struct PlaceArgs {
 pub(super) struct Stores {
     folder: PathBuf,
     meta: MetaStoreSetting,
-    location: PlaceArgs,
+    location: DemoStoreArgs,
 }
 
 impl Stores {
-    pub fn new(location: PlaceArgs, folder: PathBuf) -> Result<Self, DemoError> {
+    pub fn new(location: DemoStoreArgs, folder: PathBuf) -> Result<Self, DemoError> {
         let meta = match location.meta_store_type {
             MetaStoreType::Etcd => MetaStoreSetting::Etcd(location.etcd.settings()?),
             MetaStoreType::Sqlite => {

@@ -33,7 +33,7 @@ pub struct Rehearsal {
 }
 
 impl Rehearsal {
-    /// Starts on free loopback ports. `place` takes its own writes; `data` holds the data files.
+    /// Starts on free loopback ports. `location` takes its own writes; `data` holds the data files.
     pub async fn start(
         store: Arc<dyn MetaStore>,
         location: &StorageLocation,

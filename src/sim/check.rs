@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use super::files::Files;
 use super::meta_store::Commit;
 use super::model::{Model, Row, Told, rows_at};
-use super::world::{DATA_DIR, PLACES, Snapshot, World};
+use super::world::{BACKUP_DIRECTORIES, DATA_DIR, Snapshot, World};
 use tidemark_ledger::backup::verify::{self, Whole};
 use tidemark_ledger::backup::{Manifest, ManifestEntry, OpenLocation};
 use tidemark_ledger::checkpoint::{self, Checkpoint};
@@ -34,9 +34,9 @@ impl World {
         self.chaos.set(false);
         let commits = self.meta.commits();
         let mut checked = Ok(());
-        for place in PLACES {
-            let found = Box::pin(self.check_place(place, &commits)).await;
-            checked = checked.and(found.map_err(|e| format!("in {place}: {e}")));
+        for directory in BACKUP_DIRECTORIES {
+            let found = Box::pin(self.check_directory(directory, &commits)).await;
+            checked = checked.and(found.map_err(|e| format!("in {directory}: {e}")));
         }
         self.chaos.set(on);
         checked
@@ -58,8 +58,10 @@ impl World {
             let published = server.node.manager.state();
             self.check_state(&published, &commits, "the server").await?;
         }
-        for place in PLACES {
-            self.check_place(place, &commits).await.map_err(|e| format!("in {place}: {e}"))?;
+        for directory in BACKUP_DIRECTORIES {
+            self.check_directory(directory, &commits)
+                .await
+                .map_err(|e| format!("in {directory}: {e}"))?;
         }
         self.chaos.event("all is as it must be");
         Ok(())
@@ -93,7 +95,7 @@ impl World {
         let pointer = pairs.iter().find(|pair| pair.key == keys::VERSION_CHECKPOINT);
         let pointer = pointer.ok_or("there is no checkpoint")?;
         let checkpoint: Checkpoint = decode_value(pointer).map_err(|e| e.to_string())?;
-        let storage = self.place(DATA_DIR)?.storage;
+        let storage = self.open_directory(DATA_DIR)?.storage;
         let read = checkpoint::read(&storage, &checkpoint).await;
         let mut version = read.map_err(|e| chain(&e))?;
         for pair in pairs.iter().filter(|pair| pair.key.starts_with(keys::VERSION_DELTA_PREFIX)) {
@@ -129,17 +131,18 @@ impl World {
         Ok(())
     }
 
-    async fn check_place(&mut self, place: &str, commits: &[Commit]) -> Result<(), String> {
-        let location = self.place(place)?;
+    async fn check_directory(&mut self, directory: &str, commits: &[Commit]) -> Result<(), String> {
+        let location = self.open_directory(directory)?;
         let manifest = Manifest::find(&location).await.map_err(|e| chain(&e))?;
         let entries = manifest.map(|manifest| manifest.snapshot_metadata).unwrap_or_default();
         let listed: BTreeSet<_> = entries.iter().map(|entry| entry.info.id).collect();
-        let gone = self.must_be_listed.iter().find(|(at, id)| at == place && !listed.contains(id));
+        let gone =
+            self.must_be_listed.iter().find(|(at, id)| at == directory && !listed.contains(id));
         if let Some((_, id)) = gone {
             return Err(format!("snapshot {id} is not listed any more"));
         }
         for entry in &entries {
-            let key = (place.to_owned(), entry.info.id);
+            let key = (directory.to_owned(), entry.info.id);
             if !self.snapshots.contains_key(&key) {
                 let snapshot = self.checked_snapshot(&location, entry, commits).await;
                 let snapshot = snapshot.map_err(|e| format!("snapshot {}: {e}", entry.info.id))?;

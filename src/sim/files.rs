@@ -70,16 +70,16 @@ impl Files {
 fn decoded(sst: &SstInfo, bytes: &Bytes) -> Result<Vec<Row>, String> {
     if let Some(inline) = &sst.inline {
         let batch = inline.encoded().rows().map_err(|e| e.to_string())?;
-        let place = |name: &str| sst.columns.iter().position(|column| column.name == name);
-        return rows_of(&batch, place);
+        let index_of = |name: &str| sst.columns.iter().position(|column| column.name == name);
+        return rows_of(&batch, index_of);
     }
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.clone());
     let reader = reader.and_then(|builder| builder.build()).map_err(|e| e.to_string())?;
     let mut rows = vec![];
     for batch in reader {
         let batch = batch.map_err(|e| e.to_string())?;
-        let place = |name: &str| batch.schema().index_of(name).ok();
-        rows.extend(rows_of(&batch, place)?);
+        let index_of = |name: &str| batch.schema().index_of(name).ok();
+        rows.extend(rows_of(&batch, index_of)?);
     }
     Ok(rows)
 }

@@ -94,7 +94,7 @@ struct Seen {
 
 /// A row and its row position.
 #[derive(Clone, Copy, Debug)]
-struct Placed {
+struct Positioned {
     row: Row,
     sst: SstId,
     position: u32,
@@ -294,13 +294,13 @@ impl Frontend {
         relation: &Relation,
         epoch: Epoch,
         keys: Option<&BTreeSet<i32>>,
-    ) -> Result<Vec<Placed>, CheckError> {
+    ) -> Result<Vec<Positioned>, CheckError> {
         let found = self.scan(&seen.state, relation, epoch, keys).await?;
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let history = model.history(relation.id, &seen.meta.commits());
         let is_wanted = |row: &&Row| keys.is_none_or(|keys| keys.contains(&row.key));
         let must: Vec<Row> = rows_at(&history, epoch).iter().filter(is_wanted).copied().collect();
-        let mut are: Vec<Row> = found.iter().map(|placed| placed.row).collect();
+        let mut are: Vec<Row> = found.iter().map(|positioned| positioned.row).collect();
         are.sort_unstable();
         if are != must {
             let name = &relation.name;
@@ -316,7 +316,7 @@ impl Frontend {
         relation: &Relation,
         epoch: Epoch,
         keys: Option<&BTreeSet<i32>>,
-    ) -> Result<Vec<Placed>, CheckError> {
+    ) -> Result<Vec<Positioned>, CheckError> {
         let table = Arc::new(relation.as_table().expect("there are no views").clone());
         let files = state.version.files_at(relation.id, epoch);
         let statistics = Arc::clone(&self.statistics);
@@ -336,9 +336,9 @@ impl Frontend {
         let scanned = scanned.await.map_err(CheckError::fails)?;
         let mut found = vec![];
         for batch in scanned.map_err(CheckError::fails)? {
-            found.extend(placed(&batch).map_err(CheckError::Wrong)?);
+            found.extend(positioned(&batch).map_err(CheckError::Wrong)?);
         }
-        found.retain(|placed| keys.is_none_or(|keys| keys.contains(&placed.row.key)));
+        found.retain(|positioned| keys.is_none_or(|keys| keys.contains(&positioned.row.key)));
         Ok(found)
     }
 
@@ -443,7 +443,7 @@ impl Frontend {
             }
             6..=8 => {
                 dead = self.some_rows(seen, relation, epoch).await?;
-                added = self.new_rows(dead.iter().map(|placed| placed.row.key));
+                added = self.new_rows(dead.iter().map(|positioned| positioned.row.key));
             }
             9 | 10 => dead = self.some_rows(seen, relation, epoch).await?,
             _ => {}
@@ -462,7 +462,7 @@ impl Frontend {
         if !keyed && write.born.len() == 1 && added.len() > 1 && self.chaos.one_in(4) {
             take_back(&mut write, &mut added);
         }
-        let removed = dead.iter().map(|placed| placed.row).collect();
+        let removed = dead.iter().map(|positioned| positioned.row).collect();
         let effect = effect_of(&write, added, removed);
         Ok((write, effect))
     }
@@ -477,7 +477,7 @@ impl Frontend {
         seen: &Seen,
         relation: &Relation,
         epoch: Epoch,
-    ) -> Result<Vec<Placed>, CheckError> {
+    ) -> Result<Vec<Positioned>, CheckError> {
         let share = 1 + self.chaos.below(4);
         let mut rows = self.rows(seen, relation, epoch, None).await?;
         rows.retain(|_| self.chaos.one_in(share));
@@ -535,24 +535,24 @@ fn stream_of(table: &Table, rows: &[Row]) -> SendableRecordBatchStream {
     Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter([Ok(batch)])))
 }
 
-fn placed(batch: &RecordBatch) -> Result<Vec<Placed>, String> {
+fn positioned(batch: &RecordBatch) -> Result<Vec<Positioned>, String> {
     let schema = batch.schema();
     let index = |name: &str| schema.index_of(name).ok();
     let rows = rows_of(batch, index)?;
-    let column = |name: &str| batch.column_by_name(name).expect("the scan gives places");
+    let column = |name: &str| batch.column_by_name(name).expect("the scan gives row positions");
     let files = column(FILE_COLUMN).as_primitive::<UInt64Type>().values().iter();
     let positions = column(POSITION_COLUMN).as_primitive::<Int64Type>().values().iter();
-    let placed = rows.into_iter().zip(files.zip(positions)).map(|(row, (sst, position))| {
+    let positioned = rows.into_iter().zip(files.zip(positions)).map(|(row, (sst, position))| {
         let position = u32::try_from(*position).expect("files are small");
-        Placed { row, sst: SstId(*sst), position }
+        Positioned { row, sst: SstId(*sst), position }
     });
-    Ok(placed.collect())
+    Ok(positioned.collect())
 }
 
-fn dead_rows(dead: &[Placed]) -> Vec<DeadRows> {
+fn dead_rows(dead: &[Positioned]) -> Vec<DeadRows> {
     let mut by_file: BTreeMap<SstId, RoaringBitmap> = BTreeMap::new();
-    for placed in dead {
-        by_file.entry(placed.sst).or_default().insert(placed.position);
+    for positioned in dead {
+        by_file.entry(positioned.sst).or_default().insert(positioned.position);
     }
     let rows = by_file.into_iter();
     rows.map(|(sst_id, positions)| DeadRows { sst_id, positions: Arc::new(positions) }).collect()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::chaos::Chaos;
 use super::link::Link;
-use super::world::{PLACES, TABLES, World};
+use super::world::{BACKUP_DIRECTORIES, TABLES, World};
 use tidemark_engine::meta::MetaNode;
 use tidemark_engine::meta::command::BackupOptions;
 use tidemark_ledger::backup::verify::{self, Check, Level, Subset};
@@ -89,7 +89,7 @@ impl Job {
                 Self::Alter { name: params::TIME_TRAVEL_RETENTION_MS, value }
             }
             3 => {
-                let value = chaos.pick(&PLACES).expect("there are some").to_owned();
+                let value = chaos.pick(&BACKUP_DIRECTORIES).expect("there are some").to_owned();
                 Self::Alter { name: params::BACKUP_STORAGE_DIRECTORY, value }
             }
             4 => Self::Verify,

@@ -37,7 +37,7 @@ pub const JOURNAL: &str = "journal";
 /// The other tables of a new cluster, and whether they have a primary key.
 pub const TABLES: [(&str, bool); 4] = [("a", true), ("b", true), ("c", false), ("d", true)];
 /// Backup directories: the initial one, and the one that backups are moved to.
-pub const PLACES: [&str; 2] = ["backup", "elsewhere"];
+pub const BACKUP_DIRECTORIES: [&str; 2] = ["backup", "elsewhere"];
 /// Faults per thousand calls; each program uses one of these rates.
 const RATES: [u64; 4] = [0, 10, 40, 120];
 /// Virtual time after which something counts as hanging.
@@ -116,7 +116,7 @@ impl World {
         params.set(params::STATE_STORE, &format!("hummock+{data_url}"));
         params.set(params::DATA_DIRECTORY, DATA_DIR);
         params.set(params::BACKUP_STORAGE_URL, &backup_url);
-        params.set(params::BACKUP_STORAGE_DIRECTORY, PLACES[0]);
+        params.set(params::BACKUP_STORAGE_DIRECTORY, BACKUP_DIRECTORIES[0]);
         params.set(params::TIME_TRAVEL_RETENTION_MS, "600000");
         let storage = params.data_location().open().map_err(|e| chain(&e))?;
         Ok(Self {
@@ -144,7 +144,7 @@ impl World {
     }
 
     /// Opens a directory of the backup storage, or the data directory.
-    pub fn place(&self, directory: &str) -> Result<OpenLocation, String> {
+    pub fn open_directory(&self, directory: &str) -> Result<OpenLocation, String> {
         let url = match directory {
             DATA_DIR => self.params.data_location().url,
             _ => self.params.value(params::BACKUP_STORAGE_URL).to_owned(),
@@ -258,14 +258,16 @@ impl World {
     }
 
     /// Restores a snapshot into an empty store, which becomes the meta store.
-    pub async fn restore(&mut self, place: &str, id: SnapshotId) -> Result<bool, String> {
-        let Some(snapshot) = self.snapshots.get(&(place.to_owned(), id)) else { return Ok(false) };
+    pub async fn restore(&mut self, directory: &str, id: SnapshotId) -> Result<bool, String> {
+        let Some(snapshot) = self.snapshots.get(&(directory.to_owned(), id)) else {
+            return Ok(false);
+        };
         let commits = snapshot.commits.clone();
         let target = Shared::new(&self.chaos, self.fenced, commits.clone());
         let client = FaultyMeta::lead(&target);
         let request = restore::Request {
             snapshot_id: id,
-            backup: StorageLocation::new(self.params.value(params::BACKUP_STORAGE_URL), place),
+            backup: StorageLocation::new(self.params.value(params::BACKUP_STORAGE_URL), directory),
             hummock: self.params.data_location(),
             validate_integrity: self.chaos.one_in(2),
             now_ms: self.clock.now_ms(),
@@ -290,7 +292,7 @@ impl World {
             }
             None => return Ok(false),
         }
-        self.chaos.event(&format!("snapshot {id} in {place} is restored"));
+        self.chaos.event(&format!("snapshot {id} in {directory} is restored"));
         self.chaos.count("done: restores");
         // Compares what the previous life has listed until now with its own commits.
         self.check_snapshots().await?;

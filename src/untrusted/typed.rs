@@ -1,4 +1,4 @@
-//! What users type and drivers send: statements, values, names of places.
+//! What users type and drivers send: statements, values, storage URLs.
 
 use std::sync::Arc;
 

@@ -97,7 +97,7 @@ fn first_words(step: Step) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_stall_at_each_step_keep_nobody_from_being_served() {
+async fn clients_that_stall_at_each_step_keep_no_other_from_being_served() {
     let clients = number("TIDEMARK_ABUSE_CLIENTS", CLIENTS);
     let dir = tempdir();
     let server = Server::start_with(dir.path(), &["--authentication-timeout-sec", "2"]).await;

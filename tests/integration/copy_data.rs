@@ -74,7 +74,7 @@ async fn only_new_files_are_copied_and_the_last_snapshot_takes_its_copies_along(
 }
 
 #[tokio::test]
-async fn data_is_copied_to_another_place_in_several_tries() {
+async fn data_is_copied_to_another_location_in_several_tries() {
     let dir = tempdir();
     let server = Server::start_with(dir.path(), &["--compaction", "false"]).await;
     sql(&server, LARGE).await;

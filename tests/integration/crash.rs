@@ -311,7 +311,7 @@ async fn die_in_moves(victim: &mut Victim, directories: &mut Vec<String>) {
         victim.acknowledge_a_row().await;
         victim.back_up().await;
         // A name that was not used before.
-        let directory = format!("place_{}_{point}", directories.len());
+        let directory = format!("location_{}_{point}", directories.len());
         let alter = format!("ALTER SYSTEM SET backup_storage_directory = '{directory}'");
         if victim.run(&alter).await {
             directories.push(directory);
@@ -339,7 +339,7 @@ async fn die_in_moves(victim: &mut Victim, directories: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn backups_have_moved_or_have_not_and_no_place_is_forgotten() {
+async fn backups_have_moved_or_have_not_and_no_location_is_forgotten() {
     let mut directories = vec!["backup".to_owned()];
     let points = [".probe-", "manifest.json", "lease.json", "before commit to", "after commit to"];
     let moves = async |victim: &mut Victim| die_in_moves(victim, &mut directories).await;

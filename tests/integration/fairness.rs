@@ -230,7 +230,7 @@ async fn others_go_on_next_to_a_heavy_statement_and_a_stopped_one_lets_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn planning_for_long_holds_up_nobody_and_ends_when_its_time_is_over() {
+async fn planning_for_long_holds_up_no_other_client_and_ends_when_its_time_is_over() {
     let busy = Busy::start().await;
     let (quick, heavy) = (busy.server.connect().await, busy.server.connect().await);
     let numbers = |from, to| (from..to).map(|n: u32| n.to_string()).collect::<Vec<_>>();

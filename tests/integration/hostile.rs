@@ -374,7 +374,7 @@ async fn who_is_turned_away_is_told_why() {
 }
 
 #[tokio::test]
-async fn few_file_descriptors_lock_nobody_out() {
+async fn few_file_descriptors_lock_no_client_out() {
     let dir = tempdir();
     let flags = server_flags(dir.path()).join(" ");
     let program = env!("CARGO_BIN_EXE_tidemark");

@@ -31,7 +31,7 @@ async fn old_snapshots_go_out_of_sight_with_a_notice_and_come_back() {
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_be_written_is_not_taken() {
+async fn a_location_that_cannot_be_written_is_not_taken() {
     let dir = tempdir();
     let server = Server::start(dir.path()).await;
     sql(&server, "BACKUP").await;
@@ -62,7 +62,7 @@ async fn secrets_in_urls_are_never_repeated() {
 }
 
 #[tokio::test]
-async fn a_place_that_is_out_of_sight_is_not_empty() {
+async fn a_location_that_is_out_of_sight_is_not_empty() {
     let dir = tempdir();
     let server = Server::start_with(dir.path(), &["--min-sst-retention-time-sec", "0"]).await;
     sql(&server, "CREATE TABLE t AS SELECT g AS a FROM generate_series(1, 1000) AS g(g)").await;
@@ -101,7 +101,7 @@ async fn a_place_that_is_out_of_sight_is_not_empty() {
 }
 
 #[tokio::test]
-async fn who_lost_its_snapshots_goes_on_in_another_place() {
+async fn who_lost_its_snapshots_goes_on_in_another_location() {
     let dir = tempdir();
     let server = Server::start(dir.path()).await;
     sql(&server, "BACKUP").await;

@@ -235,7 +235,7 @@ async fn a_transaction_keeps_what_it_sees_through_vacuum() {
 }
 
 #[tokio::test]
-async fn snapshots_of_a_place_that_was_left_hold_their_files_until_it_is_forgotten() {
+async fn snapshots_of_a_location_that_was_left_hold_their_files_until_it_is_forgotten() {
     let dir = tempdir();
     let server = Server::start(dir.path()).await;
     sql(&server, "ALTER SYSTEM SET time_travel_retention_ms = 0").await;

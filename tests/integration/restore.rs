@@ -212,7 +212,7 @@ async fn a_data_file_of_another_size_or_content_is_refused() {
 }
 
 #[tokio::test]
-async fn places_that_are_not_those_of_the_snapshot_are_refused() {
+async fn locations_that_are_not_those_of_the_snapshot_are_refused() {
     let dir = lost_cluster().await;
     let elsewhere = tempdir();
     let url = format!("fs://{}", elsewhere.path().display());
@@ -290,7 +290,7 @@ async fn the_old_cluster_is_deposed_by_the_restored_one() {
 }
 
 #[tokio::test]
-async fn a_copied_bucket_is_restored_at_its_new_place() {
+async fn a_copied_bucket_is_restored_at_its_new_location() {
     let dir = lost_cluster().await;
     let (old, new) = (dir.path().join("store/state_store"), dir.path().join("new"));
     std::fs::rename(&old, &new).unwrap();

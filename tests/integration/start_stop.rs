@@ -76,7 +76,7 @@ async fn a_meta_store_that_is_no_database_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn somebody_elses_database_is_refused_and_left_as_it_is() {
+async fn a_database_of_another_program_is_refused_and_left_as_it_is() {
     let dir = tempdir();
     let file = meta_store(dir.path());
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -151,7 +151,7 @@ async fn in_memory_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn logins_as_somebody_else_are_refused() {
+async fn logins_as_another_user_are_refused() {
     let dir = tempdir();
     let server = Server::start(dir.path()).await;
     let ended = psql(&server, &["-U", "nobody", "-c", "SELECT 1"], "").await;

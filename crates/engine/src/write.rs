@@ -211,10 +211,10 @@ fn sorted_by_key(table: &Table, batch: &RecordBatch) -> Result<RecordBatch, Humm
     let mut order: Vec<usize> = (0..batch.num_rows()).collect();
     // Stable: of equal keys, the last to arrive stays last.
     order.sort_by_key(|row| keys.row(*row));
-    let is_last = |place: usize| {
-        order.get(place + 1).is_none_or(|next| keys.row(order[place]) != keys.row(*next))
+    let is_last = |index: usize| {
+        order.get(index + 1).is_none_or(|next| keys.row(order[index]) != keys.row(*next))
     };
-    let kept = (0..order.len()).filter(|place| is_last(*place)).map(|place| order[place] as u64);
+    let kept = (0..order.len()).filter(|index| is_last(*index)).map(|index| order[index] as u64);
     let kept = UInt64Array::from_iter_values(kept);
     take_record_batch(batch, &kept).map_err(rows_error)
 }
@@ -317,8 +317,8 @@ pub fn key_order(table: &Table, schema: &SchemaRef) -> Result<LexOrdering, Hummo
 }
 
 fn key_indices(table: &Table) -> Vec<usize> {
-    let place = |id| table.columns.iter().position(|column| column.id == id);
-    table.primary_key.iter().filter_map(|id| place(*id)).collect()
+    let index_of = |id| table.columns.iter().position(|column| column.id == id);
+    table.primary_key.iter().filter_map(|id| index_of(*id)).collect()
 }
 
 /// Appends the order of arrival to the rows, as the last column.

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn ids_are_unfinished_until_their_write_is_settled() {
+    async fn ids_are_unfinished_until_their_write_has_ended() {
         let next = Arc::new(AtomicU64::new(100));
         let pool = SstIdPool::start(move |count| {
             let first = next.fetch_add(u64::from(count), Ordering::Relaxed);

@@ -377,11 +377,11 @@ fn text_field<'r>(bytes: &'r [u8], options: &CopyOptions, scratch: &mut Vec<u8>)
 }
 
 fn unescape(mut raw: &[u8], out: &mut Vec<u8>) {
-    while let Some(place) = raw.iter().position(|byte| *byte == b'\\') {
-        out.extend_from_slice(&raw[..place]);
-        let (byte, length) = escape(&raw[place + 1..]);
+    while let Some(offset) = raw.iter().position(|byte| *byte == b'\\') {
+        out.extend_from_slice(&raw[..offset]);
+        let (byte, length) = escape(&raw[offset + 1..]);
         out.push(byte);
-        raw = &raw[place + 1 + length..];
+        raw = &raw[offset + 1 + length..];
     }
     out.extend_from_slice(raw);
 }

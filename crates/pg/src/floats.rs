@@ -38,8 +38,8 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&plan);
     let rewritten = plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let settled = expr.transform_up(|expr| Ok(cast_operands(expr, &schema)))?;
-        Ok(settled.update_data(|expr| name.restore(expr)))
+        let transformed = expr.transform_up(|expr| Ok(cast_operands(expr, &schema)))?;
+        Ok(transformed.update_data(|expr| name.restore(expr)))
     })?;
     if rewritten.transformed {
         rewritten.map_data(LogicalPlan::recompute_schema)

@@ -54,7 +54,7 @@ struct Change {
 }
 
 /// A row with its row position.
-type Placed = (SstId, u32, Row);
+type Positioned = (SstId, u32, Row);
 
 impl Engine {
     pub fn view(&self) -> View {
@@ -151,7 +151,8 @@ impl Engine {
                 (write.born, staged) = self.stage(view, &name, &rows, !object).await;
                 if world[&name].keyed {
                     let keys: HashSet<_> = rows.iter().map(|row| row[0]).collect();
-                    write.dead_rows = self.places(view, &name, |row| keys.contains(&row[0])).await;
+                    write.dead_rows =
+                        self.dead_rows(view, &name, |row| keys.contains(&row[0])).await;
                     write.keys = WrittenKeys::Any;
                 }
                 let edit = Box::new(move |table: &mut Table| table.insert(&rows));
@@ -160,7 +161,7 @@ impl Engine {
             Step::Delete { table, by, rest } => {
                 let (name, by, rest) = (table_of(world, *table)?, *by, *rest);
                 let mut write = view.table_write(&name);
-                write.dead_rows = self.places(view, &name, |row| matches(row, by, rest)).await;
+                write.dead_rows = self.dead_rows(view, &name, |row| matches(row, by, rest)).await;
                 let edit =
                     Box::new(move |table: &mut Table| table.rows.retain(|r| !matches(r, by, rest)));
                 Some(Change { name, write, staged: vec![], edit })
@@ -178,7 +179,7 @@ impl Engine {
                 let mut new: Vec<Row> = new.collect();
                 new.iter_mut().for_each(set);
                 let mut write = view.table_write(&name);
-                write.dead_rows = self.places(view, &name, |row| matches(row, by, rest)).await;
+                write.dead_rows = self.dead_rows(view, &name, |row| matches(row, by, rest)).await;
                 let mut staged = vec![];
                 if !new.is_empty() {
                     let ids;
@@ -219,7 +220,7 @@ impl Engine {
         let Some(name) = history.table(table) else { return };
         let view = self.view();
         let mut write = view.table_write(&name);
-        write.dead_rows = self.places(&view, &name, |_| true).await;
+        write.dead_rows = self.dead_rows(&view, &name, |_| true).await;
         if write.dead_rows.is_empty() {
             return;
         }
@@ -273,7 +274,7 @@ impl Engine {
     }
 
     /// The row positions of the rows that satisfy `wanted`.
-    async fn places(
+    async fn dead_rows(
         &self,
         view: &View,
         name: &str,
@@ -290,7 +291,7 @@ impl Engine {
     }
 
     /// The rows of a table as the engine reads them.
-    async fn rows(&self, view: &View, name: &str) -> Vec<Placed> {
+    async fn rows(&self, view: &View, name: &str) -> Vec<Positioned> {
         let relation = relation(&view.state, view.epoch, name);
         let table = Arc::new(relation.as_table().unwrap().clone());
         let files = view.state.version.files_at(relation.id, view.epoch);
@@ -305,7 +306,7 @@ impl Engine {
             SstTable::new(table, files, url, &blocks, DIRECTORY, statistics).with_row_positions();
         let plan = scan.scan(&self.context.state(), None, &[], None).await.unwrap();
         let batches = datafusion::physical_plan::collect(plan, self.context.task_ctx()).await;
-        batches.unwrap().iter().flat_map(placed).collect()
+        batches.unwrap().iter().flat_map(positioned).collect()
     }
 
     /// Everything in a view.
@@ -388,7 +389,7 @@ fn matches(row: &Row, by: u8, rest: u8) -> bool {
     row[0].is_some_and(|key| key % i64::from(by) == i64::from(rest))
 }
 
-fn placed(batch: &RecordBatch) -> Vec<Placed> {
+fn positioned(batch: &RecordBatch) -> Vec<Positioned> {
     let width = batch.num_columns() - 2;
     let files = batch.column(width).as_primitive::<UInt64Type>();
     let positions = batch.column(width + 1).as_primitive::<Int64Type>();

@@ -131,10 +131,11 @@ impl Engine {
                 let entry = self.node.backup(BackupOptions::default()).await.unwrap();
                 history.remember((self.backup_directory(), entry.info.id));
             }
-            Step::DeleteSnapshot(place) => {
+            Step::DeleteSnapshot(index) => {
                 // A snapshot at the current backup location.
                 let here = self.backup_directory();
-                let (_, id) = snapshot(history, *place).filter(|(place, _)| *place == here)?;
+                let (_, id) =
+                    snapshot(history, *index).filter(|(directory, _)| *directory == here)?;
                 self.node.delete_snapshots(&[id]).await.unwrap();
                 history.snapshots.remove(&(here, id));
             }
@@ -158,8 +159,8 @@ impl Engine {
             }
             Step::Release => self.held = None,
             Step::Restart => self.restart().await,
-            Step::Restore(place) => {
-                let at = snapshot(history, *place)?;
+            Step::Restore(index) => {
+                let at = snapshot(history, *index)?;
                 self.restore(&at).await;
                 history.go_back(&at);
             }
@@ -294,7 +295,7 @@ pub fn relation(state: &State, epoch: Epoch, name: &str) -> Arc<Relation> {
     Arc::clone(state.catalog.at(epoch).relation("public", name).unwrap())
 }
 
-fn snapshot(history: &History, place: u8) -> Option<SnapshotAt> {
+fn snapshot(history: &History, index: u8) -> Option<SnapshotAt> {
     let all: Vec<_> = history.snapshots.keys().cloned().collect();
-    (!all.is_empty()).then(|| all[usize::from(place) % all.len()].clone())
+    (!all.is_empty()).then(|| all[usize::from(index) % all.len()].clone())
 }

@@ -1,4 +1,4 @@
-//! Scans of tables that were changed a lot: now, in the past, and beside the same rows in clean
+//! Scans of tables that were changed a lot: now, in the past, and compared with the same rows in clean
 //! Parquet files and in other engines that took the same changes.
 
 use std::path::Path;
@@ -109,7 +109,7 @@ pub async fn run(rows: u64, runs: usize, machine: &Machine, scratch: &Path) -> F
     for mut peer in Peer::all(scratch).await? {
         say(&format!("the same in {}", peer.version))?;
         for (case, (_, table, churn)) in cases.iter_mut().zip(CASES) {
-            let times = beside(&mut peer, table, churn, rows, runs).await?;
+            let times = times_of_peer(&mut peer, table, churn, rows, runs).await?;
             case.peers.push((peer.version.clone(), times));
         }
     }
@@ -197,7 +197,7 @@ async fn by_key(session: &Served, table: &str, rows: u64) -> Fallible<f64> {
     Ok(times[times.len() / 2])
 }
 
-async fn beside(
+async fn times_of_peer(
     peer: &mut Peer,
     table: &str,
     churn: Churn,

@@ -1,11 +1,11 @@
-//! The side-by-side benchmark: Tidemark beside other engines, in one run on one machine.
+//! The side-by-side benchmark: Tidemark and other engines, in one run on one machine.
 //!
 //! `scripts/bench [tpch|churn|rows|sizes] [--scale 1] [--runs 3] [--json FILE]` starts a server in a process
 //! of its own. `tpch`, the default, loads the tables through `COPY` and runs each of the 22 queries
 //! three ways: now, at a `QUERY_EPOCH`, and in plain DataFusion on the same files, taking turns, so that
 //! a busy machine slows all three alike; the best of the runs counts, and the results are compared. At
 //! the end `BACKUP` and restore are timed. `churn` scans tables that were changed a lot, `rows` writes
-//! and reads single rows, both beside PostgreSQL, DuckDB and delta-rs. `sizes` backs up and restores
+//! and reads single rows, both compared with PostgreSQL, DuckDB and delta-rs. `sizes` backs up and restores
 //! metadata of up to a million data files.
 
 mod churn;
@@ -61,7 +61,7 @@ enum Suite {
     Sizes,
 }
 
-/// Tidemark beside other engines.
+/// Tidemark compared with other engines.
 #[derive(Parser)]
 struct Args {
     #[arg(value_enum, default_value = "tpch")]
@@ -224,8 +224,8 @@ async fn in_turns(
     let mut best = [Duration::MAX; 3];
     for run in 0..runs {
         // The first of a turn pays for what the others then find warm: it is not always the same.
-        for place in 0..3 {
-            let way = (run + place) % 3;
+        for offset in 0..3 {
+            let way = (run + offset) % 3;
             let start = Instant::now();
             match way {
                 0 => drop(now.run(sql).await?),
@@ -243,7 +243,7 @@ fn query_text(query: usize) -> io::Result<String> {
     std::fs::read_to_string(file)
 }
 
-/// The server's program: it lies beside this one.
+/// The server's program: it lies next to this one.
 fn program() -> Fallible<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("tidemark");
     if !program.exists() {

@@ -1,4 +1,4 @@
-//! One row at a time, beside PostgreSQL: durable `INSERT`s, reads by key, and what a key costs in a
+//! One row at a time, compared with PostgreSQL: durable `INSERT`s, reads by key, and what a key costs in a
 //! small and in a large table.
 
 use std::path::Path;

@@ -23,7 +23,7 @@ const RESTORE_SECONDS_MAX: f64 = 20.0;
 const MEMORY_MAX: u64 = 512 << 20;
 const STALL_MS_MAX: f64 = 20.0;
 
-/// Rounds of commits beside snapshots, and as many without; the medians count.
+/// Rounds of commits during snapshots, and as many without; the medians count.
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);
 
@@ -39,7 +39,8 @@ struct Measured {
     past_ms: Twice,
     restore: Usage,
     alone: Waits,
-    beside: Waits,
+    #[serde(rename = "beside")]
+    during_backups: Waits,
 }
 
 /// The first time, and once it is known.
@@ -106,7 +107,7 @@ async fn measure(files: u64, machine: &Machine, scratch: &Path) -> Fallible<Meas
 
     let restore = restore(program, store).await?;
     let (server, _) = started(program, &flags, scratch).await?;
-    let (alone, beside) = commits(&server).await?;
+    let (alone, during_backups) = commits(&server).await?;
     server.stop().await?;
     std::fs::remove_dir_all(store)?;
     Ok(Measured {
@@ -118,7 +119,7 @@ async fn measure(files: u64, machine: &Machine, scratch: &Path) -> Fallible<Meas
         past_ms,
         restore,
         alone,
-        beside,
+        during_backups,
     })
 }
 
@@ -195,7 +196,7 @@ async fn restore(program: &Path, store: &Path) -> Fallible<Usage> {
 async fn commits(server: &ServerProcess) -> Fallible<(Waits, Waits)> {
     let session = Served::open(server, None).await?;
     let mut next = 1000;
-    let (mut alone, mut beside) = (vec![], vec![]);
+    let (mut alone, mut during_backups) = (vec![], vec![]);
     for _ in 0..ROUNDS {
         let idle = tokio::spawn(tokio::time::sleep(ROUND));
         alone.push(inserts(&session, &mut next, || idle.is_finished()).await?);
@@ -207,10 +208,10 @@ async fn commits(server: &ServerProcess) -> Fallible<(Waits, Waits)> {
             }
             Ok::<_, String>(())
         });
-        beside.push(inserts(&session, &mut next, || backups.is_finished()).await?);
+        during_backups.push(inserts(&session, &mut next, || backups.is_finished()).await?);
         backups.await??;
     }
-    Ok((Waits::of(&alone), Waits::of(&beside)))
+    Ok((Waits::of(&alone), Waits::of(&during_backups)))
 }
 
 /// Inserts row after row until it is over; how long each took, in milliseconds.
@@ -255,7 +256,7 @@ impl Measured {
 
     /// How much longer the longest commit took because of a snapshot.
     fn stall_ms(&self) -> f64 {
-        self.beside.greatest - self.alone.greatest
+        self.during_backups.greatest - self.alone.greatest
     }
 
     /// What must hold, with whether it does.
@@ -299,7 +300,8 @@ fn tables(all: &[Measured]) -> String {
     let mut commits =
         Table::new(["files", "alone ms", "greatest", "worst", "BACKUP ms", "greatest", "worst"]);
     for measured in all {
-        let Measured { start, backup: taken, listing_ms, past_ms, alone, beside, .. } = measured;
+        let Measured { start, backup: taken, listing_ms, past_ms, alone, during_backups, .. } =
+            measured;
         let files = count(measured.files);
         backup.push(vec![
             files.clone(),
@@ -316,7 +318,7 @@ fn tables(all: &[Measured]) -> String {
         let Usage { seconds, memory_peak, read_bytes, written_bytes, .. } = measured.restore;
         let cells = [mib(memory_peak), mib(read_bytes), mib(written_bytes)];
         restore.push([vec![files.clone(), format!("{seconds:.2}")], cells.to_vec()].concat());
-        let waits = [alone, beside].map(|w| [w.median, w.greatest, w.worst]).concat();
+        let waits = [alone, during_backups].map(|w| [w.median, w.greatest, w.worst]).concat();
         let waits = waits.into_iter().map(|ms| format!("{ms:.2}"));
         commits.push([files].into_iter().chain(waits).collect());
     }

@@ -26,11 +26,11 @@ pub struct Moved {
 
 impl Moved {
     pub fn new<'a>(inputs: impl Iterator<Item = &'a Arc<SstInfo>>) -> Self {
-        let places = |sst: &Arc<SstInfo>| {
+        let uncopied = |sst: &Arc<SstInfo>| {
             let rows = usize::try_from(sst.rows).expect("a file's rows fit in memory");
             (sst.id, OutputRows(vec![NOWHERE; rows]))
         };
-        Self { inputs: inputs.map(places).collect(), ..Self::default() }
+        Self { inputs: inputs.map(uncopied).collect(), ..Self::default() }
     }
 
     /// Records that the next row of the output is the one at `position` of `input`. `None` if there is
@@ -74,9 +74,9 @@ impl Moved {
         }
         let mut unseen = self.output_rows(born)?;
         let mut left_out = BTreeMap::new();
-        for (input, OutputRows(places)) in &self.inputs {
+        for (input, OutputRows(output_rows)) in &self.inputs {
             let mut gone = RoaringBitmap::new();
-            for (position, row) in (0..).zip(places) {
+            for (position, row) in (0..).zip(output_rows) {
                 if *row != NOWHERE && !unseen.remove(*row) {
                     return Err(unsound("two rows are in one place, or one is in none"));
                 }
@@ -113,7 +113,7 @@ impl Moved {
 
     /// Number of rows of the inputs, including dead ones.
     pub fn rows_in(&self) -> usize {
-        self.inputs.values().map(|places| places.0.len()).sum()
+        self.inputs.values().map(|rows| rows.0.len()).sum()
     }
 
     /// The output positions of the rows at `positions` of `input`, by output file.
@@ -122,8 +122,8 @@ impl Moved {
         input: SstId,
         positions: &RoaringBitmap,
     ) -> BTreeMap<SstId, RoaringBitmap> {
-        let mut places: BTreeMap<SstId, RoaringBitmap> = BTreeMap::new();
-        let Some(OutputRows(moved)) = self.inputs.get(&input) else { return places };
+        let mut by_output: BTreeMap<SstId, RoaringBitmap> = BTreeMap::new();
+        let Some(OutputRows(moved)) = self.inputs.get(&input) else { return by_output };
         for position in positions {
             let row = moved.get(position as usize).copied().unwrap_or(NOWHERE);
             if row == NOWHERE {
@@ -131,9 +131,9 @@ impl Moved {
             }
             let at = self.outputs.partition_point(|(first, _)| *first <= row) - 1;
             let (first, sst) = self.outputs[at];
-            places.entry(sst).or_default().insert(row - first);
+            by_output.entry(sst).or_default().insert(row - first);
         }
-        places
+        by_output
     }
 }
 
@@ -149,7 +149,7 @@ struct OutputRows(Vec<u32>);
 impl Serialize for OutputRows {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let before = std::iter::once(0).chain(self.0.iter().copied());
-        let steps = self.0.iter().zip(before).map(|(place, before)| place.wrapping_sub(before));
+        let steps = self.0.iter().zip(before).map(|(row, before)| row.wrapping_sub(before));
         let bytes: Vec<u8> = steps.flat_map(u32::to_le_bytes).collect();
         let bytes = zstd::encode_all(&bytes[..], 1).map_err(ser::Error::custom)?;
         to.serialize_str(&STANDARD_NO_PAD.encode(bytes))
@@ -164,11 +164,11 @@ impl<'de> Deserialize<'de> for OutputRows {
         let (steps, []) = bytes.as_chunks() else {
             return Err(de::Error::custom("the places of moved rows are cut off"));
         };
-        let places = steps.iter().scan(0_u32, |place, step| {
-            *place = place.wrapping_add(u32::from_le_bytes(*step));
-            Some(*place)
+        let rows = steps.iter().scan(0_u32, |row, step| {
+            *row = row.wrapping_add(u32::from_le_bytes(*step));
+            Some(*row)
         });
-        Ok(Self(places.collect()))
+        Ok(Self(rows.collect()))
     }
 }
 
@@ -186,14 +186,14 @@ mod tests {
         }
         moved.close(&[sst(7, 3), sst(8, 1)]);
         let dead = RoaringBitmap::from_iter([0, 1, 2]);
-        let places = moved.output_positions(SstId(1), &dead);
-        assert_eq!(places, BTreeMap::from([(SstId(7), RoaringBitmap::from_iter([1, 2]))]));
-        let places = moved.output_positions(SstId(2), &dead);
+        let positions = moved.output_positions(SstId(1), &dead);
+        assert_eq!(positions, BTreeMap::from([(SstId(7), RoaringBitmap::from_iter([1, 2]))]));
+        let positions = moved.output_positions(SstId(2), &dead);
         let expected = [(SstId(7), [0]), (SstId(8), [0])];
-        assert_eq!(places, expected.map(|(id, at)| (id, RoaringBitmap::from_iter(at))).into());
+        assert_eq!(positions, expected.map(|(id, at)| (id, RoaringBitmap::from_iter(at))).into());
         let json = serde_json::to_string(&moved).unwrap();
         let read: Moved = serde_json::from_str(&json).unwrap();
-        assert_eq!(read.output_positions(SstId(2), &dead), places, "{json}");
+        assert_eq!(read.output_positions(SstId(2), &dead), positions, "{json}");
         assert!(moved.push(SstId(3), 0).is_none());
         assert!(moved.push(SstId(1), 3).is_none());
     }
@@ -230,8 +230,8 @@ mod tests {
         fn of(moved: &mut Moved, row: u32) {
             moved.inputs.get_mut(&SstId(1)).unwrap().0[0] = row;
         }
-        assert!(refused(|moved| of(moved, 3)), "two rows in one place");
-        assert!(refused(|moved| of(moved, 9)), "a place that is not there");
+        assert!(refused(|moved| of(moved, 3)), "two rows at one position");
+        assert!(refused(|moved| of(moved, 9)), "a row that is not there");
         assert!(refused(|moved| of(moved, NOWHERE)), "a row that comes from nowhere");
         assert!(
             two_to_two().left_out(&[sst(7, 3)], std::iter::empty()).is_err(),

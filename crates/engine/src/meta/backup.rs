@@ -52,9 +52,9 @@ impl MetaNode {
 
     async fn take_snapshot(&self, options: BackupOptions) -> Result<ManifestEntry, MetaError> {
         let _job = self.job.lock().await;
-        let place = self.manager.state().params.backup_location();
-        self.hold(&place).await?;
-        let (location, _) = self.listed_in(&place).await?;
+        let current = self.manager.state().params.backup_location();
+        self.hold(&current).await?;
+        let (location, _) = self.listed_in(&current).await?;
         let state = self.manager.state();
         let least = backup::next_snapshot_id(&location, state.next.snapshot)
             .await
@@ -69,19 +69,19 @@ impl MetaNode {
         let holder = self.backup_locations.holder.clone();
         let new = NewSnapshot { id, remarks, created_at, holder };
         let entry = if copy_data {
-            let data = self.data_place(&state);
+            let data = self.data_directory(&state);
             backup::create_snapshot_with_copies(&location, &snapshot, &new, &data).await
         } else {
             backup::create_snapshot(&location, &snapshot, &new).await
         };
         let entry = entry.map_err(|e| self.change_error(&e))?;
-        self.note_newest(&place).await;
+        self.note_newest(&current).await;
         info!(snapshot = %entry.id, bytes = entry.size_bytes, "backup");
         Ok(entry)
     }
 
     /// The location of the data files.
-    fn data_place(&self, state: &State) -> OpenLocation {
+    fn data_directory(&self, state: &State) -> OpenLocation {
         let directory = state.params.value(params::DATA_DIRECTORY).to_owned();
         OpenLocation { storage: self.manager.state_store().clone(), directory }
     }
@@ -100,7 +100,7 @@ impl MetaNode {
         }
         let data = state.params.data_location();
         let now = || tidemark_ledger::epoch::rfc3339(self.manager.clock().now_ms());
-        let data = DataAt::PlaceOrNamed(&data);
+        let data = DataAt::LocationOrNamed(&data);
         let verified = verify::verify(&location, request, data, now, report).await;
         verified.map_err(|e| backup_error(&e))
     }
@@ -108,16 +108,16 @@ impl MetaNode {
     /// Deletes all of `ids`, or none if one of them is unknown.
     pub async fn delete_snapshots(&self, ids: &[SnapshotId]) -> Result<(), MetaError> {
         let _job = self.job.lock().await;
-        let place = self.manager.state().params.backup_location();
-        self.hold(&place).await?;
+        let current = self.manager.state().params.backup_location();
+        self.hold(&current).await?;
         let _pinning = self.pinning.lock().await;
-        let (location, mut entries) = self.listed_in(&place).await?;
+        let (location, mut entries) = self.listed_in(&current).await?;
         entries.retain(|entry| ids.contains(&entry.info.id));
         self.keep_for_readers(&location, &entries).await?;
         self.manager.standing().await?;
         let deleted = backup::delete_snapshots(&location, ids, &self.backup_locations.holder).await;
         deleted.map_err(|e| self.change_error(&e))?;
-        self.note_newest(&place).await;
+        self.note_newest(&current).await;
         Ok(())
     }
 

@@ -124,7 +124,7 @@ impl MetaNode {
 
     /// Makes sure that no earlier write to a location, by this server or by an earlier leader, can still
     /// arrive. If no write is known to be in flight, a location that is only readable is accepted.
-    pub(super) fn settle<'a>(
+    pub(super) fn fence<'a>(
         &'a self,
         location: &'a StorageLocation,
     ) -> BoxFuture<'a, Result<(), MetaError>> {

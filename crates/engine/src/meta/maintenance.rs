@@ -93,7 +93,8 @@ impl MetaNode {
         plan.garbage.extend(vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms));
         let backups = self.leftovers_of_backups(&held, retention_ms).boxed().await;
         if dry_run {
-            plan.garbage.extend(backups.iter().flat_map(|(place, found)| named(place, found)));
+            plan.garbage
+                .extend(backups.iter().flat_map(|(location, found)| named(location, found)));
             return Ok(plan);
         }
         let deleted = self.delete(&plan.garbage).await;
@@ -136,18 +137,21 @@ impl MetaNode {
     ) -> Vec<(OpenLocation, Vec<Garbage>)> {
         let mut found = vec![];
         for location in self.locations().await.unwrap_or_default() {
-            let Ok(place) = OpenLocation::open_existing(&location) else { continue };
-            let directory = layout::directory(&place.directory);
-            let mut leftovers = match place.storage.leftovers(&directory).boxed().await {
+            let Ok(opened) = OpenLocation::open_existing(&location) else { continue };
+            let directory = layout::directory(&opened.directory);
+            let mut leftovers = match opened.storage.leftovers(&directory).boxed().await {
                 Ok(leftovers) => leftovers,
                 Err(error) => {
-                    warn!(%error, location = %place, "could not look for what a killed backup left");
+                    warn!(
+                        %error, location = %opened,
+                        "could not look for what a killed backup left"
+                    );
                     continue;
                 }
             };
-            self.date(&place.to_string(), &mut leftovers);
+            self.date(&opened.to_string(), &mut leftovers);
             let garbage = vacuum::plan_leftovers(&leftovers, &held.holders(), retention_ms);
-            found.push((place, garbage));
+            found.push((opened, garbage));
         }
         found
     }
@@ -158,11 +162,11 @@ impl MetaNode {
         leftovers: &[(OpenLocation, Vec<Garbage>)],
     ) -> Vec<Garbage> {
         let mut deleted = vec![];
-        for (place, garbage) in leftovers {
-            match vacuum::delete(&place.storage, garbage).await {
-                Ok(()) => deleted.extend(named(place, garbage)),
+        for (location, garbage) in leftovers {
+            match vacuum::delete(&location.storage, garbage).await {
+                Ok(()) => deleted.extend(named(location, garbage)),
                 Err(error) => {
-                    warn!(%error, location = %place, "could not delete what a killed backup left");
+                    warn!(%error, %location, "could not delete what a killed backup left");
                 }
             }
         }
@@ -348,7 +352,7 @@ impl MetaNode {
             let locations = self.locations().await?;
             let mut listed = BTreeSet::new();
             for location in &locations {
-                self.settle(location).await?;
+                self.fence(location).await?;
                 for (entry, files) in self.files_of_location(location).await? {
                     let id = entry.info.id;
                     listed.insert(key_of(&entry));
@@ -500,8 +504,8 @@ impl Held {
 }
 
 /// Garbage of a backup location under its full name, as a plan lists it next to that of the data directory.
-fn named(place: &OpenLocation, garbage: &[Garbage]) -> impl Iterator<Item = Garbage> {
-    let root = place.storage.name_of(&Path::default());
+fn named(location: &OpenLocation, garbage: &[Garbage]) -> impl Iterator<Item = Garbage> {
+    let root = location.storage.name_of(&Path::default());
     garbage.iter().map(move |found| Garbage {
         path: format!("{root}{}", found.path),
         size_bytes: found.size_bytes,

@@ -65,19 +65,19 @@ impl MetaNode {
     /// Every location where snapshots have copies of data files. A backup location that cannot be read
     /// is skipped.
     async fn copies(&self) -> Result<Vec<OpenLocation>, MetaError> {
-        let mut places = vec![];
+        let mut locations = vec![];
         for location in self.locations().await? {
             match self.listed_in(&location).await {
                 Ok((opened, listed)) => {
                     let with_copies = listed.iter().filter(|entry| entry.info.copy_data);
                     let lives: BTreeSet<&str> =
                         with_copies.map(|entry| entry.info.life.as_str()).collect();
-                    places.extend(lives.into_iter().map(|life| opened.copies(life)));
+                    locations.extend(lives.into_iter().map(|life| opened.copies(life)));
                 }
                 Err(error) => warn!(%error, %location, "no copies are looked for there"),
             }
         }
-        Ok(places)
+        Ok(locations)
     }
 }
 

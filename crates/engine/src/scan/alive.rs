@@ -141,15 +141,15 @@ impl PhysicalExpr for Alive {
         let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
             return Ok(ColumnarValue::Array(Arc::new(BooleanArray::new_null(0))));
         };
-        let place = |position: i64| u32::try_from(position).unwrap_or(u32::MAX);
+        let row_number = |position: i64| u32::try_from(position).unwrap_or(u32::MAX);
         let one_file = files.iter().all(|file| *file == files[0]);
         let run = last - first == i64::try_from(positions.len() - 1).unwrap_or(-1)
             && positions.is_sorted();
         let mask = if one_file && run {
-            alive_from(place(*first), positions.len(), self.dead_in(files[0])?)
+            alive_from(row_number(*first), positions.len(), self.dead_in(files[0])?)
         } else {
             let rows = files.iter().zip(positions);
-            rows.map(|(file, position)| Ok(!self.dead_in(*file)?.contains(place(*position))))
+            rows.map(|(file, position)| Ok(!self.dead_in(*file)?.contains(row_number(*position))))
                 .collect::<Result<Vec<bool>>>()?
                 .into()
         };

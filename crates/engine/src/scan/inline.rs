@@ -18,15 +18,15 @@ use tidemark_ledger::sst::schema::column_id;
 use tidemark_ledger::version::LiveFile;
 
 /// A scan of inline files. `schema` is that of the table, followed by the two columns of the row
-/// position if `placed`.
+/// position if `row_positions`.
 pub fn scan(
     files: &[LiveFile],
     schema: &SchemaRef,
-    placed: bool,
+    row_positions: bool,
     projection: Option<Vec<usize>>,
     backfill: &HashMap<ColumnId, ScalarValue>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let batches = files.iter().map(|file| rows_of(file, schema, placed, backfill));
+    let batches = files.iter().map(|file| rows_of(file, schema, row_positions, backfill));
     let batches = batches.collect::<Result<Vec<_>>>()?;
     let rows = concat_batches(schema, &batches)?;
     Ok(MemorySourceConfig::try_new_exec(&[vec![rows]], Arc::clone(schema), projection)?)
@@ -36,7 +36,7 @@ pub fn scan(
 fn rows_of(
     file: &LiveFile,
     schema: &SchemaRef,
-    placed: bool,
+    row_positions: bool,
     backfill: &HashMap<ColumnId, ScalarValue>,
 ) -> Result<RecordBatch> {
     let Some(stored) = file.inline_rows() else {
@@ -47,12 +47,12 @@ fn rows_of(
     if stored.num_rows() != count || stored.num_columns() != file.sst.columns.len() {
         return exec_err!("file {} does not hold the rows it says", file.sst.id);
     }
-    let width = schema.fields().len() - if placed { 2 } else { 0 };
+    let width = schema.fields().len() - if row_positions { 2 } else { 0 };
     let mut columns = schema.fields()[..width]
         .iter()
         .map(|field| column(field, file, &stored, backfill))
         .collect::<Result<Vec<_>>>()?;
-    if placed {
+    if row_positions {
         columns.push(Arc::new(UInt64Array::from_value(file.sst.id.0, count)));
         columns.push(Arc::new(Int64Array::from_iter_values(0..i64::from(small(count)?))));
     }

@@ -146,11 +146,11 @@ impl FileFilters {
             .iter()
             .filter_map(|id| {
                 let leaves = metadata.file_metadata().schema_descr().columns();
-                let place = leaves.iter().position(|leaf| {
+                let index = leaves.iter().position(|leaf| {
                     let info = leaf.self_type().get_basic_info();
                     info.has_id() && info.id() == id.0
                 })?;
-                let leaf = &leaves[place];
+                let leaf = &leaves[index];
                 let stored = match leaf.physical_type() {
                     Type::INT32 => Stored::Int32,
                     Type::INT64 => Stored::Int64,
@@ -160,14 +160,14 @@ impl FileFilters {
                     }
                     _ => return None,
                 };
-                Some((*id, place, stored))
+                Some((*id, index, stored))
             })
             .collect();
         let mut filters = Vec::with_capacity(metadata.num_row_groups());
         for group in metadata.row_groups() {
             let mut of_group = HashMap::new();
-            for (id, place, stored) in &leaves {
-                let Some(range) = filter_range(group.column(*place)) else { continue };
+            for (id, index, stored) in &leaves {
+                let Some(range) = filter_range(group.column(*index)) else { continue };
                 let bytes = file.read(&[range]).await?;
                 let bits = Sbbf::from_bytes(&bytes.concat())?;
                 of_group.insert(*id, Filter { bits, stored: *stored });

@@ -134,10 +134,10 @@ impl SstTable {
         self
     }
 
-    /// The schema of a scan that yields all columns of the table, then the row position if `placed`.
-    fn source(&self, placed: bool) -> Result<TableSchema> {
+    /// The schema of a scan that yields all columns of the table, then the row position if `row_positions`.
+    fn source(&self, row_positions: bool) -> Result<TableSchema> {
         let mut builder = TableSchema::builder(table_schema(&self.table));
-        if placed {
+        if row_positions {
             let position =
                 Field::new(POSITION_COLUMN, DataType::Int64, false).with_extension_type(RowNumber);
             builder = builder
@@ -199,17 +199,17 @@ impl SstTable {
         &self,
         state: &dyn Session,
         files: &[LiveFile],
-        placed: bool,
+        row_positions: bool,
         projection: Option<Vec<usize>>,
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let table_schema = self.source(placed)?;
+        let table_schema = self.source(row_positions)?;
         let data_files = self.data_files(state);
         let seen_as = statistics::seen_as(&self.table);
         let mut partitioned = Vec::with_capacity(files.len());
         for file in files {
             let mut entry = partitioned_file(&data_files, file);
-            if placed {
+            if row_positions {
                 entry = entry.with_partition_values(vec![ScalarValue::from(file.sst.id.0)]);
             }
             if state.config().collect_statistics() {
@@ -227,7 +227,7 @@ impl SstTable {
         }
         let groups = FileGroup::new(partitioned).split_files(state.config().target_partitions());
         let stored = Arc::clone(table_schema.schema_without_virtual_columns());
-        let (groups, known) = compute_all_files_statistics(groups, stored, true, placed)?;
+        let (groups, known) = compute_all_files_statistics(groups, stored, true, row_positions)?;
         let statistics = over_all_columns(known, table_schema.table_schema());
         let options = state.default_table_options().parquet;
         let source = ParquetSource::new(table_schema)
@@ -260,8 +260,8 @@ impl SstTable {
                 read.push(index);
             }
         }
-        let place = |index| read.iter().position(|i| *i == index).expect("it was just added");
-        let (file_at, position_at) = (place(file_index), place(position_index));
+        let index_of = |index| read.iter().position(|i| *i == index).expect("it was just added");
+        let (file_at, position_at) = (index_of(file_index), index_of(position_index));
         let scan = self.scan_files(state, files, true, Some(read), None).await?;
         let predicate = Alive::new(
             Arc::new(Column::new(FILE_COLUMN, file_at)),
@@ -385,7 +385,7 @@ fn key_constraint(table: &Table) -> Constraints {
     if table.primary_key.is_empty() {
         return Constraints::default();
     }
-    let place = |id| table.columns.iter().position(|column| column.id == id);
-    let key = table.primary_key.iter().filter_map(|id| place(*id)).collect();
+    let index_of = |id| table.columns.iter().position(|column| column.id == id);
+    let key = table.primary_key.iter().filter_map(|id| index_of(*id)).collect();
     Constraints::new_unverified(vec![Constraint::PrimaryKey(key)])
 }

@@ -479,8 +479,8 @@ async fn a_compaction_copies_no_damaged_row() {
     let world = World::new().await;
     let (expected, old) = (world.answers().await, world.old_files());
     assert_eq!(world.compacted(&world.files).await.unwrap(), expected.all);
-    for (place, files) in [(3, &world.files), (1, &old)] {
-        let pages = world.regions[0].iter().filter(|(name, _)| *name == "pages").nth(place);
+    for (page, files) in [(3, &world.files), (1, &old)] {
+        let pages = world.regions[0].iter().filter(|(name, _)| *name == "pages").nth(page);
         let (_, region) = pages.unwrap();
         let mut wrong = world.bytes[0].to_vec();
         wrong[region.end - 100] ^= 1;

@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_jumps_to_the_next_moment_that_somebody_waits_for() {
+    fn time_jumps_to_the_next_moment_that_a_task_waits_for() {
         let simulation = Simulation::new(7);
         let waits = |ms| sleep(Duration::from_millis(ms));
         simulation.runtime.block_on(async {

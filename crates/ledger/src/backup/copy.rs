@@ -51,13 +51,13 @@ impl CopyPlan {
     ///
     /// # Errors
     /// [`BackupError::ObjectsInTheWay`] when the name of a file is taken by another one.
-    pub fn check_free(&self, place: &str) -> Result<(), BackupError> {
+    pub fn check_free(&self, directory: &str) -> Result<(), BackupError> {
         if self.in_the_way.is_empty() {
             return Ok(());
         }
         let shown: Vec<_> =
             self.in_the_way.iter().take(SHOWN_MAX).map(|sst| sst.id.to_string()).collect();
-        let (count, location) = (self.in_the_way.len(), place.to_owned());
+        let (count, location) = (self.in_the_way.len(), directory.to_owned());
         Err(BackupError::ObjectsInTheWay { location, count, shown: shown.join(", ") })
     }
 }

@@ -137,20 +137,20 @@ async fn write_and_list(
     };
     match Manifest::add(location, &entry, holder).await {
         Ok(_) => Ok(entry),
-        Err(error) => settle_unlisted(location, entry, error).await,
+        Err(error) => resolve_unlisted(location, entry, error).await,
     }
 }
 
 /// Resolves a failed change of the manifest, which may have added the entry all the same, or may do so yet.
 /// The object, which is ours since writing it succeeded, is deleted only if it is certain that it will never
 /// be listed.
-async fn settle_unlisted(
+async fn resolve_unlisted(
     location: &OpenLocation,
     entry: ManifestEntry,
     error: BackupError,
 ) -> Result<ManifestEntry, BackupError> {
     let id = entry.info.id;
-    match Manifest::settle(location).await {
+    match Manifest::fence(location).await {
         Ok(manifest) if manifest.entry(id) == Some(&entry) => return Ok(entry),
         Ok(_) => {
             let path = layout::snapshot(&location.directory, id);
@@ -165,12 +165,12 @@ async fn settle_unlisted(
 
 /// Resolves a failed change of the manifest, which listed all of these snapshots and may have dropped them
 /// all the same. Returns the manifest if it has.
-async fn settle_listed(
+async fn resolve_listed(
     location: &OpenLocation,
     ids: &[SnapshotId],
     error: BackupError,
 ) -> Result<Manifest, BackupError> {
-    match Manifest::settle(location).await {
+    match Manifest::fence(location).await {
         Ok(manifest) if ids.iter().all(|id| manifest.entry(*id).is_none()) => Ok(manifest),
         Ok(_) => Err(error),
         Err(_) => Err(BackupError::unsure(location.to_string(), error)),
@@ -200,7 +200,7 @@ pub async fn delete_snapshots(
     let before = Manifest::read(location).await?;
     let after = match Manifest::remove(location, ids, holder).await {
         Err(error) if ids.iter().all(|id| before.entry(*id).is_some()) => {
-            settle_listed(location, ids, error).await?
+            resolve_listed(location, ids, error).await?
         }
         removed => removed?,
     };

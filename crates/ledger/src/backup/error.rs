@@ -38,9 +38,9 @@ pub enum BackupError {
     #[error("{file} is changed by others again and again")]
     Contended { file: String },
     /// The operation may or may not have been executed.
-    #[error("it is not known whether this was done in {place}")]
+    #[error("it is not known whether this was done in {target}")]
     Unsure {
-        place: String,
+        target: String,
         #[source]
         source: Box<BackupError>,
     },
@@ -125,9 +125,9 @@ impl BackupError {
         Some(hint.to_owned())
     }
 
-    /// An operation in `place` that failed with `error`, but may have been executed.
-    pub(super) fn unsure(place: impl Into<String>, error: Self) -> Self {
-        Self::Unsure { place: place.into(), source: Box::new(error) }
+    /// An operation on `target` that failed with `error`, but may have been executed.
+    pub(super) fn unsure(target: impl Into<String>, error: Self) -> Self {
+        Self::Unsure { target: target.into(), source: Box::new(error) }
     }
 
     pub(super) fn damaged(file: &str, what: impl Into<String>) -> Self {

@@ -33,11 +33,11 @@ pub struct ListedCheckpoint {
 }
 
 impl Listing {
-    pub async fn of(place: &OpenLocation) -> Result<Self, BackupError> {
-        let directory = layout::directory(&place.directory);
+    pub async fn of(location: &OpenLocation) -> Result<Self, BackupError> {
+        let directory = layout::directory(&location.directory);
         let mut listing = Self::default();
-        let see = |object: ObjectMeta| listing.add(&place.directory, object);
-        place.storage.for_each(&directory, see).await?;
+        let see = |object: ObjectMeta| listing.add(&location.directory, object);
+        location.storage.for_each(&directory, see).await?;
         listing.checkpoints.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.version_id));
         Ok(listing)
     }

@@ -165,7 +165,7 @@ impl Manifest {
     }
 
     /// Rewrites the manifest as it is. From then on, no change that was sent before can take effect.
-    pub async fn settle(location: &OpenLocation) -> Result<Self, BackupError> {
+    pub async fn fence(location: &OpenLocation) -> Result<Self, BackupError> {
         update(location, |_| Ok(())).await
     }
 

@@ -68,7 +68,7 @@ impl OpenLocation {
     }
 
     /// The location as a URL and a directory, with its credentials.
-    pub fn place(&self) -> StorageLocation {
+    pub fn storage_location(&self) -> StorageLocation {
         StorageLocation::new(self.storage.url().to_string(), self.directory.clone())
     }
 }

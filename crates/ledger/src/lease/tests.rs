@@ -233,7 +233,7 @@ async fn no_damaged_lease_is_believed() {
 }
 
 #[tokio::test]
-async fn places_of_snapshots_are_known_until_they_are_forgotten() {
+async fn backup_locations_are_known_until_they_are_forgotten() {
     let storage = Storage::in_memory();
     let mut lease = Lease::take(&storage, "data", "one", &FIRST, 0, NOTHING).await.unwrap();
     let location = StorageLocation::new("memory", "backup");

@@ -123,9 +123,9 @@ impl Keys {
         if table.primary_key.is_empty() {
             return None;
         }
-        let place = |id| table.columns.iter().position(|column| column.id == id);
+        let index_of = |id| table.columns.iter().position(|column| column.id == id);
         let columns = table.primary_key.iter();
-        let columns = columns.map(|id| place(*id).map(|place| batch.column(place).clone()));
+        let columns = columns.map(|id| index_of(*id).map(|index| batch.column(index).clone()));
         Self::of_columns(&columns.collect::<Option<Vec<_>>>()?)
     }
 

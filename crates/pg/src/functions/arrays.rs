@@ -35,7 +35,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let expanded = ArrayFunction {
         name: EXPANDED,
         arguments: 1,
-        returns: |element| list_of(DataType::Struct(element_and_place(element))),
+        returns: |element| list_of(DataType::Struct(element_and_subscript(element))),
         body: |call| expanded(&call.lists),
     };
     let bound =
@@ -55,7 +55,7 @@ fn list_of(element: DataType) -> DataType {
     DataType::List(Arc::new(Field::new_list_field(element, true)))
 }
 
-fn element_and_place(element: &DataType) -> Fields {
+fn element_and_subscript(element: &DataType) -> Fields {
     Fields::from(vec![
         Field::new("x", element.clone(), true),
         Field::new("n", DataType::Int32, true),
@@ -99,7 +99,7 @@ fn subscripts(call: &Call) -> EngineResult<ArrayRef> {
 
 /// Subscripts count from 1 here for every array.
 fn expanded(lists: &ListArray) -> EngineResult<ArrayRef> {
-    let fields = element_and_place(lists.values().data_type());
+    let fields = element_and_subscript(lists.values().data_type());
     // Elements outside all offsets belong to no array and keep 0.
     let mut positions = vec![0; lists.values().len()];
     for bounds in lists.offsets().windows(2) {

@@ -12,7 +12,7 @@ use crate::sqlstate::SqlState;
 use crate::text_input::json::Json;
 use tidemark_ledger::catalog::ColumnType;
 
-const BY_KEY_OR_PLACE: &[&[Arg]] = &[&[Arg::Text, Arg::Text], &[Arg::Text, Arg::Int]];
+const BY_KEY_OR_INDEX: &[&[Arg]] = &[&[Arg::Text, Arg::Text], &[Arg::Text, Arg::Int]];
 /// A path is a `text[]` or the text form of one.
 const BY_PATH: &[&[Arg]] = &[&[Arg::Text, Arg::Texts], &[Arg::Text, Arg::Text]];
 const TWO: &[&[Arg]] = &[&[Arg::Text, Arg::Text]];
@@ -27,7 +27,7 @@ pub static CONTAINS: LazyLock<Arc<ScalarUDF>> =
 
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let get = |name, returns, printed: fn(&Json<'_>) -> Value| {
-        Rowwise::new(name, BY_KEY_OR_PLACE, returns, move |row| {
+        Rowwise::new(name, BY_KEY_OR_INDEX, returns, move |row| {
             let (json, _counted) = document(row, 0)?;
             let found = match (row.text(1), row.int(1)) {
                 (Some(key), _) => member(&json, key),

@@ -87,16 +87,16 @@ impl<'a> Json<'a> {
             Self::Text(text) => write_string(text, out),
             Self::Array(elements) => {
                 out.push('[');
-                for (place, element) in elements.iter().enumerate() {
-                    separate(place, out);
+                for (index, element) in elements.iter().enumerate() {
+                    separate(index, out);
                     element.write(out);
                 }
                 out.push(']');
             }
             Self::Object(members) => {
                 out.push('{');
-                for (place, (key, value)) in members.iter().enumerate() {
-                    separate(place, out);
+                for (index, (key, value)) in members.iter().enumerate() {
+                    separate(index, out);
                     write_string(key, out);
                     out.push_str(": ");
                     value.write(out);
@@ -107,8 +107,8 @@ impl<'a> Json<'a> {
     }
 }
 
-fn separate(place: usize, out: &mut String) {
-    if place > 0 {
+fn separate(index: usize, out: &mut String) {
+    if index > 0 {
         out.push_str(", ");
     }
 }

@@ -102,18 +102,18 @@ impl<'a> Literal<'a> {
         if shown <= 0 {
             out.push('0');
         }
-        (point - shown.max(0)..point).for_each(|place| out.push(self.digit_at(place)));
+        (point - shown.max(0)..point).for_each(|index| out.push(self.digit_at(index)));
         if scale > 0 {
             out.push('.');
-            (point..point + scale).for_each(|place| out.push(self.digit_at(place)));
+            (point..point + scale).for_each(|index| out.push(self.digit_at(index)));
         }
     }
 
-    fn digit_at(&self, place: i64) -> char {
-        let Ok(place) = usize::try_from(place) else { return '0' };
-        let digit = match place.checked_sub(self.integer.len()) {
-            None => self.integer.get(place),
-            Some(place) => self.fraction.get(place),
+    fn digit_at(&self, index: i64) -> char {
+        let Ok(index) = usize::try_from(index) else { return '0' };
+        let digit = match index.checked_sub(self.integer.len()) {
+            None => self.integer.get(index),
+            Some(index) => self.fraction.get(index),
         };
         digit.copied().map_or('0', char::from)
     }

@@ -273,8 +273,8 @@ fn once_per_key(table: &Table, rows: RecordBatch, refuse: bool) -> Result<Record
     if table.primary_key.is_empty() {
         return Ok(rows);
     }
-    let place = |id| table.columns.iter().position(|column| column.id == id);
-    let columns = table.primary_key.iter().filter_map(|id| place(*id));
+    let index_of = |id| table.columns.iter().position(|column| column.id == id);
+    let columns = table.primary_key.iter().filter_map(|id| index_of(*id));
     let columns: Vec<ArrayRef> = columns.map(|at| Arc::clone(rows.column(at))).collect();
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone()));
     let converter = RowConverter::new(fields.collect()).map_err(DataFusionError::from)?;

@@ -187,11 +187,11 @@ fn insert_hints(insert: &Insert, target: &InsertTarget) -> Hints {
 
 /// Types of parameters 1 to `count`: declared by the client, else known from the statement, else text.
 fn parameter_fields(count: usize, given: &[Option<DataType>], known: &Hints) -> Vec<Field> {
-    let settle = |number: usize| {
+    let resolve = |number: usize| {
         let given = given.get(number - 1).cloned().flatten().map(plain);
         given.or_else(|| known.get(&number).cloned()).unwrap_or_else(|| plain(DataType::Utf8))
     };
-    (1..=count).map(settle).collect()
+    (1..=count).map(resolve).collect()
 }
 
 /// A parameter with only an Arrow type.

@@ -233,14 +233,14 @@ fn selects(values: &ast::Values) -> SetExpr {
 /// Casts cells in columns of `VALUES` that mix quoted literals with other expressions, so that a literal gets
 /// the column's type.
 fn agree(values: &mut ast::Values, target: &InsertTarget) {
-    for (place, column) in target.columns.iter().enumerate() {
+    for (index, column) in target.columns.iter().enumerate() {
         let column_type = &target.into.table.columns[*column].column_type;
-        let cells = || values.rows.iter().filter_map(|row| row.content.get(place));
+        let cells = || values.rows.iter().filter_map(|row| row.content.get(index));
         if !(cells().any(is_quoted) && cells().any(|cell| !is_quoted(cell) && !is_null(cell))) {
             continue;
         }
         let is_text = matches!(column_type, ColumnType::Text | ColumnType::Varchar(_));
-        for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(place)) {
+        for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(index)) {
             let wanted =
                 if is_text { !is_quoted(cell) } else { is_quoted(cell) || is_number(cell) };
             if wanted {
@@ -289,14 +289,14 @@ fn complete(
         }
     }
     let mut exprs = vec![];
-    for (place, column) in target.into.table.columns.iter().enumerate() {
-        let source = target.columns.iter().position(|given| *given == place);
+    for (at, column) in target.into.table.columns.iter().enumerate() {
+        let source = target.columns.iter().position(|given| *given == at);
         let source = source.and_then(|index| given.get(index));
         let expr = match source {
             Some(source) => Expr::Column(source.clone()),
             None => default_expr(state, column.default.as_deref())?,
         };
-        exprs.push(expr.alias(format!("\u{1}{place}")));
+        exprs.push(expr.alias(format!("\u{1}{at}")));
     }
     Ok(LogicalPlanBuilder::from(plan).project(exprs)?.build()?)
 }

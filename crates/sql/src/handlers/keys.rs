@@ -91,7 +91,7 @@ async fn look_up(
     let mut found = vec![];
     let mut others = objects;
     for file in inline {
-        match inline_places(table, &file, few)? {
+        match inline_positions(table, &file, few)? {
             Some(dead) => found.extend(dead),
             None => others.push(file),
         }
@@ -133,7 +133,7 @@ async fn may_hold_keys(
 
 /// Finds the rows with these keys in an inline file. `None` if the file is not inline or its keys cannot be
 /// decoded.
-fn inline_places(
+fn inline_positions(
     table: &Table,
     file: &LiveFile,
     few: &FewKeys,
@@ -141,8 +141,8 @@ fn inline_places(
     let Some(rows) = file.inline_rows() else { return Ok(None) };
     let rows = rows.map_err(datafusion::error::DataFusionError::from)?;
     let columns = table.key_columns().map(|key| {
-        let place = file.sst.columns.iter().position(|column| column.id == key.id)?;
-        cast(rows.column(place), &key.column_type.arrow_type()).ok()
+        let index = file.sst.columns.iter().position(|column| column.id == key.id)?;
+        cast(rows.column(index), &key.column_type.arrow_type()).ok()
     });
     let Some(columns) = columns.collect::<Option<Vec<_>>>() else { return Ok(None) };
     let Some(keys) = Keys::of_columns(&columns) else { return Ok(None) };
@@ -164,24 +164,24 @@ async fn filtered(
     files: Vec<LiveFile>,
     few: &FewKeys,
 ) -> Result<Vec<DeadRows>, SqlError> {
-    let value = |place: usize, row: usize| ScalarValue::try_from_array(few.rows.column(place), row);
-    let places = table
+    let value = |index: usize, row: usize| ScalarValue::try_from_array(few.rows.column(index), row);
+    let indices = table
         .primary_key
         .iter()
         .filter_map(|id| table.columns.iter().position(|column| column.id == *id));
-    let places: Vec<usize> = places.collect();
+    let indices: Vec<usize> = indices.collect();
     let rows = 0..few.rows.num_rows();
-    let predicate = match places.as_slice() {
-        [place] => {
-            let values = rows.map(|row| value(*place, row).map(lit));
+    let predicate = match indices.as_slice() {
+        [index] => {
+            let values = rows.map(|row| value(*index, row).map(lit));
             let values = values.collect::<Result<Vec<_>, _>>()?;
-            Some(ident(&table.columns[*place].name).in_list(values, false))
+            Some(ident(&table.columns[*index].name).in_list(values, false))
         }
-        places => {
+        indices => {
             let equal = |row: usize| -> Result<Option<Expr>, SqlError> {
-                let columns = places.iter().map(|place| {
-                    let column = ident(&table.columns[*place].name);
-                    Ok(column.eq(lit(value(*place, row)?)))
+                let columns = indices.iter().map(|index| {
+                    let column = ident(&table.columns[*index].name);
+                    Ok(column.eq(lit(value(*index, row)?)))
                 });
                 Ok(conjunction(columns.collect::<Result<Vec<_>, SqlError>>()?))
             };

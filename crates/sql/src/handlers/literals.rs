@@ -51,12 +51,12 @@ fn columns(
     if !plain || !widths || values.rows.is_empty() || values.rows.len() > ROWS_MAX {
         return None;
     }
-    let columns = target.into.table.columns.iter().enumerate().map(|(place, column)| {
+    let columns = target.into.table.columns.iter().enumerate().map(|(index, column)| {
         let default = LazyCell::new(|| match &column.default {
             None => Some(ScalarValue::Null),
             Some(sql) => literal(&parse_expr(sql)?, &column.column_type, parameters),
         });
-        let given = target.columns.iter().position(|given| *given == place);
+        let given = target.columns.iter().position(|given| *given == index);
         let cell = |row: &Vec<Expr>| match given.map(|given| &row[given]) {
             Some(cell) if !is_default(cell) => literal(cell, &column.column_type, parameters),
             _ => default.clone(),
@@ -119,9 +119,9 @@ fn number(digits: String, column_type: &ColumnType) -> Option<ScalarValue> {
 }
 
 fn parameter(name: &str, parameters: &Parameters) -> Option<ScalarValue> {
-    let place: usize = name.strip_prefix('$')?.parse().ok()?;
+    let number: usize = name.strip_prefix('$')?.parse().ok()?;
     match &parameters.values {
-        ParamValues::List(values) => Some(values.get(place.checked_sub(1)?)?.value.clone()),
+        ParamValues::List(values) => Some(values.get(number.checked_sub(1)?)?.value.clone()),
         ParamValues::Map(_) => None,
     }
 }

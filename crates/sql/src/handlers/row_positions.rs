@@ -77,9 +77,9 @@ impl RowPositions {
 pub async fn collect_positions(
     mut rows: SendableRecordBatchStream,
 ) -> Result<RowPositions, SqlError> {
-    let mut places = RowPositions::default();
+    let mut positions = RowPositions::default();
     while let Some(batch) = rows.try_next().await? {
-        places.insert_batch(&batch, 0, 1)?;
+        positions.insert_batch(&batch, 0, 1)?;
     }
-    Ok(places)
+    Ok(positions)
 }

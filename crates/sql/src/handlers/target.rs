@@ -111,23 +111,23 @@ impl InsertTarget {
 }
 
 fn named_columns(table: &Table, relation: &str, names: &[String]) -> Result<Vec<usize>, SqlError> {
-    let mut places = vec![];
+    let mut indices = vec![];
     for name in names {
-        let place = table.columns.iter().position(|c| c.name == *name).ok_or_else(|| {
+        let index = table.columns.iter().position(|c| c.name == *name).ok_or_else(|| {
             SqlError::new(
                 SqlState::UNDEFINED_COLUMN,
                 format!("column \"{name}\" of relation \"{relation}\" does not exist"),
             )
         })?;
-        if places.contains(&place) {
+        if indices.contains(&index) {
             return Err(SqlError::new(
                 SqlState::DUPLICATE_COLUMN,
                 format!("column \"{name}\" specified more than once"),
             ));
         }
-        places.push(place);
+        indices.push(index);
     }
-    Ok(places)
+    Ok(indices)
 }
 
 /// Parses a stored default; `None` if it is invalid.

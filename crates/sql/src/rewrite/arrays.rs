@@ -104,7 +104,7 @@ fn unqualify_element(body: &mut Expr, table: &Ident, element: &Ident) -> Option<
 /// Rewrites `SELECT x ... ORDER BY y` to `SELECT array_agg(x ORDER BY y) ...`. A more complex query becomes a
 /// subquery whose rows are aggregated.
 fn aggregated(mut query: Box<Query>) -> Box<Query> {
-    if aggregate_in_place(&mut query).is_some() {
+    if aggregate_without_subquery(&mut query).is_some() {
         return query;
     }
     let value = Ident::new("value");
@@ -176,7 +176,7 @@ fn array_agg(value: Expr, order_by: Vec<OrderByExpr>) -> Expr {
 }
 
 /// `None` leaves the query as it is, because its rows are not those of its `FROM`.
-fn aggregate_in_place(query: &mut Query) -> Option<()> {
+fn aggregate_without_subquery(query: &mut Query) -> Option<()> {
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
     if has_clauses(query, select) {
         return None;

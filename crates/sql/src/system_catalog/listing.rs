@@ -212,7 +212,7 @@ impl Listed {
         }
         let relation = self.relation.as_ref()?;
         let table = relation.as_table()?;
-        let places = table
+        let indices = table
             .primary_key
             .iter()
             .filter_map(|id| table.columns.iter().position(|c| c.id == *id));
@@ -220,7 +220,7 @@ impl Listed {
             index_oid: INDEX_OID_BASE | relation.id.0,
             constraint_oid: CONSTRAINT_OID_BASE | relation.id.0,
             name: format!("{}{KEY_SUFFIX}", self.name),
-            positions: places.filter_map(|place| i64::try_from(place + 1).ok()).collect(),
+            positions: indices.filter_map(|index| i64::try_from(index + 1).ok()).collect(),
             table: self,
         })
     }
@@ -264,7 +264,7 @@ impl ListedKey {
 
     /// Its columns in key order.
     pub fn columns(&self) -> impl Iterator<Item = &ListedColumn> {
-        let places = self.positions.iter().filter_map(|p| usize::try_from(p - 1).ok());
-        places.filter_map(|place| self.table.columns.get(place))
+        let indices = self.positions.iter().filter_map(|p| usize::try_from(p - 1).ok());
+        indices.filter_map(|index| self.table.columns.get(index))
     }
 }

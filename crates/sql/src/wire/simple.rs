@@ -73,8 +73,8 @@ impl Connection {
     /// A last statement without an open transaction commits alone, so that it can be retried after a
     /// conflict.
     async fn join_transaction(&self, statement: &Statement, last: bool) -> Result<(), SqlError> {
-        match statement.standing() {
-            ImplicitTransaction::Beside => Ok(()),
+        match statement.implicit_transaction() {
+            ImplicitTransaction::Outside => Ok(()),
             ImplicitTransaction::Alone => self.commit_implicit().await,
             ImplicitTransaction::Within => {
                 let mut session = self.session.lock().await;

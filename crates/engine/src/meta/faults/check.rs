@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::INJECTED;
-use super::world::{DATA_DIR, Happened, Model, PLACES, World, has_table};
+use super::world::{BACKUP_DIRECTORIES, DATA_DIR, Happened, Model, World, has_table};
 use tidemark_ledger::backup::listing::Listing;
 use tidemark_ledger::backup::verify::{self, Subset};
 use tidemark_ledger::backup::{Manifest, ManifestEntry, OpenLocation};
@@ -40,7 +40,7 @@ impl World {
         let pairs = self.meta.store.list("").await.map_err(|e| e.to_string())?;
         Seal::verify(&pairs).map_err(|e| e.to_string())?;
         let checkpoint = seal::checkpoint_of(&pairs).map_err(|e| e.to_string())?;
-        let storage = self.place(DATA_DIR)?.storage;
+        let storage = self.open_directory(DATA_DIR)?.storage;
         let read = checkpoint::read(&storage, &checkpoint).await;
         let mut version = read.map_err(|e| chain(&e))?;
         for pair in pairs.iter().filter(|pair| pair.key.starts_with(keys::VERSION_DELTA_PREFIX)) {
@@ -78,11 +78,11 @@ impl World {
                 return Err(format!("{name} is {value}, and not one of {values:?}"));
             }
         }
-        let data = Listing::of(&self.place(DATA_DIR)?).await.map_err(|e| chain(&e))?;
+        let data = Listing::of(&self.open_directory(DATA_DIR)?).await.map_err(|e| chain(&e))?;
         verify::sizes(&stored.version, &data, Subset::ALL, &|_, _| {})
             .map_err(|e| format!("of the newest version {}", chain(&e)))?;
-        for place in PLACES {
-            self.check_place(place, &data).await?;
+        for directory in BACKUP_DIRECTORIES {
+            self.check_directory(directory, &data).await?;
         }
         if self.chaos.is_quiet() {
             self.learn(&stored);
@@ -90,14 +90,14 @@ impl World {
         Ok(())
     }
 
-    fn check_facts(&self, version: &Version, place: &str) -> Result<(), String> {
+    fn check_facts(&self, version: &Version, source: &str) -> Result<(), String> {
         for fact in &self.model.facts {
             match (fact.found_in(version, &self.model.moved)?, fact.happened) {
                 (false, Happened::Yes) => {
-                    return Err(format!("{}, acknowledged, is not in {place}", fact.what));
+                    return Err(format!("{}, acknowledged, is not in {source}", fact.what));
                 }
                 (true, Happened::No) => {
-                    return Err(format!("{}, refused, is in {place}", fact.what));
+                    return Err(format!("{}, refused, is in {source}", fact.what));
                 }
                 _ => {}
             }
@@ -105,40 +105,40 @@ impl World {
         Ok(())
     }
 
-    async fn check_place(&mut self, place: &str, data: &Listing) -> Result<(), String> {
-        let location = self.place(place)?;
+    async fn check_directory(&mut self, directory: &str, data: &Listing) -> Result<(), String> {
+        let location = self.open_directory(directory)?;
         let manifest = Manifest::find(&location).await.map_err(|e| chain(&e))?;
         let entries = manifest.map(|manifest| manifest.snapshot_metadata).unwrap_or_default();
         let listed: BTreeSet<SnapshotId> = entries.iter().map(|entry| entry.info.id).collect();
-        for ((in_place, id), snapshot) in &self.model.snapshots {
+        for ((in_directory, id), snapshot) in &self.model.snapshots {
             let is_listed = listed.contains(id);
             match snapshot.listed {
-                _ if in_place != place => {}
+                _ if in_directory != directory => {}
                 Happened::Yes if !is_listed => {
-                    return Err(format!("snapshot {id} in {place} is not listed any more"));
+                    return Err(format!("snapshot {id} in {directory} is not listed any more"));
                 }
                 Happened::No if is_listed => {
-                    return Err(format!("snapshot {id} in {place} is listed, and was deleted"));
+                    return Err(format!("snapshot {id} in {directory} is listed, and was deleted"));
                 }
                 _ => {}
             }
         }
-        let unknown = listed.iter().filter(|id| !self.knows(place, **id)).count();
-        if unknown > self.model.maybe_taken.get(place).copied().unwrap_or_default() {
-            return Err(format!("{unknown} snapshots in {place} are listed that nobody took"));
+        let unknown = listed.iter().filter(|id| !self.knows(directory, **id)).count();
+        if unknown > self.model.maybe_taken.get(directory).copied().unwrap_or_default() {
+            return Err(format!("{unknown} snapshots in {directory} are listed that nobody took"));
         }
         for entry in &entries {
             let checked = self.check_snapshot(&location, entry, data).await;
-            checked.map_err(|e| format!("snapshot {} in {place}: {e}", entry.info.id))?;
+            checked.map_err(|e| format!("snapshot {} in {directory}: {e}", entry.info.id))?;
         }
         if self.chaos.is_quiet() {
-            self.learn_place(place, &listed);
+            self.learn_listed(directory, &listed);
         }
         Ok(())
     }
 
-    fn knows(&self, place: &str, id: SnapshotId) -> bool {
-        self.model.snapshots.contains_key(&(place.to_owned(), id))
+    fn knows(&self, directory: &str, id: SnapshotId) -> bool {
+        self.model.snapshots.contains_key(&(directory.to_owned(), id))
     }
 
     async fn check_snapshot(
@@ -185,15 +185,15 @@ impl World {
         }
     }
 
-    fn learn_place(&mut self, place: &str, listed: &BTreeSet<SnapshotId>) {
-        self.model.maybe_taken.remove(place);
+    fn learn_listed(&mut self, directory: &str, listed: &BTreeSet<SnapshotId>) {
+        self.model.maybe_taken.remove(directory);
         for id in listed {
-            let key = (place.to_owned(), *id);
+            let key = (directory.to_owned(), *id);
             let unknown = super::world::Snapshot { listed: Happened::Yes, holds: None };
             self.model.snapshots.entry(key).or_insert(unknown);
         }
-        for ((in_place, id), snapshot) in &mut self.model.snapshots {
-            if in_place == place && snapshot.listed == Happened::Maybe {
+        for ((in_directory, id), snapshot) in &mut self.model.snapshots {
+            if in_directory == directory && snapshot.listed == Happened::Maybe {
                 snapshot.listed = Happened::found(listed.contains(id));
             }
         }

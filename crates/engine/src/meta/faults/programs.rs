@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Random;
 use super::check::judge_text;
 use super::steps::{Ask, Told};
-use super::world::{Happened, Holds, PLACES, World};
+use super::world::{BACKUP_DIRECTORIES, Happened, Holds, World};
 use crate::meta::MetaNode;
 use tidemark_ledger::id::{SnapshotId, SstId};
 use tidemark_ledger::params;
@@ -163,7 +163,7 @@ fn any(world: &mut World, random: &mut Random, node: &MetaNode) -> Ask {
             Ask::Alter { name: params::TIME_TRAVEL_RETENTION_MS, value }
         }
         11 => {
-            let value = random.pick(&PLACES).expect("there are some").to_owned();
+            let value = random.pick(&BACKUP_DIRECTORIES).expect("there are some").to_owned();
             Ask::Alter { name: params::BACKUP_STORAGE_DIRECTORY, value }
         }
         12 => Ask::Verify,
@@ -198,10 +198,10 @@ fn drop_table(world: &World, random: &mut Random) -> Ask {
 
 /// The listed snapshots of the server's current backup location.
 fn listed(world: &World, node: &MetaNode) -> Vec<SnapshotId> {
-    let location = World::current_place(node);
+    let current = World::current_backup_directory(node);
     let snapshots = world.model.snapshots.iter();
-    let there = snapshots.filter(|((in_place, _), snapshot)| {
-        *in_place == location && snapshot.listed == Happened::Yes
+    let there = snapshots.filter(|((directory, _), snapshot)| {
+        *directory == current && snapshot.listed == Happened::Yes
     });
     there.map(|((_, id), _)| *id).collect()
 }

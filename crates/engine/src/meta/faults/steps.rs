@@ -90,12 +90,12 @@ pub enum Told {
     /// A statement that failed before it asked for a commit.
     Nothing(Option<MetaError>),
     Backup {
-        place: String,
+        directory: String,
         before: Box<Holds>,
         outcome: Result<ManifestEntry, MetaError>,
     },
     DeleteSnapshots {
-        place: String,
+        directory: String,
         ids: Vec<SnapshotId>,
         outcome: Result<(), MetaError>,
     },
@@ -185,15 +185,15 @@ impl World {
                 Told::Catalog { name, made, outcome }
             }
             Ask::Backup { copy_data } => {
-                let place = Self::current_place(node);
+                let directory = Self::current_backup_directory(node);
                 let before = Box::new(self.model.holds());
                 let options = BackupOptions { remarks: None, copy_data: *copy_data };
-                Told::Backup { place, before, outcome: node.backup(options).await }
+                Told::Backup { directory, before, outcome: node.backup(options).await }
             }
             Ask::DeleteSnapshots { ids } => {
-                let (place, ids) = (Self::current_place(node), ids.clone());
+                let (directory, ids) = (Self::current_backup_directory(node), ids.clone());
                 let outcome = node.delete_snapshots(&ids).await;
-                Told::DeleteSnapshots { place, ids, outcome }
+                Told::DeleteSnapshots { directory, ids, outcome }
             }
             Ask::Alter { name, value } => {
                 let outcome = node.alter_system(name, Some(value)).await;
@@ -294,22 +294,24 @@ impl World {
                 }
                 return self.committed(outcome.ok());
             }
-            Told::Backup { place, before, outcome } => {
+            Told::Backup { directory, before, outcome } => {
                 match Happened::by(&outcome) {
-                    Happened::Maybe => *model.maybe_taken.entry(place.clone()).or_default() += 1,
+                    Happened::Maybe => {
+                        *model.maybe_taken.entry(directory.clone()).or_default() += 1;
+                    }
                     Happened::Yes | Happened::No => {}
                 }
                 if let Ok(entry) = outcome {
                     let taken = Snapshot { listed: Happened::Yes, holds: Some(*before) };
                     let id = entry.info.id;
-                    if model.snapshots.insert((place, id), taken).is_some() {
+                    if model.snapshots.insert((directory, id), taken).is_some() {
                         return Err(format!("snapshot id {id} is used twice"));
                     }
                 }
             }
-            Told::DeleteSnapshots { place, ids, outcome } => {
+            Told::DeleteSnapshots { directory, ids, outcome } => {
                 for id in ids {
-                    let Some(known) = model.snapshots.get_mut(&(place.clone(), id)) else {
+                    let Some(known) = model.snapshots.get_mut(&(directory.clone(), id)) else {
                         continue;
                     };
                     match Happened::by(&outcome) {
@@ -371,12 +373,12 @@ impl World {
     /// Restores a listed snapshot into an empty store, which becomes the meta store.
     ///
     /// Returns whether it was restored.
-    pub async fn restore(&mut self, place: &str, id: SnapshotId) -> Result<bool, String> {
+    pub async fn restore(&mut self, directory: &str, id: SnapshotId) -> Result<bool, String> {
         let target = Shared::new(self.fenced);
         let client = FaultyMeta::lead(&target, &self.chaos);
         let request = restore::Request {
             snapshot_id: id,
-            backup: StorageLocation::new(self.params.value(params::BACKUP_STORAGE_URL), place),
+            backup: StorageLocation::new(self.params.value(params::BACKUP_STORAGE_URL), directory),
             hummock: self.params.data_location(),
             validate_integrity: id.0.is_multiple_of(2),
             now_ms: self.clock.now_ms(),
@@ -400,7 +402,7 @@ impl World {
             return Ok(false);
         }
         self.chaos.set(false);
-        let location = self.place(place)?;
+        let location = self.open_directory(directory)?;
         let manifest =
             tidemark_ledger::backup::Manifest::read(&location).await.map_err(|e| chain(&e))?;
         let entry = manifest.entry(id).ok_or("the restored snapshot is not listed")?;
@@ -419,7 +421,7 @@ impl World {
         }
         let before = std::mem::replace(&mut self.meta, target);
         self.before = self.node.take().map(|node| (node, before));
-        self.chaos.note(format!("    snapshot {id} in {place} is restored"));
+        self.chaos.note(format!("    snapshot {id} in {directory} is restored"));
         Ok(true)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Fate;
 use super::programs::run;
 use super::steps::Ask;
-use super::world::{DATA_DIR, PLACES, World, relation};
+use super::world::{BACKUP_DIRECTORIES, DATA_DIR, World, relation};
 use crate::meta::MetaNode;
 use crate::meta::command::{BackupOptions, TableWrite, Write};
 use tidemark_ledger::epoch::Clock as _;
@@ -138,7 +138,7 @@ async fn vacuums_and_all_is_there(world: &mut World, node: &MetaNode) {
 }
 
 async fn moves_backups(world: &mut World, node: &MetaNode) {
-    let (name, value) = (params::BACKUP_STORAGE_DIRECTORY, PLACES[1].to_owned());
+    let (name, value) = (params::BACKUP_STORAGE_DIRECTORY, BACKUP_DIRECTORIES[1].to_owned());
     let told = world.ask(node, &Ask::Alter { name, value }).await.unwrap();
     assert!(told.error().is_none(), "{:?}", told.error());
     world.learn_told(told).unwrap();
@@ -151,7 +151,7 @@ async fn a_vacuum_keeps_late_entries_out_before_it_looks() {
 }
 
 #[tokio::test]
-async fn a_vacuum_keeps_late_entries_out_of_the_place_before() {
+async fn a_vacuum_keeps_late_entries_out_of_the_location_before() {
     let (mut world, node) = backup_on_its_way().await;
     moves_backups(&mut world, &node).await;
     vacuums_and_all_is_there(&mut world, &node).await;
@@ -170,11 +170,11 @@ async fn a_vacuum_keeps_late_entries_of_the_server_before_out() {
 }
 
 #[tokio::test]
-async fn a_place_of_which_it_is_not_known_whether_it_is_forgotten_is_said_so() {
+async fn a_location_of_which_it_is_not_known_whether_it_is_forgotten_is_said_so() {
     let (mut world, node) = quiet().await;
     moves_backups(&mut world, &node).await;
     let url = world.params.value(params::BACKUP_STORAGE_URL);
-    let location = StorageLocation::new(url, PLACES[0]);
+    let location = StorageLocation::new(url, BACKUP_DIRECTORIES[0]);
     world.chaos.script("put", LEASE, Fate::After);
     let error = node.forget_location(location).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unknown, "{error}");
@@ -294,7 +294,7 @@ async fn a_checkpoint_is_adopted_only_when_the_store_says_so() {
 async fn a_first_start_that_fails_with_the_lease_taken_is_made_up_for_by_the_next() {
     let (mut world, node) = quiet().await;
     node.backup(BackupOptions::default()).await.unwrap();
-    assert!(world.restore(PLACES[0], SnapshotId(1)).await.unwrap());
+    assert!(world.restore(BACKUP_DIRECTORIES[0], SnapshotId(1)).await.unwrap());
     // The previous life continues after the restore was planned.
     world.clock.advance_ms(3_600_000);
     let last = node.manager.flush().await.unwrap();
@@ -303,7 +303,7 @@ async fn a_first_start_that_fails_with_the_lease_taken_is_made_up_for_by_the_nex
     let meta = Arc::clone(&world.meta);
     world.opened(&meta).await.unwrap_err();
     assert!(world.chaos.is_played());
-    let data = world.place(DATA_DIR).unwrap();
+    let data = world.open_directory(DATA_DIR).unwrap();
     let begun_at = lease::read(&data.storage, &data.directory).await.unwrap().unwrap().begun_at;
     assert!(begun_at.epoch > last.epoch);
     for _ in 0..2 {

@@ -27,7 +27,7 @@ use tidemark_ledger::version::Version;
 pub const DATA_DIR: &str = "hummock_001";
 pub const TABLE: &str = "t";
 /// Backup directories: the initial one, and the one that backups are moved to.
-pub const PLACES: [&str; 2] = ["backup", "elsewhere"];
+pub const BACKUP_DIRECTORIES: [&str; 2] = ["backup", "elsewhere"];
 /// Rows per file.
 pub const ROWS: u32 = 8;
 /// How far the clock starts ahead of the real one, so that no object counts as young.
@@ -203,7 +203,7 @@ impl World {
         params.set(params::STATE_STORE, &format!("hummock+{state_store}"));
         params.set(params::DATA_DIRECTORY, DATA_DIR);
         params.set(params::BACKUP_STORAGE_URL, &backups);
-        params.set(params::BACKUP_STORAGE_DIRECTORY, PLACES[0]);
+        params.set(params::BACKUP_STORAGE_DIRECTORY, BACKUP_DIRECTORIES[0]);
         params.set(params::TIME_TRAVEL_RETENTION_MS, "600000");
         let mut world = Self {
             chaos,
@@ -218,7 +218,7 @@ impl World {
             stores,
         };
         world.model.params = BTreeMap::from([
-            (params::BACKUP_STORAGE_DIRECTORY, vec![PLACES[0].to_owned()]),
+            (params::BACKUP_STORAGE_DIRECTORY, vec![BACKUP_DIRECTORIES[0].to_owned()]),
             (params::TIME_TRAVEL_RETENTION_MS, vec!["600000".to_owned()]),
         ]);
         let node = world.opened(&world.meta).await?;
@@ -249,7 +249,7 @@ impl World {
     }
 
     /// Opens a directory of the backup storage, or the data directory.
-    pub fn place(&self, directory: &str) -> Result<OpenLocation, String> {
+    pub fn open_directory(&self, directory: &str) -> Result<OpenLocation, String> {
         let url = match directory {
             DATA_DIR => self.params.data_location().url,
             _ => self.params.value(params::BACKUP_STORAGE_URL).to_owned(),
@@ -259,7 +259,7 @@ impl World {
     }
 
     /// The current backup directory, as the server sees it.
-    pub fn current_place(node: &MetaNode) -> String {
+    pub fn current_backup_directory(node: &MetaNode) -> String {
         node.manager.state().params.value(params::BACKUP_STORAGE_DIRECTORY).to_owned()
     }
 

@@ -62,7 +62,7 @@ impl RecentMoves {
             let moved = self.by_input.get(&(table, sst)).filter(|_| !open(sst));
             match moved.map(|moved| moved.output_positions(sst, &positions)) {
                 // Rows that were dead at the compaction are in no output.
-                Some(places) if count(places.values()) == positions.len() => left.extend(places),
+                Some(outputs) if count(outputs.values()) == positions.len() => left.extend(outputs),
                 _ => *found.entry(sst).or_default() |= positions,
             }
         }
@@ -73,8 +73,8 @@ impl RecentMoves {
     }
 }
 
-fn count<'a>(places: impl Iterator<Item = &'a RoaringBitmap>) -> u64 {
-    places.map(RoaringBitmap::len).sum()
+fn count<'a>(bitmaps: impl Iterator<Item = &'a RoaringBitmap>) -> u64 {
+    bitmaps.map(RoaringBitmap::len).sum()
 }
 
 #[cfg(test)]

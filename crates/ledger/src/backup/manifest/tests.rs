@@ -89,8 +89,8 @@ async fn who_was_deposed_changes_nothing_any_more() {
 async fn writers_that_race_all_land() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("fs://{}", dir.path().display());
-    let place = StorageLocation::new(url, "backup");
-    for location in [OpenLocation::in_memory("backup"), OpenLocation::open(&place).unwrap()] {
+    let on_disk = StorageLocation::new(url, "backup");
+    for location in [OpenLocation::in_memory("backup"), OpenLocation::open(&on_disk).unwrap()] {
         sample::claim(&location, HOLDER).await;
         let adds = (1..=8).map(|id| {
             let (location, entry) = (location.clone(), entry(id));

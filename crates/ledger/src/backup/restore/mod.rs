@@ -103,17 +103,17 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
         if request.copy_data { Some(open_source(&entry, &backup, &state).await?) } else { None };
 
     let mut reserved = numbers::reserved_by_snapshots(&backup, &manifest, &entry).await?;
-    if let Some(place) = &hummock {
-        let found = numbers::reserved_in(place, &listed, &state.cluster_id).await?;
+    if let Some(location) = &hummock {
+        let found = numbers::reserved_in(location, &listed, &state.cluster_id).await?;
         reserved = reserved.max(found);
     }
-    if let Some((place, listed)) = &source {
-        reserved = reserved.max(numbers::reserved_in(place, listed, &state.cluster_id).await?);
+    if let Some((location, listed)) = &source {
+        reserved = reserved.max(numbers::reserved_in(location, listed, &state.cluster_id).await?);
     }
     let traces = loss::LossSources {
         data: match &source {
-            Some((place, listed)) => Some((place, listed)).filter(|_| !entry.info.copy_data),
-            None => hummock.as_ref().map(|place| (place, &listed)),
+            Some((location, listed)) => Some((location, listed)).filter(|_| !entry.info.copy_data),
+            None => hummock.as_ref().map(|location| (location, &listed)),
         },
         backup: &backup,
         entry: &entry,
@@ -122,12 +122,12 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
     };
     let loss = loss::estimate(&state, &traces).await;
     let copy = match &source {
-        Some((place, _)) => {
+        Some((location, _)) => {
             let to =
                 hummock.as_ref().map_or_else(|| request.hummock.to_string(), ToString::to_string);
             let files = CopyPlan::new(&state.version, &listed);
             files.check_free(&to)?;
-            Some(Copy { from: place.place(), files })
+            Some(Copy { from: location.storage_location(), files })
         }
         None => None,
     };
@@ -142,8 +142,8 @@ pub async fn plan(request: Request, target: &dyn MetaStore) -> Result<Plan, Back
     version.id = version.id.max(reserved.version);
     let known = loss.newest.as_ref().map_or(Epoch::ZERO, |newest| newest.epoch);
     let floor = state.epoch_floor.max(reserved.epoch).max(newest.max_committed_epoch).max(known);
-    let places = hummock.iter().chain(source.iter().map(|(place, _)| place));
-    let incarnation = numbers::incarnation_after(&state.incarnation, places).await?;
+    let locations = hummock.iter().chain(source.iter().map(|(location, _)| location));
+    let incarnation = numbers::incarnation_after(&state.incarnation, locations).await?;
     let pairs = continued(pairs, state.revision + 1, ids, floor, &incarnation, &overwritten);
     Ok(Plan {
         request,
@@ -173,9 +173,9 @@ async fn find_manifest(backup: &OpenLocation) -> Result<Manifest, BackupError> {
 /// The data directory; `None` if it does not exist yet but files are to be copied there.
 async fn open_hummock(request: &Request) -> Result<(Option<OpenLocation>, Listing), BackupError> {
     match OpenLocation::open_existing(&request.hummock) {
-        Ok(place) => {
-            let listed = Listing::of(&place).await?;
-            Ok((Some(place), listed))
+        Ok(location) => {
+            let listed = Listing::of(&location).await?;
+            Ok((Some(location), listed))
         }
         Err(BackupError::Storage(StorageError::NotFound { .. })) if request.copy_data => {
             Ok((None, Listing::default()))
@@ -190,12 +190,12 @@ async fn open_source(
     backup: &OpenLocation,
     state: &State,
 ) -> Result<(OpenLocation, Listing), BackupError> {
-    let place = match entry.info.copy_data {
+    let location = match entry.info.copy_data {
         true => backup.copies(&entry.info.life),
         false => OpenLocation::open_existing(&state.params.data_location())?,
     };
-    let listed = Listing::of(&place).await?;
-    Ok((place, listed))
+    let listed = Listing::of(&location).await?;
+    Ok((location, listed))
 }
 
 impl Plan {
@@ -238,15 +238,15 @@ pub async fn verify(plan: &Plan, progress: Progress<'_>) -> Result<(), BackupErr
         Some(copy) if plan.request.dry_run => &copy.from,
         _ => &plan.request.hummock,
     };
-    let place = OpenLocation::open_existing(location)?;
+    let opened = OpenLocation::open_existing(location)?;
     let again = match plan.copy {
-        Some(_) => Some(Listing::of(&place).await?),
+        Some(_) => Some(Listing::of(&opened).await?),
         None => None,
     };
     let listed = again.as_ref().unwrap_or(&plan.listed);
     verify::sizes(&plan.version, listed, Subset::ALL, progress)?;
     if plan.request.validate_integrity {
-        verify::checksums(&plan.version, &place, Subset::ALL, progress).await?;
+        verify::checksums(&plan.version, &opened, Subset::ALL, progress).await?;
     }
     Ok(())
 }
@@ -263,13 +263,13 @@ pub async fn apply(plan: &Plan, target: &dyn MetaStore) -> Result<(), BackupErro
     let (pairs, _) = seal::seal_pairs(pairs)?;
     match target.fill(pairs).await {
         Ok(()) => Ok(()),
-        Err(error) => settle_unfilled(target, &storage, &checkpoint, &pair, error).await,
+        Err(error) => resolve_unfilled(target, &storage, &checkpoint, &pair, error).await,
     }
 }
 
 /// Resolves a failed fill of the store, which may have taken the pairs all the same. The checkpoint is
 /// deleted only if it is certain that the store does not name it.
-async fn settle_unfilled(
+async fn resolve_unfilled(
     target: &dyn MetaStore,
     storage: &Storage,
     checkpoint: &Checkpoint,

@@ -35,7 +35,7 @@ pub(super) fn params(
         given.push((STATE_STORE, format!("hummock+{}", without_hummock(hummock.url.trim()))));
         given.push((DATA_DIRECTORY, hummock.directory.clone()));
     } else {
-        check_place(state, hummock)?;
+        check_location(state, hummock)?;
     }
     let url = overwrite.backup_url.iter().map(|url| (BACKUP_STORAGE_URL, url.clone()));
     let directory = overwrite.backup_directory.iter();
@@ -46,7 +46,7 @@ pub(super) fn params(
 }
 
 /// Checks that the data of the snapshot is where the restored cluster will look for it.
-fn check_place(state: &State, hummock: &StorageLocation) -> Result<(), BackupError> {
+fn check_location(state: &State, hummock: &StorageLocation) -> Result<(), BackupError> {
     let (url, directory) = (state.params.value(STATE_STORE), state.params.value(DATA_DIRECTORY));
     if !is_same_location(url, &hummock.url) {
         let [snapshot, given] = [url, &hummock.url].map(|url| mask(without_hummock(url)));

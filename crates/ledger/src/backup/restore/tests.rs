@@ -322,7 +322,7 @@ async fn an_overwritten_endpoint_of_another_cluster_is_refused() {
 }
 
 #[tokio::test]
-async fn a_place_without_a_lease_uses_no_number_of_a_later_snapshot() {
+async fn a_location_without_a_lease_uses_no_number_of_a_later_snapshot() {
     let mut world = World::new().await;
     let elsewhere = copied_by_hand(&world).await;
     let mut change = world.state.change_at(Epoch::from_unix_ms(1_795_366_500_000));

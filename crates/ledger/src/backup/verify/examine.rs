@@ -75,19 +75,22 @@ impl<'a> Examiner<'a> {
             return Ok(());
         }
         let named = state.params.data_location();
-        let copies = entry.info.copy_data.then(|| self.location.copies(&entry.info.life).place());
+        let copies =
+            entry.info.copy_data.then(|| self.location.copies(&entry.info.life).storage_location());
         match self.data {
             DataAt::Named if copies.is_some() => {}
             DataAt::Named => self.look_in(&named, &state, progress).await?,
-            DataAt::Place(place) => self.look_in(place, &state, progress).await?,
-            DataAt::PlaceOrNamed(place) => match self.look_in(place, &state, progress).await {
-                // The cluster may have been restored to this location from another snapshot, whose files
-                // alone are there.
-                Err(CheckFailure::Damaged(_)) if *place != named => {
-                    self.look_in(&named, &state, progress).await?;
+            DataAt::Location(location) => self.look_in(location, &state, progress).await?,
+            DataAt::LocationOrNamed(location) => {
+                match self.look_in(location, &state, progress).await {
+                    // The cluster may have been restored to this location from another snapshot, whose
+                    // files alone are there.
+                    Err(CheckFailure::Damaged(_)) if *location != named => {
+                        self.look_in(&named, &state, progress).await?;
+                    }
+                    looked => looked?,
                 }
-                looked => looked?,
-            },
+            }
         }
         match copies {
             Some(copies) => self.look_in(&copies, &state, progress).await,
@@ -95,29 +98,29 @@ impl<'a> Examiner<'a> {
         }
     }
 
-    /// Checks the data files of `state` in `place`.
+    /// Checks the data files of `state` in `location`.
     fn look_in<'b>(
         &'b mut self,
-        place: &'b StorageLocation,
+        location: &'b StorageLocation,
         state: &'b State,
         progress: Progress<'b>,
     ) -> BoxFuture<'b, Result<(), CheckFailure>> {
-        self.look_for_files(place, state, progress).boxed()
+        self.look_for_files(location, state, progress).boxed()
     }
 
     async fn look_for_files(
         &mut self,
-        place: &StorageLocation,
+        location: &StorageLocation,
         state: &State,
         progress: Progress<'_>,
     ) -> Result<(), CheckFailure> {
         // A location that does not exist proves nothing about the files that should be in it.
-        let opened = OpenLocation::open_existing(place).map_err(CheckFailure::Unable)?;
-        let listed = self.listing(place, &opened).await?;
+        let opened = OpenLocation::open_existing(location).map_err(CheckFailure::Unable)?;
+        let listed = self.listing(location, &opened).await?;
         let subset = self.check.subset;
         sizes(&state.version, &listed, subset, progress)?;
         if self.check.level == Level::Checksum {
-            let proven = self.proven.entry(place.clone()).or_default();
+            let proven = self.proven.entry(location.clone()).or_default();
             checksums_unless(proven, &state.version, &opened, subset, progress).await?;
         }
         Ok(())
@@ -125,14 +128,14 @@ impl<'a> Examiner<'a> {
 
     async fn listing(
         &mut self,
-        place: &StorageLocation,
+        location: &StorageLocation,
         opened: &OpenLocation,
     ) -> Result<Arc<Listing>, BackupError> {
-        if let Some(listed) = self.listed.get(place) {
+        if let Some(listed) = self.listed.get(location) {
             return Ok(Arc::clone(listed));
         }
         let listed = Arc::new(Listing::of(opened).await?);
-        self.listed.insert(place.clone(), Arc::clone(&listed));
+        self.listed.insert(location.clone(), Arc::clone(&listed));
         Ok(listed)
     }
 }

@@ -63,9 +63,9 @@ pub enum DataAt<'a> {
     /// In the location that the snapshot names, unless it has copies.
     Named,
     /// In this location.
-    Place(&'a StorageLocation),
+    Location(&'a StorageLocation),
     /// In this location or else in the one that the snapshot names: it can be restored from either.
-    PlaceOrNamed(&'a StorageLocation),
+    LocationOrNamed(&'a StorageLocation),
 }
 
 /// The content of a listed snapshot, with every checksum verified.

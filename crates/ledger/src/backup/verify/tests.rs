@@ -36,7 +36,7 @@ async fn verify_part(
     subset: Subset,
     data: &StorageLocation,
 ) -> Verification {
-    look(backup, 1, Check { level, subset }, DataAt::Place(data)).await.unwrap()
+    look(backup, 1, Check { level, subset }, DataAt::Location(data)).await.unwrap()
 }
 
 async fn look(
@@ -110,7 +110,7 @@ async fn the_parts_are_the_whole_and_a_part_looks_at_no_other() {
 }
 
 #[tokio::test]
-async fn a_place_that_is_not_there_is_not_verified() {
+async fn a_location_that_is_not_there_is_not_verified() {
     let (backup, _) = world().await;
     let nowhere = StorageLocation::new("fs:///nowhere/at/all", DATA_DIR);
     let found = verify(&backup, Level::Objects, &nowhere).await;
@@ -125,11 +125,11 @@ async fn what_is_where_the_snapshot_says_can_be_restored() {
     let elsewhere = StorageLocation::new(backup.storage.url().to_string(), "elsewhere");
     let check = Check { level: Level::Checksum, subset: Subset::ALL };
     let look = async |at| look(&backup, 1, check, at).await.unwrap().result;
-    assert_eq!(look(DataAt::Place(&elsewhere)).await, Verdict::Damaged);
-    assert_eq!(look(DataAt::PlaceOrNamed(&elsewhere)).await, Verdict::Ok);
+    assert_eq!(look(DataAt::Location(&elsewhere)).await, Verdict::Damaged);
+    assert_eq!(look(DataAt::LocationOrNamed(&elsewhere)).await, Verdict::Ok);
     assert_eq!(look(DataAt::Named).await, Verdict::Ok);
     backup.storage.delete(&layout::sst(DATA_DIR, SstId(5))).await.unwrap();
-    for at in [DataAt::PlaceOrNamed(&elsewhere), DataAt::PlaceOrNamed(&data), DataAt::Named] {
+    for at in [DataAt::LocationOrNamed(&elsewhere), DataAt::LocationOrNamed(&data), DataAt::Named] {
         assert_eq!(look(at).await, Verdict::Damaged);
     }
 }
@@ -138,7 +138,7 @@ async fn what_is_where_the_snapshot_says_can_be_restored() {
 async fn a_snapshot_that_is_not_listed_is_an_error() {
     let (backup, data) = world().await;
     let check = Check { level: Level::List, subset: Subset::ALL };
-    let found = look(&backup, 9, check, DataAt::Place(&data)).await;
+    let found = look(&backup, 9, check, DataAt::Location(&data)).await;
     assert!(matches!(found, Err(BackupError::UnknownSnapshots { .. })), "{found:?}");
 }
 
@@ -179,7 +179,7 @@ async fn run(
     tokio::select! {
         biased;
         () = crash.notified() => {}
-        found = super::verify(backup, request, DataAt::Place(data), now, &report) => {
+        found = super::verify(backup, request, DataAt::Location(data), now, &report) => {
             assert_eq!(crash_after, None, "it was to crash");
             let told = events.lock().unwrap().clone();
             let is_told = |found: &Verified| told.contains(&Event::Verified(found.clone()));

@@ -105,7 +105,7 @@ pub enum ImplicitTransaction {
     /// Part of the transaction.
     Within,
     /// Outside of the transaction, which it leaves unchanged.
-    Beside,
+    Outside,
     /// Takes effect alone and at once: the transaction before it is committed first.
     Alone,
 }
@@ -147,7 +147,7 @@ impl Statement {
     }
 
     /// How the statement relates to an implicit transaction.
-    pub fn standing(&self) -> ImplicitTransaction {
+    pub fn implicit_transaction(&self) -> ImplicitTransaction {
         match self {
             Self::Query(_)
             | Self::Explain { .. }
@@ -161,7 +161,7 @@ impl Statement {
             | Self::Commit
             | Self::Rollback
             | Self::Deallocate { .. }
-            | Self::NoOp(_) => ImplicitTransaction::Beside,
+            | Self::NoOp(_) => ImplicitTransaction::Outside,
             Self::Copy(_)
             | Self::CreateSchema { .. }
             | Self::DropSchema { .. }

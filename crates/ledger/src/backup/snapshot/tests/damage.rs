@@ -229,9 +229,9 @@ async fn no_damaged_manifest_is_accepted() {
     create_snapshot(&stranger, &sample::state(), &sample::new_snapshot(9, None)).await.unwrap();
     let theirs = stranger.storage.get(&path).await.unwrap();
     let refused = async |bytes: Vec<u8>, damage: &str| {
-        let place = OpenLocation::in_memory("backup");
-        place.storage.put_new(&path, bytes.into()).await.unwrap();
-        let Err(error) = Manifest::read(&place).await else { panic!("{damage} was accepted") };
+        let location = OpenLocation::in_memory("backup");
+        location.storage.put_new(&path, bytes.into()).await.unwrap();
+        let Err(error) = Manifest::read(&location).await else { panic!("{damage} was accepted") };
         let said = error.to_string();
         assert!(said.contains("/backup/manifest.json is damaged"), "{damage}: {said}");
     };

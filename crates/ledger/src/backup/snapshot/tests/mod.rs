@@ -170,7 +170,7 @@ async fn every_damage_names_the_file_and_the_section() {
 }
 
 #[tokio::test]
-async fn another_whole_snapshot_in_its_place_is_refused() {
+async fn another_whole_snapshot_under_its_name_is_refused() {
     let storage = Storage::in_memory();
     let entry = write_state(&storage, &sample::state(), 1).await.unwrap();
     let mut other = sample::state();
