@@ -281,7 +281,7 @@ impl Holders<'_> {
 
     fn of_sst(&self, sst: SstId) -> Vec<Holder> {
         let mut holders = vec![];
-        for file in self.version.memberships(sst) {
+        for file in self.version.entries_of(sst) {
             let (table, lifetime) = (file.table_id, file.lifetime);
             holders.push(Holder::Version { table, lifetime, safe_epoch: self.version.safe_epoch });
         }

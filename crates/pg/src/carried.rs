@@ -1,4 +1,4 @@
-//! What the options of a plan carry: functions see nothing else of the statement that calls them.
+//! Values in a plan's options: the only way for a function to reach the statement that calls it.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::error::{DataFusionError, Result};
 
-/// A value that options can carry.
+/// A value that options can carry, one of each type.
 pub trait Carried: Debug + Send + Sync + 'static {
-    /// Its name among the options; no other type has it.
+    /// Its name among the options: a second type with this name would replace it.
     const NAME: &'static str;
 }
 

@@ -18,8 +18,9 @@ pub mod encode;
 pub mod parameters;
 pub mod text_input;
 pub mod text_of_bytes;
-// Threads of a statement.
+// Values in a plan's options.
 pub mod carried;
+// Threads of a statement.
 pub mod lanes;
 // A running statement and what stops it.
 pub mod running;

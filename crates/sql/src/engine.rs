@@ -11,7 +11,7 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionConfig;
 
-use super::planning_state::{PlanningState, StatesOf};
+use super::planning_state::{PlanningState, StatePool};
 use super::rewrite::subqueries::Subqueries;
 use super::rewrite::typed_operators::TypedOperators;
 use crate::settings::Resources;
@@ -41,7 +41,7 @@ const PARTITION_BYTES: usize = 32 << 20;
 
 /// The engine that all sessions share.
 pub struct Engine {
-    states: StatesOf,
+    states: StatePool,
     pub queries: QueryRuntime,
     pub budget: Arc<Budget>,
     /// The task context of work outside of queries, such as sorting rows to be written.
@@ -93,7 +93,7 @@ impl Engine {
         budget.watch().map_err(|e| SqlError::internal(format!("could not start a thread: {e}")))?;
         let tasks = base.task_ctx();
         Ok(Self {
-            states: StatesOf::new(base),
+            states: StatePool::new(base),
             queries,
             budget,
             tasks,

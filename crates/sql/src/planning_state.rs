@@ -1,4 +1,4 @@
-//! Planning states, which statements use in turn: making one copies some hundred functions and rules.
+//! A pool of planning states: copying one copies some hundred functions and rules.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -8,7 +8,7 @@ use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionState;
 
-/// Most states that wait for a statement.
+/// Maximum number of unused states.
 const FREE_MAX: usize = 64;
 
 /// DataFusion's state of one statement: functions and rules, which are the same for all, and options and
@@ -42,6 +42,8 @@ impl PlanningStates for Copies {
 
     fn put_back(&self, mut state: SessionState) {
         *state.config_mut() = self.base.config().clone();
+        // They hold the options too, and with them what the statement pins and counts.
+        *state.execution_props_mut() = self.base.execution_props().clone();
         state.register_catalog_list(Arc::clone(&self.no_relations));
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < FREE_MAX {
@@ -50,11 +52,10 @@ impl PlanningStates for Copies {
     }
 }
 
-/// The source of planning states: copies of one.
-#[derive(Clone)]
-pub struct StatesOf(Arc<dyn PlanningStates>);
+/// The pool.
+pub struct StatePool(Arc<dyn PlanningStates>);
 
-impl StatesOf {
+impl StatePool {
     pub fn new(mut base: SessionState) -> Self {
         let no_relations: Arc<dyn CatalogProviderList> = Arc::new(MemoryCatalogProviderList::new());
         base.register_catalog_list(Arc::clone(&no_relations));
@@ -102,5 +103,45 @@ impl Drop for PlanningState {
         if let Some(state) = self.state.take() {
             self.from.put_back(state);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use datafusion::execution::session_state::SessionStateBuilder;
+
+    use super::*;
+    use tidemark_pg::carried::{self, Carried};
+
+    #[derive(Debug)]
+    struct Value;
+
+    impl Carried for Value {
+        const NAME: &'static str = "value";
+    }
+
+    /// A state whose options carry a value, as in a statement.
+    fn taken(pool: &StatePool) -> (PlanningState, Weak<Value>) {
+        let value = Arc::new(Value);
+        let weak = Arc::downgrade(&value);
+        let mut state = pool.take();
+        carried::put(state.config_mut().options_mut(), value);
+        state.mark_start_execution();
+        (state, weak)
+    }
+
+    #[test]
+    fn a_state_in_the_pool_keeps_nothing_of_its_statement() {
+        let pool = StatePool::new(SessionStateBuilder::new().build());
+        let used = [taken(&pool), taken(&pool)];
+        let values = used.map(|(state, value)| {
+            assert!(value.upgrade().is_some());
+            drop(state);
+            value
+        });
+        assert!(values.iter().all(|value| value.upgrade().is_none()));
+        assert!(carried::get::<Value>(pool.take().config_options()).is_none());
     }
 }

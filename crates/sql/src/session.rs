@@ -20,6 +20,8 @@ pub struct Session {
     pub variables: Variables,
     /// Set by `SET QUERY_EPOCH`: the whole session reads at that epoch and cannot write.
     pub past: Option<ReadView>,
+    /// The view with which the client connected, if not that of the present.
+    past_at_start: Option<ReadView>,
     pub transaction: Option<Transaction>,
 }
 
@@ -38,7 +40,32 @@ pub struct Transaction {
 impl Session {
     pub fn new(user: String, database: String) -> Self {
         let variables = Variables::default();
-        Self { pid: 0, user, database, variables, past: None, transaction: None }
+        Self {
+            pid: 0,
+            user,
+            database,
+            variables,
+            past: None,
+            past_at_start: None,
+            transaction: None,
+        }
+    }
+
+    /// Makes the settings of now those to which the session is reset.
+    pub fn begin(&mut self) {
+        self.variables.become_defaults();
+        self.past_at_start = self.past.clone();
+    }
+
+    /// Resets what `SET` has changed.
+    pub fn reset_all(&mut self) {
+        self.variables.reset_all();
+        self.reset_epoch();
+    }
+
+    /// Resets the epoch at which the session reads.
+    pub fn reset_epoch(&mut self) {
+        self.past = self.past_at_start.clone();
     }
 
     /// Returns the view of the next statement; `latest` creates the newest view.

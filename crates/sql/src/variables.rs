@@ -13,6 +13,8 @@ use tidemark_pg::sqlstate::SqlState;
 pub const QUERY_EPOCH: &str = "query_epoch";
 pub const SEARCH_PATH: &str = "search_path";
 pub const APPLICATION_NAME: &str = "application_name";
+pub const CLIENT_ENCODING: &str = "client_encoding";
+pub const TIMEZONE: &str = "timezone";
 /// Longest search path in bytes.
 pub const SEARCH_PATH_BYTES_MAX: usize = 16 << 10;
 /// Longest name in bytes.
@@ -33,6 +35,8 @@ struct VariableSpec {
 enum Accepts {
     /// Any text, cut to [`NAME_BYTES_MAX`] bytes as in PostgreSQL.
     Name,
+    /// The client's encoding, by any spelling PostgreSQL knows. `SQL_ASCII` means that nothing is converted.
+    Encoding,
     /// These, case-insensitively; the first one is stored.
     Only(&'static [&'static str]),
     Integer(i64, i64),
@@ -48,12 +52,7 @@ enum Accepts {
 const VARIABLES: &[VariableSpec] = &[
     variable(APPLICATION_NAME, "", Accepts::Name, "name of the client application"),
     variable("bytea_output", "hex", Accepts::Only(&["hex"]), "text form of bytea"),
-    variable(
-        "client_encoding",
-        "UTF8",
-        Accepts::Only(&["UTF8", "UTF-8", "unicode"]),
-        "encoding of the client",
-    ),
+    variable(CLIENT_ENCODING, "UTF8", Accepts::Encoding, "encoding of the client"),
     variable(
         "client_min_messages",
         "notice",
@@ -135,7 +134,7 @@ const VARIABLES: &[VariableSpec] = &[
         "accepted for pg_dump; scans are always consistent",
     ),
     variable(
-        "timezone",
+        TIMEZONE,
         "UTC",
         Accepts::Only(&["UTC", "Etc/UTC", "GMT"]),
         "time zone of the session",
@@ -162,12 +161,15 @@ const fn variable(
 #[derive(Clone, Debug)]
 pub struct Variables {
     values: Arc<BTreeMap<String, String>>,
+    /// What `RESET` returns to: the values with which the client connected.
+    defaults: Arc<BTreeMap<String, String>>,
 }
 
 impl Default for Variables {
     fn default() -> Self {
         let values = VARIABLES.iter().map(|v| (v.name.to_owned(), v.default.to_owned()));
-        Self { values: Arc::new(values.collect()) }
+        let values = Arc::new(values.collect());
+        Self { defaults: Arc::clone(&values), values }
     }
 }
 
@@ -191,15 +193,24 @@ impl Variables {
         Arc::clone(&self.values)
     }
 
-    /// Sets a variable for which [`is_special`] returns nothing; `None` resets it to the default.
-    pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), SqlError> {
+    /// Sets a variable for which [`is_special`] returns nothing.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), SqlError> {
         let spec = find(name)?;
-        let value = match value {
-            Some(value) => spec.parse(value)?,
-            None => spec.default.to_owned(),
-        };
-        self.keep(spec.name, value);
+        self.keep(spec.name, spec.parse(value)?);
         Ok(())
+    }
+
+    /// Resets a variable to its default.
+    pub fn reset(&mut self, name: &str) -> Result<(), SqlError> {
+        let spec = find(name)?;
+        let default = self.defaults.get(spec.name).map_or(spec.default, String::as_str);
+        self.keep(spec.name, default.to_owned());
+        Ok(())
+    }
+
+    /// Makes the values of now the defaults.
+    pub fn become_defaults(&mut self) {
+        self.defaults = Arc::clone(&self.values);
     }
 
     /// Stores a value that was checked elsewhere.
@@ -209,7 +220,7 @@ impl Variables {
 
     /// Resets all variables to their defaults.
     pub fn reset_all(&mut self) {
-        *self = Self::default();
+        self.values = Arc::clone(&self.defaults);
     }
 
     /// Longest time a statement may take; `None` for no limit.
@@ -234,15 +245,61 @@ impl Variables {
 
     /// The schemas in which unqualified names are looked up, in order. They need not exist.
     pub fn search_path(&self, user: &str) -> Vec<String> {
-        let path = self.values.get(SEARCH_PATH).map_or("", String::as_str);
-        let schemas = path.split(',').map(|s| s.trim().trim_matches('"'));
-        let schemas = schemas.map(|s| if s == "$user" { user } else { s });
-        schemas.filter(|s| !s.is_empty()).map(str::to_owned).collect()
+        let path = self.values.get(SEARCH_PATH).and_then(|path| names_in(path));
+        let schemas = path.into_iter().flatten();
+        let schemas = schemas.map(|s| if s == "$user" { user.to_owned() } else { s });
+        schemas.filter(|s| !s.is_empty()).collect()
+    }
+}
+
+/// The names of a list such as `"$user", public`; unquoted ones are folded. `None` if it is no such list.
+pub fn names_in(list: &str) -> Option<Vec<String>> {
+    let mut rest = list.trim();
+    let mut names = vec![];
+    if rest.is_empty() {
+        return Some(names);
+    }
+    loop {
+        let (name, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted_name(quoted)?,
+            None => plain_name(rest)?,
+        };
+        names.push(name);
+        let after = after.trim_start();
+        if after.is_empty() {
+            return Some(names);
+        }
+        rest = after.strip_prefix(',')?.trim_start();
+    }
+}
+
+/// The name up to the next comma, and what follows it.
+fn plain_name(text: &str) -> Option<(String, &str)> {
+    let (name, rest) = text.split_at(text.find(',').unwrap_or(text.len()));
+    let name = name.trim_end();
+    let is_one = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '"');
+    is_one.then(|| (name.to_lowercase(), rest))
+}
+
+/// The name up to the closing quote, and what follows it.
+fn quoted_name(text: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = text;
+    loop {
+        let (part, after) = rest.split_once('"')?;
+        name.push_str(part);
+        match after.strip_prefix('"') {
+            None => return Some((name, after)),
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+        }
     }
 }
 
 /// Cuts a name to the stored length, at a character boundary.
-pub fn cut_name(name: &str) -> &str {
+fn cut_name(name: &str) -> &str {
     &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
 }
 
@@ -279,6 +336,14 @@ impl VariableSpec {
         let value = value.trim();
         match self.accepts {
             Accepts::Name => Ok(cut_name(value).to_owned()),
+            Accepts::Encoding => {
+                let letters = value.chars().filter(char::is_ascii_alphanumeric);
+                match letters.collect::<String>().to_ascii_lowercase().as_str() {
+                    "utf8" | "unicode" => Ok("UTF8".to_owned()),
+                    "sqlascii" => Ok("SQL_ASCII".to_owned()),
+                    _ => Err(self.invalid(value).hint("Texts are UTF8; set it in the client.")),
+                }
+            }
             Accepts::Only(allowed) => {
                 match allowed.iter().find(|a| a.eq_ignore_ascii_case(value)) {
                     Some(_) => Ok(allowed[0].to_owned()),
@@ -335,16 +400,16 @@ mod tests {
     #[test]
     fn a_value_without_effect_is_refused() {
         let mut variables = Variables::default();
-        assert!(variables.set("TimeZone", Some("Europe/Paris")).is_err());
-        variables.set("TIME ZONE", Some("utc")).unwrap();
+        assert!(variables.set("TimeZone", "Europe/Paris").is_err());
+        variables.set("TIME ZONE", "utc").unwrap();
         assert_eq!(variables.value("timezone").unwrap(), "UTC");
-        assert!(variables.set("nope", Some("1")).is_err());
+        assert!(variables.set("nope", "1").is_err());
     }
 
     #[test]
     fn a_name_is_cut_at_a_whole_character() {
         let mut variables = Variables::default();
-        variables.set(APPLICATION_NAME, Some(&"ü".repeat(1 << 20))).unwrap();
+        variables.set(APPLICATION_NAME, &"ü".repeat(1 << 20)).unwrap();
         assert_eq!(variables.value(APPLICATION_NAME).unwrap(), "ü".repeat(31));
         assert_eq!((cut_name(""), cut_name("psql")), ("", "psql"));
     }
@@ -352,11 +417,11 @@ mod tests {
     #[test]
     fn timeouts_take_units() {
         let mut variables = Variables::default();
-        variables.set("statement_timeout", Some("5s")).unwrap();
+        variables.set("statement_timeout", "5s").unwrap();
         assert_eq!(variables.statement_timeout(), Some(Duration::from_secs(5)));
-        variables.set("statement_timeout", None).unwrap();
+        variables.reset("statement_timeout").unwrap();
         assert_eq!(variables.statement_timeout(), None);
-        assert!(variables.set("statement_timeout", Some("-1")).is_err());
+        assert!(variables.set("statement_timeout", "-1").is_err());
     }
 
     #[test]
@@ -365,5 +430,37 @@ mod tests {
         assert_eq!(variables.search_path("root"), ["root", "public"]);
         variables.keep(SEARCH_PATH, "app, public".to_owned());
         assert_eq!(variables.search_path("root"), ["app", "public"]);
+    }
+
+    #[test]
+    fn a_list_of_names_is_read_as_postgres_reads_it() {
+        let names = |list| names_in(list).map(|names| names.join("|"));
+        let cases = [
+            ("", Some("")),
+            ("App ,public", Some("app|public")),
+            (r#" "$user", "a,""b" "#, Some(r#"$user|a,"b"#)),
+            ("\"\"", Some("")),
+            ("a,", None),
+            (",a", None),
+            ("a b", None),
+            (r#""a"#, None),
+            (r#""a"b"#, None),
+        ];
+        for (list, expected) in cases {
+            assert_eq!(names(list).as_deref(), expected, "{list}");
+        }
+    }
+
+    #[test]
+    fn reset_returns_to_what_the_client_connected_with() {
+        let mut variables = Variables::default();
+        variables.set("statement_timeout", "5s").unwrap();
+        variables.become_defaults();
+        variables.set("statement_timeout", "7s").unwrap();
+        variables.reset("statement_timeout").unwrap();
+        assert_eq!(variables.value("statement_timeout").unwrap(), "5000");
+        variables.set("client_encoding", "'utf-8'").unwrap();
+        variables.reset_all();
+        assert_eq!(variables.value("client_encoding").unwrap(), "UTF8");
     }
 }

@@ -33,7 +33,7 @@ impl MetaNode {
         let _job = self.job.lock().await;
         let state = self.manager.state();
         // What is in the file is the same in each table that has it.
-        let file = state.version.memberships(sst).find(|file| file.sst.is_object());
+        let file = state.version.entries_of(sst).find(|file| file.sst.is_object());
         let file = file.ok_or_else(|| unknown(sst))?;
         let storage = self.manager.state_store();
         let path = layout::sst(state.params.value(params::DATA_DIRECTORY), sst);

@@ -231,7 +231,7 @@ impl MetaNode {
 
     /// Whether the newest version names the file in some table, as alive or for its history.
     fn is_named(&self, sst: SstId) -> bool {
-        self.manager.state().version.names(sst)
+        self.manager.state().version.has_file(sst)
     }
 }
 
@@ -249,7 +249,7 @@ fn tables_with(state: &State, sst: &SstInfo) -> String {
         Some(relation) => relation.name.clone(),
         None => id.to_string(),
     };
-    let names: Vec<_> = state.version.memberships(sst.id).map(|file| name(file.table_id)).collect();
+    let names: Vec<_> = state.version.entries_of(sst.id).map(|file| name(file.table_id)).collect();
     if names.is_empty() { name(sst.written_for) } else { names.join(", ") }
 }
 

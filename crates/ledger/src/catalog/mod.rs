@@ -24,7 +24,11 @@ use crate::id::ObjectId;
 pub const PUBLIC: &str = "public";
 
 /// Schemas whose relations are views over the catalog itself; users cannot create in them.
-pub const SYSTEM_SCHEMAS: [&str; 3] = ["pg_catalog", "information_schema", "rw_catalog"];
+pub const SYSTEM_SCHEMAS: [&str; 3] = [PG_CATALOG, "information_schema", RW_CATALOG];
+
+/// The system schemas in which names without a schema are looked up.
+pub const PG_CATALOG: &str = "pg_catalog";
+pub const RW_CATALOG: &str = "rw_catalog";
 
 /// All definitions that are not yet forgotten. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq)]

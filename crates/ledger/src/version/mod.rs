@@ -207,14 +207,15 @@ impl Version {
         files.open.get(&sst).or_else(|| files.ended.values().find(|file| file.sst.id == sst))
     }
 
-    /// The entries of a file, alive or dead, by table. The cost is proportional to the number of dead files.
-    pub fn memberships(&self, sst: SstId) -> impl Iterator<Item = &Arc<FileEntry>> {
+    /// The entries of a file, alive or dead, by table. The cost is proportional to the number of
+    /// tables and of dead files.
+    pub fn entries_of(&self, sst: SstId) -> impl Iterator<Item = &Arc<FileEntry>> {
         self.table_ids().filter_map(move |table| self.file_of(table, sst))
     }
 
     /// Whether a table has the file, alive or dead.
-    pub fn names(&self, sst: SstId) -> bool {
-        self.memberships(sst).next().is_some()
+    pub fn has_file(&self, sst: SstId) -> bool {
+        self.entries_of(sst).next().is_some()
     }
 
     fn may_be_shared(&self, sst: SstId) -> bool {

@@ -109,7 +109,7 @@ fn each_table_sees_a_shared_file_by_its_own_lifetime_and_stamps() {
 fn a_shared_file_is_one_file_with_two_entries() {
     let version = parted();
     assert_eq!((version.file_count(), version.data_files().count()), (2, 1));
-    let lives: Vec<_> = version.memberships(SstId(1)).map(|f| (f.table_id, f.lifetime)).collect();
+    let lives: Vec<_> = version.entries_of(SstId(1)).map(|f| (f.table_id, f.lifetime)).collect();
     let died = Lifetime::since(epoch(2)).ended_at(epoch(6));
     assert_eq!(lives, [(TABLE, died), (OTHER, Lifetime::since(epoch(4)))]);
     assert!(version.open_file(TABLE, SstId(1)).is_none());
@@ -124,7 +124,7 @@ fn a_table_that_is_forgotten_to_have_had_a_file_takes_it_from_no_other() {
     let version = parted();
     let kept = version.retain_since(epoch(6));
     kept.check().unwrap();
-    let tables: Vec<_> = kept.memberships(SstId(1)).map(|file| file.table_id).collect();
+    let tables: Vec<_> = kept.entries_of(SstId(1)).map(|file| file.table_id).collect();
     assert_eq!((tables, kept.data_files().count()), (vec![OTHER], 1));
     assert_eq!(kept.rows_at(OTHER, epoch(6)), 9);
     let kept = step(&kept, 7, |d| d.died = vec![(OTHER, SstId(1))]).retain_since(epoch(7));

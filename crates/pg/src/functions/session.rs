@@ -24,7 +24,7 @@ pub struct SessionInfo {
     pub settings: Arc<BTreeMap<String, String>>,
 }
 
-/// Who calls: what the functions of a session return.
+/// The session and the parameters that session functions read.
 #[derive(Debug)]
 pub struct Caller {
     pub session: SessionInfo,

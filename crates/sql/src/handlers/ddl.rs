@@ -97,12 +97,11 @@ impl Frontend {
                 let columns = columns.iter().map(|column| Ok(new_column(&state, column)?.0));
                 (columns.collect::<Result<_, SqlError>>()?, primary_key.clone())
             }
-            // If the table exists, the command only gets a notice.
             TableSource::Query(_)
                 if create.if_not_exists
                     && planner.view.catalog.relation(&schema, &name).is_some() =>
             {
-                (vec![], vec![])
+                return Ok(skipped(&name, "CREATE TABLE AS"));
             }
             TableSource::Query(query) => {
                 return self.create_table_as(&planner, schema, name, query, parameters).await;
@@ -167,8 +166,7 @@ impl Frontend {
         planner.nested_views = 1;
         let (schema, name) = (planner.schema_for_new(&create.name), create.name.name.clone());
         if create.if_not_exists && planner.view.catalog.relation(&schema, &name).is_some() {
-            let notices = vec![format!("relation \"{name}\" already exists, skipping")];
-            return Ok(Reply { outcome: Outcome::done("CREATE VIEW"), notices });
+            return Ok(skipped(&name, "CREATE VIEW"));
         }
         if describe::highest_parameter(&create.query)? > 0 {
             let message = "a view cannot have parameters";
@@ -307,6 +305,12 @@ fn table_of(columns: &[NewColumn]) -> Table {
         })
         .collect();
     Table { columns, primary_key: vec![], next_column_id: next }
+}
+
+/// The reply if the relation exists and the statement says `IF NOT EXISTS`.
+fn skipped(name: &str, tag: &str) -> Reply {
+    let notices = vec![format!("relation \"{name}\" already exists, skipping")];
+    Reply { outcome: Outcome::done(tag), notices }
 }
 
 fn alter_step(planner: &Planner, operation: &AlterOperation) -> Result<AlterStep, SqlError> {

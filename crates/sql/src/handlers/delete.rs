@@ -64,6 +64,10 @@ impl DeleteRows<'_> {
         let recorder = Recorder::new(self.returning.as_ref());
         let mut positions = RowPositions::default();
         while let Some(batch) = rows.try_next().await? {
+            if self.returning.is_none() {
+                positions.insert_batch(&batch, 0, 1)?;
+                continue;
+            }
             // A row matched by several rows of `USING` is deleted once.
             let fresh = positions.insert_fresh(&batch)?;
             let columns: Vec<usize> = (POSITION_COLUMNS..fresh.num_columns()).collect();

@@ -1,5 +1,5 @@
-//! The path of every statement that changes rows of a table: plan over a view, find what to write, commit;
-//! after a lost race again, over a newer view.
+//! The path of every statement that changes rows of a table: plan over a view, find what to write, commit, and
+//! after a lost race start over with a newer view.
 //!
 //! A statement takes part with its [`RowChange`]. In a transaction there are no races: the writes are added to
 //! those of the transaction, and its commit may fail.
@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
+use tokio::sync::OwnedMutexGuard;
 
 use super::returning::Answer;
 use super::{Outcome, Reply};
@@ -16,6 +17,7 @@ use crate::planner::Planner;
 use crate::read_view::ReadView;
 use tidemark_engine::meta::command::TableWrite;
 use tidemark_ledger::id::ObjectId;
+use tidemark_ledger::meta_error::{ErrorKind, RpcError};
 use tidemark_ledger::sst_ids::Staging;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
@@ -35,6 +37,11 @@ pub trait RowChange: Send {
     /// Whether it takes the table's lock before the first attempt, because it would make other writers start
     /// over.
     fn locks_first(&self) -> bool {
+        false
+    }
+
+    /// Whether all attempts write the files that were staged before the first.
+    fn keeps_files(&self) -> bool {
         false
     }
 
@@ -77,12 +84,37 @@ impl Changed {
 pub struct TableLocks(Mutex<HashMap<ObjectId, Arc<tokio::sync::Mutex<()>>>>);
 
 impl TableLocks {
-    /// The lock of a table.
-    fn of(&self, table: ObjectId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Drops the locks that only this map still references.
-        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-        Arc::clone(locks.entry(table).or_default())
+    /// Takes the lock of a table, until the returned value is dropped.
+    async fn take(&self, table: ObjectId) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Drops the locks that only this map still references.
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(table).or_default())
+        };
+        lock.lock_owned().await
+    }
+}
+
+/// Why an attempt failed.
+struct Failed {
+    error: SqlError,
+    /// Whether another writer was first, so that a further attempt may succeed.
+    lost_race: bool,
+}
+
+impl From<SqlError> for Failed {
+    fn from(error: SqlError) -> Self {
+        Self { lost_race: error.sqlstate == SqlState::SERIALIZATION_FAILURE, error }
+    }
+}
+
+impl Failed {
+    /// A refused commit. Where the staged files may be gone, a further attempt with the same files is futile.
+    fn commit(error: RpcError, keeps_files: bool) -> Self {
+        let files_gone = matches!(&error, RpcError::Refused(e) if e.kind == ErrorKind::GivenUp);
+        let failed = Self::from(SqlError::from(error));
+        Self { lost_race: failed.lost_race && !(files_gone && keeps_files), ..failed }
     }
 }
 
@@ -94,26 +126,27 @@ impl Frontend {
         table: ObjectId,
         change: &mut dyn RowChange,
     ) -> Result<Changed, SqlError> {
-        let lock = self.table_locks.of(table);
-        let locks_first = change.locks_first() && planner.pending.is_none();
-        let mut held = if locks_first { Some(lock.lock().await) } else { None };
+        let mut held = None;
+        if change.locks_first() && planner.pending.is_none() {
+            held = Some(self.table_locks.take(table).await);
+        }
         let mut planner = self.planner_now(planner);
         let mut attempts = 1;
         loop {
             match self.try_change(&planner, change).await {
-                Err(error)
-                    if error.sqlstate == SqlState::SERIALIZATION_FAILURE
-                        && attempts < ATTEMPTS_MAX
+                Err(Failed { lost_race: true, .. })
+                    if attempts < ATTEMPTS_MAX
                         && change.may_succeed_in(&ReadView::latest(&self.replica.state())) =>
                 {
                     self.catch_up().await?;
                     if held.is_none() {
-                        held = Some(lock.lock().await);
+                        held = Some(self.table_locks.take(table).await);
                     }
                 }
-                outcome => return outcome,
+                outcome => return outcome.map_err(|failed| failed.error),
             }
             attempts += 1;
+            // What an attempt charges is counted until its memory is dropped.
             let memory = self.engine.budget.begin();
             planner = Planner { memory, ..self.planner_now(&planner) };
         }
@@ -123,10 +156,11 @@ impl Frontend {
         &self,
         planner: &Planner,
         change: &mut dyn RowChange,
-    ) -> Result<Changed, SqlError> {
+    ) -> Result<Changed, Failed> {
         let Changes { write, staged, changed } = change.attempt(self, planner).await?;
         if !write.born.is_empty() || !write.dead_rows.is_empty() {
-            self.commit(planner, vec![write], staged).await?;
+            let committed = self.commit(planner, vec![write], staged).await;
+            committed.map_err(|error| Failed::commit(error, change.keeps_files()))?;
         }
         Ok(changed)
     }

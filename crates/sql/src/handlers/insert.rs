@@ -129,6 +129,10 @@ impl RowChange for InsertRows<'_> {
         self.keys == WrittenKeys::Any && !self.staged.files.is_empty()
     }
 
+    fn keeps_files(&self) -> bool {
+        true
+    }
+
     fn may_succeed_in(&self, newest: &ReadView) -> bool {
         self.into.is_unchanged_in(newest)
     }

@@ -4,12 +4,38 @@ use super::{Outcome, Reply};
 use crate::Frontend;
 use crate::parser::{SetScope, SetValue};
 use crate::session::Session;
-use crate::variables::{self, QUERY_EPOCH, SEARCH_PATH, SEARCH_PATH_BYTES_MAX};
+use crate::variables::{self, QUERY_EPOCH, SEARCH_PATH, SEARCH_PATH_BYTES_MAX, TIMEZONE, names_in};
 use tidemark_ledger::epoch::Epoch;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
 impl Frontend {
+    /// Applies the settings that a client asks for when it connects; `RESET` returns to them.
+    pub async fn begin_session(
+        &self,
+        session: &mut Session,
+        settings: &[(String, String)],
+    ) -> Result<(), SqlError> {
+        for (name, value) in settings {
+            match variables::is_special(name)? {
+                Some(QUERY_EPOCH) => {
+                    self.set_query_epoch(session, std::slice::from_ref(value)).await?;
+                }
+                Some(SEARCH_PATH) => {
+                    let names = names_in(value).ok_or_else(|| invalid_list(value))?;
+                    session.variables.keep(SEARCH_PATH, search_path(&names)?);
+                }
+                // Drivers send the zone of their machine. The server says that it is in UTC.
+                _ if name.eq_ignore_ascii_case(TIMEZONE) => {
+                    drop(session.variables.set(name, value));
+                }
+                _ => session.variables.set(name, value)?,
+            }
+        }
+        session.begin();
+        Ok(())
+    }
+
     pub(super) async fn set(
         &self,
         session: &mut Session,
@@ -27,7 +53,7 @@ impl Frontend {
         match variables::is_special(name)? {
             Some(QUERY_EPOCH) => self.set_query_epoch(session, values).await?,
             Some(SEARCH_PATH) => session.variables.keep(SEARCH_PATH, search_path(values)?),
-            _ => session.variables.set(name, Some(&values.join(", ")))?,
+            _ => session.variables.set(name, &values.join(", "))?,
         }
         Ok(Outcome::done("SET").into())
     }
@@ -40,19 +66,14 @@ impl Frontend {
         match name {
             None => {
                 refuse_epoch_in_transaction(session)?;
-                session.past = None;
-                session.variables.reset_all();
+                session.reset_all();
             }
             Some(name) => {
                 if variables::is_special(name)? == Some(QUERY_EPOCH) {
                     refuse_epoch_in_transaction(session)?;
-                    session.past = None;
-                    session.variables.keep(QUERY_EPOCH, Epoch::ZERO.to_string());
-                } else if variables::is_special(name)? == Some(SEARCH_PATH) {
-                    session.variables.keep(SEARCH_PATH, "\"$user\", public".to_owned());
-                } else {
-                    session.variables.set(name, None)?;
+                    session.reset_epoch();
                 }
+                session.variables.reset(name)?;
             }
         }
         Ok(Outcome::done("RESET").into())
@@ -101,6 +122,11 @@ fn parse_epoch(value: &str) -> Result<Epoch, SqlError> {
     })
 }
 
+fn invalid_list(value: &str) -> SqlError {
+    let message = format!("invalid value for parameter \"{SEARCH_PATH}\": \"{value}\"");
+    SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message).detail("List syntax is invalid.")
+}
+
 fn search_path(values: &[String]) -> Result<String, SqlError> {
     let length: usize = values.iter().map(String::len).sum();
     if length > SEARCH_PATH_BYTES_MAX {
@@ -113,7 +139,11 @@ fn search_path(values: &[String]) -> Result<String, SqlError> {
 fn quoted_list(values: &[String]) -> String {
     let quoted = values.iter().map(|value| {
         let plain = value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        if plain && !value.is_empty() { value.clone() } else { format!("\"{value}\"") }
+        if plain && !value.is_empty() {
+            value.clone()
+        } else {
+            format!("\"{}\"", value.replace('"', "\"\""))
+        }
     });
     quoted.collect::<Vec<_>>().join(", ")
 }

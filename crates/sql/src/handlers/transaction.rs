@@ -72,8 +72,7 @@ pub fn discard(session: &mut Session, discard: Discard) -> Result<Reply, SqlErro
     }
     let tag = match discard {
         Discard::All => {
-            session.past = None;
-            session.variables.reset_all();
+            session.reset_all();
             "DISCARD ALL"
         }
         Discard::Plans => "DISCARD PLANS",

@@ -13,11 +13,10 @@ use futures::future::BoxFuture;
 use crate::planner::Planner;
 use crate::system_catalog;
 use tidemark_engine::scan::SstTable;
-use tidemark_ledger::catalog::{Relation, RelationBody, SYSTEM_SCHEMAS, View};
+use tidemark_ledger::catalog::{
+    PG_CATALOG, RW_CATALOG, Relation, RelationBody, SYSTEM_SCHEMAS, View,
+};
 use tidemark_pg::PATH_SCHEMA;
-
-const PG_CATALOG: &str = SYSTEM_SCHEMAS[0];
-const RW_CATALOG: &str = SYSTEM_SCHEMAS[2];
 
 /// The schema in which `UPDATE` and `DELETE` find their target, with the row position of each row.
 pub const TARGET: &str = "\u{1}target";

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
 use self::call::CatalogFunction;
 use super::listing::{self, Listed};
 use crate::read_view::ReadView;
+use tidemark_ledger::catalog::{PG_CATALOG, RW_CATALOG};
 use tidemark_pg::carried::Carried;
 
 /// All functions. They read the [`Lookup`] that the plan carries, unless [`Lookup::bind`] gave them another.
@@ -64,7 +65,7 @@ impl Lookup {
 
     /// Schemas of unqualified names, in order: system schemas come first, whatever the session's path.
     fn schemas(&self) -> impl Iterator<Item = &str> {
-        ["pg_catalog", "rw_catalog"].into_iter().chain(self.search_path.iter().map(String::as_str))
+        [PG_CATALOG, RW_CATALOG].into_iter().chain(self.search_path.iter().map(String::as_str))
     }
 
     /// Whether the unqualified name resolves to the relation.

@@ -21,7 +21,7 @@ use super::startup::{Asked, Encryption, InvalidStartupPacket, Packet, Startup, n
 use crate::Frontend;
 use crate::cancel::Slot;
 use crate::session::Session;
-use crate::variables::{APPLICATION_NAME, cut_name};
+use crate::variables::{APPLICATION_NAME, CLIENT_ENCODING, SEARCH_PATH, Variables};
 use tidemark_pg::error::{SqlError, error_info};
 use tidemark_pg::functions::POSTGRES_VERSION;
 use tidemark_pg::sqlstate::SqlState;
@@ -167,9 +167,11 @@ async fn seat(gate: &LoginContext, client: &mut Client, startup: Startup) -> Res
     check_replication(&startup)?;
     let seat = Arc::clone(&gate.seats).try_acquire_owned();
     let seat = seat.map_err(|_| too_many_clients(gate.seats_max))?;
-    let connection = open_session(gate, client, &startup);
+    let session = begin_session(gate, &startup).await?;
+    let parameters = parameters(&session.variables)?;
+    let connection = open_session(gate, client, session);
     client.metadata_mut().insert(METADATA_USER.to_owned(), user.clone());
-    finish_authentication(client, &parameters(&startup)).await?;
+    finish_authentication(client, &parameters).await?;
     Ok(Seated { connection, _seat: seat })
 }
 
@@ -234,35 +236,36 @@ pub fn too_many_clients(seats_max: usize) -> SqlError {
         .hint("End sessions that pg_stat_activity shows idle, or start it with a larger --max-connections.")
 }
 
-fn open_session(gate: &LoginContext, client: &mut Client, startup: &Startup) -> Arc<Connection> {
+/// A session with the settings that the client asks for.
+async fn begin_session(gate: &LoginContext, startup: &Startup) -> Result<Session, SqlError> {
+    let mut session = Session::new(USER.to_owned(), DATABASE.to_owned());
+    gate.frontend.begin_session(&mut session, &startup.settings()?).await?;
+    Ok(session)
+}
+
+fn open_session(gate: &LoginContext, client: &mut Client, mut session: Session) -> Arc<Connection> {
     let sessions = &gate.frontend.sessions;
     let pid = sessions.free_pid();
     let (_, secret) = gate.secrets.generate(&*client);
     client.set_pid_and_secret_key(pid, secret.clone());
-    let application = application_name(startup).unwrap_or_default();
+    let application = session.variables.value(APPLICATION_NAME).unwrap_or_default();
     let peer = client.socket_addr();
     let slot = Arc::new(Slot::default());
     let secret = secret.to_bytes().to_vec();
     let registration = sessions.register(pid, secret, peer, application, Arc::clone(&slot));
-    let mut session = Session::new(USER.to_owned(), DATABASE.to_owned());
     session.pid = pid;
-    session.variables.keep(APPLICATION_NAME, application.to_owned());
     Arc::new(Connection::new(Arc::clone(&gate.frontend), session, slot, registration))
 }
 
 /// The server parameters sent to the client.
-fn parameters(startup: &Startup) -> DefaultServerParameterProvider {
+fn parameters(variables: &Variables) -> Result<DefaultServerParameterProvider, SqlError> {
     let mut parameters = DefaultServerParameterProvider::default();
     parameters.server_version = format!("{POSTGRES_VERSION} (Tidemark {TIDEMARK_VERSION})");
-    parameters.search_path = "\"$user\", public".to_owned();
+    parameters.search_path = variables.value(SEARCH_PATH)?.to_owned();
+    parameters.client_encoding = Some(variables.value(CLIENT_ENCODING)?.to_owned());
     parameters.time_zone = "UTC".to_owned();
-    parameters.application_name = application_name(startup).map(str::to_owned);
-    parameters
-}
-
-/// The application name, cut to its stored length.
-fn application_name(startup: &Startup) -> Option<&str> {
-    startup.parameters.get(APPLICATION_NAME).map(|name| cut_name(name))
+    parameters.application_name = Some(variables.value(APPLICATION_NAME)?.to_owned());
+    Ok(parameters)
 }
 
 /// Sends the final error and closes the connection; nothing more is read from the client.

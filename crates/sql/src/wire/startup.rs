@@ -21,6 +21,8 @@ const GSS_CODE: u32 = 80_877_104;
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 4..=256;
 /// Prefix of protocol options.
 const PROTOCOL_OPTION: &str = "_pq_.";
+/// Parameters that are no settings.
+const NO_SETTINGS: [&str; 4] = ["user", "database", "options", "replication"];
 
 /// A packet before the login.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,18 @@ impl Startup {
     pub fn unknown_options(&self) -> Vec<String> {
         let names = self.parameters.keys();
         names.filter(|name| name.starts_with(PROTOCOL_OPTION)).cloned().collect()
+    }
+
+    /// The settings that the client asks for, in the order in which they apply: those of `options`, then those
+    /// with a parameter of their own.
+    pub fn settings(&self) -> Result<Vec<(String, String)>, SqlError> {
+        let options = self.parameters.get("options").map_or("", String::as_str);
+        let mut settings = settings_in(options)?;
+        let others = self.parameters.iter().filter(|(name, _)| {
+            !NO_SETTINGS.contains(&name.as_str()) && !name.starts_with(PROTOCOL_OPTION)
+        });
+        settings.extend(others.map(|(name, value)| (name.clone(), value.clone())));
+        Ok(settings)
     }
 }
 
@@ -137,6 +151,46 @@ fn parameters(mut rest: &[u8]) -> Result<BTreeMap<String, String>, SqlError> {
     if rest.is_empty() { Ok(parameters) } else { Err(unterminated()) }
 }
 
+/// Reads `-c name=value` and `--name=value`, which are separated by white space. A backslash makes the next
+/// character part of a word.
+fn settings_in(options: &str) -> Result<Vec<(String, String)>, SqlError> {
+    let mut words = words(options).into_iter();
+    let mut settings = vec![];
+    while let Some(word) = words.next() {
+        let setting = match (word.strip_prefix("--"), word.strip_prefix("-c")) {
+            (Some(long), _) => Some(long.to_owned()),
+            (None, Some("")) => words.next(),
+            (None, Some(joined)) => Some(joined.to_owned()),
+            (None, None) => None,
+        };
+        let setting = setting.as_ref().and_then(|setting| setting.split_once('='));
+        let (name, value) = setting.ok_or_else(|| unknown_option(&word))?;
+        settings.push((name.replace('-', "_"), value.to_owned()));
+    }
+    Ok(settings)
+}
+
+fn unknown_option(word: &str) -> SqlError {
+    let message = format!("invalid command-line argument for server process: {word}");
+    SqlError::syntax(message).hint("Options are -c name=value and --name=value.")
+}
+
+fn words(text: &str) -> Vec<String> {
+    let mut words = vec![];
+    let mut word: Option<String> = None;
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        if letter.is_ascii_whitespace() {
+            words.extend(word.take());
+            continue;
+        }
+        let letter = if letter == '\\' { letters.next() } else { Some(letter) };
+        word.get_or_insert_default().extend(letter);
+    }
+    words.extend(word);
+    words
+}
+
 fn text(rest: &mut &[u8]) -> Result<Option<String>, SqlError> {
     let Some(end) = rest.iter().position(|byte| *byte == 0) else { return Ok(None) };
     let text = tidemark_pg::copy_text::utf8(&rest[..end])?.to_owned();
@@ -171,6 +225,22 @@ mod tests {
         }
         let mut http = BytesMut::from(&b"GET / HTTP/1.1\r\n"[..]);
         assert_eq!(next_packet(&mut http, Asked::default()), Err(InvalidStartupPacket));
+    }
+
+    #[test]
+    fn options_are_read_as_postgres_reads_them() {
+        let read = |options: &str| {
+            let settings = settings_in(options).map_err(|e| e.message)?;
+            Ok::<_, String>(settings.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>())
+        };
+        assert_eq!(read("").unwrap(), [""; 0]);
+        let several = r"  -c a=1 --b-c=x=y -cd=one\ two\\  -c  e= ";
+        assert_eq!(read(several).unwrap(), ["a=1", "b_c=x=y", r"d=one two\", "e="]);
+        for wrong in ["a=1", "-c", "-c a", "--a", "-B 5", "-ca"] {
+            let first = wrong.split(' ').next().unwrap();
+            let expected = format!("invalid command-line argument for server process: {first}");
+            assert_eq!(read(wrong), Err(expected));
+        }
     }
 
     #[test]

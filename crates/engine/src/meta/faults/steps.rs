@@ -415,7 +415,7 @@ impl World {
         for (name, there) in tables {
             *there = Happened::found(has_table(&state, name));
         }
-        untouched.retain(|(sst, _)| state.version.names(moved.now(&state.version, *sst)));
+        untouched.retain(|(sst, _)| state.version.has_file(moved.now(&state.version, *sst)));
         for (name, values) in params {
             *values = vec![state.params.value(name).to_owned()];
         }

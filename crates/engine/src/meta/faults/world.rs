@@ -69,7 +69,7 @@ impl Fact {
     /// Whether the newest epoch of this version has it. An error if that has only a part of it.
     pub fn found_in(&self, version: &Version, moved: &Moved) -> Result<bool, String> {
         let now = |sst: &SstId| moved.now(version, *sst);
-        let born = self.born.iter().map(|sst| version.names(now(sst)));
+        let born = self.born.iter().map(|sst| version.has_file(now(sst)));
         let dead = self.dead.iter().map(|(sst, row)| is_dead(version, now(sst), *row));
         let found: BTreeSet<bool> = born.chain(dead).collect();
         match found.len() {
@@ -97,13 +97,13 @@ impl Moved {
             reached.extend(self.0.get(from).into_iter().flatten().copied().collect::<Vec<_>>());
             at += 1;
         }
-        let there = reached.into_iter().filter(|sst| version.names(*sst));
+        let there = reached.into_iter().filter(|sst| version.has_file(*sst));
         there.max().unwrap_or(sst)
     }
 }
 
 fn is_dead(version: &Version, sst: SstId, row: u32) -> bool {
-    let file = version.memberships(sst).next();
+    let file = version.entries_of(sst).next();
     let file = file.map(|file| file.live_at(version.max_committed_epoch));
     file.and_then(|file| file.dead).is_some_and(|dead| dead.contains(row))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type};
 use datafusion::common::ScalarValue;
+use datafusion::common::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -84,11 +85,14 @@ impl CatalogFunction {
         Some(Arc::new(ScalarUDF::from(bound)))
     }
 
-    fn evaluate_row(&self, lookup: &Lookup, arrays: &[ArrayRef], row: usize) -> Evaluated {
+    fn evaluate_row(&self, options: &ConfigOptions, arrays: &[ArrayRef], row: usize) -> Evaluated {
         let arguments: Vec<_> = arrays.iter().map(|array| argument(array, row)).collect();
         if self.spec.strict && arguments.contains(&Argument::Null) {
             return Ok(Cell::Null);
         }
+        // The planner makes some calls with null arguments outside of any statement.
+        let lookup = self.lookup.as_ref().or_else(|| carried::get(options));
+        let lookup = lookup.ok_or_else(|| SqlError::internal("a plan carries no catalog"))?;
         (self.spec.evaluate)(lookup, &arguments)
     }
 
@@ -145,10 +149,8 @@ impl ScalarUDFImpl for CatalogFunction {
         let rows = if once { 1 } else { arguments.number_rows };
         let arrays = arguments.args.iter().map(|value| value.to_array(rows));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
-        let carried = || carried::get(&arguments.config_options);
-        let lookup = self.lookup.as_ref().or_else(carried);
-        let lookup = lookup.ok_or_else(|| SqlError::internal("a plan carries no catalog"))?;
-        let cells = (0..rows).map(|row| self.evaluate_row(lookup, &arrays, row));
+        let options = &arguments.config_options;
+        let cells = (0..rows).map(|row| self.evaluate_row(options, &arrays, row));
         let cells = cells.collect::<std::result::Result<Vec<_>, _>>()?;
         let array = array_of(self.spec.result, cells.iter());
         if once {
