@@ -240,3 +240,53 @@ async fn statements_may_be_pipelined() {
     let count: i64 = client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0);
     assert_eq!(count, 50);
 }
+
+/// Connects with `options`, as `PGOPTIONS` does.
+async fn connect_with(server: &Server, options: &str) -> Result<Client, tokio_postgres::Error> {
+    let mut config = tokio_postgres::Config::new();
+    config.host(server.sql.ip().to_string()).port(server.sql.port());
+    config.user("root").dbname("dev").options(options);
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+#[tokio::test]
+async fn settings_of_the_startup_packet_are_honoured() {
+    let dir = tempdir();
+    let server = Server::start(dir.path()).await;
+    let client = server.connect().await;
+    let setup = "CREATE SCHEMA app; CREATE TABLE app.t (a int); INSERT INTO app.t VALUES (1)";
+    client.batch_execute(setup).await.unwrap();
+    client.batch_execute("BACKUP").await.unwrap();
+    client.batch_execute("INSERT INTO app.t VALUES (2)").await.unwrap();
+    let epoch = "SELECT max(max_committed_epoch) FROM rw_meta_snapshot";
+    let epoch = text_of(&client, epoch).await.remove(0);
+
+    let options = format!("-c query_epoch={epoch} --search-path=app,public -cstatement_timeout=7s");
+    let past = connect_with(&server, &options).await.unwrap();
+    let count = "SELECT count(*) FROM t";
+    assert_eq!(text_of(&past, count).await, ["1"]);
+    assert_eq!(text_of(&past, "SHOW statement_timeout").await, ["7000"]);
+    past.batch_execute("SET query_epoch = 0").await.unwrap();
+    assert_eq!(text_of(&past, count).await, ["2"]);
+    for reset in ["RESET query_epoch", "RESET ALL", "DISCARD ALL"] {
+        past.batch_execute("SET query_epoch = 0; SET search_path = app").await.unwrap();
+        past.batch_execute(reset).await.unwrap();
+        assert_eq!(text_of(&past, count).await, ["1"], "{reset}");
+    }
+    assert_eq!(text_of(&past, "SHOW search_path").await, ["app, public"]);
+
+    for (wrong, code) in [
+        ("-c nope=1", "42704"),
+        ("-c query_epoch=7", "22023"),
+        ("-c search_path=a,,b", "22023"),
+        ("-c client_encoding=LATIN1", "22023"),
+        ("-c server_version=15", "55P02"),
+        ("-B 5", "42601"),
+    ] {
+        let error = connect_with(&server, wrong).await.err().unwrap();
+        assert_eq!(error.code().unwrap().code(), code, "{wrong}");
+        assert_eq!(error.as_db_error().unwrap().severity(), "FATAL", "{wrong}");
+    }
+}
