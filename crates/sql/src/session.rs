@@ -87,6 +87,17 @@ impl Session {
         self.transaction.as_ref().is_some_and(|transaction| transaction.implicit)
     }
 
+    /// Fails if the transaction has failed, and only its end is accepted (25P02).
+    pub fn check_not_failed(&self) -> Result<(), SqlError> {
+        match &self.transaction {
+            Some(transaction) if transaction.failed => Err(SqlError::new(
+                SqlState::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses a statement that writes if the session is read-only (25006).
     pub fn check_writable(&self, command: &str) -> Result<(), SqlError> {
         if let Some(past) = &self.past {

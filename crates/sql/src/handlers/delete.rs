@@ -31,9 +31,8 @@ impl Frontend {
         session.check_writable("DELETE")?;
         let planner = self.planner(session);
         let target = Target::find(&planner, &delete.target)?;
-        let returning =
-            Returning::planned(delete.returning.as_ref(), &target, &planner, parameters).await?;
-        let mut change = DeleteRows { delete, parameters, returning };
+        Returning::planned(delete.returning.as_ref(), &target, &planner, parameters).await?;
+        let mut change = DeleteRows { delete, parameters };
         self.change_rows(&planner, target.relation.id, &mut change).await?.reply("DELETE")
     }
 }
@@ -41,7 +40,6 @@ impl Frontend {
 struct DeleteRows<'a> {
     delete: &'a Delete,
     parameters: &'a Parameters,
-    returning: Option<Returning>,
 }
 
 impl RowChange for DeleteRows<'_> {
@@ -61,10 +59,12 @@ impl DeleteRows<'_> {
         let state = planner.state();
         let plan = planner.plan(&state, &query, &self.parameters.types).await?;
         let mut rows = planner.execute(state, plan, self.parameters.values.clone()).await?;
-        let recorder = Recorder::new(self.returning.as_ref());
+        // The table may have been altered since the last attempt.
+        let returning = Returning::new(self.delete.returning.as_ref(), &target);
+        let recorder = Recorder::new(returning.as_ref());
         let mut positions = RowPositions::default();
         while let Some(batch) = rows.try_next().await? {
-            if self.returning.is_none() {
+            if returning.is_none() {
                 positions.insert_batch(&batch, 0, 1)?;
                 continue;
             }

@@ -84,12 +84,8 @@ pub fn discard(session: &mut Session, discard: Discard) -> Result<Reply, SqlErro
 
 /// After an error in a transaction, only its end is accepted (25P02).
 pub fn refuse_in_failed(session: &Session, statement: &Statement) -> Result<(), SqlError> {
-    let failed = session.transaction.as_ref().is_some_and(|t| t.failed);
-    if !failed || matches!(statement, Statement::Commit | Statement::Rollback | Statement::Empty) {
+    if matches!(statement, Statement::Commit | Statement::Rollback | Statement::Empty) {
         return Ok(());
     }
-    Err(SqlError::new(
-        SqlState::IN_FAILED_SQL_TRANSACTION,
-        "current transaction is aborted, commands ignored until end of transaction block",
-    ))
+    session.check_not_failed()
 }

@@ -38,9 +38,8 @@ impl Frontend {
         session.check_writable("UPDATE")?;
         let planner = self.planner(session);
         let target = Target::find(&planner, &update.target)?;
-        let returning =
-            Returning::planned(update.returning.as_ref(), &target, &planner, parameters).await?;
-        let mut change = UpdateRows { update, parameters, returning };
+        Returning::planned(update.returning.as_ref(), &target, &planner, parameters).await?;
+        let mut change = UpdateRows { update, parameters };
         self.change_rows(&planner, target.relation.id, &mut change).await?.reply("UPDATE")
     }
 
@@ -69,7 +68,6 @@ impl Frontend {
 struct UpdateRows<'a> {
     update: &'a Update,
     parameters: &'a Parameters,
-    returning: Option<Returning>,
 }
 
 impl RowChange for UpdateRows<'_> {
@@ -84,7 +82,10 @@ impl RowChange for UpdateRows<'_> {
 
 impl UpdateRows<'_> {
     async fn find(&self, frontend: &Frontend, planner: &Planner) -> Result<Changes, SqlError> {
-        let recorder = Recorder::new(self.returning.as_ref());
+        // The table may have been altered since the last attempt.
+        let target = Target::find(planner, &self.update.target)?;
+        let returning = Returning::new(self.update.returning.as_ref(), &target);
+        let recorder = Recorder::new(returning.as_ref());
         let updated =
             frontend.find_updated(planner, self.update, self.parameters, &recorder).await?;
         let mut write = TableWrite::to(&updated.target.relation);

@@ -8,7 +8,11 @@
 //!   only element: more than one is an error, but only for the outer rows that are evaluated.
 //! - Over the system catalogs it becomes a lateral join, which has no restrictions on its conditions. Their
 //!   keys ensure that there is one row.
-//! - `EXISTS` and `IN` in a select list become comparisons of row counts.
+//! - `EXISTS` in a select list becomes a comparison of row counts.
+//! - `IN` is a join where null and false are the same: as a condition of `WHERE` that is not negated. Elsewhere
+//!   it becomes `CASE` over the rows that are equal and those that may be, since the join's mark is never null.
+//! - Over an aggregate without groups, which has one row for each outer row, `EXISTS` becomes its `HAVING`, and
+//!   `IN` a comparison with its value.
 
 use std::sync::Arc;
 
@@ -19,15 +23,16 @@ use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::expr_fn::{array_agg, count, first_value};
-use datafusion::logical_expr::expr::{Exists, InSubquery, ScalarFunction};
+use datafusion::logical_expr::expr::{BinaryExpr, Exists, InSubquery, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    Expr, FetchType, Filter, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, Projection,
-    SkipType, SortExpr, Subquery, lit, when,
+    Distinct, Expr, FetchType, Filter, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, Operator,
+    Projection, SkipType, SortExpr, Subquery, lit, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::system_catalog;
+use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::ONLY_ROW;
 
 /// The pass as an analyzer rule.
@@ -55,7 +60,8 @@ fn rewrite(node: LogicalPlan, aliases: &AliasGenerator) -> Result<Transformed<Lo
     match node {
         LogicalPlan::Projection(projection) if projection.expr.iter().any(has_subquery) => {
             let Projection { expr, input, .. } = projection;
-            let mut scope = Scope { input: Arc::unwrap_or_clone(input), counts: true, aliases };
+            let input = Arc::unwrap_or_clone(input);
+            let mut scope = Scope { input, joins: false, aliases };
             let names = NamePreserver::new_for_projection();
             let exprs = expr.into_iter().map(|expr| {
                 let name = names.save(&expr);
@@ -69,8 +75,9 @@ fn rewrite(node: LogicalPlan, aliases: &AliasGenerator) -> Result<Transformed<Lo
             let Filter { predicate, input, .. } = filter;
             let columns = input.schema().columns().into_iter().map(Expr::Column);
             let columns = columns.collect::<Vec<_>>();
-            let mut scope = Scope { input: Arc::unwrap_or_clone(input), counts: false, aliases };
-            let predicate = scope.rewrite(predicate)?;
+            let input = Arc::unwrap_or_clone(input);
+            let mut scope = Scope { input, joins: true, aliases };
+            let predicate = scope.rewrite_condition(predicate, true)?;
             let joined = scope.input.schema().fields().len() != columns.len();
             let filtered = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(scope.input))?);
             if !joined {
@@ -92,27 +99,63 @@ fn has_subquery(expr: &Expr) -> bool {
 /// The expressions of one plan node and its input.
 struct Scope<'a> {
     input: LogicalPlan,
-    /// Whether `EXISTS` and `IN` are rewritten to counts: DataFusion only supports them in filters.
-    counts: bool,
+    /// Whether the engine makes joins of `EXISTS` and `IN`: it does in filters only.
+    joins: bool,
     aliases: &'a AliasGenerator,
 }
 
 impl Scope<'_> {
+    /// Rewrites a condition for which null is as good as false. `all` says that it must hold for each row.
+    fn rewrite_condition(&mut self, condition: Expr, all: bool) -> Result<Expr> {
+        match condition {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_and_or(op) => {
+                let all = all && op == Operator::And;
+                let left = Box::new(self.rewrite_condition(*left, all)?);
+                let right = Box::new(self.rewrite_condition(*right, all)?);
+                Ok(Expr::BinaryExpr(BinaryExpr { left, op, right }))
+            }
+            Expr::Not(inner) => match *inner {
+                Expr::InSubquery(within) => self.rewrite_in(negate(within), all),
+                other => self.rewrite(Expr::Not(Box::new(other))),
+            },
+            Expr::InSubquery(within) => self.rewrite_in(within, all),
+            other => self.rewrite(other),
+        }
+    }
+
+    /// Rewrites `IN` as a condition for which null is as good as false.
+    fn rewrite_in(&mut self, within: InSubquery, all: bool) -> Result<Expr> {
+        let is_correlated = !within.subquery.outer_ref_columns.is_empty();
+        if !is_joined(&within.subquery) || has_subquery(&within.expr) {
+            return self.rewrite(Expr::InSubquery(within));
+        }
+        match (within.negated, is_correlated) {
+            (false, _) => Ok(Expr::InSubquery(within)),
+            // The engine's anti join knows nulls.
+            (true, false) if all => Ok(Expr::InSubquery(within)),
+            (true, false) => self.rewrite(Expr::InSubquery(within)),
+            (true, true) => {
+                let within = Within::of(within, &self.input)?;
+                let may_be_equal = Expr::IsNotFalse(Box::new(within.is_equal()));
+                within.exists(may_be_equal, true)
+            }
+        }
+    }
+
     fn rewrite(&mut self, expr: Expr) -> Result<Expr> {
         let rewritten = expr.transform_down(|expr| match expr {
             Expr::ScalarSubquery(subquery) if !subquery.outer_ref_columns.is_empty() => {
                 let value = self.scalar(subquery)?;
                 Ok(Transformed::new(value, true, TreeNodeRecursion::Jump))
             }
-            Expr::Exists(exists) if self.counts => {
+            Expr::Exists(exists) if !(self.joins && is_joined(&exists.subquery)) => {
                 let Exists { subquery, negated } = exists;
-                Ok(Transformed::new(counted(subquery, negated)?, true, TreeNodeRecursion::Jump))
+                Ok(Transformed::new(found(subquery, negated)?, true, TreeNodeRecursion::Jump))
             }
-            Expr::InSubquery(within) if self.counts => Ok(Transformed::new(
-                found_within(within, &self.input)?,
-                true,
-                TreeNodeRecursion::Jump,
-            )),
+            Expr::InSubquery(within) => {
+                let found = found_within(within, &self.input, self.joins)?;
+                Ok(Transformed::new(found, true, TreeNodeRecursion::Jump))
+            }
             other => Ok(Transformed::no(other)),
         });
         rewritten.data()
@@ -208,10 +251,10 @@ fn sorted(plan: &LogicalPlan) -> (Option<Expr>, Vec<SortExpr>, &LogicalPlan) {
     }
 }
 
-/// Whether the plan is an aggregate, possibly below nodes that only rename or filter its one row.
+/// Whether the plan is an aggregate without groups, possibly below nodes that only rename or filter its one row.
 fn is_aggregated(plan: &LogicalPlan) -> bool {
     match plan {
-        LogicalPlan::Aggregate(_) => true,
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
         LogicalPlan::Projection(Projection { input, .. })
         | LogicalPlan::Filter(Filter { input, .. }) => is_aggregated(input),
         LogicalPlan::SubqueryAlias(alias) => is_aggregated(&alias.input),
@@ -253,42 +296,186 @@ fn reads_only_catalogs(plan: &LogicalPlan) -> Result<bool> {
     Ok(only)
 }
 
-/// Rewrites `EXISTS (query)` to `(SELECT count(*) > 0 FROM (query))`.
-fn counted(subquery: Subquery, negated: bool) -> Result<Expr> {
+/// Whether the engine's semi and anti joins answer exactly what the subquery says.
+fn is_joined(subquery: &Subquery) -> bool {
+    let is_correlated = !subquery.outer_ref_columns.is_empty();
+    !(is_correlated && (only_group(&subquery.subquery).is_some() || is_limited(&subquery.subquery)))
+}
+
+/// An aggregate without groups, below nodes that keep its one row or filter it.
+struct OnlyGroup<'a> {
+    /// The filter of its row, if there is one.
+    having: Option<&'a Filter>,
+}
+
+fn only_group(plan: &LogicalPlan) -> Option<OnlyGroup<'_>> {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => {
+            aggregate.group_expr.is_empty().then_some(OnlyGroup { having: None })
+        }
+        LogicalPlan::Filter(filter) => match only_group(&filter.input)? {
+            OnlyGroup { having: None } => Some(OnlyGroup { having: Some(filter) }),
+            OnlyGroup { having: Some(_) } => None,
+        },
+        LogicalPlan::Projection(Projection { input, .. }) => only_group(input),
+        LogicalPlan::SubqueryAlias(alias) => only_group(&alias.input),
+        LogicalPlan::Sort(sort) => only_group(&sort.input),
+        LogicalPlan::Distinct(Distinct::All(input)) => only_group(input),
+        _ => None,
+    }
+}
+
+/// Whether a number of rows is skipped or left out: the rewrite to a join would lose it.
+fn is_limited(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Limit(_) => true,
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Distinct(_)
+        | LogicalPlan::SubqueryAlias(_) => plan.inputs().into_iter().any(is_limited),
+        _ => false,
+    }
+}
+
+/// Rewrites `EXISTS (query)`.
+fn found(subquery: Subquery, negated: bool) -> Result<Expr> {
+    let is_correlated = !subquery.outer_ref_columns.is_empty();
+    if let Some(group) = only_group(&subquery.subquery) {
+        let Some(having) = group.having else { return Ok(lit(!negated)) };
+        let plan = LogicalPlanBuilder::from(LogicalPlan::clone(&having.input));
+        let plan = plan.project([having.predicate.clone()])?.build()?;
+        let holds =
+            Expr::ScalarSubquery(with_plan(subquery.outer_ref_columns, subquery.spans, plan));
+        return Ok(if negated { holds.is_not_true() } else { holds.is_true() });
+    }
+    match subquery.subquery.as_ref() {
+        LogicalPlan::Limit(limit) if is_correlated => found_in_limited(limit, &subquery, negated),
+        plan if is_correlated && is_limited(plan) => Err(unsupported("LIMIT or OFFSET")),
+        _ => counted(subquery, negated, 0),
+    }
+}
+
+/// Rewrites `EXISTS (query LIMIT n OFFSET m)`.
+fn found_in_limited(limit: &Limit, subquery: &Subquery, negated: bool) -> Result<Expr> {
+    let (SkipType::Literal(skip), FetchType::Literal(fetch)) =
+        (limit.get_skip_type()?, limit.get_fetch_type()?)
+    else {
+        return Err(unsupported("LIMIT or OFFSET of an expression"));
+    };
+    let all = Subquery { subquery: Arc::clone(&limit.input), ..subquery.clone() };
+    match (skip, fetch) {
+        (_, Some(0)) => Ok(lit(negated)),
+        (0, _) => found(all, negated),
+        _ if only_group(&limit.input).is_some() => Ok(lit(negated)),
+        _ if is_limited(&limit.input) => Err(unsupported("LIMIT or OFFSET")),
+        _ => counted(all, negated, i64::try_from(skip).unwrap_or(i64::MAX)),
+    }
+}
+
+fn unsupported(what: &str) -> DataFusionError {
+    SqlError::unsupported(format!("{what} in a subquery that refers to the outer query")).into()
+}
+
+/// Rewrites `EXISTS (query OFFSET skipped)` to `(SELECT count(*) > skipped FROM (query))`.
+fn counted(subquery: Subquery, negated: bool, skipped: i64) -> Result<Expr> {
     let Subquery { subquery, outer_ref_columns, spans } = subquery;
     let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(subquery))
         .aggregate(no_groups(), [count(lit(1_i64))])?
         .build()?;
     let number = columns_of(&rows).swap_remove(0);
-    let found = if negated { number.eq(lit(0_i64)) } else { number.gt(lit(0_i64)) };
+    let found = if negated { number.lt_eq(lit(skipped)) } else { number.gt(lit(skipped)) };
     let found = LogicalPlanBuilder::from(rows).project([found])?.build()?;
     Ok(Expr::ScalarSubquery(with_plan(outer_ref_columns, spans, found)))
 }
 
 /// Rewrites `x IN (query)`: true if a row is equal, null if there is none but a null is involved, else false.
-fn found_within(within: InSubquery, input: &LogicalPlan) -> Result<Expr> {
+fn found_within(within: InSubquery, input: &LogicalPlan, joins: bool) -> Result<Expr> {
     let InSubquery { expr, subquery, negated } = within;
-    let value = columns_of(&subquery.subquery).swap_remove(0);
-    let mut outer = subquery.outer_ref_columns.clone();
-    let wanted = expr.as_ref().clone().transform(|inner| match inner {
-        Expr::Column(column) => {
-            let field = Arc::clone(input.schema().qualified_field_from_column(&column)?.1);
-            outer.push(Expr::OuterReferenceColumn(field, column));
-            Ok(Transformed::yes(outer[outer.len() - 1].clone()))
-        }
-        other => Ok(Transformed::no(other)),
-    });
-    let wanted = wanted.data()?;
-    let rows_where = |condition: Expr, outer: Vec<Expr>| {
-        let rows = LogicalPlanBuilder::from(LogicalPlan::clone(&subquery.subquery));
-        let rows = rows.filter(condition)?.build()?;
-        counted(with_plan(outer, subquery.spans.clone(), rows), false)
+    let is_correlated = !subquery.outer_ref_columns.is_empty();
+    if let Some(OnlyGroup { having: None }) = only_group(&subquery.subquery) {
+        let value = Box::new(Expr::ScalarSubquery(subquery));
+        let op = if negated { Operator::NotEq } else { Operator::Eq };
+        return Ok(Expr::BinaryExpr(BinaryExpr { left: expr, op, right: value }));
+    }
+    if is_correlated && is_limited(&subquery.subquery) {
+        return Err(unsupported("LIMIT or OFFSET"));
+    }
+    let any = counted(subquery.clone(), false, 0)?;
+    let within = Within::of(InSubquery { expr, subquery, negated }, input)?;
+    let (equal, unknown) = if joins && is_correlated {
+        let is_unknown = within.is_equal().is_null();
+        (within.exists(within.is_equal(), false)?, within.exists(is_unknown, false)?)
+    } else {
+        let null = within.value.clone().is_null();
+        let unknown = within.counted(null)?.or(within.expr.clone().is_null().and(any));
+        (within.counted(within.is_equal())?, unknown)
     };
-    let equal = rows_where(value.clone().eq(wanted), outer)?;
-    let null = rows_where(value.is_null(), subquery.outer_ref_columns.clone())?;
-    let any = counted(subquery.clone(), false)?;
-    let unknown = null.or(expr.is_null().and(any));
     when(equal, lit(!negated))
         .when(unknown, lit(ScalarValue::Boolean(None)))
         .otherwise(lit(negated))
+}
+
+/// The parts of `expr IN (query)`.
+struct Within {
+    expr: Expr,
+    /// `expr` as the subquery refers to it.
+    wanted: Expr,
+    /// The only column of the subquery.
+    value: Expr,
+    subquery: Subquery,
+    /// The columns of `expr`, as references to the outer query.
+    outer: Vec<Expr>,
+}
+
+impl Within {
+    fn of(within: InSubquery, input: &LogicalPlan) -> Result<Self> {
+        let InSubquery { expr, subquery, .. } = within;
+        let value = columns_of(&subquery.subquery).swap_remove(0);
+        let mut outer = vec![];
+        let wanted = expr.as_ref().clone().transform(|inner| match inner {
+            Expr::Column(column) => {
+                let field = Arc::clone(input.schema().qualified_field_from_column(&column)?.1);
+                let reference = Expr::OuterReferenceColumn(field, column);
+                outer.push(reference.clone());
+                Ok(Transformed::yes(reference))
+            }
+            other => Ok(Transformed::no(other)),
+        });
+        Ok(Self { wanted: wanted.data()?, expr: *expr, value, subquery, outer })
+    }
+
+    fn is_equal(&self) -> Expr {
+        self.value.clone().eq(self.wanted.clone())
+    }
+
+    /// The rows of the subquery for which `condition` holds.
+    fn rows_where(&self, condition: Expr) -> Result<Subquery> {
+        let refers = condition.exists(|e| Ok(matches!(e, Expr::OuterReferenceColumn(..))))?;
+        let rows = LogicalPlanBuilder::from(LogicalPlan::clone(&self.subquery.subquery));
+        let rows = rows.filter(condition)?.build()?;
+        let mut outer = self.subquery.outer_ref_columns.clone();
+        if refers {
+            outer.extend(self.outer.iter().cloned());
+        }
+        Ok(with_plan(outer, self.subquery.spans.clone(), rows))
+    }
+
+    /// Whether there are such rows, by their number.
+    fn counted(&self, condition: Expr) -> Result<Expr> {
+        counted(self.rows_where(condition)?, false, 0)
+    }
+
+    /// Whether there are such rows, by a join.
+    fn exists(&self, condition: Expr, negated: bool) -> Result<Expr> {
+        Ok(Expr::Exists(Exists { subquery: self.rows_where(condition)?, negated }))
+    }
+}
+
+fn is_and_or(op: Operator) -> bool {
+    matches!(op, Operator::And | Operator::Or)
+}
+
+fn negate(within: InSubquery) -> InSubquery {
+    InSubquery { negated: !within.negated, ..within }
 }

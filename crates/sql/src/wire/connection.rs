@@ -125,6 +125,15 @@ impl Connection {
 
     /// Parses the statements of a text. A long text is parsed on a lane.
     pub(super) async fn parse(&self, text: &str) -> Result<Vec<SharedStatement>, SqlError> {
+        let parsed = self.parse_text(text).await;
+        // What is not supported is still a statement, which a failed transaction ignores.
+        if parsed.as_ref().is_err_and(|error| error.sqlstate != SqlState::SYNTAX_ERROR) {
+            self.session.lock().await.check_not_failed()?;
+        }
+        parsed
+    }
+
+    async fn parse_text(&self, text: &str) -> Result<Vec<SharedStatement>, SqlError> {
         let tokens_max = self.frontend.tokens_max();
         if text.len() <= SHORT_TEXT_BYTES {
             return shared::parse(text, tokens_max);
