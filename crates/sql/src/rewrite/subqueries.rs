@@ -23,7 +23,9 @@ use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::expr_fn::{array_agg, count, first_value};
-use datafusion::logical_expr::expr::{BinaryExpr, Exists, InSubquery, ScalarFunction};
+use datafusion::logical_expr::expr::{
+    BinaryExpr, Exists, InSubquery, ScalarFunction, SetComparison, SetQuantifier,
+};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     Distinct, Expr, FetchType, Filter, JoinType, Limit, LogicalPlan, LogicalPlanBuilder, Operator,
@@ -91,7 +93,13 @@ fn rewrite(node: LogicalPlan, aliases: &AliasGenerator) -> Result<Transformed<Lo
 
 fn has_subquery(expr: &Expr) -> bool {
     let is_subquery = |inner: &Expr| {
-        matches!(inner, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))
+        matches!(
+            inner,
+            Expr::ScalarSubquery(_)
+                | Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::SetComparison(_)
+        )
     };
     expr.exists(|inner| Ok(is_subquery(inner))).unwrap_or(true)
 }
@@ -107,14 +115,14 @@ struct Scope<'a> {
 impl Scope<'_> {
     /// Rewrites a condition for which null is as good as false. `all` says that it must hold for each row.
     fn rewrite_condition(&mut self, condition: Expr, all: bool) -> Result<Expr> {
-        match condition {
+        match in_form(condition) {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_and_or(op) => {
                 let all = all && op == Operator::And;
                 let left = Box::new(self.rewrite_condition(*left, all)?);
                 let right = Box::new(self.rewrite_condition(*right, all)?);
                 Ok(Expr::BinaryExpr(BinaryExpr { left, op, right }))
             }
-            Expr::Not(inner) => match *inner {
+            Expr::Not(inner) => match in_form(*inner) {
                 Expr::InSubquery(within) => self.rewrite_in(negate(within), all),
                 other => self.rewrite(Expr::Not(Box::new(other))),
             },
@@ -131,8 +139,10 @@ impl Scope<'_> {
         }
         match (within.negated, is_correlated) {
             (false, _) => Ok(Expr::InSubquery(within)),
-            // The engine's anti join knows nulls.
-            (true, false) if all => Ok(Expr::InSubquery(within)),
+            // The engine's anti join knows nulls, but not those of constants.
+            (true, false) if all && !within.expr.column_refs().is_empty() => {
+                Ok(Expr::InSubquery(within))
+            }
             (true, false) => self.rewrite(Expr::InSubquery(within)),
             (true, true) => {
                 let within = Within::of(within, &self.input)?;
@@ -143,7 +153,7 @@ impl Scope<'_> {
     }
 
     fn rewrite(&mut self, expr: Expr) -> Result<Expr> {
-        let rewritten = expr.transform_down(|expr| match expr {
+        let rewritten = expr.transform_down(|expr| match in_form(expr) {
             Expr::ScalarSubquery(subquery) if !subquery.outer_ref_columns.is_empty() => {
                 let value = self.scalar(subquery)?;
                 Ok(Transformed::new(value, true, TreeNodeRecursion::Jump))
@@ -470,6 +480,22 @@ impl Within {
     fn exists(&self, condition: Expr, negated: bool) -> Result<Expr> {
         Ok(Expr::Exists(Exists { subquery: self.rows_where(condition)?, negated }))
     }
+}
+
+/// Turns `= ANY (query)` and `<> ALL (query)` into `IN` and `NOT IN`, which they are.
+fn in_form(expr: Expr) -> Expr {
+    use Operator::{Eq, NotEq};
+    use SetQuantifier::{All, Any};
+    let (expr, subquery, negated) = match expr {
+        Expr::SetComparison(SetComparison { expr, subquery, op: Eq, quantifier: Any }) => {
+            (expr, subquery, false)
+        }
+        Expr::SetComparison(SetComparison { expr, subquery, op: NotEq, quantifier: All }) => {
+            (expr, subquery, true)
+        }
+        other => return other,
+    };
+    Expr::InSubquery(InSubquery { expr, subquery, negated })
 }
 
 fn is_and_or(op: Operator) -> bool {
