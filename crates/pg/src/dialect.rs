@@ -66,6 +66,11 @@ impl Dialect for SqlDialect {
         false
     }
 
+    /// `'a'` and `'b'` on two lines are one string, as in PostgreSQL; on one line they are an error.
+    fn supports_string_literal_concatenation_with_newline(&self) -> bool {
+        true
+    }
+
     as_postgres! {
         supports_unicode_string_literal,
         supports_filter_during_aggregation,

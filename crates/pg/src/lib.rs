@@ -31,6 +31,7 @@ pub mod query_runtime;
 // Limits of the results of functions, checked before the call.
 pub mod growth;
 // Functions, and computations in which PostgreSQL differs from the engine.
+pub mod checked_sum;
 pub mod floats;
 pub mod functions;
 pub mod overflow;

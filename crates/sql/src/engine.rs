@@ -18,6 +18,7 @@ use crate::settings::Resources;
 use crate::system_catalog;
 use tidemark_engine::scan::{KeyFilters, StatisticsCache};
 use tidemark_ledger::storage::{BlockStore, Storage};
+use tidemark_pg::checked_sum::checked_sum;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::floats::CastNumericsToFloat;
 use tidemark_pg::functions;
@@ -85,9 +86,10 @@ impl Engine {
         for function in functions::all().into_iter().chain(system_catalog::functions()) {
             base.register_udf(function)?;
         }
-        for function in ENGINE_CASTS {
+        for function in ENGINE_CASTS.into_iter().chain(functions::NOT_AS_POSTGRES) {
             base.deregister_udf(function)?;
         }
+        base.register_udaf(checked_sum())?;
         functions::register_series(&mut base);
         let queries = QueryRuntime::new(parallelism);
         budget.watch().map_err(|e| SqlError::internal(format!("could not start a thread: {e}")))?;

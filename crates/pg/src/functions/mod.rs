@@ -41,6 +41,10 @@ pub fn version() -> String {
     format!("PostgreSQL {POSTGRES_VERSION}-Tidemark-{}", env!("CARGO_PKG_VERSION"))
 }
 
+/// Functions of the engine that have the name of one of PostgreSQL's and another meaning: `to_char` takes the
+/// patterns of C, and returns those of PostgreSQL unchanged.
+pub const NOT_AS_POSTGRES: [&str; 1] = ["to_char"];
+
 /// All functions. None is made for a statement or a session.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut functions = cast::functions();

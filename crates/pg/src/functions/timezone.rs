@@ -139,9 +139,10 @@ fn local(zone: Tz, time: NaiveDateTime) -> Option<NaiveDateTime> {
     time.checked_add_signed(TimeDelta::seconds(seconds.into()))
 }
 
-/// Converts a local time to an instant. A time that the clocks skip gets the offset from before the skip.
+/// Converts a local time to an instant. Of a time that the clocks repeat, the second is meant, in standard time; a
+/// time that they skip gets the offset from before the skip.
 fn instant(zone: Tz, time: NaiveDateTime) -> Option<NaiveDateTime> {
-    if let Some(offset) = zone.offset_from_local_datetime(&time).earliest() {
+    if let Some(offset) = zone.offset_from_local_datetime(&time).latest() {
         return time.checked_sub_signed(TimeDelta::seconds(offset.fix().local_minus_utc().into()));
     }
     let before = zone.offset_from_utc_datetime(&time.checked_sub_signed(TimeDelta::days(1))?);

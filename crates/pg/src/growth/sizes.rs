@@ -15,8 +15,6 @@ const ELEMENT_BYTES: usize = 16;
 const PRINTED_BYTES: usize = 40;
 /// Longest character in bytes.
 const CHAR_BYTES_MAX: usize = 4;
-/// Longest text of one part of a date format.
-const DATE_PART_BYTES: usize = 32;
 
 const DAY_NANOS: i128 = 86_400_000_000_000;
 /// The shortest month, in nanoseconds.
@@ -67,7 +65,6 @@ pub fn growth(function: &str) -> Option<Growth> {
         "translate" | "upper" | "lower" | "initcap" | "encode" | "decode" => {
             Growth::Times(CHAR_BYTES_MAX)
         }
-        "to_char" | "date_format" => Growth::Times(DATE_PART_BYTES),
         "concat_ws" => Growth::Separated,
         "array_to_string" => Growth::Printed,
         "string_to_array" => Growth::Split,

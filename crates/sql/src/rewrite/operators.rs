@@ -4,8 +4,9 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, Expr, Fetch, FunctionArguments, LimitClause, ObjectName, Query,
-    TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query, TableFactor,
+    UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use super::arrays::array_of;
@@ -37,6 +38,9 @@ pub fn as_string(expr: &Expr) -> Option<&str> {
     }
 }
 
+/// The flag of regular expressions with which `.` matches a newline.
+const DOT_IS_ANY: &str = "(?s)";
+
 struct Rewriter;
 
 type Flow = ControlFlow<Box<SqlError>>;
@@ -55,6 +59,11 @@ impl VisitorMut for Rewriter {
             unqualify(name);
         }
         name_as_postgres(factor);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        negate_first(expr);
         ControlFlow::Continue(())
     }
 
@@ -80,6 +89,8 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
         }
         Expr::Function(function) => {
             unqualify(&mut function.name);
+            rename_of_all(&mut function.name);
+            match_newlines(function);
             if let FunctionArguments::Subquery(query) = &mut function.args {
                 let empty = Box::new(trees::select(vec![]).query());
                 *expr = array_of(std::mem::replace(query, empty));
@@ -130,6 +141,13 @@ fn rewrite_operation(expr: &mut Expr) -> Result<(), SqlError> {
         *op = named_operator(parts)?;
     }
     let function = match op {
+        BinaryOperator::PGRegexMatch
+        | BinaryOperator::PGRegexIMatch
+        | BinaryOperator::PGRegexNotMatch
+        | BinaryOperator::PGRegexNotIMatch => {
+            **right = with_newlines(take(right));
+            return Ok(());
+        }
         BinaryOperator::Arrow => "json_get",
         BinaryOperator::LongArrow => "json_get_text",
         BinaryOperator::HashArrow => "json_get_path",
@@ -141,6 +159,73 @@ fn rewrite_operation(expr: &mut Expr) -> Result<(), SqlError> {
     };
     *expr = call(function, vec![take(left), take(right)]);
     Ok(())
+}
+
+/// Makes the sign part of the first operand in `-2 ^ 2`: it binds more tightly than the power.
+fn negate_first(expr: &mut Expr) {
+    let Expr::UnaryOp { op: UnaryOperator::Minus, expr: power } = expr else { return };
+    if !is_power(power) {
+        return;
+    }
+    let mut first = power.as_mut();
+    while let Expr::BinaryOp { left, op: BinaryOperator::PGExp, .. } = first {
+        first = left.as_mut();
+    }
+    *first = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(take(first)) };
+    *expr = take(power);
+}
+
+fn is_power(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryOp { op: BinaryOperator::PGExp, .. })
+}
+
+/// Calls the engine's functions that change all elements: those of PostgreSQL's names change the first only.
+fn rename_of_all(name: &mut ObjectName) {
+    if let [ObjectNamePart::Identifier(name)] = name.0.as_mut_slice() {
+        match folded(name).as_str() {
+            "array_remove" => *name = Ident::new("array_remove_all"),
+            "array_replace" => *name = Ident::new("array_replace_all"),
+            _ => {}
+        }
+    }
+}
+
+/// The pattern of a regular expression in which `.` is any character, a newline too, as in PostgreSQL.
+fn with_newlines(pattern: Expr) -> Expr {
+    match as_string(&pattern) {
+        Some(text) => string(format!("{DOT_IS_ANY}{text}")),
+        None => {
+            let joined = binary(string(DOT_IS_ANY), BinaryOperator::StringConcat, nested(pattern));
+            nested(joined)
+        }
+    }
+}
+
+/// Does the same to the pattern of a function, unless its flags say otherwise.
+fn match_newlines(function: &mut Function) {
+    let name = function.name.0.last().and_then(|part| part.as_ident()).map(folded);
+    let flags_at = match name.as_deref() {
+        Some("regexp_like" | "regexp_match") => 2,
+        Some("regexp_count" | "regexp_replace") => 3,
+        _ => return,
+    };
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let mut args: Vec<&mut Expr> = list.args.iter_mut().filter_map(unnamed).collect();
+    let flags = args.get(flags_at).map(|flags| as_string(flags).map(str::to_owned));
+    let may_be_any = match flags {
+        None => true,
+        Some(flags) => flags.is_some_and(|flags| !flags.contains(['m', 'n', 'p', 'w'])),
+    };
+    if may_be_any && let Some(pattern) = args.get_mut(1) {
+        **pattern = with_newlines(take(pattern));
+    }
+}
+
+fn unnamed(arg: &mut FunctionArg) -> Option<&mut Expr> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    }
 }
 
 /// Resolves an operator written as `OPERATOR(pg_catalog.~)`.

@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Expr, Function, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, LimitClause,
-    OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SetExpr, SetOperator, SetQuantifier,
-    TableAlias, TableFactor, TableWithJoins, Visit, Visitor, WindowType, visit_expressions,
+    OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr, SetOperator,
+    SetQuantifier, TableAlias, TableFactor, TableWithJoins, Visit, Visitor, WindowType,
+    visit_expressions,
 };
 
 use tidemark_pg::error::SqlError;
@@ -145,6 +146,10 @@ fn check_body(body: &SetExpr) -> Result<(), SqlError> {
     Ok(())
 }
 
+fn is_named_by_string(item: &SelectItem) -> bool {
+    matches!(item, SelectItem::ExprWithAlias { alias, .. } if alias.quote_style == Some('\''))
+}
+
 fn check_select(select: &Select) -> Result<(), SqlError> {
     let Select {
         select_token: _,
@@ -153,7 +158,7 @@ fn check_select(select: &Select) -> Result<(), SqlError> {
         select_modifiers,
         top,
         top_before_distinct: _,
-        projection: _,
+        projection,
         exclude,
         into,
         from,
@@ -174,6 +179,11 @@ fn check_select(select: &Select) -> Result<(), SqlError> {
     } = select;
     if into.is_some() {
         return Err(SqlError::unsupported("SELECT INTO").hint("Use CREATE TABLE ... AS."));
+    }
+    if projection.iter().any(is_named_by_string) {
+        return Err(SqlError::syntax("a string cannot be the name of a column").hint(
+            "Names are in double quotes. Strings are joined if each is on a line of its own.",
+        ));
     }
     let modifiers = match group_by {
         GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers) => modifiers,
