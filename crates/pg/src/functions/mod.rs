@@ -7,6 +7,7 @@ mod answers;
 mod arrays;
 mod bytes;
 mod cast;
+mod domain;
 mod format;
 mod identity;
 mod interval_order;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut functions = cast::functions();
     functions.extend(arrays::functions());
     functions.extend(bytes::functions());
+    functions.extend(domain::functions());
     functions.extend(json::functions());
     functions.extend(json_build::functions());
     functions.extend(session::functions());

@@ -4,9 +4,9 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query, TableFactor,
-    UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, DataType, DateTimeField, ExactNumberInfo, Expr, Fetch, Function,
+    FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LimitClause, ObjectName,
+    ObjectNamePart, Query, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use super::arrays::array_of;
@@ -91,6 +91,14 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             unqualify(&mut function.name);
             rename_of_all(&mut function.name);
             match_newlines(function);
+            if is_named(&function.name, "array_length") {
+                // An empty array has no length.
+                let zero = Expr::value(Value::Number("0".to_owned(), false));
+                let length = std::mem::replace(expr, zero.clone());
+                let length = call("nullif", vec![length, zero]);
+                *expr = trees::cast(length, DataType::Integer(None));
+                return Ok(());
+            }
             if let FunctionArguments::Subquery(query) = &mut function.args {
                 let empty = Box::new(trees::select(vec![]).query());
                 *expr = array_of(std::mem::replace(query, empty));
@@ -117,6 +125,17 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             if let Some(escape) = escape_char.take_if(|escape| !is_backslash(escape)) {
                 **pattern = call("like_escape", vec![take(pattern), Expr::Value(escape)]);
             }
+            Ok(())
+        }
+        Expr::Extract {
+            field: field @ (DateTimeField::Second | DateTimeField::Seconds), ..
+        } => {
+            // The engine's seconds are whole.
+            *field = DateTimeField::Microsecond;
+            let digits = ExactNumberInfo::PrecisionAndScale(18, 0);
+            let micros = trees::cast(take(expr), DataType::Numeric(digits));
+            let second = Expr::value(Value::Number("0.000001".to_owned(), false));
+            *expr = nested(binary(micros, BinaryOperator::Multiply, second));
             Ok(())
         }
         Expr::AtTimeZone { timestamp, time_zone } => {
@@ -177,6 +196,10 @@ fn negate_first(expr: &mut Expr) {
 
 fn is_power(expr: &Expr) -> bool {
     matches!(expr, Expr::BinaryOp { op: BinaryOperator::PGExp, .. })
+}
+
+fn is_named(name: &ObjectName, wanted: &str) -> bool {
+    matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if folded(name) == wanted)
 }
 
 /// Calls the engine's functions that change all elements: those of PostgreSQL's names change the first only.
