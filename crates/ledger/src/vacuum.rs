@@ -436,7 +436,7 @@ mod tests {
         let tables = |version: &Version, forgotten: &Forgotten| {
             let holders = holders(version, forgotten);
             let found = explain(&file, &holders, 0).unwrap();
-            assert_eq!(plan(&[file.clone()], &holders, 0).kept == 1, !found.is_empty());
+            assert_eq!(plan(std::slice::from_ref(&file), &holders, 0).kept == 1, !found.is_empty());
             let table = |holder: &Holder| match holder {
                 Holder::Version { table, .. } => Some(*table),
                 _ => None,

@@ -1,6 +1,7 @@
 //! The error of a statement as PostgreSQL clients see it.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use datafusion::error::DataFusionError;
 use pgwire::error::{ErrorInfo, PgWireError};
@@ -16,7 +17,7 @@ pub struct SqlError {
     pub detail: Option<String>,
     pub hint: Option<String>,
     /// Character position in the query text, from 1.
-    pub position: Option<usize>,
+    pub position: Option<NonZeroUsize>,
     /// PostgreSQL's function that raises the error: some drivers tell errors apart by it.
     pub routine: Option<&'static str>,
 }
@@ -62,7 +63,7 @@ impl SqlError {
 
     #[must_use]
     pub fn position(mut self, position: usize) -> Self {
-        self.position = Some(position);
+        self.position = NonZeroUsize::new(position);
         self
     }
 

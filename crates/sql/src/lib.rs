@@ -3,23 +3,35 @@
 //! A statement is parsed once into one enum; one `match` in [`handlers`] finds its handler. Planning sees
 //! nothing but a [`read_view::ReadView`]; commits go to the meta role through [`tidemark_engine::rpc`].
 
-mod cancel;
-mod engine;
-pub mod handlers;
-pub mod limits;
+// The memory and threads that the frontend may use.
+pub mod settings;
+// SQL text to statements.
 pub mod parser;
-pub mod pending;
-pub mod planner;
-mod planning_state;
-pub mod read_view;
+// Builds syntax trees.
+mod trees;
+// Rewrites a query between the parser and the query engine's planner.
 pub mod rewrite;
+// The database as of one epoch, and where the views of all epochs come from.
+pub mod read_view;
+mod views;
+// The writes of an open transaction.
+pub mod pending;
+// Sessions: their variables and state, all of them, and how their statements are cancelled and limited.
+mod cancel;
+pub mod limits;
 mod session;
 pub mod sessions;
-pub mod settings;
-pub mod system_catalog;
-mod trees;
 mod variables;
-mod views;
+// `pg_catalog`, `information_schema` and `rw_catalog` over a read view.
+pub mod system_catalog;
+// The query engine, and the states in which it plans statements.
+mod engine;
+mod planning_state;
+// Plans and runs queries over a read view.
+pub mod planner;
+// Executes statements.
+pub mod handlers;
+// The PostgreSQL wire protocol.
 pub mod wire;
 
 use std::sync::Arc;

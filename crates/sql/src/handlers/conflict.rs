@@ -191,7 +191,7 @@ fn update_of(
                 },
                 assignments,
                 from: vec![trees::table(&[EXCLUDED], None)],
-                filter: same_key(target, filter.clone()),
+                filter: same_key(target, filter.as_deref().cloned()),
                 returning: None,
             }))
         }

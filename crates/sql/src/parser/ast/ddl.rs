@@ -55,7 +55,7 @@ pub struct AlterTable {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum AlterOperation {
-    AddColumn { if_not_exists: bool, column: ColumnDefinition },
+    AddColumn { if_not_exists: bool, column: Box<ColumnDefinition> },
     DropColumn { if_exists: bool, name: String },
     RenameColumn { from: String, to: String },
     RenameTable { to: String },

@@ -40,7 +40,7 @@ pub enum OnConflict {
     DoUpdate {
         key: Vec<String>,
         assignments: Vec<Assignment>,
-        filter: Option<Expr>,
+        filter: Option<Box<Expr>>,
     },
 }
 

@@ -296,6 +296,7 @@ fn lower_alter_operation(
                 return Err(SqlError::unsupported("ALTER TABLE ADD COLUMN ... PRIMARY KEY")
                     .hint("Make a table with the key, and INSERT the rows into it."));
             }
+            let column = Box::new(column);
             lowered.push(AlterOperation::AddColumn { if_not_exists, column });
         }
         AlterTableOperation::DropColumn {

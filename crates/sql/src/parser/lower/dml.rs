@@ -101,7 +101,7 @@ fn lower_on_insert(on: OnInsert) -> Result<OnConflict, SqlError> {
     match (key, update) {
         (key, None) => Ok(OnConflict::DoNothing { key }),
         (Some(key), Some((assignments, filter))) => {
-            Ok(OnConflict::DoUpdate { key, assignments, filter })
+            Ok(OnConflict::DoUpdate { key, assignments, filter: filter.map(Box::new) })
         }
         (None, Some(_)) => {
             let message =
