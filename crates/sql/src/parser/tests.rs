@@ -435,11 +435,8 @@ fn syntax_errors_say_where() {
     for (sql, message, position) in cases {
         let error = error(sql);
         assert_eq!(error.sqlstate.code(), "42601", "{sql}: {error}");
-        assert_eq!(
-            (error.message.as_str(), error.position.map(usize::from)),
-            (message, position),
-            "{sql}"
-        );
+        let found = error.position.map(usize::from);
+        assert_eq!((error.message.as_str(), found), (message, position), "{sql}");
     }
 }
 
