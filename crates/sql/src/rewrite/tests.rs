@@ -57,7 +57,7 @@ fn operators_and_names_become_what_the_planner_knows() {
         ("SELECT a #>> '{x,1}' FROM t", "SELECT json_get_path_text(a, '{x,1}') FROM t"),
         (
             "SELECT 1 FROM pg_catalog.pg_class c WHERE c.relname OPERATOR(pg_catalog.~) '^(t)$' COLLATE pg_catalog.default",
-            "SELECT 1 FROM pg_catalog.pg_class c WHERE c.relname ~ '^(t)$'",
+            "SELECT 1 FROM pg_catalog.pg_class c WHERE c.relname ~ '(?s)^(t)$'",
         ),
         ("SELECT pg_catalog.upper(a) FROM t", "SELECT upper(a) FROM t"),
         (
