@@ -176,7 +176,7 @@ impl Scope<'_> {
         if is_empty(&plan) && !plan.schema().fields().is_empty() {
             return Ok(lit(ScalarValue::try_from(plan.schema().field(0).data_type())?));
         }
-        let one_row = is_aggregated(&plan) || plan.max_rows().is_some_and(|rows| rows <= 1);
+        let one_row = only_group(&plan).is_some() || plan.max_rows().is_some_and(|rows| rows <= 1);
         let in_catalogs = !one_row && reads_only_catalogs(&plan)?;
         let [value] = <[Expr; 1]>::try_from(columns_of(&plan)).map_err(|columns| {
             let columns = columns.len();
@@ -261,17 +261,6 @@ fn sorted(plan: &LogicalPlan) -> (Option<Expr>, Vec<SortExpr>, &LogicalPlan) {
     }
 }
 
-/// Whether the plan is an aggregate without groups, possibly below nodes that only rename or filter its one row.
-fn is_aggregated(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
-        LogicalPlan::Projection(Projection { input, .. })
-        | LogicalPlan::Filter(Filter { input, .. }) => is_aggregated(input),
-        LogicalPlan::SubqueryAlias(alias) => is_aggregated(&alias.input),
-        _ => false,
-    }
-}
-
 /// Whether the plan is empty for all outer rows; the rewrite to a join would lose it.
 fn is_empty(plan: &LogicalPlan) -> bool {
     match plan {
@@ -314,7 +303,7 @@ fn is_joined(subquery: &Subquery) -> bool {
 
 /// An aggregate without groups, below nodes that keep its one row or filter it.
 struct OnlyGroup<'a> {
-    /// The filter of its row, if there is one.
+    /// The last filter of its row, if there is one.
     having: Option<&'a Filter>,
 }
 
@@ -323,10 +312,9 @@ fn only_group(plan: &LogicalPlan) -> Option<OnlyGroup<'_>> {
         LogicalPlan::Aggregate(aggregate) => {
             aggregate.group_expr.is_empty().then_some(OnlyGroup { having: None })
         }
-        LogicalPlan::Filter(filter) => match only_group(&filter.input)? {
-            OnlyGroup { having: None } => Some(OnlyGroup { having: Some(filter) }),
-            OnlyGroup { having: Some(_) } => None,
-        },
+        LogicalPlan::Filter(filter) => {
+            only_group(&filter.input).map(|_| OnlyGroup { having: Some(filter) })
+        }
         LogicalPlan::Projection(Projection { input, .. }) => only_group(input),
         LogicalPlan::SubqueryAlias(alias) => only_group(&alias.input),
         LogicalPlan::Sort(sort) => only_group(&sort.input),
@@ -351,13 +339,19 @@ fn is_limited(plan: &LogicalPlan) -> bool {
 /// Rewrites `EXISTS (query)`.
 fn found(subquery: Subquery, negated: bool) -> Result<Expr> {
     let is_correlated = !subquery.outer_ref_columns.is_empty();
-    if let Some(group) = only_group(&subquery.subquery) {
-        let Some(having) = group.having else { return Ok(lit(!negated)) };
-        let plan = LogicalPlanBuilder::from(LogicalPlan::clone(&having.input));
-        let plan = plan.project([having.predicate.clone()])?.build()?;
-        let holds =
-            Expr::ScalarSubquery(with_plan(subquery.outer_ref_columns, subquery.spans, plan));
-        return Ok(if negated { holds.is_not_true() } else { holds.is_true() });
+    match only_group(&subquery.subquery) {
+        Some(OnlyGroup { having: None }) => return Ok(lit(!negated)),
+        Some(OnlyGroup { having: Some(having) }) if is_correlated => {
+            if !matches!(having.input.as_ref(), LogicalPlan::Aggregate(_)) {
+                return Err(unsupported("a condition on an aggregate"));
+            }
+            let plan = LogicalPlanBuilder::from(LogicalPlan::clone(&having.input));
+            let plan = plan.project([having.predicate.clone()])?.build()?;
+            let plan = with_plan(subquery.outer_ref_columns, subquery.spans, plan);
+            let holds = Expr::ScalarSubquery(plan);
+            return Ok(if negated { holds.is_not_true() } else { holds.is_true() });
+        }
+        _ => {}
     }
     match subquery.subquery.as_ref() {
         LogicalPlan::Limit(limit) if is_correlated => found_in_limited(limit, &subquery, negated),
@@ -403,20 +397,24 @@ fn counted(subquery: Subquery, negated: bool, skipped: i64) -> Result<Expr> {
 fn found_within(within: InSubquery, input: &LogicalPlan, joins: bool) -> Result<Expr> {
     let InSubquery { expr, subquery, negated } = within;
     let is_correlated = !subquery.outer_ref_columns.is_empty();
-    if let Some(OnlyGroup { having: None }) = only_group(&subquery.subquery) {
-        let value = Box::new(Expr::ScalarSubquery(subquery));
-        let op = if negated { Operator::NotEq } else { Operator::Eq };
-        return Ok(Expr::BinaryExpr(BinaryExpr { left: expr, op, right: value }));
+    match only_group(&subquery.subquery) {
+        Some(OnlyGroup { having: None }) => {
+            let value = Box::new(Expr::ScalarSubquery(subquery));
+            let op = if negated { Operator::NotEq } else { Operator::Eq };
+            return Ok(Expr::BinaryExpr(BinaryExpr { left: expr, op, right: value }));
+        }
+        Some(_) if is_correlated => return Err(unsupported("a condition on an aggregate")),
+        _ if is_correlated && is_limited(&subquery.subquery) => {
+            return Err(unsupported("LIMIT or OFFSET"));
+        }
+        _ => {}
     }
-    if is_correlated && is_limited(&subquery.subquery) {
-        return Err(unsupported("LIMIT or OFFSET"));
-    }
-    let any = counted(subquery.clone(), false, 0)?;
     let within = Within::of(InSubquery { expr, subquery, negated }, input)?;
     let (equal, unknown) = if joins && is_correlated {
         let is_unknown = within.is_equal().is_null();
         (within.exists(within.is_equal(), false)?, within.exists(is_unknown, false)?)
     } else {
+        let any = counted(within.subquery.clone(), false, 0)?;
         let null = within.value.clone().is_null();
         let unknown = within.counted(null)?.or(within.expr.clone().is_null().and(any));
         (within.counted(within.is_equal())?, unknown)
