@@ -159,7 +159,39 @@ pub fn column_type_named(name: &str) -> Result<ColumnType, SqlError> {
 /// Returns the SQL type of a parameter with this Arrow type.
 pub fn parameter_type(arrow: &ArrowType) -> DataType {
     let found = arrow::column_type(arrow, None).unwrap_or(ColumnType::Text);
-    parsed(&with_varchar(found).to_string()).expect("the name of a column type is a type name")
+    sql_type(&with_varchar(found))
+}
+
+/// The SQL type that stands for a column type.
+pub fn sql_type(column_type: &ColumnType) -> DataType {
+    match column_type {
+        ColumnType::Boolean => DataType::Boolean,
+        ColumnType::SmallInt => DataType::SmallInt(None),
+        ColumnType::Integer => DataType::Integer(None),
+        ColumnType::BigInt => DataType::BigInt(None),
+        ColumnType::Real => DataType::Real,
+        ColumnType::Double => DataType::DoublePrecision,
+        ColumnType::Numeric(digits) => DataType::Numeric(match digits {
+            None => ExactNumberInfo::None,
+            Some((precision, scale)) => {
+                ExactNumberInfo::PrecisionAndScale(u64::from(*precision), i64::from(*scale))
+            }
+        }),
+        ColumnType::Varchar(length) => DataType::CharacterVarying(length.map(|length| {
+            CharacterLength::IntegerLength { length: u64::from(length), unit: None }
+        })),
+        ColumnType::Text => DataType::Text,
+        ColumnType::Bytea => DataType::Bytea,
+        ColumnType::Date => DataType::Date,
+        ColumnType::Time => DataType::Time(None, TimezoneInfo::WithoutTimeZone),
+        ColumnType::Timestamp => DataType::Timestamp(None, TimezoneInfo::WithoutTimeZone),
+        ColumnType::Timestamptz => DataType::Timestamp(None, TimezoneInfo::WithTimeZone),
+        ColumnType::Interval => DataType::Interval { fields: None, precision: None },
+        ColumnType::Jsonb => DataType::JSONB,
+        ColumnType::Array(element) => {
+            DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(sql_type(element)), None))
+        }
+    }
 }
 
 /// Makes text `varchar`, which parameters of unknown types are.

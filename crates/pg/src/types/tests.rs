@@ -3,7 +3,7 @@
 use pgwire::api::Type;
 
 use super::arrow::{name_of, storable_type};
-use super::spelling::{column_type_named, parameter_type, type_name};
+use super::spelling::{column_type_named, parameter_type, sql_type, type_name};
 use super::table::Values;
 use super::wire::{WireType, column_type, pg_to_arrow};
 use super::*;
@@ -30,6 +30,7 @@ fn every_column_type_is_the_same_from_all_sides() {
         assert_eq!(shown.size, reference.pg_type().length);
         assert_eq!(storable_type(&ty.field("c", true)).unwrap(), ty);
         assert_eq!(column_type_named(&ty.to_string()).unwrap(), ty);
+        assert_eq!(spelling::column_type(&sql_type(&ty)).unwrap(), ty);
         assert_eq!(by_name(&ty.to_string()), by_oid(reference.oid));
     }
 }

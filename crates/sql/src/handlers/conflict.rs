@@ -20,9 +20,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::ident;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryStreamExt as _};
-use sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Query, Visit, VisitMut as _, Visitor, VisitorMut,
-};
+use sqlparser::ast::{BinaryOperator, Expr, Ident, Query, VisitMut as _, VisitorMut};
 
 use super::dml::{Changed, Changes, RowChange};
 use super::insert;
@@ -33,7 +31,7 @@ use crate::Frontend;
 use crate::parser::{self, Assignment, Insert, OnConflict, Update, folded};
 use crate::planner::{Locals, Parameters, Planner};
 use crate::read_view::ReadView;
-use crate::trees::{self, binary, column, nested};
+use crate::trees::{self, binary, column, has_query, nested};
 use tidemark_engine::meta::command::TableWrite;
 use tidemark_engine::write::normalize_float_keys;
 use tidemark_ledger::catalog::Table;
@@ -143,8 +141,9 @@ impl Upsert<'_> {
         }
         if let Some(update) = self.update.as_ref().filter(|_| !taken.is_empty()) {
             let planner = with_excluded(planner, rows)?;
+            let target = Target::find(&planner, &update.target)?;
             let updated =
-                frontend.find_updated(&planner, update, self.parameters, &recorder).await?;
+                frontend.find_updated(&planner, target, update, self.parameters, &recorder).await?;
             count += updated.positions.len();
             write.born.extend(updated.staged.files.iter().cloned());
             write.dead_rows = updated.positions.into_dead_rows();
@@ -153,19 +152,6 @@ impl Upsert<'_> {
         let answer = recorder.answer(planner, self.parameters).await?;
         Ok(Changes { write, staged: stagings, changed: Changed { count, answer } })
     }
-}
-
-/// Whether a subquery is part of `node`.
-fn has_query(node: &impl Visit) -> bool {
-    struct Found;
-    impl Visitor for Found {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            ControlFlow::Break(())
-        }
-    }
-    node.visit(&mut Found).is_break()
 }
 
 /// Returns the `UPDATE` of the existing rows, `UPDATE … FROM excluded`; `None` for `DO NOTHING`.

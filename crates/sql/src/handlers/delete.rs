@@ -31,6 +31,7 @@ impl Frontend {
         session.check_writable("DELETE")?;
         let planner = self.planner(session);
         let target = Target::find(&planner, &delete.target)?;
+        // Its errors come before anything is locked or read.
         Returning::planned(delete.returning.as_ref(), &target, &planner, parameters).await?;
         let mut change = DeleteRows { delete, parameters };
         self.change_rows(&planner, target.relation.id, &mut change).await?.reply("DELETE")

@@ -152,7 +152,8 @@ fn planned_part(
             insert::insert_query(insert, &target).map(|query| (query, hints))
         }
         Statement::Update(update) => {
-            let (target, query) = update::update_query(planner, update)?;
+            let target = Target::find(planner, &update.target)?;
+            let query = update::update_query(&target, update)?;
             let mut hints = none();
             for assignment in &update.assignments {
                 let column = target.table.column(&assignment.column);

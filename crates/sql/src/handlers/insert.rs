@@ -25,13 +25,14 @@ use crate::planner::{Parameters, Planner};
 use crate::planning_state::PlanningState;
 use crate::read_view::ReadView;
 use crate::session::Session;
-use crate::trees::{self, balanced, cast, sql_type};
+use crate::trees::{self, balanced, cast, has_query};
 use crate::{Frontend, rewrite};
 use tidemark_engine::meta::command::{TableWrite, WrittenKeys};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::memory::doubling;
 use tidemark_pg::sqlstate::SqlState;
+use tidemark_pg::types::spelling::sql_type;
 
 impl Frontend {
     pub(super) async fn insert(
@@ -205,16 +206,6 @@ pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
         }
     }
     Some(query)
-}
-
-fn has_query(cell: &ast::Expr) -> bool {
-    let flow = ast::visit_expressions(cell, |expr| match expr {
-        ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => {
-            std::ops::ControlFlow::Break(())
-        }
-        _ => std::ops::ControlFlow::Continue(()),
-    });
-    flow.is_break()
 }
 
 /// Rewrites `VALUES` as a `SELECT` per row: DataFusion evaluates the cells of `VALUES` before it runs

@@ -17,19 +17,14 @@ impl Frontend {
         settings: &[(String, String)],
     ) -> Result<(), SqlError> {
         for (name, value) in settings {
-            match variables::is_special(name)? {
-                Some(QUERY_EPOCH) => {
-                    self.set_query_epoch(session, std::slice::from_ref(value)).await?;
-                }
-                Some(SEARCH_PATH) => {
-                    let names = names_in(value).ok_or_else(|| invalid_list(value))?;
-                    session.variables.keep(SEARCH_PATH, search_path(&names)?);
-                }
+            let values = match variables::is_special(name)? {
+                Some(SEARCH_PATH) => names_in(value).ok_or_else(|| invalid_list(value))?,
+                _ => vec![value.clone()],
+            };
+            match self.set_to(session, name, &values).await {
                 // Drivers send the zone of their machine. The server says that it is in UTC.
-                _ if name.eq_ignore_ascii_case(TIMEZONE) => {
-                    drop(session.variables.set(name, value));
-                }
-                _ => session.variables.set(name, value)?,
+                Err(_) if name.eq_ignore_ascii_case(TIMEZONE) => {}
+                set => set?,
             }
         }
         session.begin();
@@ -50,12 +45,22 @@ impl Frontend {
             SetValue::Default => return self.reset(session, Some(name)).map(set_tag),
             SetValue::Values(values) => values,
         };
+        self.set_to(session, name, values).await?;
+        Ok(Outcome::done("SET").into())
+    }
+
+    async fn set_to(
+        &self,
+        session: &mut Session,
+        name: &str,
+        values: &[String],
+    ) -> Result<(), SqlError> {
         match variables::is_special(name)? {
             Some(QUERY_EPOCH) => self.set_query_epoch(session, values).await?,
             Some(SEARCH_PATH) => session.variables.keep(SEARCH_PATH, search_path(values)?),
             _ => session.variables.set(name, &values.join(", "))?,
         }
-        Ok(Outcome::done("SET").into())
+        Ok(())
     }
 
     pub(super) fn reset(

@@ -38,6 +38,7 @@ impl Frontend {
         session.check_writable("UPDATE")?;
         let planner = self.planner(session);
         let target = Target::find(&planner, &update.target)?;
+        // Its errors come before anything is locked or staged.
         Returning::planned(update.returning.as_ref(), &target, &planner, parameters).await?;
         let mut change = UpdateRows { update, parameters };
         self.change_rows(&planner, target.relation.id, &mut change).await?.reply("UPDATE")
@@ -47,11 +48,12 @@ impl Frontend {
     pub(super) async fn find_updated(
         &self,
         planner: &Planner,
+        target: Target,
         update: &Update,
         parameters: &Parameters,
         recorder: &Recorder<'_>,
     ) -> Result<Updated, SqlError> {
-        let (target, query) = update_query(planner, update)?;
+        let query = update_query(&target, update)?;
         let state = planner.state();
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
@@ -87,7 +89,7 @@ impl UpdateRows<'_> {
         let returning = Returning::new(self.update.returning.as_ref(), &target);
         let recorder = Recorder::new(returning.as_ref());
         let updated =
-            frontend.find_updated(planner, self.update, self.parameters, &recorder).await?;
+            frontend.find_updated(planner, target, self.update, self.parameters, &recorder).await?;
         let mut write = TableWrite::to(&updated.target.relation);
         if changes_key(&updated.target.table, self.update) && updated.positions.len() > 0 {
             write.keys = updated.new_keys(planner).await?;
@@ -121,9 +123,8 @@ impl Updated {
 }
 
 /// Builds the query that returns, for each row to be changed, its row position and its new values.
-pub fn update_query(planner: &Planner, update: &Update) -> Result<(Target, Query), SqlError> {
-    let target = Target::find(planner, &update.target)?;
-    let mut assigned = assignments(&target, update)?;
+pub fn update_query(target: &Target, update: &Update) -> Result<Query, SqlError> {
+    let mut assigned = assignments(target, update)?;
     let items = target.table.columns.iter().map(|column| {
         let expr = match assigned.remove(column.name.as_str()) {
             None => target.column(&column.name),
@@ -132,8 +133,7 @@ pub fn update_query(planner: &Planner, update: &Update) -> Result<(Target, Query
         };
         named(expr, &column.name)
     });
-    let query = target.query(items, &update.from, update.filter.as_ref());
-    Ok((target, query))
+    Ok(target.query(items, &update.from, update.filter.as_ref()))
 }
 
 /// Returns the new expression of each assigned column.

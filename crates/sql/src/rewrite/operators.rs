@@ -89,15 +89,20 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
         }
         Expr::Function(function) => {
             unqualify(&mut function.name);
-            rename_of_all(&mut function.name);
-            match_newlines(function);
-            if is_named(&function.name, "array_length") {
-                // An empty array has no length.
-                let zero = Expr::value(Value::Number("0".to_owned(), false));
-                let length = std::mem::replace(expr, zero.clone());
-                let length = call("nullif", vec![length, zero]);
-                *expr = trees::cast(length, DataType::Integer(None));
-                return Ok(());
+            match bare_name(&function.name).as_deref() {
+                // The engine's functions of these names change the first element only.
+                Some("array_remove") => function.name = Ident::new("array_remove_all").into(),
+                Some("array_replace") => function.name = Ident::new("array_replace_all").into(),
+                Some("regexp_like" | "regexp_match") => match_newlines(function, 2),
+                Some("regexp_count" | "regexp_replace") => match_newlines(function, 3),
+                Some("array_length") => {
+                    // An empty array has no length.
+                    let zero = Expr::value(Value::Number("0".to_owned(), false));
+                    let length = call("nullif", vec![take(expr), zero]);
+                    *expr = trees::cast(length, DataType::Integer(None));
+                    return Ok(());
+                }
+                _ => {}
             }
             if let FunctionArguments::Subquery(query) = &mut function.args {
                 let empty = Box::new(trees::select(vec![]).query());
@@ -198,18 +203,11 @@ fn is_power(expr: &Expr) -> bool {
     matches!(expr, Expr::BinaryOp { op: BinaryOperator::PGExp, .. })
 }
 
-fn is_named(name: &ObjectName, wanted: &str) -> bool {
-    matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if folded(name) == wanted)
-}
-
-/// Calls the engine's functions that change all elements: those of PostgreSQL's names change the first only.
-fn rename_of_all(name: &mut ObjectName) {
-    if let [ObjectNamePart::Identifier(name)] = name.0.as_mut_slice() {
-        match folded(name).as_str() {
-            "array_remove" => *name = Ident::new("array_remove_all"),
-            "array_replace" => *name = Ident::new("array_replace_all"),
-            _ => {}
-        }
+/// The name of a function without a schema.
+fn bare_name(name: &ObjectName) -> Option<String> {
+    match name.0.as_slice() {
+        [ObjectNamePart::Identifier(name)] => Some(folded(name)),
+        _ => None,
     }
 }
 
@@ -224,14 +222,8 @@ fn with_newlines(pattern: Expr) -> Expr {
     }
 }
 
-/// Does the same to the pattern of a function, unless its flags say otherwise.
-fn match_newlines(function: &mut Function) {
-    let name = function.name.0.last().and_then(|part| part.as_ident()).map(folded);
-    let flags_at = match name.as_deref() {
-        Some("regexp_like" | "regexp_match") => 2,
-        Some("regexp_count" | "regexp_replace") => 3,
-        _ => return,
-    };
+/// Does the same to the pattern of a function, unless its flags, the argument at `flags_at`, say otherwise.
+fn match_newlines(function: &mut Function, flags_at: usize) {
     let FunctionArguments::List(list) = &mut function.args else { return };
     let mut args: Vec<&mut Expr> = list.args.iter_mut().filter_map(unnamed).collect();
     let flags = args.get(flags_at).map(|flags| as_string(flags).map(str::to_owned));
