@@ -15,12 +15,12 @@ use futures::future::BoxFuture;
 use super::relation::Wanted;
 use super::*;
 use crate::parser::{Statement, parse};
+use crate::resolve::operators::Operators;
 use crate::rewrite;
 use crate::rewrite::subqueries::Subqueries;
-use crate::rewrite::typed_operators::TypedOperators;
 use tidemark_engine::meta::maintenance::SnapshotUsage;
 use tidemark_engine::meta::workers::{PinnedVersion, WorkerNode};
-use tidemark_ledger::backup::SnapshotInfo;
+use tidemark_ledger::backup::{Manifest, ManifestEntry, SnapshotInfo};
 use tidemark_ledger::catalog::{
     CatalogChange, Column, ColumnType, Relation, RelationBody, SQL_TYPE_KEY, Schema, Table, View,
     ViewColumn,
@@ -58,7 +58,7 @@ impl MetaAnswers for OneSnapshot {
         async { Ok(vec![]) }.boxed()
     }
 
-    fn snapshots(&self) -> BoxFuture<'_, Result<Vec<ManifestEntry>, SqlError>> {
+    fn snapshots(&self) -> BoxFuture<'_, Result<ReadManifest, SqlError>> {
         async {
             let info = SnapshotInfo {
                 id: SnapshotId(1),
@@ -75,12 +75,10 @@ impl MetaAnswers for OneSnapshot {
                 copy_data: false,
                 life: String::new(),
             };
-            Ok(vec![ManifestEntry {
-                info,
-                size_bytes: 42,
-                sha256: String::new(),
-                verification: None,
-            }])
+            let sha256 = String::new();
+            let entry = ManifestEntry { info, size_bytes: 42, sha256, verification: None };
+            let manifest = Manifest { snapshot_metadata: vec![entry], ..Manifest::default() };
+            Ok(ReadManifest::from(manifest))
         }
         .boxed()
     }
@@ -162,7 +160,7 @@ fn session(system: &SystemContext) -> SessionContext {
     carried::put(config.options_mut(), Arc::new(lookup));
     let state = SessionStateBuilder::new()
         .with_config(config)
-        .with_expr_planners(vec![Arc::new(TypedOperators)])
+        .with_expr_planners(vec![Arc::new(Operators)])
         .with_default_features()
         .with_type_planner(Arc::new(SqlTypes))
         .with_analyzer_rule(Arc::new(Subqueries));
