@@ -344,6 +344,12 @@ fn plan(text: &str) -> SqlError {
     if text.contains("Inconsistent data length across values list") {
         return SqlError::syntax("VALUES lists must all be the same length");
     }
+    if let Some(first) = between(text, "Inconsistent data type across values list", " but found ") {
+        let first = pg_type(after(first, "Was ").unwrap_or(first));
+        let second = pg_type(first_line(after(text, " but found ").unwrap_or_default()));
+        let message = format!("VALUES types {first} and {second} cannot be matched");
+        return SqlError::new(SqlState::DATATYPE_MISMATCH, message);
+    }
     if let Some(name) = between(text, "WITH query name \"", "\" specified more than once") {
         let message = format!("WITH query name \"{name}\" specified more than once");
         return SqlError::new(SqlState::DUPLICATE_ALIAS, message);

@@ -32,7 +32,6 @@ pub mod query_runtime;
 pub mod growth;
 // Functions, and computations in which PostgreSQL differs from the engine.
 pub mod checked_sum;
-pub mod floats;
 pub mod functions;
 pub mod overflow;
 

@@ -12,19 +12,18 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionConfig;
 
 use super::planning_state::{PlanningState, StatePool};
+use super::resolve::operators::Operators;
 use super::rewrite::subqueries::Subqueries;
-use super::rewrite::typed_operators::TypedOperators;
 use crate::settings::Resources;
 use crate::system_catalog;
 use tidemark_engine::scan::{KeyFilters, StatisticsCache};
 use tidemark_ledger::storage::{BlockStore, Storage};
 use tidemark_pg::checked_sum::checked_sum;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::floats::CastNumericsToFloat;
 use tidemark_pg::functions;
 use tidemark_pg::growth::{CountedFunctions, InPieces, without_long_texts};
 use tidemark_pg::memory::{Budget, StatementMemory};
-use tidemark_pg::overflow::CheckedIntegers;
+use tidemark_pg::overflow::CheckedArithmetic;
 use tidemark_pg::query_runtime::{self, QueryRuntime};
 use tidemark_pg::text_of_bytes::{ENGINE_CASTS, TextOfBytes};
 use tidemark_pg::types::spelling::SqlTypes;
@@ -76,7 +75,7 @@ impl Engine {
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
             // Before the default planners, which would give these operators another meaning.
-            .with_expr_planners(vec![Arc::new(TypedOperators)])
+            .with_expr_planners(vec![Arc::new(Operators)])
             .with_default_features()
             .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
             .with_optimizer_rules(optimizer_rules())
@@ -130,10 +129,10 @@ impl std::fmt::Debug for Engine {
 
 /// DataFusion's analyzer rules, with ours before and after them.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(CastNumericsToFloat)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Subqueries));
-    rules.push(Arc::new(CheckedIntegers::default()));
+    rules.push(Arc::new(CheckedArithmetic::default()));
     rules.push(Arc::new(TextOfBytes));
     rules.push(Arc::new(CountedFunctions));
     rules

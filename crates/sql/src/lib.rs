@@ -11,6 +11,8 @@ pub mod parser;
 mod trees;
 // Rewrites a query between the parser and the query engine's planner.
 pub mod rewrite;
+// Decides the types of a query as PostgreSQL does.
+mod resolve;
 // The database as of one epoch, and where the views of all epochs come from.
 pub mod read_view;
 mod views;

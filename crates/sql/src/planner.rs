@@ -23,6 +23,7 @@ use super::parser::{self, RelationName, Statement};
 use super::pending::Pending;
 use super::planning_state::PlanningState;
 use super::read_view::ReadView;
+use super::resolve;
 use super::rewrite;
 use super::system_catalog::{Lookup, SystemSources};
 use super::views::Views;
@@ -187,6 +188,7 @@ impl Planner {
         planning::charge_literals(query, &self.memory)?;
         let mut query = query.clone();
         rewrite::query(&mut query)?;
+        resolve::literals::type_numbers(&mut query);
         rewrite::own_names(&mut query, state);
         query_runtime::check()?;
         let statement = ast::Statement::Query(Box::new(query));
@@ -329,12 +331,13 @@ async fn plan_statement(
     let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
     query_runtime::check()?;
     planning::check(&plan, state.config_options())?;
-    match plan {
+    let plan = match plan {
         LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => {
-            Ok(Arc::unwrap_or_clone(prepare.input))
+            Arc::unwrap_or_clone(prepare.input)
         }
-        plan => Ok(plan),
-    }
+        plan => plan,
+    };
+    Ok(resolve::plan::resolve(plan)?)
 }
 
 /// Parses the query text that a view stores.

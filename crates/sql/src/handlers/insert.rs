@@ -26,7 +26,7 @@ use crate::planning_state::PlanningState;
 use crate::read_view::ReadView;
 use crate::session::Session;
 use crate::trees::{self, balanced, cast, has_query};
-use crate::{Frontend, rewrite};
+use crate::{Frontend, resolve, rewrite};
 use tidemark_engine::meta::command::{TableWrite, WrittenKeys};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
@@ -305,6 +305,7 @@ pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr,
                 .ok_or_else(|| SqlError::internal("a stored default cannot be parsed"))?;
             doubling::check(&expr)?;
             rewrite::expr(&mut expr)?;
+            resolve::literals::type_numbers(&mut expr);
             rewrite::own_names(&mut expr, state);
             let with_alias = ast::ExprWithAlias { expr, alias: None };
             Ok(state.create_logical_expr_from_sql_expr(with_alias, &DFSchema::empty())?)

@@ -3,9 +3,8 @@
 //! DataFusion's SQL differs from PostgreSQL's: it ignores clauses silently, and has other type names and
 //! column names. Each pass closes one such gap. Most work on the syntax tree: [`reject`] refuses what the
 //! planner would ignore, [`output_names()`] names columns, [`operators`] and [`casts`] replace what the
-//! planner lacks with calls of our functions. Three work with types: [`tidemark_pg::types::spelling`] resolves type
-//! names, [`typed_operators`] resolves operators by operand type, and [`subqueries`] turns correlated
-//! subqueries into plans that can be joined.
+//! planner lacks with calls of our functions. [`subqueries`] turns correlated subqueries into plans that can be
+//! joined. Types are decided by [`crate::resolve`].
 
 mod arrays;
 pub mod casts;
@@ -19,7 +18,6 @@ mod rows;
 mod similar;
 pub mod subqueries;
 mod table_functions;
-pub mod typed_operators;
 mod values;
 
 use sqlparser::ast::{Expr, Query, Visit, VisitMut};

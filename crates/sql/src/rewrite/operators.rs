@@ -93,6 +93,12 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
                 // The engine's functions of these names change the first element only.
                 Some("array_remove") => function.name = Ident::new("array_remove_all").into(),
                 Some("array_replace") => function.name = Ident::new("array_replace_all").into(),
+                Some("mod") => {
+                    if let Some(remainder) = remainder(function) {
+                        *expr = remainder;
+                        return Ok(());
+                    }
+                }
                 Some("regexp_like" | "regexp_match") => match_newlines(function, 2),
                 Some("regexp_count" | "regexp_replace") => match_newlines(function, 3),
                 Some("array_length") => {
@@ -141,6 +147,14 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             let micros = trees::cast(take(expr), DataType::Numeric(digits));
             let second = Expr::value(Value::Number("0.000001".to_owned(), false));
             *expr = nested(binary(micros, BinaryOperator::Multiply, second));
+            Ok(())
+        }
+        Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: bits } => {
+            let ones = Expr::UnaryOp {
+                op: UnaryOperator::Minus,
+                expr: Box::new(Expr::value(Value::Number("1".to_owned(), false))),
+            };
+            *expr = nested(binary(take(bits), BinaryOperator::PGBitwiseXor, ones));
             Ok(())
         }
         Expr::AtTimeZone { timestamp, time_zone } => {
@@ -234,6 +248,15 @@ fn match_newlines(function: &mut Function, flags_at: usize) {
     if may_be_any && let Some(pattern) = args.get_mut(1) {
         **pattern = with_newlines(take(pattern));
     }
+}
+
+/// `a % b` for `mod(a, b)`.
+fn remainder(function: &mut Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &mut function.args else { return None };
+    let mut args: Vec<&mut Expr> = list.args.iter_mut().filter_map(unnamed).collect();
+    let [a, b] = args.as_mut_slice() else { return None };
+    let (a, b) = (nested(take(a)), nested(take(b)));
+    Some(nested(binary(a, BinaryOperator::Modulo, b)))
 }
 
 fn unnamed(arg: &mut FunctionArg) -> Option<&mut Expr> {
