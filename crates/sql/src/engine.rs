@@ -11,7 +11,9 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionConfig;
 
+use super::kept_rows::KeepingPlanner;
 use super::planning_state::{PlanningState, StatePool};
+use super::rewrite::kept_queries::KeepQueries;
 use super::rewrite::subqueries::Subqueries;
 use super::rewrite::typed_operators::TypedOperators;
 use crate::settings::Resources;
@@ -81,6 +83,7 @@ impl Engine {
             .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
             .with_optimizer_rules(optimizer_rules())
             .with_physical_optimizer_rules(physical_rules())
+            .with_query_planner(Arc::new(KeepingPlanner))
             .with_type_planner(Arc::new(SqlTypes))
             .build();
         for function in functions::all().into_iter().chain(system_catalog::functions()) {
@@ -130,7 +133,8 @@ impl std::fmt::Debug for Engine {
 
 /// DataFusion's analyzer rules, with ours before and after them.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(CastNumericsToFloat)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(KeepQueries), Arc::new(CastNumericsToFloat)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Subqueries));
     rules.push(Arc::new(CheckedIntegers::default()));

@@ -186,6 +186,8 @@ impl Planner {
         planning::check_joins(query, &self.memory)?;
         planning::charge_literals(query, &self.memory)?;
         let mut query = query.clone();
+        rewrite::merge_columns(&mut query, state).await?;
+        rewrite::kept_queries::mark(&mut query, state);
         rewrite::query(&mut query)?;
         rewrite::own_names(&mut query, state);
         query_runtime::check()?;

@@ -10,6 +10,8 @@
 mod arrays;
 pub mod casts;
 mod hidden_columns;
+pub mod kept_queries;
+mod merged_columns;
 pub mod operators;
 pub mod output_names;
 mod own_names;
@@ -20,6 +22,7 @@ mod similar;
 pub mod subqueries;
 mod table_functions;
 pub mod typed_operators;
+mod unnest;
 mod values;
 
 use sqlparser::ast::{Expr, Query, Visit, VisitMut};
@@ -27,6 +30,7 @@ use sqlparser::ast::{Expr, Query, Visit, VisitMut};
 use tidemark_pg::error::SqlError;
 
 pub use casts::parameter_types;
+pub use merged_columns::merge_columns;
 pub use output_names::output_names;
 pub use own_names::own_names;
 
