@@ -51,7 +51,7 @@ fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
     pitfalls::avoid(node);
-    rows::compare_columns(node);
+    rows::compare_columns(node)?;
     operators::rewrite_operators(node)?;
     casts::rewrite_casts(node)?;
     values::plain_values(node);

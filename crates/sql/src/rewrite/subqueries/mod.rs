@@ -199,8 +199,25 @@ fn hoist(node: LogicalPlan, aliases: &AliasGenerator) -> Result<LogicalPlan> {
     let Some(input) = node.inputs().first().map(|input| LogicalPlan::clone(input)) else {
         return Ok(node);
     };
-    let input = with_columns(input, more, aliases)?;
+    let input = match input {
+        LogicalPlan::Projection(below) if sees_below(&more, &node, &below)? => {
+            let exprs = below.expr.into_iter().chain(more).collect();
+            projection(Projection::try_new(exprs, below.input)?, aliases)?
+        }
+        input => with_columns(input, more, aliases)?,
+    };
     only(node.with_new_exprs(exprs, vec![input])?, shown)
+}
+
+/// Whether subqueries in `ORDER BY` refer to columns that the select list leaves out.
+fn sees_below(exprs: &[Expr], node: &LogicalPlan, below: &Projection) -> Result<bool> {
+    let mut columns = vec![];
+    for subquery in exprs.iter().flat_map(subqueries_of) {
+        columns.extend(outer_columns(&subquery.plan)?);
+    }
+    let all_in = |plan: &LogicalPlan| columns.iter().all(|c| plan.schema().has_column(c));
+    let shown = columns.iter().all(|c| below.schema.has_column(c));
+    Ok(matches!(node, LogicalPlan::Sort(_)) && !shown && all_in(&below.input))
 }
 
 /// Computes the subqueries of `ON` before the join, or, where that is the same, after it.

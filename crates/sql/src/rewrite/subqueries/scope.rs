@@ -18,10 +18,10 @@ use datafusion::logical_expr::{
 use super::super::unnest::{Outer, is_correlated};
 use super::shape::{
     has_one_row, has_subquery, is_first_row, is_left_alone, is_only_group, is_simple_aggregate,
-    only_compares, refers_only_to, subqueries_of,
+    may_be_null, only_compares, refers_only_to, refers_outside, subqueries_of,
 };
 use tidemark_pg::error::SqlError;
-use tidemark_pg::functions::ONLY_ROW;
+use tidemark_pg::functions::{MAYBE_NULL, ONLY_ROW};
 use tidemark_pg::sqlstate::SqlState;
 
 pub(super) struct Scope<'a> {
@@ -73,7 +73,7 @@ impl<'a> Scope<'a> {
     /// Rewrites `IN` as a condition for which null is as good as false.
     fn rewrite_in(&mut self, within: InSubquery, all: bool) -> Result<Expr> {
         let plan = &within.subquery.subquery;
-        if !self.is_joined(plan)? || is_only_group(plan, false) {
+        if !self.is_joined(plan)? || is_only_group(plan, false) || refers_outside(&within.expr) {
             return self.rewrite(Expr::InSubquery(within));
         }
         let within = InSubquery { subquery: exact(within.subquery)?, ..within };
@@ -114,7 +114,7 @@ impl<'a> Scope<'a> {
 
     fn scalar(&mut self, subquery: Subquery) -> Result<Expr> {
         if subquery.outer_ref_columns.is_empty() {
-            return Ok(Expr::ScalarSubquery(subquery));
+            return nullable(subquery).map(Expr::ScalarSubquery);
         }
         let plan = first_of_limited(LogicalPlan::clone(&subquery.subquery), &self.input)?;
         let value = only_column(&plan)?;
@@ -162,8 +162,7 @@ impl<'a> Scope<'a> {
         }
         let unnested = self.outer.unnest(plan, vec![])?;
         let found = LogicalPlanBuilder::from(unnested.rows.clone())
-            .project(unnested.key_exprs())?
-            .distinct()?
+            .aggregate(unnested.key_exprs(), Vec::<Expr>::new())?
             .build()?;
         let keys = found.schema().columns().into_iter().map(Expr::Column);
         let found =
@@ -188,7 +187,7 @@ impl<'a> Scope<'a> {
         }
         if !refers_only_to(plan, &self.input)?
             || !only_compares(plan, !joined)?
-            || is_volatile_operand(&within)
+            || needs_own_column(&within)
         {
             return self.any(
                 *within.expr,
@@ -233,9 +232,10 @@ impl<'a> Scope<'a> {
         negated: bool,
     ) -> Result<Expr> {
         let value = only_column(plan)?;
-        let unnested = self.outer.unnest(plan, vec![expr])?;
-        let at = unnested.keys.len() - 1 - self.outer.extra_keys();
-        let wanted = Expr::Column(unnested.keys[at].clone());
+        let is_constant = !expr.any_column_refs() && !refers_outside(&expr) && !expr.is_volatile();
+        let more = if is_constant { vec![] } else { vec![expr.clone()] };
+        let unnested = self.outer.unnest(plan, more)?;
+        let wanted = unnested.operand(&expr);
         let holds = binary_expr(wanted, op, value);
         let holds = if unless { Expr::Not(Box::new(holds)) } else { holds };
         let certainty = when(holds.clone().is_true(), lit(2_i32))
@@ -257,8 +257,9 @@ fn is_simple(plan: &LogicalPlan, input: &LogicalPlan) -> Result<bool> {
     Ok(refers_only_to(plan, input)? && (only_compares(plan, false)? || is_simple_aggregate(plan)?))
 }
 
-fn is_volatile_operand(within: &InSubquery) -> bool {
-    within.expr.is_volatile() || has_subquery(&within.expr)
+/// Whether the operand may not be put into the subquery as it is.
+fn needs_own_column(within: &InSubquery) -> bool {
+    within.expr.is_volatile() || has_subquery(&within.expr) || refers_outside(&within.expr)
 }
 
 /// The subquery with the references to outer queries that it really has: the planner counts those between
@@ -266,6 +267,21 @@ fn is_volatile_operand(within: &InSubquery) -> bool {
 fn exact(subquery: Subquery) -> Result<Subquery> {
     let outer_ref_columns = super::super::unnest::references(&subquery.subquery)?;
     Ok(Subquery { outer_ref_columns, ..subquery })
+}
+
+/// The value of a subquery is null if it has no row, whatever its column says.
+fn nullable(subquery: Subquery) -> Result<Subquery> {
+    let plan = &subquery.subquery;
+    if may_be_null(plan) {
+        return Ok(subquery);
+    }
+    let value = only_column(plan)?;
+    let name = value.schema_name().to_string();
+    let maybe = ScalarFunction::new_udf(Arc::clone(&MAYBE_NULL), vec![value]);
+    let plan = LogicalPlanBuilder::from(LogicalPlan::clone(plan))
+        .project([Expr::ScalarFunction(maybe).alias(name)])?
+        .build()?;
+    Ok(with_plan(&subquery, plan))
 }
 
 fn with_plan(subquery: &Subquery, plan: LogicalPlan) -> Subquery {

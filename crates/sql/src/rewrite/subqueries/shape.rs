@@ -47,7 +47,12 @@ pub(super) fn subqueries_of(expr: &Expr) -> Vec<Found> {
 
 /// Whether the engine computes the subquery once, wherever it is.
 pub(super) fn is_left_alone(subquery: &Found) -> Result<bool> {
-    Ok(subquery.is_scalar && !is_correlated(&subquery.plan)?)
+    Ok(subquery.is_scalar && may_be_null(&subquery.plan) && !is_correlated(&subquery.plan)?)
+}
+
+/// Whether the plan says that its value is null where it has no row.
+pub(super) fn may_be_null(plan: &LogicalPlan) -> bool {
+    is_only_group(plan, false) || plan.schema().fields().iter().all(|field| field.is_nullable())
 }
 
 /// Whether all columns that the plan takes from outside are of `input`.
@@ -89,7 +94,7 @@ pub(super) fn is_simple_aggregate(plan: &LogicalPlan) -> Result<bool> {
     }
 }
 
-fn refers_outside(expr: &Expr) -> bool {
+pub(super) fn refers_outside(expr: &Expr) -> bool {
     let is_reference = |inner: &Expr| matches!(inner, Expr::OuterReferenceColumn(..));
     expr.exists(|inner| Ok(is_reference(inner))).unwrap_or(true)
 }

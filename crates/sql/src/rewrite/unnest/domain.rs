@@ -24,7 +24,8 @@ pub(super) struct Domain {
 }
 
 impl Domain {
-    /// The domain of the columns that `subquery` takes from `input` or from outside of it, and of `more`.
+    /// The domain of the columns that `subquery` takes from `input` or from outside of it, and of `more` where
+    /// it is something else.
     pub(super) fn of(
         subquery: &LogicalPlan,
         input: &LogicalPlan,
@@ -37,11 +38,18 @@ impl Domain {
         let values = references.into_iter().map(|(column, reference)| {
             if is_of_input(&column) { Expr::Column(column) } else { reference }
         });
-        let values: Vec<Expr> = values.chain(more).collect();
+        let mut values: Vec<Expr> = values.collect();
+        for value in more {
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
         let names: Vec<String> = values.iter().map(|_| aliases.next("__outer")).collect();
         let named = values.iter().zip(&names).map(|(value, name)| value.clone().alias(name));
         let rows = LogicalPlanBuilder::from(input.clone()).project(named.collect::<Vec<_>>())?;
-        let rows = rows.distinct()?.build()?;
+        // Not DISTINCT, which the engine drops if it takes the columns for unique.
+        let groups = names.iter().map(|name| Expr::Column(Column::new_unqualified(name)));
+        let rows = rows.aggregate(groups, Vec::<Expr>::new())?.build()?;
         Ok(Self { refers, values, names, rows })
     }
 

@@ -43,6 +43,14 @@ pub struct Unnested {
 }
 
 impl Unnested {
+    /// What a value of the outer query is in `rows`.
+    pub fn operand(&self, value: &Expr) -> Expr {
+        match self.domain.values.iter().position(|known| known == value) {
+            Some(at) => Expr::Column(self.keys[at].clone()),
+            None => value.clone(),
+        }
+    }
+
     pub fn key_exprs(&self) -> Vec<Expr> {
         self.keys.iter().cloned().map(Expr::Column).collect()
     }
@@ -59,11 +67,6 @@ impl<'a> Outer<'a> {
         let domain = Domain::of(subquery, &self.base, more, self.aliases)?;
         let (rows, keys) = push::push(subquery, &domain, self.aliases)?;
         Ok(Unnested { domain, rows, keys })
-    }
-
-    /// How many keys follow those that were asked for.
-    pub fn extra_keys(&self) -> usize {
-        usize::from(self.number.is_some())
     }
 
     /// Numbers the rows if these subqueries may not be computed for equal rows together, or the rows not twice.
