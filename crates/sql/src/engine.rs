@@ -11,8 +11,10 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionConfig;
 
+use super::kept_rows::KeepingPlanner;
 use super::planning_state::{PlanningState, StatePool};
 use super::resolve::operators::Operators;
+use super::rewrite::kept_queries::KeepQueries;
 use super::rewrite::subqueries::Subqueries;
 use crate::settings::Resources;
 use crate::system_catalog;
@@ -80,6 +82,7 @@ impl Engine {
             .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
             .with_optimizer_rules(optimizer_rules())
             .with_physical_optimizer_rules(physical_rules())
+            .with_query_planner(Arc::new(KeepingPlanner))
             .with_type_planner(Arc::new(SqlTypes))
             .build();
         for function in functions::all().into_iter().chain(system_catalog::functions()) {
@@ -129,7 +132,7 @@ impl std::fmt::Debug for Engine {
 
 /// DataFusion's analyzer rules, with ours before and after them.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(KeepQueries)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Subqueries));
     rules.push(Arc::new(CheckedArithmetic::default()));

@@ -187,6 +187,8 @@ impl Planner {
         planning::check_joins(query, &self.memory)?;
         planning::charge_literals(query, &self.memory)?;
         let mut query = query.clone();
+        rewrite::merge_columns(&mut query, state).await?;
+        rewrite::kept_queries::mark(&mut query, state);
         rewrite::query(&mut query)?;
         resolve::literals::type_numbers(&mut query);
         rewrite::own_names(&mut query, state);

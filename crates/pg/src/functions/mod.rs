@@ -27,7 +27,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 pub use arrays::{EXPANDED, SUBSCRIPTS, first_subscript};
 pub use cast::{CAST, cast_call, is_assignable, print, rounded};
-pub use identity::{MAYBE, PLAIN};
+pub use identity::{MAYBE, MAYBE_NULL, PLAIN};
 pub use interval_order::INTERVAL_ORDER;
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
 pub use only_row::ONLY_ROW;

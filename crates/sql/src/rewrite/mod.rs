@@ -9,6 +9,8 @@
 mod arrays;
 pub mod casts;
 mod hidden_columns;
+pub mod kept_queries;
+mod merged_columns;
 pub mod operators;
 pub mod output_names;
 mod own_names;
@@ -18,6 +20,7 @@ mod rows;
 mod similar;
 pub mod subqueries;
 mod table_functions;
+mod unnest;
 mod values;
 
 use sqlparser::ast::{Expr, Query, Visit, VisitMut};
@@ -25,6 +28,7 @@ use sqlparser::ast::{Expr, Query, Visit, VisitMut};
 use tidemark_pg::error::SqlError;
 
 pub use casts::parameter_types;
+pub use merged_columns::merge_columns;
 pub use output_names::output_names;
 pub use own_names::own_names;
 
@@ -45,7 +49,7 @@ fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
     pitfalls::avoid(node);
-    rows::compare_columns(node);
+    rows::compare_columns(node)?;
     operators::rewrite_operators(node)?;
     casts::rewrite_casts(node)?;
     values::plain_values(node);
