@@ -9,8 +9,9 @@ use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::Field;
 use sqlparser::ast::{
-    CastKind, DataType, Expr, Function, Query, SelectItem, SetExpr, TypedString, Value,
-    ValueWithSpan, Visit, VisitMut, visit_expressions, visit_expressions_mut,
+    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query,
+    SelectItem, SetExpr, TypedString, Value, ValueWithSpan, Visit, VisitMut, visit_expressions,
+    visit_expressions_mut,
 };
 
 use super::operators::as_string;
@@ -107,7 +108,12 @@ fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
             *expr = call(&name, vec![take(inner)]);
         }
         _ if pseudo_type(data_type) == Some(PseudoType::Oid) => {
+            oid_of_name(inner);
             *expr = call(TO_OID, vec![take(inner)]);
+        }
+        _ if matches!(target, ColumnType::Integer | ColumnType::BigInt) => {
+            oid_of_name(inner);
+            *expr = cast_call(take(inner), &target);
         }
         _ => *expr = cast_call(take(inner), &target),
     }
@@ -127,6 +133,19 @@ fn names_oid(function: &Function) -> Option<String> {
     let kind = function.name.to_string();
     let kind = kind.strip_prefix("to_reg")?.strip_suffix("_oid")?;
     Some(format!("reg{kind}_name"))
+}
+
+/// Makes a cast to `regclass` or a similar type give the oid and not the name: `regclass_name` becomes
+/// `to_regclass_oid`.
+fn oid_of_name(cast: &mut Expr) {
+    if let Expr::Function(function) = cast
+        && let FunctionArguments::List(list) = &mut function.args
+        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))] = list.args.as_mut_slice()
+        && let Some(kind) = function.name.to_string().strip_suffix("_name")
+        && ["regclass", "regtype", "regnamespace", "regproc"].contains(&kind)
+    {
+        *cast = call(&format!("to_{kind}_oid"), vec![take(value)]);
+    }
 }
 
 /// Converts a literal or parameter, which is the name of an object, to the oid; converts anything else, which

@@ -110,12 +110,12 @@ fn to_oid(_: &Lookup, arguments: &[Argument]) -> Evaluated {
     oid.map(Cell::from).ok_or_else(out_of_range)
 }
 
-fn missing(sqlstate: SqlState, kind: &str, name: &str) -> SqlError {
+pub(super) fn missing(sqlstate: SqlState, kind: &str, name: &str) -> SqlError {
     SqlError::new(sqlstate, format!("{kind} \"{name}\" does not exist"))
 }
 
 /// Resolves a name as in `'name'::regclass`. Fails with 42602 if the name is malformed.
-fn resolve(lookup: &Lookup, name: &str) -> Result<Option<Listed>, SqlError> {
+pub(super) fn resolve(lookup: &Lookup, name: &str) -> Result<Option<Listed>, SqlError> {
     let parts = identifiers(name)
         .ok_or_else(|| SqlError::new(SqlState::INVALID_NAME, "invalid name syntax"))?;
     let find = |schema: &str, name: &str| listing::by_name(&lookup.view, schema, name);
@@ -127,7 +127,7 @@ fn resolve(lookup: &Lookup, name: &str) -> Result<Option<Listed>, SqlError> {
 }
 
 /// Splits a dotted name; folds unquoted parts to lower case. `None` if it is malformed.
-fn identifiers(name: &str) -> Option<Vec<String>> {
+pub(super) fn identifiers(name: &str) -> Option<Vec<String>> {
     let mut parts = vec![];
     let mut rest = name.trim();
     loop {
@@ -218,7 +218,7 @@ fn name_of(argument: &Argument, find: impl FnOnce(i64) -> Option<String>) -> Eva
     })
 }
 
-fn schema_oid(lookup: &Lookup, name: &str) -> Option<u32> {
+pub(super) fn schema_oid(lookup: &Lookup, name: &str) -> Option<u32> {
     let [name] = <[String; 1]>::try_from(identifiers(name)?).ok()?;
     let mut schemas = listing::schemas(&lookup.view).into_iter();
     schemas.find(|(_, schema)| *schema == name).map(|(oid, _)| oid)
