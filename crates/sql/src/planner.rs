@@ -1,6 +1,7 @@
 //! Plans and runs checked queries: a statement sees nothing but its [`ReadView`].
 
 pub mod catalog_provider;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -186,6 +187,7 @@ impl Planner {
         planning::check_joins(query, &self.memory)?;
         planning::charge_literals(query, &self.memory)?;
         let mut query = query.clone();
+        self.evaluate_limits(&mut query).await?;
         rewrite::query(&mut query)?;
         rewrite::own_names(&mut query, state);
         query_runtime::check()?;
@@ -204,6 +206,10 @@ impl Planner {
 
     /// Plans a view's query; the columns get the view's names.
     pub async fn plan_view(&self, view: &View) -> Result<LogicalPlan, SqlError> {
+        self.plan_stored(view).await.map_err(SqlError::elsewhere)
+    }
+
+    async fn plan_stored(&self, view: &View) -> Result<LogicalPlan, SqlError> {
         let search_path: Arc<[String]> = view.search_path.as_slice().into();
         let state = self.state_in(&search_path);
         let query = parse_query(&view.query)?;

@@ -140,7 +140,7 @@ impl Frontend {
         let id = self.meta.reserve_object().await?;
         let table = Arc::new(table_of(&columns));
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
-        let rows = insert::conformed(Conform::new(Arc::clone(&table), &name), rows);
+        let rows = insert::conformed(Conform::new(Arc::clone(&table), &schema, &name), rows);
         let staged = self.stage(planner, id, &table, rows).await?;
         let command = CatalogCommand::CreateTable(Create {
             schema,

@@ -25,7 +25,7 @@ use crate::planner::{Parameters, Planner};
 use crate::planning_state::PlanningState;
 use crate::read_view::ReadView;
 use crate::session::Session;
-use crate::trees::{self, balanced, cast, has_query};
+use crate::trees::{self, cast};
 use crate::{Frontend, rewrite};
 use tidemark_engine::meta::command::{TableWrite, WrittenKeys};
 use tidemark_ledger::catalog::ColumnType;
@@ -184,7 +184,8 @@ async fn table_rows(
 ) -> Result<SendableRecordBatchStream, SqlError> {
     let plan = complete(&state, target, plan)?;
     let rows = planner.execute(state, plan, values).await?;
-    let conform = Conform::new(Arc::clone(&target.into.table), &target.into.relation.name);
+    let conform = Conform::of(&target.into);
+    conform.check_types(rows.schema().fields().iter())?;
     Ok(conformed(conform, rows))
 }
 
@@ -201,28 +202,8 @@ pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
             }
         }
         agree(values, target);
-        if values.rows.iter().flat_map(|row| &row.content).any(has_query) {
-            *query.body = selects(values);
-        }
     }
     Some(query)
-}
-
-/// Rewrites `VALUES` as a `SELECT` per row: DataFusion evaluates the cells of `VALUES` before it runs
-/// subqueries.
-fn selects(values: &ast::Values) -> SetExpr {
-    let select = |row: &ast::Parens<Vec<ast::Expr>>| {
-        let items = row.content.iter().cloned().map(ast::SelectItem::UnnamedExpr);
-        trees::select(items.collect()).body()
-    };
-    let union = |left: SetExpr, right: SetExpr| SetExpr::SetOperation {
-        op: ast::SetOperator::Union,
-        set_quantifier: ast::SetQuantifier::All,
-        left: Box::new(left),
-        right: Box::new(right),
-    };
-    let rows = balanced(values.rows.iter().map(select).collect(), union);
-    rows.unwrap_or_else(|| SetExpr::Values(values.clone()))
 }
 
 /// Casts cells in columns of `VALUES` that mix quoted literals with other expressions, so that a literal gets

@@ -2,7 +2,7 @@
 //!
 //! DataFusion's SQL differs from PostgreSQL's: it ignores clauses silently, and has other type names and
 //! column names. Each pass closes one such gap. Most work on the syntax tree: [`reject`] refuses what the
-//! planner would ignore, [`output_names()`] names columns, [`operators`] and [`casts`] replace what the
+//! planner would ignore, [`placement`] what SQL does not allow where it is, [`output_names()`] names columns, [`operators`] and [`casts`] replace what the
 //! planner lacks with calls of our functions. Three work with types: [`tidemark_pg::types::spelling`] resolves type
 //! names, [`typed_operators`] resolves operators by operand type, and [`subqueries`] turns correlated
 //! subqueries into plans that can be joined.
@@ -14,6 +14,7 @@ pub mod operators;
 pub mod output_names;
 mod own_names;
 mod pitfalls;
+pub mod placement;
 pub mod reject;
 mod rows;
 mod similar;
@@ -44,6 +45,7 @@ pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
 
 fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     reject::reject_ignored(node)?;
+    placement::check(node)?;
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
     pitfalls::avoid(node);
