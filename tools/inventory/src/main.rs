@@ -22,7 +22,7 @@ pub type Fallible<T> = Result<T, Box<dyn Error>>;
 #[derive(Parser)]
 struct Options {
     /// How PostgreSQL is reached: `host=… port=… user=… dbname=…`.
-    #[arg(long, env = "TIDEMARK_INVENTORY_POSTGRES")]
+    #[arg(long, env = "TIDEMARK_POSTGRES")]
     postgres: String,
     /// The program `tidemark`, which is started for the comparison.
     #[arg(long, default_value = "target/debug/tidemark")]

@@ -10,7 +10,10 @@ use crate::chapters::{self, CHAPTERS, Chapter};
 pub type Compared = (Entry, State);
 
 /// Longest text of a cell before the rest is counted.
-const CELL_MAX: usize = 150;
+const CELL_MAX: usize = 110;
+
+/// Longest line of a paragraph.
+const LINE_MAX: usize = 120;
 
 const HEAD: &str = "\
 # Functions, operators and casts
@@ -20,8 +23,9 @@ page: it reads `pg_proc`, `pg_operator`, `pg_aggregate` and `pg_cast` of a Postg
 with sample values of each argument's type, NULL among them, and compares the types, values and SQLSTATEs they answer:
 
 ```sh
-cargo run -p tidemark-inventory -- --postgres 'host=… user=…' --server target/debug/tidemark            # writes it
-cargo run -p tidemark-inventory -- --postgres 'host=… user=…' --server target/debug/tidemark --check    # compares it
+scripts/functions            # writes it
+scripts/functions --check    # compares it
+scripts/functions --only round --differences /dev/stdout    # some functions, with the statements that differ
 ```
 
 - **equal**: argument lists for which every call was answered as PostgreSQL answers it. Of functions whose values
@@ -136,6 +140,10 @@ fn table<'a>(entries: impl Iterator<Item = &'a Compared>) -> String {
     if names.is_empty() {
         return String::new();
     }
+    let has_some = names.values().any(|cells| cells[..3].iter().any(|cell| !cell.is_empty()));
+    if !has_some && names.len() > 1 {
+        return none_of(&names);
+    }
     let used: Vec<_> =
         (0..5).filter(|column| names.values().any(|cells| !cells[*column].is_empty())).collect();
     let first = if names.len() == 1 { "name" } else { "" };
@@ -146,6 +154,22 @@ fn table<'a>(entries: impl Iterator<Item = &'a Compared>) -> String {
         rows.push([format!("`{}`", name.replace('|', "\\|"))].into_iter().chain(cells).collect());
     }
     aligned(&rows)
+}
+
+/// A paragraph for a chapter of which Tidemark has nothing.
+fn none_of(names: &BTreeMap<&str, [Vec<String>; 5]>) -> String {
+    let mut text = "None of:".to_owned();
+    let mut width = text.len();
+    for (index, name) in names.keys().enumerate() {
+        let end = if index + 1 == names.len() { "." } else { "," };
+        let word = format!("`{name}`{end}");
+        let breaks = width + word.len() >= LINE_MAX;
+        text.push(if breaks { '\n' } else { ' ' });
+        width = if breaks { word.len() } else { width + word.len() + 1 };
+        text.push_str(&word);
+    }
+    text.push('\n');
+    text
 }
 
 /// The argument types of an entry, shortened.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array as _, ArrayRef, RecordBatch};
+use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -101,6 +101,9 @@ impl Conform {
 fn shown(values: &ArrayRef, row: usize, field: &Field) -> String {
     if values.is_null(row) {
         return "null".to_owned();
+    }
+    if let Some(values) = values.as_boolean_opt() {
+        return if values.value(row) { "t" } else { "f" }.to_owned();
     }
     let printed = functions::print(&values.slice(row, 1), field);
     let printed = printed.ok().and_then(|text| ScalarValue::try_from_array(&text, 0).ok());

@@ -11,6 +11,7 @@ mod arrays;
 pub mod casts;
 mod hidden_columns;
 pub mod operators;
+mod order_by;
 pub mod output_names;
 mod own_names;
 mod pitfalls;
@@ -48,6 +49,7 @@ fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     placement::check(node)?;
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
+    order_by::order_by_tables(node)?;
     pitfalls::avoid(node);
     rows::compare_columns(node);
     operators::rewrite_operators(node)?;
