@@ -15,6 +15,7 @@ use sqlparser::ast::{
 };
 
 use super::operators::as_string;
+use crate::parser::folded;
 use crate::trees::{call, cast, string, take};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
@@ -60,10 +61,15 @@ pub fn show_names(query: &mut Query) {
         let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
             continue;
         };
-        if let Expr::Cast { data_type, expr: literal, .. } = expr
-            && matches!(pseudo_type(data_type), Some(PseudoType::Registered(_)))
-            && as_string(literal).is_some()
-        {
+        let shows_name = match expr {
+            Expr::Cast { data_type, expr: literal, .. } => {
+                matches!(pseudo_type(data_type), Some(PseudoType::Registered(_)))
+                    && as_string(literal).is_some()
+            }
+            Expr::Function(function) => names_oid(function).is_some(),
+            _ => false,
+        };
+        if shows_name {
             *expr = cast(take(expr), DataType::Text);
         }
     }
@@ -128,11 +134,13 @@ fn is_text(target: &ColumnType) -> bool {
     matches!(target, ColumnType::Text | ColumnType::Varchar(_))
 }
 
-/// Returns the reverse function of `to_regclass_oid`: `regclass_name`.
+/// Returns the reverse function of `to_regclass` and of `to_regclass_oid`: `regclass_name`.
 fn names_oid(function: &Function) -> Option<String> {
-    let kind = function.name.to_string();
-    let kind = kind.strip_prefix("to_reg")?.strip_suffix("_oid")?;
-    Some(format!("reg{kind}_name"))
+    let name = function.name.0.last()?.as_ident().map(folded)?;
+    let kind = name.strip_prefix("to_reg")?;
+    let kind = kind.strip_suffix("_oid").unwrap_or(kind);
+    let is_known = ["class", "type", "namespace", "proc"].contains(&kind);
+    is_known.then(|| format!("reg{kind}_name"))
 }
 
 /// Makes a cast to `regclass` or a similar type give the oid and not the name: `regclass_name` becomes

@@ -36,7 +36,10 @@ pub(super) const FUNCTIONS: &[FunctionSpec] = &[
         on_object(lookup, arguments, &["CREATE", "USAGE"], schema)
     }),
     privilege("has_sequence_privilege", (2, 3), |lookup, arguments| {
-        on_object(lookup, arguments, &["USAGE", "SELECT", "UPDATE"], sequence)
+        let known = &["USAGE", "SELECT", "UPDATE"];
+        // The privilege is read first.
+        arguments.last().map_or(Ok(vec![]), |privileges| parse(privileges, known))?;
+        on_object(lookup, arguments, known, sequence)
     }),
     privilege("has_server_privilege", (2, 3), |lookup, arguments| {
         on_object(lookup, arguments, USAGE, |_, argument| none("server", argument))
@@ -284,10 +287,13 @@ fn type_of(_: &Lookup, argument: &Argument) -> Result<Option<Object>, SqlError> 
     }
 }
 
-fn function(_: &Lookup, argument: &Argument) -> Result<Option<Object>, SqlError> {
+fn function(lookup: &Lookup, argument: &Argument) -> Result<Option<Object>, SqlError> {
     let object = Object { public: &["EXECUTE"] };
     match argument {
         Argument::Text(text) => {
+            if let Some(oid) = oid_argument(argument) {
+                return function(lookup, &Argument::Int(oid));
+            }
             let Some((name, _)) = text.split_once('(') else {
                 let message = "expected a left parenthesis";
                 return Err(SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, message));
