@@ -212,15 +212,18 @@ fn agree(values: &mut ast::Values, target: &InsertTarget) {
     for (index, column) in target.columns.iter().enumerate() {
         let column_type = &target.into.table.columns[*column].column_type;
         let cells = || values.rows.iter().filter_map(|row| row.content.get(index));
-        if !(cells().any(is_quoted) && cells().any(|cell| !is_quoted(cell) && !is_null(cell))) {
+        let is_text = matches!(column_type, ColumnType::Text | ColumnType::Varchar(_));
+        let is_mixed = cells().any(is_quoted) || (is_text && values.rows.len() > 1);
+        if !(is_mixed && cells().any(|cell| !is_quoted(cell) && !is_null(cell))) {
             continue;
         }
-        let is_text = matches!(column_type, ColumnType::Text | ColumnType::Varchar(_));
         for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(index)) {
             let wanted =
                 if is_text { !is_quoted(cell) } else { is_quoted(cell) || is_number(cell) };
             if wanted {
-                *cell = cast(trees::take(cell), sql_type(column_type));
+                // Without its length: a cast would cut what an assignment refuses.
+                let to = if is_text { &ColumnType::Text } else { column_type };
+                *cell = cast(trees::take(cell), sql_type(to));
             }
         }
     }
