@@ -179,6 +179,8 @@ fn options() -> ConfigOptions {
     let mut options = ConfigOptions::new();
     // Numbers like 1.5 are numeric in PostgreSQL, not double precision.
     options.sql_parser.parse_float_as_decimal = true;
+    // Errors say where in the query they are.
+    options.sql_parser.collect_spans = true;
     // The filter of one aggregate would exclude files that another one needs.
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     // The inputs of a UNION may differ in nullability.

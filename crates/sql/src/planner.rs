@@ -1,6 +1,7 @@
 //! Plans and runs checked queries: a statement sees nothing but its [`ReadView`].
 
 pub mod catalog_provider;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -187,6 +188,7 @@ impl Planner {
         planning::check_joins(query, &self.memory)?;
         planning::charge_literals(query, &self.memory)?;
         let mut query = query.clone();
+        self.evaluate_limits(&mut query).await?;
         rewrite::merge_columns(&mut query, state).await?;
         rewrite::kept_queries::mark(&mut query, state);
         rewrite::query(&mut query)?;
@@ -208,6 +210,10 @@ impl Planner {
 
     /// Plans a view's query; the columns get the view's names.
     pub async fn plan_view(&self, view: &View) -> Result<LogicalPlan, SqlError> {
+        self.plan_stored(view).await.map_err(SqlError::elsewhere)
+    }
+
+    async fn plan_stored(&self, view: &View) -> Result<LogicalPlan, SqlError> {
         let search_path: Arc<[String]> = view.search_path.as_slice().into();
         let state = self.state_in(&search_path);
         let query = parse_query(&view.query)?;

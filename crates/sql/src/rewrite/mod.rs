@@ -2,9 +2,9 @@
 //!
 //! DataFusion's SQL differs from PostgreSQL's: it ignores clauses silently, and has other type names and
 //! column names. Each pass closes one such gap. Most work on the syntax tree: [`reject`] refuses what the
-//! planner would ignore, [`output_names()`] names columns, [`operators`] and [`casts`] replace what the
-//! planner lacks with calls of our functions. [`subqueries`] turns correlated subqueries into plans that can be
-//! joined. Types are decided by [`crate::resolve`].
+//! planner would ignore, [`placement`] what SQL does not allow where it is, [`output_names()`] names columns,
+//! [`operators`] and [`casts`] replace what the planner lacks with calls of our functions. [`subqueries`] turns
+//! correlated subqueries into plans that can be joined. Types are decided by [`crate::resolve`].
 
 mod arrays;
 pub mod casts;
@@ -12,9 +12,11 @@ mod hidden_columns;
 pub mod kept_queries;
 mod merged_columns;
 pub mod operators;
+mod order_by;
 pub mod output_names;
 mod own_names;
 mod pitfalls;
+pub mod placement;
 pub mod reject;
 mod rows;
 mod similar;
@@ -46,8 +48,10 @@ pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
 
 fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     reject::reject_ignored(node)?;
+    placement::check(node)?;
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
+    order_by::order_by_tables(node)?;
     pitfalls::avoid(node);
     rows::compare_columns(node)?;
     operators::rewrite_operators(node)?;

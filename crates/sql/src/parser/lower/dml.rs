@@ -1,7 +1,8 @@
 //! `INSERT`, `UPDATE`, `DELETE` and `TRUNCATE`.
 
 use sqlparser::ast::{
-    self, AssignmentTarget, ConflictTarget, DoUpdate, Expr, FromTable, OnConflictAction, OnInsert,
+    self, AssignmentTarget, ConflictTarget, DoUpdate, Expr, FromTable, FunctionArg,
+    FunctionArgExpr, FunctionArguments, OnConflictAction, OnInsert, SelectItem, SetExpr,
     TableAlias, TableFactor, TableObject, TableWithJoins, Truncate, TruncateIdentityOption,
     UpdateTableFromKind,
 };
@@ -152,24 +153,64 @@ fn lower_assignments(assignments: Vec<ast::Assignment>) -> Result<Vec<Assignment
             (AssignmentTarget::ColumnName(column), value) => {
                 lowered.push(Assignment { column: single_name(&column)?, value });
             }
-            (AssignmentTarget::Tuple(columns), Expr::Tuple(values))
-                if columns.len() == values.len() =>
-            {
+            (AssignmentTarget::Tuple(columns), value) => {
+                let values = row_values(value)?;
+                if columns.len() != values.len() {
+                    let message = "number of columns does not match number of values";
+                    return Err(SqlError::syntax(message));
+                }
                 for (column, value) in columns.iter().zip(values) {
                     lowered.push(Assignment { column: single_name(column)?, value });
                 }
             }
-            (AssignmentTarget::Tuple(_), Expr::Tuple(_)) => {
-                return Err(SqlError::syntax("number of columns does not match number of values"));
-            }
-            (AssignmentTarget::Tuple(_), _) => {
-                return Err(SqlError::unsupported(
-                    "UPDATE ... SET (...) = something other than (...)",
-                ));
-            }
         }
     }
     Ok(lowered)
+}
+
+/// The values of the row that several columns are set to.
+fn row_values(row: Expr) -> Result<Vec<Expr>, SqlError> {
+    match row {
+        Expr::Tuple(values) => Ok(values),
+        Expr::Nested(value) => Ok(vec![*value]),
+        Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("row") => {
+            let FunctionArguments::List(list) = call.args else { return Ok(vec![]) };
+            let values = list.args.into_iter().map(|arg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Ok(value),
+                _ => Err(SqlError::unsupported("this row in UPDATE ... SET (...)")),
+            });
+            values.collect()
+        }
+        Expr::Subquery(query) => single_columns(&query).ok_or_else(|| {
+            SqlError::unsupported("UPDATE ... SET (...) = a query with DISTINCT, LIMIT, * or UNION")
+                .hint("Set each column to a subquery of its own.")
+        }),
+        _ => {
+            let message =
+                "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression";
+            Err(SqlError::unsupported(message))
+        }
+    }
+}
+
+/// A query of one column for each column of a query that has one row. `None` if a column alone could have
+/// another number of rows.
+fn single_columns(query: &ast::Query) -> Option<Vec<Expr>> {
+    let select = query.body.as_select()?;
+    if select.distinct.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
+        return None;
+    }
+    let columns = (0..select.projection.len()).map(|index| {
+        let mut single = query.clone();
+        single.order_by = None;
+        let SetExpr::Select(select) = single.body.as_mut() else { return None };
+        let item = select.projection.swap_remove(index);
+        let is_value =
+            matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+        select.projection = vec![item];
+        is_value.then(|| Expr::Subquery(Box::new(single)))
+    });
+    columns.collect()
 }
 
 pub fn lower_delete(delete: ast::Delete) -> Result<Statement, SqlError> {
