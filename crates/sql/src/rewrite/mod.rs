@@ -10,6 +10,7 @@
 mod arrays;
 pub mod casts;
 mod hidden_columns;
+mod literals;
 pub mod operators;
 mod order_by;
 pub mod output_names;
