@@ -175,7 +175,7 @@ fn schema(error: &SchemaError) -> SqlError {
             let known_table = |c: &datafusion::common::Column| {
                 c.relation.as_ref().is_some_and(|r| r.table() == table)
             };
-            if !valid_fields.is_empty() && !valid_fields.iter().any(known_table) {
+            if !valid_fields.iter().any(known_table) {
                 let message = format!("missing FROM-clause entry for table \"{table}\"");
                 return SqlError::new(SqlState::UNDEFINED_TABLE, message);
             }
@@ -415,6 +415,9 @@ fn undefined_function(text: &str) -> Option<SqlError> {
     } else {
         return None;
     };
+    if let Some(error) = texts::of_operator(&signature) {
+        return Some(error);
+    }
     let message = format!("function {signature} does not exist");
     Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_FUNCTION_HINT))
 }

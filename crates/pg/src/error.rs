@@ -18,8 +18,6 @@ pub struct SqlError {
     pub hint: Option<String>,
     /// Character position in the query text, from 1.
     pub position: Option<NonZeroUsize>,
-    /// PostgreSQL's function that raises the error: some drivers tell errors apart by it.
-    pub routine: Option<&'static str>,
     /// What the error is about.
     pub subject: Option<Box<Subject>>,
 }
@@ -33,13 +31,14 @@ pub struct Subject {
     pub table: Option<String>,
     pub column: Option<String>,
     pub constraint: Option<String>,
+    /// PostgreSQL's function that raises the error: some drivers tell errors apart by it.
+    pub routine: Option<&'static str>,
 }
 
 impl SqlError {
     pub fn new(sqlstate: SqlState, message: impl Into<String>) -> Self {
         let message = message.into();
-        let (detail, hint, position, routine, subject) = (None, None, None, None, None);
-        Self { sqlstate, message, detail, hint, position, routine, subject }
+        Self { sqlstate, message, detail: None, hint: None, position: None, subject: None }
     }
 
     /// A statement, clause or type that PostgreSQL has and Tidemark does not.
@@ -120,7 +119,7 @@ impl SqlError {
 
     #[must_use]
     pub fn routine(mut self, routine: &'static str) -> Self {
-        self.routine = Some(routine);
+        self.subject.get_or_insert_default().routine = Some(routine);
         self
     }
 }
@@ -182,8 +181,8 @@ pub fn error_info(error: SqlError, severity: &str) -> ErrorInfo {
     info.detail = error.detail;
     info.hint = error.hint;
     info.position = error.position.map(|position| position.to_string());
-    info.routine = error.routine.map(str::to_owned);
     if let Some(subject) = error.subject {
+        info.routine = subject.routine.map(str::to_owned);
         info.schema = subject.schema;
         info.table = subject.table;
         info.column = subject.column;

@@ -69,6 +69,39 @@ pub(super) fn plain(text: &str) -> String {
     if shows_engine(&named) { "this expression is not supported".to_owned() } else { named }
 }
 
+/// Functions that operators are rewritten to, and the operators.
+const OPERATOR_FUNCTIONS: [(&str, &str); 6] = [
+    ("json_get", "->"),
+    ("json_get_text", "->>"),
+    ("json_get_path", "#>"),
+    ("json_get_path_text", "#>>"),
+    ("json_exists", "?"),
+    ("array_has_any", "&&"),
+];
+
+/// The error of an operator or a subscript for which the user wrote no function; `signature` is the call.
+pub(super) fn of_operator(signature: &str) -> Option<SqlError> {
+    let (name, arguments) = signature.split_once('(').unwrap_or((signature, ""));
+    let mut arguments = arguments.trim_end_matches(')').split(", ");
+    let first = arguments.next().unwrap_or_default();
+    if name == "array_has" {
+        let message = "op ANY/ALL (array) requires array on right side";
+        return Some(SqlError::new(SqlState::WRONG_OBJECT_TYPE, message));
+    }
+    if name == "array_element" {
+        let message =
+            format!("cannot subscript type {first} because it does not support subscripting");
+        return Some(SqlError::new(SqlState::DATATYPE_MISMATCH, message));
+    }
+    let (_, operator) = OPERATOR_FUNCTIONS.iter().find(|(function, _)| *function == name)?;
+    let operation = match arguments.next() {
+        Some(second) => format!("{first} {operator} {second}"),
+        None => (*operator).to_owned(),
+    };
+    let message = format!("operator does not exist: {operation}");
+    Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_OPERATOR_HINT))
+}
+
 /// Values of types that cannot be where they are.
 fn types(line: &str) -> Option<SqlError> {
     let mismatch = |message: String| SqlError::new(SqlState::DATATYPE_MISMATCH, message);

@@ -288,7 +288,7 @@ pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr,
             let mut expr = parser::parse_expression(sql)?
                 .ok_or_else(|| SqlError::internal("a stored default cannot be parsed"))?;
             doubling::check(&expr)?;
-            rewrite::expr(&mut expr)?;
+            rewrite::expr(&mut expr).map_err(SqlError::elsewhere)?;
             resolve::literals::type_numbers(&mut expr);
             rewrite::own_names(&mut expr, state);
             let with_alias = ast::ExprWithAlias { expr, alias: None };

@@ -53,7 +53,7 @@ impl Planner {
         placement::check_limit(expr, clause.name())?;
         // Boxed, as it plans a query inside of one.
         let value = self.single_value(query).await?;
-        clause.from_value(value)
+        clause.assigned(value)
     }
 
     /// The value of a query of one row and one column.
@@ -100,7 +100,7 @@ impl Clause {
     }
 
     /// Assigns the value to a `bigint`, as PostgreSQL does; NULL means all rows.
-    fn from_value(self, value: ScalarValue) -> Result<Option<i64>, SqlError> {
+    fn assigned(self, value: ScalarValue) -> Result<Option<i64>, SqlError> {
         let data_type = value.data_type();
         let is_number = data_type.is_numeric() || data_type == DataType::Null;
         if !is_number {

@@ -14,6 +14,7 @@ use sqlparser::ast::{
     visit_expressions_mut,
 };
 
+use super::literals;
 use super::operators::as_string;
 use crate::parser::folded;
 use crate::trees::{call, cast, string, take};
@@ -81,7 +82,11 @@ fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
         *expr = match pseudo_type(data_type) {
             Some(PseudoType::Registered(registered)) => registered_cast(registered, literal),
             Some(PseudoType::Oid) => call(TO_OID, vec![literal]),
-            Some(PseudoType::Name) | None => cast_call(literal, &cast_type(data_type)?),
+            Some(PseudoType::Name) | None => {
+                let target = cast_type(data_type)?;
+                literals::check(&literal, &target)?;
+                cast_call(literal, &target)
+            }
         };
         return Ok(());
     }
@@ -100,6 +105,9 @@ fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
         return Ok(());
     }
     let target = cast_type(data_type)?;
+    if pseudo_type(data_type).is_none() {
+        literals::check(inner, &target)?;
+    }
     match inner.as_ref() {
         Expr::Value(ValueWithSpan { value: Value::Null, .. }) => {}
         Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => {

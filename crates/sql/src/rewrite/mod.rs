@@ -11,6 +11,7 @@ pub mod casts;
 mod hidden_columns;
 pub mod kept_queries;
 mod merged_columns;
+mod literals;
 pub mod operators;
 mod order_by;
 pub mod output_names;

@@ -280,7 +280,7 @@ async fn psql_describes_a_table() {
         rows,
         [
             "a|integer|true|1|null",
-            "b|character varying(20)|true|2|'x'",
+            "b|character varying(20)|true|2|'x'::character varying",
             "Odd|numeric(15,2)[]|false|3|null"
         ]
     );
@@ -380,8 +380,8 @@ async fn names_and_oids_turn_into_each_other() {
     .await;
     assert_eq!(
         rows,
-        ["16391|7|null|16391|t|-|information_schema.tables|pg_class|character varying|\
-          pg_catalog|1007"]
+        ["t|7|null|t|t|-|information_schema.tables|pg_class|character varying|\
+          pg_catalog|integer[]"]
     );
     let error = ask_at(BORN, "SELECT to_regclass_oid('nope')").await.unwrap_err();
     assert_eq!(error.sqlstate.code(), "42P01");

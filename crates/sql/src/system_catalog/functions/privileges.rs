@@ -9,7 +9,7 @@ use crate::system_catalog::cell::Cell;
 use crate::system_catalog::listing::{
     self, DATABASE_OID, Listed, OWNER, OWNER_OID, TABLESPACE_OID,
 };
-use crate::system_catalog::pg_catalog::procedures;
+use crate::system_catalog::pg_catalog::{Procedure, procedures};
 use tidemark_pg::DATABASE;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
@@ -287,12 +287,12 @@ fn type_of(_: &Lookup, argument: &Argument) -> Result<Option<Object>, SqlError> 
     }
 }
 
-fn function(lookup: &Lookup, argument: &Argument) -> Result<Option<Object>, SqlError> {
+fn function(_: &Lookup, argument: &Argument) -> Result<Option<Object>, SqlError> {
     let object = Object { public: &["EXECUTE"] };
     match argument {
         Argument::Text(text) => {
             if let Some(oid) = oid_argument(argument) {
-                return function(lookup, &Argument::Int(oid));
+                return Ok(procedure_with(oid).map(|_| object));
             }
             let Some((name, _)) = text.split_once('(') else {
                 let message = "expected a left parenthesis";
@@ -304,10 +304,10 @@ fn function(lookup: &Lookup, argument: &Argument) -> Result<Option<Object>, SqlE
                 None => Err(missing(SqlState::UNDEFINED_FUNCTION, "function", text)),
             }
         }
-        argument => {
-            let oid = oid_argument(argument);
-            let found = procedures().iter().find(|p| Some(i64::from(p.oid)) == oid);
-            Ok(found.map(|_| object))
-        }
+        argument => Ok(oid_argument(argument).and_then(procedure_with).map(|_| object)),
     }
+}
+
+fn procedure_with(oid: i64) -> Option<&'static Procedure> {
+    procedures().iter().find(|procedure| i64::from(procedure.oid) == oid)
 }
