@@ -7,6 +7,7 @@
 //! names, [`typed_operators`] resolves operators by operand type, and [`subqueries`] turns correlated
 //! subqueries into plans that can be joined.
 
+mod array_calls;
 mod arrays;
 pub mod casts;
 mod hidden_columns;
@@ -54,6 +55,7 @@ fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     rows::compare_columns(node)?;
     operators::rewrite_operators(node)?;
     casts::rewrite_casts(node)?;
+    array_calls::call_arrays(node);
     values::plain_values(node);
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use sqlparser::ast::{
     self, AssignmentTarget, ConflictTarget, DoUpdate, Expr, FromTable, OnConflictAction, OnInsert,
-    TableAlias, TableFactor, TableObject, TableWithJoins, Truncate, TruncateIdentityOption,
-    UpdateTableFromKind,
+    Query, SelectItem, TableAlias, TableAliasColumnDef, TableFactor, TableObject, TableWithJoins,
+    Truncate, TruncateIdentityOption, UpdateTableFromKind,
 };
 
 use super::{refuse, single_name};
@@ -11,7 +11,11 @@ use crate::parser::ast::{
     Assignment, Delete, Insert, InsertSource, OnConflict, RelationName, Statement, Target, Update,
     folded,
 };
+use crate::trees::{quoted, relation, select, table_alias};
 use tidemark_pg::error::SqlError;
+
+/// The name of a subquery whose columns are assigned; no user can write it.
+const ASSIGNED: &str = "\u{1}assigned";
 
 pub fn lower_insert(insert: ast::Insert) -> Result<Statement, SqlError> {
     let ast::Insert {
@@ -162,14 +166,32 @@ fn lower_assignments(assignments: Vec<ast::Assignment>) -> Result<Vec<Assignment
             (AssignmentTarget::Tuple(_), Expr::Tuple(_)) => {
                 return Err(SqlError::syntax("number of columns does not match number of values"));
             }
+            (AssignmentTarget::Tuple(columns), Expr::Subquery(query)) => {
+                for (at, column) in columns.iter().enumerate() {
+                    let value = nth_column(&query, at, columns.len());
+                    lowered.push(Assignment { column: single_name(column)?, value });
+                }
+            }
             (AssignmentTarget::Tuple(_), _) => {
                 return Err(SqlError::unsupported(
-                    "UPDATE ... SET (...) = something other than (...)",
+                    "UPDATE ... SET (...) = something other than (...) or (SELECT ...)",
                 ));
             }
         }
     }
     Ok(lowered)
+}
+
+/// One of the columns of the row that a subquery returns: `(SELECT c1 FROM (query) AS row(c0, c1))`.
+fn nth_column(query: &Query, at: usize, count: usize) -> Expr {
+    let name = |at: usize| quoted(format!("{ASSIGNED}{at}"));
+    let mut alias = table_alias(quoted(ASSIGNED));
+    alias.columns =
+        (0..count).map(|at| TableAliasColumnDef { name: name(at), data_type: None }).collect();
+    let subquery = Box::new(query.clone());
+    let row = TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None };
+    let column = SelectItem::UnnamedExpr(Expr::Identifier(name(at)));
+    Expr::Subquery(Box::new(select(vec![column]).from([relation(row)]).query()))
 }
 
 pub fn lower_delete(delete: ast::Delete) -> Result<Statement, SqlError> {
