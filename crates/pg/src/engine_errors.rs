@@ -370,6 +370,9 @@ fn plan(text: &str) -> SqlError {
         let message = format!("WITH query name \"{name}\" specified more than once");
         return SqlError::new(SqlState::DUPLICATE_ALIAS, message);
     }
+    if text.contains("must be an INTEGER or NULL, got ") && text.contains("Column") {
+        return SqlError::unsupported("a column as an argument of a function in FROM");
+    }
     if text.contains("require unique expression names") {
         let message = "two columns of one subquery have the same name";
         return SqlError::new(SqlState::DUPLICATE_COLUMN, message)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ParamValues;
 use datafusion::execution::SendableRecordBatchStream;
@@ -250,12 +250,23 @@ impl Planner {
         let state = self.state();
         let plan = self.plan(&state, query, &parameters.types).await?;
         let schema = self.output_schema(query, &plan);
+        refuse_rows(&schema)?;
         let stream = self.execute(state, plan, parameters.values.clone()).await?;
         // The executed plan has the exact types: an optimizer may have narrowed them.
         let schema = with_types_of(&schema, &stream.schema());
         parameters.check_told(&schema)?;
         Ok(Rows { schema, stream })
     }
+}
+
+/// Refuses columns whose values are rows: they would be shown in another way than PostgreSQL's.
+fn refuse_rows(schema: &Schema) -> Result<(), SqlError> {
+    let is_row = |field: &Arc<Field>| matches!(field.data_type(), DataType::Struct(_));
+    if schema.fields().iter().any(is_row) {
+        return Err(SqlError::unsupported("a row as a column of the result")
+            .hint("Select the columns of the row."));
+    }
+    Ok(())
 }
 
 /// The files of a table as a statement sees them.

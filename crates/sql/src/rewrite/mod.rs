@@ -6,6 +6,7 @@
 //! [`operators`] and [`casts`] replace what the planner lacks with calls of our functions. [`subqueries`] turns
 //! correlated subqueries into plans that can be joined. Types are decided by [`crate::resolve`].
 
+mod array_calls;
 mod arrays;
 pub mod casts;
 mod hidden_columns;
@@ -57,6 +58,7 @@ fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     rows::compare_columns(node)?;
     operators::rewrite_operators(node)?;
     casts::rewrite_casts(node)?;
+    array_calls::call_arrays(node);
     values::plain_values(node);
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use sqlparser::ast::{
     self, AssignmentTarget, ConflictTarget, DoUpdate, Expr, FromTable, FunctionArg,
-    FunctionArgExpr, FunctionArguments, OnConflictAction, OnInsert, SelectItem, SetExpr,
-    TableAlias, TableFactor, TableObject, TableWithJoins, Truncate, TruncateIdentityOption,
+    FunctionArgExpr, FunctionArguments, OnConflictAction, OnInsert, Query, SelectItem, TableAlias,
+    TableAliasColumnDef, TableFactor, TableObject, TableWithJoins, Truncate, TruncateIdentityOption,
     UpdateTableFromKind,
 };
 
@@ -12,7 +12,11 @@ use crate::parser::ast::{
     Assignment, Delete, Insert, InsertSource, OnConflict, RelationName, Statement, Target, Update,
     folded,
 };
+use crate::trees::{quoted, relation, select, table_alias};
 use tidemark_pg::error::SqlError;
+
+/// The name of a subquery whose columns are assigned; no user can write it.
+const ASSIGNED: &str = "\u{1}assigned";
 
 pub fn lower_insert(insert: ast::Insert) -> Result<Statement, SqlError> {
     let ast::Insert {
@@ -154,7 +158,7 @@ fn lower_assignments(assignments: Vec<ast::Assignment>) -> Result<Vec<Assignment
                 lowered.push(Assignment { column: single_name(&column)?, value });
             }
             (AssignmentTarget::Tuple(columns), value) => {
-                let values = row_values(value)?;
+                let values = row_values(value, columns.len())?;
                 if columns.len() != values.len() {
                     let message = "number of columns does not match number of values";
                     return Err(SqlError::syntax(message));
@@ -169,7 +173,7 @@ fn lower_assignments(assignments: Vec<ast::Assignment>) -> Result<Vec<Assignment
 }
 
 /// The values of the row that several columns are set to.
-fn row_values(row: Expr) -> Result<Vec<Expr>, SqlError> {
+fn row_values(row: Expr, count: usize) -> Result<Vec<Expr>, SqlError> {
     match row {
         Expr::Tuple(values) => Ok(values),
         Expr::Nested(value) => Ok(vec![*value]),
@@ -181,10 +185,10 @@ fn row_values(row: Expr) -> Result<Vec<Expr>, SqlError> {
             });
             values.collect()
         }
-        Expr::Subquery(query) => single_columns(&query).ok_or_else(|| {
-            SqlError::unsupported("UPDATE ... SET (...) = a query with DISTINCT, LIMIT, * or UNION")
-                .hint("Set each column to a subquery of its own.")
-        }),
+        Expr::Subquery(query) => match columns_of(&query) {
+            Some(found) if found != count => Ok(vec![]),
+            _ => Ok((0..count).map(|at| nth_column(&query, at, count)).collect()),
+        },
         _ => {
             let message =
                 "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression";
@@ -193,24 +197,24 @@ fn row_values(row: Expr) -> Result<Vec<Expr>, SqlError> {
     }
 }
 
-/// A query of one column for each column of a query that has one row. `None` if a column alone could have
-/// another number of rows.
-fn single_columns(query: &ast::Query) -> Option<Vec<Expr>> {
-    let select = query.body.as_select()?;
-    if select.distinct.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
-        return None;
-    }
-    let columns = (0..select.projection.len()).map(|index| {
-        let mut single = query.clone();
-        single.order_by = None;
-        let SetExpr::Select(select) = single.body.as_mut() else { return None };
-        let item = select.projection.swap_remove(index);
-        let is_value =
-            matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
-        select.projection = vec![item];
-        is_value.then(|| Expr::Subquery(Box::new(single)))
-    });
-    columns.collect()
+/// How many columns a query has, if its text says so.
+fn columns_of(query: &Query) -> Option<usize> {
+    let items = &query.body.as_select()?.projection;
+    let is_one =
+        |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+    items.iter().all(is_one).then_some(items.len())
+}
+
+/// One of the columns of the row that a subquery returns: `(SELECT c1 FROM (query) AS row(c0, c1))`.
+fn nth_column(query: &Query, at: usize, count: usize) -> Expr {
+    let name = |at: usize| quoted(format!("{ASSIGNED}{at}"));
+    let mut alias = table_alias(quoted(ASSIGNED));
+    alias.columns =
+        (0..count).map(|at| TableAliasColumnDef { name: name(at), data_type: None }).collect();
+    let subquery = Box::new(query.clone());
+    let row = TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None };
+    let column = SelectItem::UnnamedExpr(Expr::Identifier(name(at)));
+    Expr::Subquery(Box::new(select(vec![column]).from([relation(row)]).query()))
 }
 
 pub fn lower_delete(delete: ast::Delete) -> Result<Statement, SqlError> {

@@ -31,12 +31,13 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias,
+    Union, Values, cast,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 use super::unnest::{Outer, outer_columns};
 use scope::Scope;
-use shape::{has_subquery, is_left_alone, subqueries_of};
+use shape::{has_subquery, is_left_alone, only_compares, refers_outside, subqueries_of};
 use tidemark_pg::error::SqlError;
 
 /// The pass as an analyzer rule.
@@ -72,6 +73,9 @@ fn rewrite_node(node: LogicalPlan, aliases: &AliasGenerator) -> Result<Transform
     match node {
         LogicalPlan::Join(join) if is_lateral(&join.right) => {
             lateral(join, aliases).map(Transformed::yes)
+        }
+        LogicalPlan::Values(values) if values.values.iter().flatten().any(has_subquery) => {
+            self::values(&values, aliases).map(Transformed::yes)
         }
         node if !has_foreign(&node)? => Ok(Transformed::no(node)),
         LogicalPlan::Projection(projection) => {
@@ -131,7 +135,15 @@ fn only(plan: LogicalPlan, columns: Vec<Column>) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(plan).project(columns.into_iter().map(Expr::Column))?.build()
 }
 
-/// Computes the subqueries in the operands of `IN` and `ANY` below the node: these operands become columns.
+/// Whether an operand becomes a column before it is compared: the engine's subqueries do not see those in it, and
+/// it confuses keys of a join that differ only in casts.
+fn is_computed_first(operand: &Expr, plan: &LogicalPlan) -> Result<bool> {
+    let is_constant = !operand.any_column_refs() && !refers_outside(operand);
+    let is_column = matches!(operand, Expr::Column(_) | Expr::OuterReferenceColumn(..));
+    Ok(has_subquery(operand) || !(is_column || is_constant || only_compares(plan, false)?))
+}
+
+/// Computes such operands of `IN` and `ANY` below the node.
 fn operands_first(
     exprs: Vec<Expr>,
     input: LogicalPlan,
@@ -147,11 +159,15 @@ fn operands_first(
     let exprs = exprs.into_iter().map(|expr| {
         let name = names.save(&expr);
         let replaced = expr.transform_up(|inner| match inner {
-            Expr::InSubquery(mut within) if has_subquery(&within.expr) => {
+            Expr::InSubquery(mut within)
+                if is_computed_first(&within.expr, &within.subquery.subquery)? =>
+            {
                 within.expr = Box::new(column(*within.expr));
                 Ok(Transformed::yes(Expr::InSubquery(within)))
             }
-            Expr::SetComparison(mut compared) if has_subquery(&compared.expr) => {
+            Expr::SetComparison(mut compared)
+                if is_computed_first(&compared.expr, &compared.subquery.subquery)? =>
+            {
                 compared.expr = Box::new(column(*compared.expr));
                 Ok(Transformed::yes(Expr::SetComparison(compared)))
             }
@@ -176,6 +192,22 @@ fn with_columns(
     let mut exprs: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
     exprs.extend(more);
     projection(Projection::try_new(exprs, Arc::new(input))?, aliases)
+}
+
+/// Makes projections of the rows: the engine computes `VALUES` before it runs subqueries.
+fn values(node: &Values, aliases: &AliasGenerator) -> Result<LogicalPlan> {
+    let inputs = node.values.iter().map(|row| {
+        let cells = row.iter().zip(node.schema.fields());
+        let cells =
+            cells.map(|(cell, f)| cast(cell.clone(), f.data_type().clone()).alias(f.name()));
+        let one = Arc::new(LogicalPlanBuilder::empty(true).build()?);
+        projection(Projection::try_new(cells.collect(), one)?, aliases).map(Arc::new)
+    });
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    match <[Arc<LogicalPlan>; 1]>::try_from(inputs) {
+        Ok([only]) => Ok(Arc::unwrap_or_clone(only)),
+        Err(inputs) => Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)),
+    }
 }
 
 /// Computes the subqueries of a node below it.

@@ -76,7 +76,8 @@ impl<'a> Scope<'a> {
         if !self.is_joined(plan)? || is_only_group(plan, false) || refers_outside(&within.expr) {
             return self.rewrite(Expr::InSubquery(within));
         }
-        let within = InSubquery { subquery: exact(within.subquery)?, ..within };
+        let subquery = with_own_name(exact(within.subquery)?)?;
+        let within = InSubquery { subquery, ..within };
         let is_correlated = !within.subquery.outer_ref_columns.is_empty();
         match (within.negated, is_correlated) {
             (false, _) => Ok(Expr::InSubquery(within)),
@@ -198,7 +199,8 @@ impl<'a> Scope<'a> {
             );
         }
         let negated = within.negated;
-        let within = Within::of(within, &self.input)?;
+        let subquery = with_own_name(within.subquery)?;
+        let within = Within::of(InSubquery { subquery, ..within }, &self.input)?;
         let (equal, unknown) = if joined && correlated {
             let is_unknown = within.is_equal().is_null();
             (within.exists(within.is_equal(), false)?, within.exists(is_unknown, false)?)
@@ -267,6 +269,21 @@ fn needs_own_column(within: &InSubquery) -> bool {
 fn exact(subquery: Subquery) -> Result<Subquery> {
     let outer_ref_columns = super::super::unnest::references(&subquery.subquery)?;
     Ok(Subquery { outer_ref_columns, ..subquery })
+}
+
+/// Names the value of a subquery: a cast has the name of its column, which the engine may add.
+fn with_own_name(subquery: Subquery) -> Result<Subquery> {
+    let LogicalPlan::Projection(projection) = subquery.subquery.as_ref() else {
+        return Ok(subquery);
+    };
+    match projection.expr.as_slice() {
+        [value] if !matches!(value, Expr::Column(_)) => {
+            let value = value.clone().unalias().alias("__value");
+            let named = Projection::try_new(vec![value], Arc::clone(&projection.input))?;
+            Ok(with_plan(&subquery, LogicalPlan::Projection(named)))
+        }
+        _ => Ok(subquery),
+    }
 }
 
 /// The value of a subquery is null if it has no row, whatever its column says.
@@ -364,7 +381,8 @@ fn is_limited_to_one(plan: &LogicalPlan) -> Result<bool> {
 fn counted(subquery: Subquery, negated: bool) -> Result<Expr> {
     let Subquery { subquery, outer_ref_columns, spans } = subquery;
     let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(subquery))
-        .aggregate(no_groups(), [count(lit(1_i64))])?
+        // Not the usual count(1), which may be a column of the subquery.
+        .aggregate(no_groups(), [count(lit(true))])?
         .build()?;
     let number = columns_of(&rows).swap_remove(0);
     let found = if negated { number.lt_eq(lit(0_i64)) } else { number.gt(lit(0_i64)) };

@@ -66,6 +66,7 @@ pub(super) fn only_compares(plan: &LogicalPlan, equal: bool) -> Result<bool> {
     Ok(!is_volatile(plan)? && compares(plan, equal)?)
 }
 
+/// Below an alias, the engine loses the columns that are compared.
 fn compares(plan: &LogicalPlan, equal: bool) -> Result<bool> {
     match plan {
         LogicalPlan::Filter(Filter { predicate, input, .. }) => {
@@ -75,7 +76,6 @@ fn compares(plan: &LogicalPlan, equal: bool) -> Result<bool> {
         LogicalPlan::Projection(Projection { expr, input, .. }) => {
             Ok(!expr.iter().any(refers_outside) && compares(input, equal)?)
         }
-        LogicalPlan::SubqueryAlias(alias) => compares(&alias.input, equal),
         other => Ok(!is_correlated(other)?),
     }
 }
@@ -89,7 +89,6 @@ pub(super) fn is_simple_aggregate(plan: &LogicalPlan) -> Result<bool> {
         LogicalPlan::Projection(Projection { expr, input, .. }) => {
             Ok(!expr.iter().any(refers_outside) && is_simple_aggregate(input)?)
         }
-        LogicalPlan::SubqueryAlias(alias) => is_simple_aggregate(&alias.input),
         _ => Ok(false),
     }
 }
