@@ -59,6 +59,10 @@ const AGGREGATES: &str = "any_value array_agg avg bit_and bit_or bit_xor bool_an
 /// Functions that need a window.
 const WINDOW_ONLY: &str = "cume_dist dense_rank first_value lag last_value lead nth_value ntile percent_rank rank row_number";
 
+/// Functions of one row that people put before `OVER`: the engine ignores the window.
+const SCALARS: &str = "abs ceil char_length coalesce concat floor greatest initcap least left length lower lpad ltrim \
+    md5 mod now nullif power random replace right round rpad rtrim sign sqrt substr substring trim trunc upper";
+
 /// Functions that return sets.
 const SETS: &str = "generate_series generate_subscripts json_array_elements json_array_elements_text json_each \
     json_each_text json_object_keys jsonb_array_elements jsonb_array_elements_text jsonb_each jsonb_each_text \
@@ -384,6 +388,7 @@ fn check_call(function: &Function) -> Result<(), SqlError> {
                 let error = SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message);
                 return Err(located(error, function));
             }
+            check_window_function(function, &name)?;
             if let Some(WindowType::WindowSpec(spec)) = &function.over {
                 forbid(&spec.partition_by, "window definitions", &[Kind::Window])?;
             }
@@ -401,6 +406,27 @@ fn check_call(function: &Function) -> Result<(), SqlError> {
         Some(filter) => forbid(filter.as_ref(), "FILTER", EVERYTHING),
         None => Ok(()),
     }
+}
+
+/// Fails if a function with `OVER` is none that computes over a window, or has an argument that it refuses.
+fn check_window_function(function: &Function, name: &str) -> Result<(), SqlError> {
+    if is_listed(SCALARS, name) {
+        let message = format!(
+            "OVER specified, but {name} is not a window function nor an aggregate function"
+        );
+        return Err(located(SqlError::new(SqlState::WRONG_OBJECT_TYPE, message), function));
+    }
+    let FunctionArguments::List(list) = &function.args else { return Ok(()) };
+    if name == "nth_value"
+        && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) =
+            list.args.get(1)
+        && let Value::Number(number, _) = &value.value
+        && number == "0"
+    {
+        let message = "argument of nth_value must be greater than zero";
+        return Err(SqlError::new(SqlState::INVALID_ARGUMENT_FOR_NTH_VALUE, message));
+    }
+    Ok(())
 }
 
 /// Fails if a call of this kind is among the arguments.
