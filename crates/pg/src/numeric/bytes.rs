@@ -74,7 +74,7 @@ fn put_finite(value: &Decimal, out: &mut Vec<u8>) {
     }
     out.push(if value.is_negative() { NEGATIVE } else { POSITIVE });
     let start = out.len();
-    let pairs = if value.scale % 2 == 0 {
+    let pairs = if value.scale.is_multiple_of(2) {
         value.magnitude().to_radix_be(100)
     } else {
         (value.magnitude() * 10_u8).to_radix_be(100)

@@ -12,7 +12,9 @@ const SERIES_MAX: f64 = 0.01;
 const GUARD_DIGITS: i64 = 8;
 
 /// The constants with which PostgreSQL estimates the size of results: its scales depend on each digit of them.
+#[expect(clippy::approx_constant, reason = "scales depend on the very digits PostgreSQL has")]
 pub(super) const LOG10_E: f64 = 0.434_294_481_903_252;
+#[expect(clippy::approx_constant, reason = "scales depend on the very digits PostgreSQL has")]
 const LOG10_2: f64 = 0.301_029_995_663_981;
 
 /// Drops the fraction of an estimate.

@@ -13,6 +13,7 @@ use crate::sqlstate::SqlState;
 pub(super) const GUARD_DIGITS: i64 = 8;
 
 /// The constant with which PostgreSQL estimates the size of logarithms.
+#[expect(clippy::approx_constant, reason = "scales depend on the very digits PostgreSQL has")]
 const LN_10: f64 = 2.302_585_092_994_046;
 
 /// Estimates the power of ten of the first digit of the natural logarithm, as PostgreSQL does.

@@ -15,6 +15,7 @@ mod convert;
 mod decimal;
 mod exponential;
 mod fixed;
+pub mod kernels;
 mod logarithm;
 mod power;
 mod text;
