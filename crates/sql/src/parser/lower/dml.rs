@@ -3,8 +3,8 @@
 use sqlparser::ast::{
     self, AssignmentTarget, ConflictTarget, DoUpdate, Expr, FromTable, FunctionArg,
     FunctionArgExpr, FunctionArguments, OnConflictAction, OnInsert, Query, SelectItem, TableAlias,
-    TableAliasColumnDef, TableFactor, TableObject, TableWithJoins, Truncate, TruncateIdentityOption,
-    UpdateTableFromKind,
+    TableAliasColumnDef, TableFactor, TableObject, TableWithJoins, Truncate,
+    TruncateIdentityOption, UpdateTableFromKind,
 };
 
 use super::{refuse, single_name};
@@ -200,8 +200,9 @@ fn row_values(row: Expr, count: usize) -> Result<Vec<Expr>, SqlError> {
 /// How many columns a query has, if its text says so.
 fn columns_of(query: &Query) -> Option<usize> {
     let items = &query.body.as_select()?.projection;
-    let is_one =
-        |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+    let is_one = |item: &SelectItem| {
+        matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })
+    };
     items.iter().all(is_one).then_some(items.len())
 }
 
