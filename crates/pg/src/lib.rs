@@ -18,6 +18,8 @@ pub mod encode;
 pub mod parameters;
 pub mod text_input;
 pub mod text_of_bytes;
+// Arithmetic of dates, times and intervals.
+pub mod time;
 // Values in a plan's options.
 pub mod carried;
 // Threads of a statement.

@@ -13,6 +13,7 @@ use datafusion::prelude::SessionConfig;
 
 use super::planning_state::{PlanningState, StatePool};
 use super::rewrite::subqueries::Subqueries;
+use super::rewrite::time_operators::TimeOperators;
 use super::rewrite::typed_operators::TypedOperators;
 use crate::settings::Resources;
 use crate::system_catalog;
@@ -76,7 +77,7 @@ impl Engine {
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
             // Before the default planners, which would give these operators another meaning.
-            .with_expr_planners(vec![Arc::new(TypedOperators)])
+            .with_expr_planners(vec![Arc::new(TypedOperators), Arc::new(TimeOperators)])
             .with_default_features()
             .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
             .with_optimizer_rules(optimizer_rules())

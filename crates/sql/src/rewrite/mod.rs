@@ -19,6 +19,7 @@ mod rows;
 mod similar;
 pub mod subqueries;
 mod table_functions;
+pub mod time_operators;
 pub mod typed_operators;
 mod values;
 
