@@ -19,6 +19,8 @@ pub mod numeric;
 pub mod parameters;
 pub mod text_input;
 pub mod text_of_bytes;
+// Arithmetic of dates, times and intervals.
+pub mod time;
 // Values in a plan's options.
 pub mod carried;
 // Threads of a statement.

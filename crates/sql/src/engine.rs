@@ -16,6 +16,7 @@ use super::planning_state::{PlanningState, StatePool};
 use super::resolve::operators::Operators;
 use super::rewrite::kept_queries::KeepQueries;
 use super::rewrite::subqueries::Subqueries;
+use super::rewrite::time_operators::TimeOperators;
 use crate::settings::Resources;
 use crate::system_catalog;
 use tidemark_engine::scan::{KeyFilters, StatisticsCache};
@@ -77,7 +78,7 @@ impl Engine {
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
             // Before the default planners, which would give these operators another meaning.
-            .with_expr_planners(vec![Arc::new(Operators)])
+            .with_expr_planners(vec![Arc::new(Operators), Arc::new(TimeOperators)])
             .with_default_features()
             .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
             .with_optimizer_rules(optimizer_rules())

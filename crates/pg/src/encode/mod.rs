@@ -112,6 +112,11 @@ pub fn column_text(field: &Field, array: &ArrayRef) -> Result<StringArray> {
     Ok(text.finish())
 }
 
+/// Converts values to another Arrow type of the same kind.
+pub fn converted(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    brought_into(array, to)
+}
+
 /// A column of a batch with its writer.
 struct Column {
     nulls: Option<NullBuffer>,

@@ -24,6 +24,7 @@ mod rows;
 mod similar;
 pub mod subqueries;
 mod table_functions;
+pub mod time_operators;
 mod unnest;
 mod values;
 
