@@ -41,9 +41,13 @@ impl ExprPlanner for TimeOperators {
             _ => return Ok(PlannerResult::Original(raw)),
         };
         let Some(function) = time_operator(name) else { return Ok(PlannerResult::Original(raw)) };
-        let RawBinaryExpr { left, right, .. } = raw;
-        let args = if swapped { vec![right, left] } else { vec![left, right] };
-        Ok(PlannerResult::Planned(function.call(args)))
+        let RawBinaryExpr { left, right, op } = raw;
+        if !swapped {
+            return Ok(PlannerResult::Planned(function.call(vec![left, right])));
+        }
+        // `i * 2` and `2 * i` are two columns, whose names must differ.
+        let name = format!("{} {} {}", left.schema_name(), op, right.schema_name());
+        Ok(PlannerResult::Planned(function.call(vec![right, left]).alias(name)))
     }
 }
 
