@@ -15,6 +15,7 @@ pub mod types;
 // Values: parsing text and bound parameters, and encoding to text and bytes.
 pub mod copy_text;
 pub mod encode;
+pub mod numeric;
 pub mod parameters;
 pub mod text_input;
 pub mod text_of_bytes;
