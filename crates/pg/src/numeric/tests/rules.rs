@@ -57,7 +57,7 @@ fn quotients_have_sixteen_digits_at_least() {
 fn functions_have_the_digits_of_postgresql() {
     gives(numeric("2").sqrt(), "1.414213562373095");
     gives(numeric("1").exp(), "2.7182818284590452");
-    gives(numeric("2").ln(), "0.69314718055994530942");
+    gives(numeric("2").ln(), "0.6931471805599453");
     gives(numeric("2").log(&numeric("8")), "3.0000000000000000");
     gives(numeric("2").power(&numeric("0.5")), "1.4142135623730950");
     gives(numeric("10.0").power(&numeric("-20.5")), "0.000000000000000000003162277660168379");
