@@ -135,16 +135,16 @@ impl Pair {
         (best, outcome)
     }
 
-    /// The smallest tables found on which the statement still differs, in a schema that is then left.
+    /// The smallest tables found on which the statement still differs, and what it leads to there.
     pub fn shrink_world(
         &mut self,
         table: &signatures::Table,
         world: &World,
         statement: &Statement,
-        judged: &Judged,
-    ) -> World {
+        judged: Judged,
+    ) -> (World, Judged) {
         let sql = Printer { table, is_shape: false }.statement(statement);
-        let mut best = world.clone();
+        let (mut best, mut outcome) = (world.clone(), judged);
         best.tables.retain(|table| mentions(&sql, &table.name));
         let mut tries = 0;
         'smaller: loop {
@@ -153,8 +153,12 @@ impl Pair {
                 if tries > WORLD_TRIES_MAX {
                     break 'smaller;
                 }
-                if self.differs_in(&candidate, table, statement, judged) {
-                    best = candidate;
+                if self.recreate(&candidate).is_err() {
+                    continue;
+                }
+                let judged = self.judge(table, statement);
+                if is_same_difference(&judged, &outcome) {
+                    (best, outcome) = (candidate, judged);
                     continue 'smaller;
                 }
             }
@@ -163,18 +167,7 @@ impl Pair {
         if let Err(error) = self.recreate(world) {
             say(&error.to_string());
         }
-        best
-    }
-
-    fn differs_in(
-        &mut self,
-        world: &World,
-        table: &signatures::Table,
-        statement: &Statement,
-        as_in: &Judged,
-    ) -> bool {
-        let created = self.recreate(world);
-        created.is_ok() && is_same_difference(&self.judge(table, statement), as_in)
+        (best, outcome)
     }
 
     fn recreate(&mut self, world: &World) -> Fallible<()> {

@@ -148,21 +148,29 @@ fn one_row(items: Vec<Item>, place: Place) -> Statement {
     Statement::Query(Query::of(Body::Select(Box::new(select))))
 }
 
-/// Adds a difference, unless its cause is known from before; whether it is a new one.
+/// Adds a difference of one call, unless its cause is known from before; whether it is a new one. The cause is the
+/// row of the table, unless the difference is still there without the call.
 fn note(
     pair: &mut Pair,
     shared: &Shared,
     statement: Statement,
     judged: Judged,
-    cause: &str,
+    signature: usize,
     origin: &Origin<'_>,
 ) -> bool {
     let Verdict::Differ(difference) = judged.verdict else { return true };
-    if shared.report().is_repeated(difference, cause) {
+    let cause = format!("{} {}", shared.table.signatures[signature].row, refusal(&judged.tidemark));
+    if shared.report().is_repeated(difference, &cause) {
         return false;
     }
     let (statement, judged) = pair.shrink(&shared.table, statement, judged);
-    report(pair, shared, &statement, &judged, cause.to_owned(), origin);
+    let cause = match statement.signatures().contains(&signature) {
+        true => cause,
+        false => Printer { table: &shared.table, is_shape: true }.statement(&statement),
+    };
+    if !shared.report().is_repeated(difference, &cause) {
+        report(pair, shared, &statement, judged, cause, origin);
+    }
     true
 }
 
@@ -171,19 +179,19 @@ fn report(
     pair: &mut Pair,
     shared: &Shared,
     statement: &Statement,
-    judged: &Judged,
+    judged: Judged,
     cause: String,
     origin: &Origin<'_>,
 ) {
     let Verdict::Differ(difference) = judged.verdict else { return };
     let table = &shared.table;
-    let world = pair.shrink_world(table, origin.world, statement, judged);
+    let (world, judged) = pair.shrink_world(table, origin.world, statement, judged);
     let mut script = world.statements();
     script.push(Printer { table, is_shape: false }.statement(statement));
     if let Statement::Change(change) = statement {
         script.push(format!("SELECT * FROM {}", change.table()));
     }
-    let (postgres, tidemark) = (judged.postgres.clone(), judged.tidemark.clone());
+    let Judged { postgres, tidemark, .. } = judged;
     let case = Case { difference, statement, table, postgres: &postgres, tidemark: &tidemark };
     let documented = known(&case).map(|known| known.documented);
     let origin = origin.text.clone();
@@ -251,7 +259,7 @@ fn run_one(pair: &mut Pair, shared: &Shared, statement: Statement, origin: &Orig
         _ => Printer { table: &shared.table, is_shape: true }.statement(&statement),
     };
     if !shared.report().is_repeated(difference, &cause) {
-        report(pair, shared, &statement, &judged, cause, origin);
+        report(pair, shared, &statement, judged, cause, origin);
     }
 }
 

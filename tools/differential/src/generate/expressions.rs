@@ -29,6 +29,7 @@ impl Generator<'_> {
     /// A call whose arguments are literals, or columns of the first table if it takes rows.
     pub fn single_call(&mut self, signature: usize) -> Expression {
         let table = &self.world.tables[0];
+        self.keyed.push(table.name.clone());
         let columns: Vec<Visible> = super::visible_columns(table, &table.name);
         let columns = if self.table.signatures[signature].place == Place::Anywhere {
             vec![]
@@ -154,7 +155,7 @@ impl Generator<'_> {
         if self.one_in(4) {
             window.frame = Some(pick(&mut self.rng, PEER_FRAMES).to_owned());
         }
-        for column in scope.columns {
+        for column in self.tie_breakers(scope.columns) {
             let key = Expression::column(column.of, column.reference.clone());
             window.order.push(Order { key, direction: "" });
         }
@@ -162,6 +163,17 @@ impl Generator<'_> {
             window.frame = Some(pick(&mut self.rng, FRAMES).to_owned());
         }
         window
+    }
+
+    /// The key, if all columns are those of one table that has one; or else every column.
+    fn tie_breakers<'c>(&self, columns: &'c [Visible]) -> &'c [Visible] {
+        let alias = |column: &Visible| column.reference.split('.').next().map(str::to_owned);
+        let first = columns.first().and_then(alias);
+        let is_single = columns.iter().all(|column| alias(column) == first);
+        match first.is_some_and(|alias| self.keyed.contains(&alias)) && is_single {
+            true => &columns[..1],
+            false => columns,
+        }
     }
 
     fn sort_key(&mut self, of: Type, scope: Scope<'_>) -> Order {

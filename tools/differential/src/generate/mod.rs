@@ -53,11 +53,13 @@ pub struct Generator<'g> {
     pub usable: &'g [usize],
     names: usize,
     common: Vec<CommonTable>,
+    /// Names of tables in `FROM` whose first column is their key.
+    keyed: Vec<String>,
 }
 
 impl<'g> Generator<'g> {
     pub fn new(seed: u64, table: &'g Table, world: &'g World, usable: &'g [usize]) -> Self {
-        Self { rng: Rng::with_seed(seed), table, world, usable, names: 0, common: vec![] }
+        Self { rng: Rng::with_seed(seed), table, world, usable, names: 0, common: vec![], keyed: vec![] }
     }
 
     fn one_in(&mut self, count: u32) -> bool {

@@ -185,7 +185,11 @@ impl Generator<'_> {
         let table = &self.world.tables[self.rng.usize(..self.world.tables.len())];
         let columns: Vec<(String, Type)> =
             table.columns.iter().map(|column| (column.name.clone(), column.of)).collect();
-        self.named(&table.name, &columns)
+        let source = self.named(&table.name, &columns);
+        if let (true, From::Table { alias, .. }) = (table.has_key, &source.from) {
+            self.keyed.push(alias.clone());
+        }
+        source
     }
 
     fn named(&mut self, name: &str, columns: &[(String, Type)]) -> Source {
