@@ -28,7 +28,7 @@ use pgwire::messages::data::DataRow;
 
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
-use crate::text_input::calendar::DAY_MICROS;
+use crate::time::calendar::DAY_MICROS;
 use crate::types::arrow::is_foreign;
 use crate::types::wire::WireType;
 

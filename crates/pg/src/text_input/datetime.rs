@@ -5,11 +5,11 @@
 //! times as `11:08`, `11:08:56.918`, `110856`, with AM or PM; `T` or spaces between them; then a zone as `Z`,
 //! `+09`, `-03:30`, `+0530`, an abbreviation or a name. The default zone is UTC.
 
-use super::calendar::{DAY_MICROS, days_in_month, days_of_date};
 use super::{Result, is_space};
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use crate::time::Zone;
+use crate::time::calendar::{DAY_MICROS, days_in_month, days_of_date};
 use crate::time::zone::abbreviation;
 
 const SECOND: i64 = 1_000_000;
@@ -248,7 +248,7 @@ impl<'a> Scanner<'a> {
         let is_name = |known: &&str| {
             name == **known || name == known[..3] || (name == "sept" && known.starts_with("sep"))
         };
-        let found = MONTHS.iter().position(|known| is_name(&known));
+        let found = MONTHS.iter().position(|known| is_name(known));
         if found.is_none() {
             self.at = start;
         }

@@ -2,8 +2,8 @@
 
 use super::fields::Unit;
 use super::{
-    DAY, HOUR, MINUTE, Moment, Result, SECOND, Span, Zone, iso_week, iso_week_start, month_days,
-    out_of_range, timestamp_in_range,
+    DAY, HOUR, MINUTE, Moment, Result, SECOND, Span, Zone, is_infinite, iso_week, iso_week_start,
+    month_days, out_of_range, timestamp_in_range,
 };
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
@@ -34,11 +34,6 @@ pub fn add_in(zone: &Zone, micros: i64, span: Span) -> Result<i64> {
     let local = zone.local(micros)?;
     let moved = zone.instant(add(local, Span { micros: 0, ..span })?)?;
     timestamp_in_range(i128::from(moved) + i128::from(span.micros))
-}
-
-/// Infinite timestamps are the integers at both ends.
-pub fn is_infinite(micros: i64) -> bool {
-    micros == i64::MAX || micros == i64::MIN
 }
 
 /// The difference of two timestamps in days and time.

@@ -1,8 +1,9 @@
 //! The fields of times: what `extract` and `date_part` take and `date_trunc` truncates to.
 
-use super::arithmetic::is_infinite;
-use super::{DAY, HOUR, MINUTE, Moment, SECOND, Span, day_of_week, iso_week, year_of_era};
-use crate::text_input::calendar::days_of_date;
+use super::{
+    DAY, HOUR, MINUTE, Moment, SECOND, Span, day_of_week, is_infinite, iso_week, year_of_era,
+};
+use crate::time::calendar::days_of_date;
 
 /// A unit of time, or another field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,7 +144,7 @@ pub fn of_date(unit: Unit, days: i32) -> Option<Field> {
         Unit::Epoch => Some(whole(i64::from(days) * 86_400)),
         Unit::Julian => Some(whole(i64::from(days) + JULIAN_DAYS)),
         _ => {
-            let (year, month, day) = crate::text_input::calendar::date_of_days(days.into());
+            let (year, month, day) = crate::time::calendar::date_of_days(days.into());
             of_calendar(unit, Moment { year, month, day, time: 0 })
         }
     }

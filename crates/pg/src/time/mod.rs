@@ -3,6 +3,7 @@
 //! A date counts days and a timestamp microseconds since 1970-01-01; a time counts microseconds since midnight.
 
 pub mod arithmetic;
+pub mod calendar;
 pub mod fields;
 pub mod span;
 pub mod zone;
@@ -12,7 +13,7 @@ pub use zone::Zone;
 
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
-use crate::text_input::calendar::{DAY_MICROS, date_of_days, days_in_month, days_of_date};
+use crate::time::calendar::{DAY_MICROS, date_of_days, days_in_month, days_of_date};
 
 pub const SECOND: i64 = 1_000_000;
 pub const MINUTE: i64 = 60 * SECOND;
@@ -30,6 +31,11 @@ pub const DATE_MAX: i64 = 2_145_031_948;
 /// The error for a value that its type cannot hold (22008).
 pub fn out_of_range(what: &str) -> SqlError {
     SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("{what} out of range"))
+}
+
+/// Infinite timestamps are the integers at both ends.
+pub fn is_infinite(micros: i64) -> bool {
+    micros == i64::MAX || micros == i64::MIN
 }
 
 /// A timestamp, if it is in range.

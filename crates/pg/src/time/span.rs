@@ -164,6 +164,6 @@ fn whole(value: f64) -> Result<i32> {
 /// A count of microseconds as an integer, if it is one that intervals hold.
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked first")]
 pub fn micros_of(value: f64) -> Result<i64> {
-    let inside = value >= -9_223_372_036_854_775_808.0 && value < 9_223_372_036_854_775_808.0;
+    let inside = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value);
     if inside { Ok(value as i64) } else { Err(overflow()) }
 }

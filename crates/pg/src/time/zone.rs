@@ -6,10 +6,10 @@ use std::sync::{Arc, LazyLock};
 use chrono::{DateTime, Offset as _, TimeZone as _};
 use chrono_tz::{OffsetName as _, TZ_VARIANTS, Tz};
 
-use super::{DAY, Result, SECOND, day_of_week, timestamp_in_range};
+use super::{DAY, Result, SECOND, day_of_week, is_infinite, timestamp_in_range};
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
-use crate::text_input::calendar::{date_of_days, days_of_date};
+use crate::time::calendar::{date_of_days, days_of_date};
 
 /// The largest offset from UTC in seconds, exclusive.
 const OFFSET_MAX: i64 = 168 * 3600;
@@ -103,7 +103,7 @@ impl Zone {
 
     /// The local time of an instant.
     pub fn local(&self, micros: i64) -> Result<i64> {
-        if super::arithmetic::is_infinite(micros) {
+        if is_infinite(micros) {
             return Ok(micros);
         }
         let seconds = i128::from(self.offset(micros));
@@ -113,7 +113,7 @@ impl Zone {
     /// The instant of a local time. Of a time that the clocks repeat, the second is meant; a time that they skip
     /// gets the offset from before the skip.
     pub fn instant(&self, local: i64) -> Result<i64> {
-        if super::arithmetic::is_infinite(local) {
+        if is_infinite(local) {
             return Ok(local);
         }
         let seconds = i128::from(self.local_offset(local));

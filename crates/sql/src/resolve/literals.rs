@@ -36,6 +36,8 @@ impl VisitorMut for Numbers {
                 }
             }
             Expr::Function(function) => bare_arguments(function),
+            // The planner takes nothing but names and literals here.
+            Expr::Tuple(parts) => parts.iter_mut().for_each(bare),
             _ => {}
         }
         ControlFlow::Continue(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, StringViewArray};
-use datafusion::arrow::datatypes::i256;
+use datafusion::arrow::datatypes::{DataType, i256};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::Placeholder;
@@ -47,7 +47,7 @@ impl Operand {
         };
         let declared = DeclaredType::of(&field);
         match column_type(field.data_type(), declared) {
-            _ if field.data_type().is_null() => Self::Null,
+            _ if is_untyped(field.data_type()) => Self::Null,
             Some(column_type) => Self::Typed(column_type),
             None => Self::Other(name_of(field.data_type(), declared)),
         }
@@ -91,6 +91,14 @@ impl Operand {
         }
         *self = Self::Typed(column_type.clone());
         Ok(())
+    }
+}
+
+/// Whether it is the type of `NULL`, or of an array without elements.
+fn is_untyped(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(element) => is_untyped(element.data_type()),
+        other => other.is_null(),
     }
 }
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{
     Alias, Between, Case, Cast, InList, InSubquery, ScalarFunction,
@@ -213,7 +213,7 @@ fn resolve_values(values: Values) -> Result<Values> {
 fn undo_cast(cell: &mut Expr) -> bool {
     match cell {
         Expr::Literal(value, None) if value.is_null() && !value.data_type().is_null() => {
-            *cell = Expr::Literal(datafusion::common::ScalarValue::Null, None);
+            *cell = Expr::Literal(ScalarValue::Null, None);
             true
         }
         Expr::Cast(Cast { expr, field }) if !is_own_cast(expr, field.data_type()) => {
@@ -224,10 +224,11 @@ fn undo_cast(cell: &mut Expr) -> bool {
     }
 }
 
-/// Whether the cast gives a number or a parameter its type, rather than a cell that of its column.
+/// Whether the cast gives a number, a parameter or `NULL` its type, rather than a cell that of its column.
 fn is_own_cast(value: &Expr, to: &DataType) -> bool {
     match value {
         Expr::Placeholder(_) => true,
+        Expr::Literal(ScalarValue::Null, _) => true,
         Expr::Literal(value, _) => value.data_type() == DataType::Int64 && *to == DataType::Int32,
         _ => false,
     }

@@ -306,7 +306,10 @@ async fn subqueries_over_the_catalog_need_no_aggregate() {
          (SELECT s.seqstart FROM pg_catalog.pg_sequence s WHERE s.seqrelid = a.attrelid) \
          FROM pg_catalog.pg_attribute a WHERE a.attrelid = '16391' AND a.attnum > 0 ORDER BY 1")
     .await;
-    assert_eq!(rows, ["Odd|null|null|null", "a|null|null|null", "b|'x'|null|null"]);
+    assert_eq!(
+        rows,
+        ["Odd|null|null|null", "a|null|null|null", "b|'x'::character varying|null|null"]
+    );
     let rows = ask("SELECT count(*) FROM pg_catalog.pg_type t WHERE t.typrelid <> 0 OR \
          (SELECT c.relkind = 'c' FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid)")
     .await;
