@@ -18,6 +18,7 @@ mod rowwise;
 mod series;
 mod session;
 mod strings;
+mod texts;
 mod timezone;
 mod type_of;
 
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
     functions.extend(json_build::functions());
     functions.extend(session::functions());
     functions.extend(strings::functions());
+    functions.extend(texts::functions());
     functions.extend(answers::functions());
     functions.push(format::function());
     functions.push(Arc::clone(&ONLY_ROW));
