@@ -19,6 +19,7 @@ mod series;
 mod session;
 mod strings;
 mod temporal;
+mod texts;
 mod timezone;
 mod type_of;
 
@@ -68,6 +69,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
     functions.extend(session::functions());
     functions.extend(strings::functions());
     functions.extend(temporal::functions());
+    functions.extend(texts::functions());
     functions.extend(answers::functions());
     functions.push(format::function());
     functions.push(Arc::clone(&ONLY_ROW));

@@ -248,7 +248,7 @@ impl<'a> Scanner<'a> {
         let is_name = |known: &&str| {
             name == **known || name == known[..3] || (name == "sept" && known.starts_with("sep"))
         };
-        let found = MONTHS.iter().position(|known| is_name(known));
+        let found = MONTHS.iter().position(is_name);
         if found.is_none() {
             self.at = start;
         }

@@ -136,6 +136,19 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             *expr = accessed(take(root), std::mem::take(access_chain));
             Ok(())
         }
+        Expr::Substring { expr: text, substring_from, substring_for, .. } => {
+            // The planner would call the engine's function, whatever is registered.
+            let one = || Box::new(Expr::value(Value::Number("1".to_owned(), false)));
+            let from = substring_from.take().unwrap_or_else(one);
+            let bounds = [Some(from), substring_for.take()].into_iter().flatten();
+            let args = std::iter::once(take(text)).chain(bounds.map(|bound| *bound));
+            *expr = call("substr", args.collect());
+            Ok(())
+        }
+        Expr::Position { expr: wanted, r#in: text } => {
+            *expr = call("strpos", vec![take(text), take(wanted)]);
+            Ok(())
+        }
         Expr::SimilarTo { .. } => rewrite_similar_to(expr),
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
             if let Some(escape) = escape_char.take_if(|escape| !is_backslash(escape)) {
