@@ -42,7 +42,7 @@ impl VisitorMut for Marker<'_> {
             let is_kept = match cte.materialized {
                 Some(CteAsMaterialized::Materialized) => true,
                 Some(CteAsMaterialized::NotMaterialized) | None => {
-                    is_volatile(&*cte.query, self.state)
+                    is_volatile(&cte.query, self.state)
                 }
             };
             if is_kept && !refers_to_itself(cte) {

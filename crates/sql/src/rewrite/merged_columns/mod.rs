@@ -174,7 +174,7 @@ impl Env {
     fn merged(&self, name: &str) -> Option<Expr> {
         for scope in self.scopes.iter().rev() {
             match scope.meaning(name) {
-                Meaning::Merged(expr) => return Some(expr),
+                Meaning::Merged(expr) => return Some(*expr),
                 Meaning::Column => return None,
                 Meaning::Nothing => {}
             }
@@ -389,7 +389,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn arguments(&self, args: &mut Vec<FunctionArg>, env: &Env) -> Result<(), SqlError> {
+    fn arguments(&self, args: &mut [FunctionArg], env: &Env) -> Result<(), SqlError> {
         args.iter_mut().try_for_each(|arg| self.names_in(arg, env))
     }
 

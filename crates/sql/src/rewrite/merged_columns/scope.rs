@@ -39,7 +39,7 @@ impl Item {
 
 /// What an unqualified name means in a scope.
 pub(super) enum Meaning {
-    Merged(Expr),
+    Merged(Box<Expr>),
     /// An ordinary column, or maybe one.
     Column,
     Nothing,
@@ -78,7 +78,9 @@ impl Scope {
     pub(super) fn meaning(&self, name: &str) -> Meaning {
         let mut named = self.0.iter().filter(|item| item.is(name));
         match (named.next(), named.next()) {
-            (Some(Item { merged: Some(merged), .. }), None) => Meaning::Merged(merged.clone()),
+            (Some(Item { merged: Some(merged), .. }), None) => {
+                Meaning::Merged(Box::new(merged.clone()))
+            }
             (None, _) if self.0.iter().all(|item| item.name.is_some()) => Meaning::Nothing,
             _ => Meaning::Column,
         }

@@ -109,7 +109,7 @@ fn collect(plan: &LogicalPlan, found: &mut Vec<(Column, Expr)>) -> Result<()> {
                 Expr::Exists(exists) => inside.push(Arc::clone(&exists.subquery.subquery)),
                 Expr::InSubquery(within) => inside.push(Arc::clone(&within.subquery.subquery)),
                 Expr::SetComparison(compared) => {
-                    inside.push(Arc::clone(&compared.subquery.subquery))
+                    inside.push(Arc::clone(&compared.subquery.subquery));
                 }
                 _ => {}
             }
