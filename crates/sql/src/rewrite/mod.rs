@@ -4,7 +4,7 @@
 //! column names. Each pass closes one such gap. Most work on the syntax tree: [`reject`] refuses what the
 //! planner would ignore, [`placement`] what SQL does not allow where it is, [`output_names()`] names columns,
 //! [`operators`] and [`casts`] replace what the planner lacks with calls of our functions. [`subqueries`] turns
-//! correlated subqueries into plans that can be joined. Types are decided by [`crate::resolve`].
+//! correlated subqueries into plans that can be joined. Types are decided by `resolve`.
 
 mod array_calls;
 mod arrays;
@@ -24,7 +24,6 @@ mod rows;
 mod similar;
 pub mod subqueries;
 mod table_functions;
-pub mod time_operators;
 mod unnest;
 mod values;
 
