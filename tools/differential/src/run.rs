@@ -125,10 +125,8 @@ fn agrees(pair: &mut Pair, shared: &Shared, signature: usize, tries: usize, worl
         shared.report().count(judged.verdict);
         if let Verdict::Differ(difference) = judged.verdict {
             agrees &= difference == Difference::Errors;
-            let cause =
-                format!("{} {}", shared.table.signatures[signature].row, refusal(&judged.tidemark));
             let origin = Origin { text: "signatures".to_owned(), world };
-            if !note(pair, shared, statement, judged, &cause, &origin) {
+            if !note(pair, shared, statement, judged, signature, &origin) {
                 break;
             }
         }
