@@ -1,17 +1,12 @@
 //! Differences that stay: each is matched by its cause, and documented in `docs/reference.md`.
 
-use crate::ast::Statement;
 use crate::compare::Difference;
-use crate::signatures::Table;
 use crate::wire::Answer;
 
 /// What a difference may be recognised by.
 pub struct Case<'c> {
     pub difference: Difference,
-    pub statement: &'c Statement,
-    pub table: &'c Table,
     pub postgres: &'c Answer,
-    pub tidemark: &'c Answer,
 }
 
 /// A documented difference.

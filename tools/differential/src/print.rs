@@ -160,7 +160,7 @@ impl Printer<'_> {
                     sql += &queries.next().map_or(String::new(), |query| self.query(query));
                 }
                 Piece::Window => {
-                    sql += &window.as_deref().map_or("()".to_owned(), |w| self.window(w))
+                    sql += &window.as_deref().map_or("()".to_owned(), |w| self.window(w));
                 }
             }
         }

@@ -190,7 +190,7 @@ fn report(
         script.push(format!("SELECT * FROM {}", change.table()));
     }
     let Judged { postgres, tidemark, .. } = judged;
-    let case = Case { difference, statement, table, postgres: &postgres, tidemark: &tidemark };
+    let case = Case { difference, postgres: &postgres };
     let documented = known(&case).map(|known| known.documented);
     let origin = origin.text.clone();
     shared.report().add(Finding {

@@ -44,15 +44,17 @@ impl Generator<'_> {
         if depth == 0 || self.one_in(6) {
             return self.leaf(of, scope);
         }
-        if scope.aggregated.is_some() && self.one_in(2) {
-            if let Some(signature) = self.signature(of, Place::Aggregate, false) {
-                return self.call(signature, scope, depth);
-            }
+        if scope.aggregated.is_some()
+            && self.one_in(2)
+            && let Some(signature) = self.signature(of, Place::Aggregate, false)
+        {
+            return self.call(signature, scope, depth);
         }
-        if scope.windows && self.one_in(4) {
-            if let Some(signature) = self.signature(of, Place::Window, false) {
-                return self.call(signature, scope, depth);
-            }
+        if scope.windows
+            && self.one_in(4)
+            && let Some(signature) = self.signature(of, Place::Window, false)
+        {
+            return self.call(signature, scope, depth);
         }
         match self.signature(of, Place::Anywhere, depth > 1) {
             Some(signature) => self.call(signature, scope, depth),
@@ -67,10 +69,11 @@ impl Generator<'_> {
         let choices =
             if own.is_empty() || (!outer.is_empty() && self.one_in(3)) { outer } else { own };
         if choices.is_empty() || self.one_in(6) {
-            if let Some(signature) = self.signature(of, Place::Aggregate, false) {
-                if scope.aggregated.is_some() && !self.one_in(4) {
-                    return self.call(signature, scope, 1);
-                }
+            if let Some(signature) = self.signature(of, Place::Aggregate, false)
+                && scope.aggregated.is_some()
+                && !self.one_in(4)
+            {
+                return self.call(signature, scope, 1);
             }
             return self.literal(of);
         }

@@ -59,7 +59,15 @@ pub struct Generator<'g> {
 
 impl<'g> Generator<'g> {
     pub fn new(seed: u64, table: &'g Table, world: &'g World, usable: &'g [usize]) -> Self {
-        Self { rng: Rng::with_seed(seed), table, world, usable, names: 0, common: vec![], keyed: vec![] }
+        Self {
+            rng: Rng::with_seed(seed),
+            table,
+            world,
+            usable,
+            names: 0,
+            common: vec![],
+            keyed: vec![],
+        }
     }
 
     fn one_in(&mut self, count: u32) -> bool {

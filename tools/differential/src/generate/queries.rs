@@ -285,16 +285,17 @@ impl Generator<'_> {
         let kind = pick(&mut self.rng, JOINS);
         let all_shared = shared(&left, &right).len() == names.len();
         let mut source = joined(kind, left, right, condition);
-        if all_shared && self.one_in(3) {
-            if let From::Join { kind, condition, .. } = &mut source.from {
-                *condition = Condition::Nothing;
-                *kind = match *kind {
-                    "LEFT JOIN" => "NATURAL LEFT JOIN",
-                    "RIGHT JOIN" => "NATURAL RIGHT JOIN",
-                    "FULL JOIN" => "NATURAL FULL JOIN",
-                    _ => "NATURAL JOIN",
-                };
-            }
+        if all_shared
+            && self.one_in(3)
+            && let From::Join { kind, condition, .. } = &mut source.from
+        {
+            *condition = Condition::Nothing;
+            *kind = match *kind {
+                "LEFT JOIN" => "NATURAL LEFT JOIN",
+                "RIGHT JOIN" => "NATURAL RIGHT JOIN",
+                "FULL JOIN" => "NATURAL FULL JOIN",
+                _ => "NATURAL JOIN",
+            };
         }
         source.names.retain(|(name, _)| !names.contains(name));
         for (name, of) in using {
