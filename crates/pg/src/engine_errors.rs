@@ -382,6 +382,10 @@ fn undefined_function(text: &str) -> Option<SqlError> {
     {
         let types = between(text, "coercion from ", " to the signature").unwrap_or_default();
         format!("{name}({})", pg_types(types))
+    } else if let Some(signature) =
+        between(text, "coercion failed with: Error during planning: function ", " does not exist")
+    {
+        signature.to_owned()
     } else if let Some(name) = between(text, "Invalid function '", "'") {
         name.to_owned()
     } else if text.contains("user-defined coercion failed")

@@ -185,6 +185,7 @@ impl Planner {
         planning::check_references(query)?;
         planning::check_joins(query, &self.memory)?;
         planning::charge_literals(query, &self.memory)?;
+        rewrite::check_calls(query, state)?;
         let mut query = query.clone();
         rewrite::query(&mut query)?;
         rewrite::own_names(&mut query, state);

@@ -28,7 +28,7 @@ use datafusion::logical_expr::ScalarUDF;
 pub use arrays::{EXPANDED, SUBSCRIPTS, first_subscript};
 pub use cast::{CAST, is_assignable, print, rounded};
 pub use identity::{MAYBE, PLAIN};
-pub use interval_order::INTERVAL_ORDER;
+pub use interval_order::{INTERVAL_ORDER, interval_keys, interval_nanos};
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
 pub use only_row::ONLY_ROW;
 pub use series::register as register_series;

@@ -20,6 +20,7 @@ use super::writes::Staged;
 use crate::Frontend;
 use crate::parser::{Assignment, Update};
 use crate::planner::{Parameters, Planner};
+use crate::rewrite;
 use crate::session::Session;
 use crate::trees::named;
 use tidemark_engine::meta::command::{DeadRows, TableWrite, WrittenKeys};
@@ -143,6 +144,7 @@ fn assignments<'a>(
 ) -> Result<HashMap<&'a str, &'a Expr>, SqlError> {
     let mut assigned = HashMap::new();
     for Assignment { column, value } in &update.assignments {
+        rewrite::refuse_aggregates(value, "UPDATE")?;
         if target.table.column(column).is_none() {
             let relation = &target.relation.name;
             return Err(SqlError::new(

@@ -2,12 +2,14 @@
 //!
 //! DataFusion's SQL differs from PostgreSQL's: it ignores clauses silently, and has other type names and
 //! column names. Each pass closes one such gap. Most work on the syntax tree: [`reject`] refuses what the
-//! planner would ignore, [`output_names()`] names columns, [`operators`] and [`casts`] replace what the
+//! planner would ignore, [`check_calls`] what PostgreSQL's parser refuses, [`windows`] resolves names of windows,
+//! [`output_names()`] names columns, [`operators`] and [`casts`] replace what the
 //! planner lacks with calls of our functions. Three work with types: [`tidemark_pg::types::spelling`] resolves type
 //! names, [`typed_operators`] resolves operators by operand type, and [`subqueries`] turns correlated
 //! subqueries into plans that can be joined.
 
 mod arrays;
+mod calls;
 pub mod casts;
 mod hidden_columns;
 pub mod operators;
@@ -21,11 +23,13 @@ pub mod subqueries;
 mod table_functions;
 pub mod typed_operators;
 mod values;
+mod windows;
 
 use sqlparser::ast::{Expr, Query, Visit, VisitMut};
 
 use tidemark_pg::error::SqlError;
 
+pub use calls::{check_calls, refuse_aggregates};
 pub use casts::parameter_types;
 pub use output_names::output_names;
 pub use own_names::own_names;
@@ -44,6 +48,7 @@ pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
 
 fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     reject::reject_ignored(node)?;
+    windows::resolve(node)?;
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
     pitfalls::avoid(node);
