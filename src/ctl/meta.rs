@@ -80,12 +80,10 @@ pub(super) async fn backup(args: BackupArgs) -> Result<(), CtlError> {
 }
 
 pub(super) async fn list(args: ListArgs) -> Result<(), CtlError> {
-    let entries = args.cluster.connect().await?.list_snapshots().await?;
-    let text = if args.json {
-        serde_json::to_string_pretty(&entries)?
-    } else {
-        table(&entries).to_string()
-    };
+    let listed = args.cluster.connect().await?.list_snapshots().await?;
+    let entries = &listed.snapshot_metadata;
+    let text =
+        if args.json { serde_json::to_string_pretty(entries)? } else { table(entries).to_string() };
     say(&text)?;
     Ok(())
 }

@@ -126,7 +126,8 @@ async fn of_node(node: &MetaNode, newest_snapshot_ms: &Mutex<Option<i64>>) {
     metrics::BACKUP_STORAGE_UP.set(i64::from(is_up));
     // The snapshot keeps ageing while its storage is unavailable.
     let mut newest = *newest_snapshot_ms.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Ok(Ok(snapshots)) = listed {
+    if let Ok(Ok(listed)) = listed {
+        let snapshots = &listed.snapshot_metadata;
         metrics::SNAPSHOTS.set(signed(snapshots.len() as u64));
         let taken =
             snapshots.iter().filter_map(|s| DateTime::parse_from_rfc3339(&s.info.created_at).ok());

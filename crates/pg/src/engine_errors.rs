@@ -3,6 +3,8 @@
 //! DataFusion distinguishes most planning errors only by their text, so this is the one module that matches
 //! on texts. An unknown text is kept and gets the code of its error variant.
 
+mod texts;
+
 use std::error::Error;
 use std::io;
 
@@ -40,7 +42,7 @@ fn map(error: &DataFusionError) -> SqlError {
         DataFusionError::IoError(error) => io_error(error),
         DataFusionError::SQL(error, _) => SqlError::syntax(first_line(&error.to_string())),
         DataFusionError::NotImplemented(text) => not_implemented(text),
-        DataFusionError::Internal(text) => SqlError::internal(first_line(text)),
+        DataFusionError::Internal(text) => internal(text),
         DataFusionError::Plan(text) => plan(text),
         DataFusionError::Configuration(text) => {
             SqlError::new(SqlState::INVALID_PARAMETER_VALUE, lowercase_first(first_line(text)))
@@ -52,7 +54,11 @@ fn map(error: &DataFusionError) -> SqlError {
             SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory").detail(first_line(text))
         }
         DataFusionError::External(error) => foreign(error.as_ref()),
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => map(inner),
+        DataFusionError::Context(_, inner) => map(inner),
+        DataFusionError::Diagnostic(diagnostic, inner) => match diagnostic.span {
+            Some(span) => map(inner).at(span.start.line, span.start.column),
+            None => map(inner),
+        },
         DataFusionError::Collection(errors) => match errors.first() {
             Some(first) => map(first),
             None => SqlError::internal("an empty collection of errors"),
@@ -169,7 +175,7 @@ fn schema(error: &SchemaError) -> SqlError {
             let known_table = |c: &datafusion::common::Column| {
                 c.relation.as_ref().is_some_and(|r| r.table() == table)
             };
-            if !valid_fields.is_empty() && !valid_fields.iter().any(known_table) {
+            if !valid_fields.iter().any(known_table) {
                 let message = format!("missing FROM-clause entry for table \"{table}\"");
                 return SqlError::new(SqlState::UNDEFINED_TABLE, message);
             }
@@ -290,6 +296,14 @@ fn invalid_literal(literal: &str, target: &str) -> SqlError {
     SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, message)
 }
 
+/// The analyzer reports arguments that no signature fits as internal errors.
+fn internal(text: &str) -> SqlError {
+    match undefined_function(text) {
+        Some(error) => error,
+        None => texts::planning(text).unwrap_or_else(|| SqlError::internal(first_line(text))),
+    }
+}
+
 fn execution(text: &str) -> SqlError {
     if text.contains("more than one row") {
         let message = "more than one row returned by a subquery used as an expression";
@@ -298,7 +312,7 @@ fn execution(text: &str) -> SqlError {
     if let Some(error) = undefined_function(text) {
         return error;
     }
-    value(text)
+    texts::planning(text).unwrap_or_else(|| value(text))
 }
 
 /// Subqueries that the optimizer could not turn into joins reach the physical planner, whose error prints
@@ -309,7 +323,9 @@ fn not_implemented(text: &str) -> SqlError {
         return SqlError::unsupported("a subquery that depends in this way on the query around it")
             .hint("Write it as a join.");
     }
-    SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, lowercase_first(first_line(text)))
+    texts::planning(text).unwrap_or_else(|| {
+        SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, lowercase_first(&texts::plain(text)))
+    })
 }
 
 /// Maps a planning error. Order matters only where one text contains another.
@@ -333,6 +349,14 @@ fn plan(text: &str) -> SqlError {
     if let Some(error) = condition(text) {
         return error;
     }
+    if text.to_lowercase().contains("select distinct, order by expressions") {
+        let message = "for SELECT DISTINCT, ORDER BY expressions must appear in select list";
+        return SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message);
+    }
+    if text.contains("SELECT DISTINCT ON expressions must match") {
+        let message = "SELECT DISTINCT ON expressions must match initial ORDER BY expressions";
+        return SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message);
+    }
     if text.contains("should only return one column") {
         return SqlError::syntax("subquery must return only one column");
     }
@@ -344,9 +368,18 @@ fn plan(text: &str) -> SqlError {
     if text.contains("Inconsistent data length across values list") {
         return SqlError::syntax("VALUES lists must all be the same length");
     }
+    if let Some(first) = between(text, "Inconsistent data type across values list", " but found ") {
+        let first = pg_type(after(first, "Was ").unwrap_or(first));
+        let second = pg_type(first_line(after(text, " but found ").unwrap_or_default()));
+        let message = format!("VALUES types {first} and {second} cannot be matched");
+        return SqlError::new(SqlState::DATATYPE_MISMATCH, message);
+    }
     if let Some(name) = between(text, "WITH query name \"", "\" specified more than once") {
         let message = format!("WITH query name \"{name}\" specified more than once");
         return SqlError::new(SqlState::DUPLICATE_ALIAS, message);
+    }
+    if text.contains("must be an INTEGER or NULL, got ") && text.contains("Column") {
+        return SqlError::unsupported("a column as an argument of a function in FROM");
     }
     if text.contains("require unique expression names") {
         let message = "two columns of one subquery have the same name";
@@ -356,7 +389,7 @@ fn plan(text: &str) -> SqlError {
     if text.starts_with("Invalid placeholder") {
         return SqlError::new(SqlState::UNDEFINED_PARAMETER, lowercase_first(first_line(text)));
     }
-    SqlError::syntax(lowercase_first(first_line(text)))
+    texts::planning(text).unwrap_or_else(|| SqlError::syntax(lowercase_first(&texts::plain(text))))
 }
 
 /// Maps a missing table. `name` is DataFusion's resolved name, whose implied parts the user did not write.
@@ -397,6 +430,9 @@ fn undefined_function(text: &str) -> Option<SqlError> {
     } else {
         return None;
     };
+    if let Some(error) = texts::of_operator(&signature) {
+        return Some(error);
+    }
     let message = format!("function {signature} does not exist");
     Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_FUNCTION_HINT))
 }
@@ -469,10 +505,21 @@ fn pg_type(arrow: &str) -> String {
         "Timestamp" if arrow.contains('"') => "timestamp with time zone",
         "Timestamp" => "timestamp without time zone",
         "Interval" | "Duration" => "interval",
-        "List" | "LargeList" | "FixedSizeList" | "ListView" => "array",
+        "List" | "LargeList" | "FixedSizeList" | "ListView" => return array_of(arrow),
+        "Struct" => "record",
         _ => arrow,
     };
     name.to_owned()
+}
+
+/// Returns PostgreSQL's name of an array type, given as Arrow prints it: `List(Int32)`.
+fn array_of(list: &str) -> String {
+    let inner = list.split_once('(').map(|(_, inner)| inner.strip_suffix(')').unwrap_or(inner));
+    let element = inner.map(|inner| inner.trim_start_matches("non-null ").split(", field:").next());
+    match element.flatten() {
+        Some(element) => format!("{}[]", pg_type(element)),
+        None => "array".to_owned(),
+    }
 }
 
 fn pg_types(list: &str) -> String {

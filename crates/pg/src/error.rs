@@ -18,6 +18,19 @@ pub struct SqlError {
     pub hint: Option<String>,
     /// Character position in the query text, from 1.
     pub position: Option<NonZeroUsize>,
+    /// What the error is about.
+    pub subject: Option<Box<Subject>>,
+}
+
+/// Where in the statement an error is, and the object it is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// Line and column in the query text, from 1, as long as the text is not at hand.
+    pub location: Option<(u64, u64)>,
+    pub schema: Option<String>,
+    pub table: Option<String>,
+    pub column: Option<String>,
+    pub constraint: Option<String>,
     /// PostgreSQL's function that raises the error: some drivers tell errors apart by it.
     pub routine: Option<&'static str>,
 }
@@ -25,7 +38,7 @@ pub struct SqlError {
 impl SqlError {
     pub fn new(sqlstate: SqlState, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { sqlstate, message, detail: None, hint: None, position: None, routine: None }
+        Self { sqlstate, message, detail: None, hint: None, position: None, subject: None }
     }
 
     /// A statement, clause or type that PostgreSQL has and Tidemark does not.
@@ -67,11 +80,55 @@ impl SqlError {
         self
     }
 
+    /// Says where the error is, for [`Self::in_text`]; a location that is known already stays.
     #[must_use]
-    pub fn routine(mut self, routine: &'static str) -> Self {
-        self.routine = Some(routine);
+    pub fn at(mut self, line: u64, column: u64) -> Self {
+        if line > 0 && self.position.is_none() {
+            self.subject.get_or_insert_default().location.get_or_insert((line, column));
+        }
         self
     }
+
+    /// Computes the position from the location in `text`.
+    #[must_use]
+    pub fn in_text(mut self, text: &str) -> Self {
+        let location = self.subject.as_mut().and_then(|subject| subject.location.take());
+        match location {
+            Some(location) => self.position(characters_to(text, location)),
+            None => self,
+        }
+    }
+
+    /// Drops the location: it is one in another text than the client's.
+    #[must_use]
+    pub fn elsewhere(mut self) -> Self {
+        self.position = None;
+        if let Some(subject) = &mut self.subject {
+            subject.location = None;
+        }
+        self
+    }
+
+    /// Names the table, its schema if that is known, and what of the table the error is about.
+    #[must_use]
+    pub fn about(mut self, subject: Subject) -> Self {
+        let location = self.subject.take().and_then(|subject| subject.location);
+        self.subject = Some(Box::new(Subject { location, ..subject }));
+        self
+    }
+
+    #[must_use]
+    pub fn routine(mut self, routine: &'static str) -> Self {
+        self.subject.get_or_insert_default().routine = Some(routine);
+        self
+    }
+}
+
+/// The number of the character at a line and column, all counted from 1.
+fn characters_to(text: &str, (line, column): (u64, u64)) -> usize {
+    let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let lines = text.split_inclusive('\n').take(whole(line - 1));
+    lines.map(|line| line.chars().count()).sum::<usize>().saturating_add(whole(column))
 }
 
 impl fmt::Display for SqlError {
@@ -124,12 +181,34 @@ pub fn error_info(error: SqlError, severity: &str) -> ErrorInfo {
     info.detail = error.detail;
     info.hint = error.hint;
     info.position = error.position.map(|position| position.to_string());
-    info.routine = error.routine.map(str::to_owned);
+    if let Some(subject) = error.subject {
+        info.routine = subject.routine.map(str::to_owned);
+        info.schema = subject.schema;
+        info.table = subject.table;
+        info.column = subject.column;
+        info.constraint = subject.constraint;
+    }
     info
 }
 
 impl From<SqlError> for PgWireError {
     fn from(error: SqlError) -> Self {
         Self::UserError(Box::new(error_info(error, "ERROR")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_becomes_a_position_in_characters() {
+        let error = || SqlError::syntax("wrong");
+        let position = |error: SqlError| error.position.map(NonZeroUsize::get);
+        assert_eq!(position(error().at(1, 8).in_text("SELECT a")), Some(8));
+        assert_eq!(position(error().at(2, 3).in_text("äö\n  a")), Some(6));
+        assert_eq!(position(error().position(4).at(1, 8).in_text("SELECT a")), Some(4));
+        assert_eq!(position(error().at(0, 0).in_text("SELECT a")), None);
+        assert_eq!(position(error().at(1, 8).elsewhere().in_text("SELECT a")), None);
     }
 }

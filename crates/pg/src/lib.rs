@@ -15,9 +15,12 @@ pub mod types;
 // Values: parsing text and bound parameters, and encoding to text and bytes.
 pub mod copy_text;
 pub mod encode;
+pub mod numeric;
 pub mod parameters;
 pub mod text_input;
 pub mod text_of_bytes;
+// Arithmetic of dates, times and intervals.
+pub mod time;
 // Values in a plan's options.
 pub mod carried;
 // Threads of a statement.
@@ -32,8 +35,8 @@ pub mod query_runtime;
 pub mod growth;
 // Functions, and computations in which PostgreSQL differs from the engine.
 pub mod aggregates;
-pub mod floats;
 pub mod functions;
+pub mod key_rules;
 pub mod order_keys;
 pub mod overflow;
 pub mod window_functions;

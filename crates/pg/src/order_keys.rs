@@ -1,14 +1,11 @@
 //! Keys of values: arrays of which equal elements are equal in PostgreSQL, and which sort as PostgreSQL sorts.
 //!
 //! The engine compares floats by their bits, so that -0 is less than 0 and a NaN may be less than everything, and
-//! intervals field by field. [`rule::OrderKeys`] puts [`ORDER_KEY`] around such values wherever a plan compares them.
-
-mod frames;
-mod rule;
+//! intervals field by field. Rules of the planner put [`ORDER_KEY`] around such values wherever a plan compares them.
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::arrow::array::{ArrayRef, AsArray as _, ArrowPrimitiveType, PrimitiveArray};
+use datafusion::arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray as _, PrimitiveArray};
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
@@ -18,8 +15,6 @@ use datafusion::logical_expr::{
 
 use crate::error::SqlError;
 use crate::functions::interval_keys;
-
-pub use rule::OrderKeys;
 
 /// The function that returns keys; users cannot write its name.
 pub static ORDER_KEY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
@@ -32,23 +27,33 @@ pub fn has_key(data_type: &DataType) -> bool {
     is_float(data_type) || is_interval(data_type)
 }
 
-fn is_float(data_type: &DataType) -> bool {
+pub fn is_float(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Float32 | DataType::Float64)
 }
 
-fn is_interval(data_type: &DataType) -> bool {
+pub fn is_interval(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Interval(_))
 }
 
 /// The keys of the elements.
 pub fn key_of(values: &ArrayRef) -> Result<ArrayRef> {
     match values.data_type() {
-        DataType::Float32 => Ok(floats::<Float32Type>(values, |value| {
-            if value.is_nan() { f32::NAN } else { value + 0.0 }
-        })),
-        DataType::Float64 => Ok(floats::<Float64Type>(values, |value| {
-            if value.is_nan() { f64::NAN } else { value + 0.0 }
-        })),
+        DataType::Float32 => {
+            Ok(floats::<Float32Type>(
+                values,
+                |value| {
+                    if value.is_nan() { f32::NAN } else { value + 0.0 }
+                },
+            ))
+        }
+        DataType::Float64 => {
+            Ok(floats::<Float64Type>(
+                values,
+                |value| {
+                    if value.is_nan() { f64::NAN } else { value + 0.0 }
+                },
+            ))
+        }
         DataType::Interval(_) => interval_keys(values),
         _ => Ok(Arc::clone(values)),
     }

@@ -12,9 +12,9 @@ use pgwire::api::results::FieldFormat;
 use crate::copy_text::utf8;
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
-use crate::text_input::calendar::DAY_MICROS;
 use crate::text_input::numeric::{self, Accumulator, Literal};
 use crate::text_input::parse_column;
+use crate::time::calendar::DAY_MICROS;
 use crate::types::wire::{
     EPOCH_DAYS, EPOCH_MICROS, array_element, column_type, is_string, pg_to_arrow,
 };

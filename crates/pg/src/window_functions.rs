@@ -91,9 +91,9 @@ impl Shift {
 
     /// Whether offset and default are constants with which the engine computes.
     fn is_constant(args: &[Arc<dyn PhysicalExpr>]) -> bool {
-        let offset = args.get(1).is_none_or(|offset| {
-            constant(offset).is_some_and(|offset| !offset.is_null())
-        });
+        let offset = args
+            .get(1)
+            .is_none_or(|offset| constant(offset).is_some_and(|offset| !offset.is_null()));
         offset && args.get(2).is_none_or(|default| constant(default).is_some())
     }
 }
@@ -120,7 +120,10 @@ fn common_type(value: &DataType, default: &DataType) -> Option<DataType> {
         // A quoted literal is a value of any type.
         (_, text) if text.is_string() => Some(value.clone()),
         (text, _) if text.is_string() => None,
-        (integer, other) if integer.is_integer() && other.is_integer() => Some(value.clone()),
+        (integer, other) if integer.is_integer() && other.is_integer() => {
+            let wider = integer.primitive_width() >= other.primitive_width();
+            Some(if wider { value.clone() } else { default.clone() })
+        }
         (decimal, integer) if decimal.is_decimal() && integer.is_integer() => Some(value.clone()),
         (float, number) if float.is_floating() && number.is_decimal() => Some(value.clone()),
         _ => type_union_coercion(value, default),
@@ -285,7 +288,7 @@ impl Filling {
     fn new(buckets: i32, rows: usize) -> Result<Self, SqlError> {
         let Some(buckets) = usize::try_from(buckets).ok().filter(|buckets| *buckets > 0) else {
             let message = "argument of ntile must be greater than zero";
-            return Err(SqlError::new(SqlState::INVALID_ARGUMENT_FOR_NTILE_FUNCTION, message));
+            return Err(SqlError::new(SqlState::INVALID_ARGUMENT_FOR_NTILE, message));
         };
         let (each, more) = (rows / buckets, rows % buckets);
         let (rows_max, larger) = match each {
@@ -364,10 +367,12 @@ impl WindowUDFImpl for NthValue {
             }
             Some(_) => {
                 let message = "argument of nth_value must be greater than zero";
-                let sqlstate = SqlState::INVALID_ARGUMENT_FOR_NTH_VALUE_FUNCTION;
+                let sqlstate = SqlState::INVALID_ARGUMENT_FOR_NTH_VALUE;
                 Err(SqlError::new(sqlstate, message).into())
             }
-            None => Err(SqlError::unsupported("nth_value with a number that is not a constant").into()),
+            None => {
+                Err(SqlError::unsupported("nth_value with a number that is not a constant").into())
+            }
         }
     }
 

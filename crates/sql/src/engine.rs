@@ -11,21 +11,23 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::prelude::SessionConfig;
 
+use super::kept_rows::KeepingPlanner;
 use super::planning_state::{PlanningState, StatePool};
+use super::resolve::operators::Operators;
+use super::rewrite::kept_queries::KeepQueries;
 use super::rewrite::subqueries::Subqueries;
-use super::rewrite::typed_operators::TypedOperators;
+use super::rewrite::time_operators::TimeOperators;
 use crate::settings::Resources;
 use crate::system_catalog;
 use tidemark_engine::scan::{KeyFilters, StatisticsCache};
 use tidemark_ledger::storage::{BlockStore, Storage};
 use tidemark_pg::aggregates;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::floats::CastNumericsToFloat;
 use tidemark_pg::functions;
 use tidemark_pg::growth::{CountedFunctions, InPieces, without_long_texts};
+use tidemark_pg::key_rules::{OrderKeys, WindowKeys};
 use tidemark_pg::memory::{Budget, StatementMemory};
-use tidemark_pg::order_keys::OrderKeys;
-use tidemark_pg::overflow::CheckedIntegers;
+use tidemark_pg::overflow::CheckedArithmetic;
 use tidemark_pg::query_runtime::{self, QueryRuntime};
 use tidemark_pg::text_of_bytes::{ENGINE_CASTS, TextOfBytes};
 use tidemark_pg::types::spelling::SqlTypes;
@@ -78,11 +80,12 @@ impl Engine {
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))
             // Before the default planners, which would give these operators another meaning.
-            .with_expr_planners(vec![Arc::new(TypedOperators)])
+            .with_expr_planners(vec![Arc::new(Operators), Arc::new(TimeOperators)])
             .with_default_features()
             .with_analyzer_rules(query_runtime::analyzer_rules(analyzer_rules()))
             .with_optimizer_rules(optimizer_rules())
             .with_physical_optimizer_rules(physical_rules())
+            .with_query_planner(Arc::new(KeepingPlanner))
             .with_type_planner(Arc::new(SqlTypes))
             .build();
         for function in functions::all().into_iter().chain(system_catalog::functions()) {
@@ -143,11 +146,12 @@ impl std::fmt::Debug for Engine {
 
 /// DataFusion's analyzer rules, with ours before and after them.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(CastNumericsToFloat)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(KeepQueries), Arc::new(WindowKeys)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Subqueries));
     rules.push(Arc::new(OrderKeys));
-    rules.push(Arc::new(CheckedIntegers::default()));
+    rules.push(Arc::new(CheckedArithmetic::default()));
     rules.push(Arc::new(TextOfBytes));
     rules.push(Arc::new(CountedFunctions));
     rules
@@ -194,6 +198,8 @@ fn options() -> ConfigOptions {
     let mut options = ConfigOptions::new();
     // Numbers like 1.5 are numeric in PostgreSQL, not double precision.
     options.sql_parser.parse_float_as_decimal = true;
+    // Errors say where in the query they are.
+    options.sql_parser.collect_spans = true;
     // The filter of one aggregate would exclude files that another one needs.
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     // The inputs of a UNION may differ in nullability.

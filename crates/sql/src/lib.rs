@@ -9,8 +9,12 @@ pub mod settings;
 pub mod parser;
 // Builds syntax trees.
 mod trees;
+// Rows that a statement computes once.
+mod kept_rows;
 // Rewrites a query between the parser and the query engine's planner.
 pub mod rewrite;
+// Decides the types of a query as PostgreSQL does.
+mod resolve;
 // The database as of one epoch, and where the views of all epochs come from.
 pub mod read_view;
 mod views;

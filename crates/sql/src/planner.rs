@@ -1,12 +1,13 @@
 //! Plans and runs checked queries: a statement sees nothing but its [`ReadView`].
 
 pub mod catalog_provider;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ParamValues;
 use datafusion::execution::SendableRecordBatchStream;
@@ -23,6 +24,7 @@ use super::parser::{self, RelationName, Statement};
 use super::pending::Pending;
 use super::planning_state::PlanningState;
 use super::read_view::ReadView;
+use super::resolve;
 use super::rewrite;
 use super::system_catalog::{Lookup, SystemSources};
 use super::views::Views;
@@ -187,7 +189,11 @@ impl Planner {
         planning::charge_literals(query, &self.memory)?;
         rewrite::check_calls(query, state)?;
         let mut query = query.clone();
+        self.evaluate_limits(&mut query).await?;
+        rewrite::merge_columns(&mut query, state).await?;
+        rewrite::kept_queries::mark(&mut query, state);
         rewrite::query(&mut query)?;
+        resolve::literals::type_numbers(&mut query);
         rewrite::own_names(&mut query, state);
         query_runtime::check()?;
         let statement = ast::Statement::Query(Box::new(query));
@@ -205,6 +211,10 @@ impl Planner {
 
     /// Plans a view's query; the columns get the view's names.
     pub async fn plan_view(&self, view: &View) -> Result<LogicalPlan, SqlError> {
+        self.plan_stored(view).await.map_err(SqlError::elsewhere)
+    }
+
+    async fn plan_stored(&self, view: &View) -> Result<LogicalPlan, SqlError> {
         let search_path: Arc<[String]> = view.search_path.as_slice().into();
         let state = self.state_in(&search_path);
         let query = parse_query(&view.query)?;
@@ -241,12 +251,23 @@ impl Planner {
         let state = self.state();
         let plan = self.plan(&state, query, &parameters.types).await?;
         let schema = self.output_schema(query, &plan);
+        refuse_rows(&schema)?;
         let stream = self.execute(state, plan, parameters.values.clone()).await?;
         // The executed plan has the exact types: an optimizer may have narrowed them.
         let schema = with_types_of(&schema, &stream.schema());
         parameters.check_told(&schema)?;
         Ok(Rows { schema, stream })
     }
+}
+
+/// Refuses columns whose values are rows: they would be shown in another way than PostgreSQL's.
+fn refuse_rows(schema: &Schema) -> Result<(), SqlError> {
+    let is_row = |field: &Arc<Field>| matches!(field.data_type(), DataType::Struct(_));
+    if schema.fields().iter().any(is_row) {
+        return Err(SqlError::unsupported("a row as a column of the result")
+            .hint("Select the columns of the row."));
+    }
+    Ok(())
 }
 
 /// The files of a table as a statement sees them.
@@ -330,12 +351,13 @@ async fn plan_statement(
     let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
     query_runtime::check()?;
     planning::check(&plan, state.config_options())?;
-    match plan {
+    let plan = match plan {
         LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => {
-            Ok(Arc::unwrap_or_clone(prepare.input))
+            Arc::unwrap_or_clone(prepare.input)
         }
-        plan => Ok(plan),
-    }
+        plan => plan,
+    };
+    Ok(resolve::plan::resolve(plan)?)
 }
 
 /// Parses the query text that a view stores.

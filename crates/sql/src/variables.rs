@@ -19,6 +19,7 @@ pub const TIMEZONE: &str = "timezone";
 pub const SEARCH_PATH_BYTES_MAX: usize = 16 << 10;
 /// Longest name in bytes.
 const NAME_BYTES_MAX: usize = 63;
+const CLIENT_MIN_MESSAGES: &str = "client_min_messages";
 const STATEMENT_TIMEOUT: &str = "statement_timeout";
 const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
 const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: &str = "idle_in_transaction_session_timeout";
@@ -52,11 +53,17 @@ enum Accepts {
 const VARIABLES: &[VariableSpec] = &[
     variable(APPLICATION_NAME, "", Accepts::Name, "name of the client application"),
     variable("bytea_output", "hex", Accepts::Only(&["hex"]), "text form of bytea"),
+    variable(
+        "check_function_bodies",
+        "on",
+        Accepts::Bool,
+        "accepted for pg_dump; there are no functions to check",
+    ),
     variable(CLIENT_ENCODING, "UTF8", Accepts::Encoding, "encoding of the client"),
     variable(
-        "client_min_messages",
+        CLIENT_MIN_MESSAGES,
         "notice",
-        Accepts::Only(&["notice"]),
+        Accepts::Only(&["notice", "warning", "error"]),
         "least severe message sent",
     ),
     variable(
@@ -71,11 +78,18 @@ const VARIABLES: &[VariableSpec] = &[
         Accepts::Only(&["hummock"]),
         "what keeps the rows of new tables",
     ),
+    variable("default_tablespace", "", Accepts::Only(&[""]), "where new tables are"),
     variable(
         "default_transaction_isolation",
         "repeatable read",
         Accepts::Only(&["repeatable read", "read committed", "snapshot"]),
         "isolation of new transactions; a statement always sees one epoch",
+    ),
+    variable(
+        "default_transaction_read_only",
+        "off",
+        Accepts::Only(&["off", "false", "0", "no"]),
+        "whether new transactions refuse writes",
     ),
     variable(
         "extra_float_digits",
@@ -105,7 +119,18 @@ const VARIABLES: &[VariableSpec] = &[
     variable("intervalstyle", "postgres", Accepts::Only(&["postgres"]), "text form of intervals"),
     variable("is_superuser", "on", Accepts::Nothing, "whether the user may do everything"),
     variable("jit", "off", Accepts::Only(&["off"]), "accepted for drivers; nothing is compiled"),
+    variable("lc_collate", "C", Accepts::Nothing, "order of texts"),
+    variable("lc_ctype", "C", Accepts::Nothing, "classes of characters"),
+    variable(
+        "lock_timeout",
+        "0",
+        Accepts::Duration,
+        "accepted for drivers; no statement waits for a lock of another",
+    ),
+    variable("max_identifier_length", "63", Accepts::Nothing, "longest name in bytes"),
+    variable("max_index_keys", "32", Accepts::Nothing, "most columns of a key"),
     variable(QUERY_EPOCH, "0", Accepts::Special, "epoch the session reads at; 0 reads the present"),
+    variable("row_security", "on", Accepts::Bool, "accepted for pg_dump; there are no policies"),
     variable(SEARCH_PATH, "\"$user\", public", Accepts::Special, "schemas of names that have none"),
     variable("server_encoding", "UTF8", Accepts::Nothing, "encoding of the server"),
     variable(
@@ -146,6 +171,7 @@ const VARIABLES: &[VariableSpec] = &[
         "isolation of the transaction; a statement always sees one epoch",
     ),
     variable("transaction_read_only", "off", Accepts::Nothing, "whether writes are refused now"),
+    variable("xmloption", "content", Accepts::Only(&["content"]), "accepted for pg_dump"),
 ];
 
 const fn variable(
@@ -221,6 +247,11 @@ impl Variables {
     /// Resets all variables to their defaults.
     pub fn reset_all(&mut self) {
         self.values = Arc::clone(&self.defaults);
+    }
+
+    /// Whether the client wants notices.
+    pub fn sends_notices(&self) -> bool {
+        self.values.get(CLIENT_MIN_MESSAGES).is_none_or(|least| least == "notice")
     }
 
     /// Longest time a statement may take; `None` for no limit.

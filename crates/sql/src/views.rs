@@ -52,7 +52,7 @@ impl Views {
         let worker = &self.worker;
         loop {
             let snapshots = worker.client.list_snapshots().await?;
-            let entry = holding(epoch, &snapshots)?;
+            let entry = holding(epoch, &snapshots.snapshot_metadata)?;
             let key = SnapshotKey { id: entry.id, sha256: entry.sha256.clone() };
             let pin = worker.pins.snapshot(key);
             match worker.report().await {

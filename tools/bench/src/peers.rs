@@ -11,7 +11,7 @@ use crate::Fallible;
 
 /// The Python with the packages, and how PostgreSQL is reached; set by `scripts/bench`.
 const PYTHON: &str = "TIDEMARK_BENCH_PYTHON";
-pub const POSTGRES: &str = "TIDEMARK_BENCH_POSTGRES";
+pub const POSTGRES: &str = "TIDEMARK_POSTGRES";
 
 /// An engine that answers lines of JSON.
 pub struct Peer {

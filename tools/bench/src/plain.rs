@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::Schema;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
@@ -16,6 +18,7 @@ use tidemark_ledger::backup::SnapshotReader;
 use tidemark_ledger::catalog::PUBLIC;
 use tidemark_ledger::id::SnapshotId;
 use tidemark_ledger::layout;
+use tidemark_ledger::sst::SstInfo;
 use tidemark_ledger::state::State;
 use tidemark_ledger::storage::StorageLocation;
 
@@ -38,8 +41,13 @@ impl Plain {
         let folder = store.join(config::STATE_STORE_FOLDER);
         let state = read(&folder, snapshot).await?;
         for table in tables {
-            let files = files_of(&state, table, &folder)?;
-            context.register_table(*table, listing(&context, &files).await?)?;
+            let provider: Arc<dyn TableProvider> = match files_of(&state, table, &folder)? {
+                Stored::Objects(files) => listing(&context, &files).await?,
+                Stored::Inline(rows) => {
+                    Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)
+                }
+            };
+            context.register_table(*table, provider)?;
         }
         Ok(Self(context))
     }
@@ -71,7 +79,14 @@ async fn read(folder: &Path, snapshot: SnapshotId) -> Fallible<State> {
     Ok(SnapshotReader::open(&storage, &path, None).await?.state().await?)
 }
 
-fn files_of(state: &State, table: &str, folder: &Path) -> Fallible<Vec<PathBuf>> {
+/// Where the rows of a table are.
+enum Stored {
+    Objects(Vec<PathBuf>),
+    /// In the metadata, since they are few.
+    Inline(RecordBatch),
+}
+
+fn files_of(state: &State, table: &str, folder: &Path) -> Fallible<Stored> {
     let epoch = state.version.max_committed_epoch;
     let catalog = state.catalog.at(epoch);
     let relation = catalog.relation(PUBLIC, table).ok_or("a table is not in the snapshot")?;
@@ -79,8 +94,25 @@ fn files_of(state: &State, table: &str, folder: &Path) -> Fallible<Vec<PathBuf>>
     if files.iter().any(|file| file.dead.is_some()) {
         return Err(format!("{table} has dead rows, which plain DataFusion would count").into());
     }
+    if let [file] = files.as_slice()
+        && let Some(rows) = file.sst.inline_rows(relation.id)
+    {
+        return Ok(Stored::Inline(named(&rows?, &file.sst)?));
+    }
+    if files.iter().any(|file| !file.sst.is_object()) {
+        return Err(format!("{table} has inline rows besides others: compact it").into());
+    }
     let path = |id| folder.join(layout::sst(config::DATA_DIRECTORY, id).as_ref());
-    Ok(files.iter().map(|file| path(file.sst.id)).collect())
+    Ok(Stored::Objects(files.iter().map(|file| path(file.sst.id)).collect()))
+}
+
+/// Inline rows with the names of their columns.
+fn named(rows: &RecordBatch, sst: &SstInfo) -> Fallible<RecordBatch> {
+    let schema = rows.schema();
+    let fields = schema.fields().iter().zip(sst.columns.iter());
+    let fields = fields.map(|(field, column)| field.as_ref().clone().with_name(&column.name));
+    let schema = Schema::new(fields.collect::<Vec<_>>());
+    Ok(RecordBatch::try_new(Arc::new(schema), rows.columns().to_vec())?)
 }
 
 async fn listing(context: &SessionContext, files: &[PathBuf]) -> Fallible<Arc<dyn TableProvider>> {

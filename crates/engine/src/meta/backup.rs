@@ -95,7 +95,7 @@ impl MetaNode {
     ) -> Result<Vec<Verified>, MetaError> {
         let state = self.manager.state();
         let (location, listed) = self.listed_in(&state.params.backup_location()).await?;
-        if listed.is_empty() && request.ids.is_none() {
+        if listed.snapshot_metadata.is_empty() && request.ids.is_none() {
             return Ok(vec![]);
         }
         let data = state.params.data_location();
@@ -111,8 +111,9 @@ impl MetaNode {
         let current = self.manager.state().params.backup_location();
         self.hold(&current).await?;
         let _pinning = self.pinning.lock().await;
-        let (location, mut entries) = self.listed_in(&current).await?;
-        entries.retain(|entry| ids.contains(&entry.info.id));
+        let (location, listed) = self.listed_in(&current).await?;
+        let entries = listed.snapshot_metadata.iter().filter(|entry| ids.contains(&entry.info.id));
+        let entries: Vec<_> = entries.cloned().collect();
         self.keep_for_readers(&location, &entries).await?;
         self.manager.standing().await?;
         let deleted = backup::delete_snapshots(&location, ids, &self.backup_locations.holder).await;
@@ -180,7 +181,7 @@ impl MetaNode {
         self.reclaim_manifest(&moved.backup_location()).await?;
         // The old location may be broken: failing to count its snapshots must not keep the user there.
         let listed = self.list_snapshots().await;
-        let hidden = listed.map_or(0, |snapshots| snapshots.len());
+        let hidden = listed.map_or(0, |listed| listed.snapshot_metadata.len());
         let masked = params.shown(params::BACKUP_STORAGE_URL);
         let directory = params.value(params::BACKUP_STORAGE_DIRECTORY);
         let plural = if hidden == 1 { "snapshot" } else { "snapshots" };

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::MetaNode;
 use super::backup_error::backup_error;
 use super::backup_locations::open;
-use tidemark_ledger::backup::{BackupError, Claim, Manifest, ManifestEntry, OpenLocation};
+use tidemark_ledger::backup::{BackupError, Claim, OpenLocation, ReadManifest};
 use tidemark_ledger::lease::KnownLocation;
 use tidemark_ledger::meta_error::MetaError;
 use tidemark_ledger::storage::StorageLocation;
@@ -163,7 +163,7 @@ impl MetaNode {
     }
 
     /// The snapshots of the current location, in order of creation. Read from there each time.
-    pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, MetaError> {
+    pub async fn list_snapshots(&self) -> Result<ReadManifest, MetaError> {
         let location = self.manager.state().params.backup_location();
         Ok(self.listed_in(&location).await?.1)
     }
@@ -175,14 +175,14 @@ impl MetaNode {
     pub(super) fn listed_in<'a>(
         &'a self,
         location: &'a StorageLocation,
-    ) -> BoxFuture<'a, Result<(OpenLocation, Vec<ManifestEntry>), MetaError>> {
+    ) -> BoxFuture<'a, Result<(OpenLocation, ReadManifest), MetaError>> {
         async move {
             // Read before the manifest, which therefore is no older than what was seen until now.
             let seen = self.seen_in(location).await?;
             let opened = open(location.clone(), OpenLocation::open_existing).await?;
-            let manifest = match Manifest::find(&opened).await.map_err(|e| backup_error(&e))? {
+            let manifest = match self.manifests.find(&opened).await.map_err(|e| backup_error(&e))? {
                 Some(manifest) => manifest,
-                None if seen == 0 => return Ok((opened, vec![])),
+                None if seen == 0 => return Ok((opened, ReadManifest::default())),
                 None => {
                     let location = opened.to_string();
                     return Err(backup_error(&BackupError::NoManifest { location }));
@@ -196,7 +196,7 @@ impl MetaNode {
             {
                 debug!(%error, %location, "not noted");
             }
-            Ok((opened, manifest.snapshot_metadata))
+            Ok((opened, manifest))
         }
         .boxed()
     }

@@ -239,7 +239,8 @@ impl MetaNode {
         let current = self.manager.state().params.backup_location();
         let (mut own, mut others) = (vec![], vec![]);
         for location in self.locations().await? {
-            let (_, entries) = self.listed_in(&location).await?;
+            let (_, listed) = self.listed_in(&location).await?;
+            let entries = listed.snapshot_metadata.iter().cloned();
             if location == current { &mut own } else { &mut others }.extend(entries);
         }
         let known = || self.known_files(own.iter().chain(&others));
@@ -443,7 +444,7 @@ impl MetaNode {
             };
             let (opened, listed) = self.listed_in(location).await.map_err(unreadable)?;
             let opened = &opened;
-            let reads = listed.into_iter().map(|entry| {
+            let reads = listed.snapshot_metadata.iter().cloned().map(|entry| {
                 async move {
                     let files = self.files_of(opened, &entry).await?;
                     Ok((entry, files))

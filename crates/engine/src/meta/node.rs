@@ -14,6 +14,7 @@ use super::misdated::Misdated;
 use super::settings::MaintenanceSettings;
 use super::workers::{WorkerNode, Workers};
 use crate::compaction::Executor;
+use tidemark_ledger::backup::ManifestCache;
 use tidemark_ledger::meta_error::{ErrorKind, MetaError};
 use tidemark_ledger::sst_ids::{SstIdPool, Staging};
 use tidemark_ledger::state::{Change, State};
@@ -30,6 +31,8 @@ pub struct MetaNode {
     pub(super) executor: Executor,
     pub(super) sst_ids: Arc<SstIdPool>,
     pub(super) claims: Claims,
+    /// The manifest that was listed last.
+    pub(super) manifests: ManifestCache,
     pub(super) known: std::sync::Mutex<KnownSnapshots>,
     pub(super) misdated: std::sync::Mutex<Misdated>,
     pub(super) backup_locations: BackupLocations,
@@ -68,6 +71,7 @@ impl MetaNode {
             executor,
             sst_ids,
             claims: Claims::default(),
+            manifests: ManifestCache::default(),
             known: std::sync::Mutex::default(),
             misdated: std::sync::Mutex::default(),
             backup_locations,
@@ -137,7 +141,10 @@ impl MetaNode {
         if !new.is_empty() {
             let listed = self.list_snapshots().await?;
             let is_listed = |snapshot: &SnapshotKey| {
-                listed.iter().any(|e| e.info.id == snapshot.id && e.sha256 == snapshot.sha256)
+                listed
+                    .snapshot_metadata
+                    .iter()
+                    .any(|e| e.info.id == snapshot.id && e.sha256 == snapshot.sha256)
             };
             for snapshot in new {
                 if !is_listed(&snapshot) && !self.is_kept_for_readers(&snapshot) {

@@ -69,7 +69,8 @@ impl MetaNode {
         for location in self.locations().await? {
             match self.listed_in(&location).await {
                 Ok((opened, listed)) => {
-                    let with_copies = listed.iter().filter(|entry| entry.info.copy_data);
+                    let with_copies =
+                        listed.snapshot_metadata.iter().filter(|entry| entry.info.copy_data);
                     let lives: BTreeSet<&str> =
                         with_copies.map(|entry| entry.info.life.as_str()).collect();
                     locations.extend(lives.into_iter().map(|life| opened.copies(life)));

@@ -30,7 +30,7 @@ use crate::meta::maintenance::SnapshotUsage;
 use crate::meta::manager::{Published, SharedState};
 use crate::meta::workers::{PinnedVersion, WorkerNode};
 use crate::meta::{MetaNode, Repaired};
-use tidemark_ledger::backup::{ManifestEntry, verify};
+use tidemark_ledger::backup::{ManifestCache, ManifestEntry, ReadManifest, verify};
 use tidemark_ledger::error::HummockError;
 use tidemark_ledger::id::{ObjectId, SnapshotId, SstId};
 use tidemark_ledger::meta_error::{MetaError, RpcError};
@@ -62,6 +62,8 @@ pub struct MetaClient {
     worker: String,
     /// The meta role of this process, which is present only while it leads.
     local: Option<LocalMeta>,
+    /// The manifest that was listed last.
+    manifests: Arc<ManifestCache>,
     grpc: Grpc<Channel>,
 }
 
@@ -103,7 +105,13 @@ impl MetaClient {
                 let grpc = Grpc::new(channel)
                     .max_decoding_message_size(LARGE_BYTES_MAX)
                     .max_encoding_message_size(LARGE_BYTES_MAX);
-                Ok(Self { addr, worker: String::new(), local: None, grpc })
+                Ok(Self {
+                    addr,
+                    worker: String::new(),
+                    local: None,
+                    manifests: Arc::default(),
+                    grpc,
+                })
             }
             Err(error) => Err(RpcError::Unreachable { addr, reason: deepest(&error).to_string() }),
         }
@@ -178,8 +186,19 @@ impl MetaClient {
         self.json(self.grpc.clone().backup(BackupRequest { remarks, copy_data }).await)
     }
 
-    pub async fn list_snapshots(&self) -> Result<Vec<ManifestEntry>, RpcError> {
-        self.query_reply(self.grpc.clone().list_snapshots(ListSnapshotsRequest {}).await)
+    /// The manifest of the current backup location. It is sent only if it has changed since the last call.
+    pub async fn list_snapshots(&self) -> Result<ReadManifest, RpcError> {
+        let last = self.manifests.last();
+        let request = ListSnapshotsRequest { known_sha256: last.sha256().to_string() };
+        let answer = self.grpc.clone().list_snapshots(request).await;
+        let answer = answer.map_err(|e| changes_nothing(self.error(&e)))?.into_inner();
+        match answer.manifest {
+            None => Ok(last),
+            Some(bytes) => self.manifests.decode(bytes.into()).map_err(|what| RpcError::Lost {
+                addr: self.addr.clone(),
+                reason: format!("manifest: {what}"),
+            }),
+        }
     }
 
     /// Verifies snapshots; reports events as they arrive.

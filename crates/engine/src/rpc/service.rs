@@ -21,9 +21,9 @@ use super::proto::meta_server::{Meta, MetaServer};
 use super::proto::{
     AlterSystemRequest, BackupRequest, CompactRequest, DeleteSnapshotsRequest,
     DeleteSnapshotsResponse, Empty, ExplainObjectRequest, FlushRequest, Followed, Json,
-    ListSnapshotsRequest, ReleaseCompactionRequest, RepairObjectRequest, ReportResponse,
-    ReserveObjectRequest, ReserveObjectResponse, ReserveSstsRequest, ReserveSstsResponse,
-    VacuumRequest, WorkerRequest,
+    ListSnapshotsRequest, ListSnapshotsResponse, ReleaseCompactionRequest, RepairObjectRequest,
+    ReportResponse, ReserveObjectRequest, ReserveObjectResponse, ReserveSstsRequest,
+    ReserveSstsResponse, VacuumRequest, WorkerRequest,
 };
 use crate::meta::MetaNode;
 use crate::meta::command::{BackupOptions, CatalogCommand, Compaction, Write};
@@ -169,9 +169,12 @@ impl Meta for Service {
 
     async fn list_snapshots(
         &self,
-        _request: Request<ListSnapshotsRequest>,
-    ) -> Result<Response<Json>, Status> {
-        respond(self.node.list_snapshots().await)
+        request: Request<ListSnapshotsRequest>,
+    ) -> Result<Response<ListSnapshotsResponse>, Status> {
+        let listed = self.node.list_snapshots().await.map_err(|e| to_status(&e))?;
+        let is_known = listed.sha256().to_string() == request.into_inner().known_sha256;
+        let manifest = (!is_known).then(|| listed.bytes().to_vec());
+        Ok(Response::new(ListSnapshotsResponse { manifest }))
     }
 
     /// Verifies as long as the caller listens. What was found until then has been recorded.

@@ -23,6 +23,8 @@
 //! first builds wrote it, may lack `sha256`. The tests read `tests/fixtures/manifest-v1.json`,
 //! `manifest-v1-sealed.json` and `manifest-v1-small.json`; `UPDATE_FIXTURES=1` rewrites the last one.
 
+mod read;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -35,6 +37,8 @@ use crate::id::SnapshotId;
 use crate::layout;
 use crate::storage::checksum::{Unsealed, sealed};
 use crate::storage::{StorageError, Tag};
+
+pub use read::{ManifestCache, ReadManifest};
 
 /// Maximum attempts of a swap. Each one that is lost means that another writer has succeeded.
 const SWAPS_MAX: usize = 100;
@@ -310,11 +314,17 @@ async fn swap(
 }
 
 async fn read_tagged(location: &OpenLocation) -> Result<Option<(Manifest, Tag)>, BackupError> {
+    let Some((bytes, tag)) = bytes_of(location).await? else { return Ok(None) };
+    Ok(Some((decode(&bytes).map_err(|what| damaged(location, what))?, tag)))
+}
+
+async fn bytes_of(location: &OpenLocation) -> Result<Option<(Bytes, Tag)>, BackupError> {
+    Ok(location.storage.read_tagged(&layout::manifest(&location.directory)).await?)
+}
+
+fn damaged(location: &OpenLocation, what: String) -> BackupError {
     let path = layout::manifest(&location.directory);
-    let Some((bytes, tag)) = location.storage.read_tagged(&path).await? else { return Ok(None) };
-    let manifest = decode(&bytes)
-        .map_err(|what| BackupError::damaged(&location.storage.name_of(&path), what))?;
-    Ok(Some((manifest, tag)))
+    BackupError::damaged(&location.storage.name_of(&path), what)
 }
 
 fn encode(manifest: &Manifest) -> Vec<u8> {

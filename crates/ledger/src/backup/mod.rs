@@ -27,7 +27,7 @@ pub use create::{
 pub use detail::tables_of_each;
 pub use error::BackupError;
 pub use info::{FORMAT, ManifestEntry, SnapshotDetail, SnapshotInfo, TableInfo, Tables, tables_of};
-pub use manifest::{Claim, Manifest};
+pub use manifest::{Claim, Manifest, ManifestCache, ReadManifest};
 pub use snapshot::SnapshotReader;
 
 use std::fmt;

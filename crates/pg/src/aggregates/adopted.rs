@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::arrow::datatypes::{
+    DataType, FieldRef, Float32Type, Float64Type, IntervalMonthDayNanoType,
+};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -11,6 +13,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, GroupsAccumulator, Sta
 use super::function::Definition;
 use super::states::state_fields;
 use super::sums::{Extreme, Folded};
+use crate::order_keys::has_key;
 
 /// An aggregate of the engine under PostgreSQL's name.
 #[derive(Debug)]
@@ -27,7 +30,11 @@ pub struct Adopted {
 }
 
 impl Adopted {
-    pub fn new(name: &'static str, inner: Arc<AggregateUDF>, accepts: fn(&DataType) -> bool) -> Self {
+    pub fn new(
+        name: &'static str,
+        inner: Arc<AggregateUDF>,
+        accepts: fn(&DataType) -> bool,
+    ) -> Self {
         Self { name, inner, accepts, counts_duplicates: false, is_ordered: false, slides: false }
     }
 }
@@ -57,7 +64,11 @@ impl Definition for Adopted {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        if self.slides { self.inner.create_sliding_accumulator(args) } else { self.inner.accumulator(args) }
+        if self.slides {
+            self.inner.create_sliding_accumulator(args)
+        } else {
+            self.inner.accumulator(args)
+        }
     }
 
     fn groups(&self, args: AccumulatorArgs<'_>) -> Result<Option<Box<dyn GroupsAccumulator>>> {
@@ -92,15 +103,32 @@ impl Definition for Adopted {
     }
 }
 
-/// `min` or `max`: the engine's, but for intervals, which it compares field by field.
+/// `min` or `max`: the engine's, but for intervals, which it compares field by field, and for floats, among which it
+/// passes over NaN and infinities.
 #[derive(Debug)]
 pub struct Extremes {
     pub engine: Adopted,
     pub greatest: bool,
 }
 
-fn is_interval(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Interval(_))
+/// Makes the accumulator for types that the engine orders in another way; it serves for one group and for many.
+macro_rules! extreme {
+    ($result:expr, $greatest:expr, $as:ty) => {
+        match ($result, $greatest) {
+            (DataType::Interval(_), true) => extreme!(IntervalMonthDayNanoType, true, $result, $as),
+            (DataType::Interval(_), false) => {
+                extreme!(IntervalMonthDayNanoType, false, $result, $as)
+            }
+            (DataType::Float32, true) => extreme!(Float32Type, true, $result, $as),
+            (DataType::Float32, false) => extreme!(Float32Type, false, $result, $as),
+            (DataType::Float64, true) => extreme!(Float64Type, true, $result, $as),
+            (DataType::Float64, false) => extreme!(Float64Type, false, $result, $as),
+            _ => None,
+        }
+    };
+    ($arrow:ty, $greatest:literal, $result:expr, $as:ty) => {
+        Some(Box::new(Folded::<Extreme<$arrow, $greatest>>::new($result.clone())) as $as)
+    };
 }
 
 impl Definition for Extremes {
@@ -122,27 +150,23 @@ impl Definition for Extremes {
 
     fn states(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let result = args.return_field.data_type();
-        if is_interval(result) {
+        if has_key(result) {
             return Ok(state_fields(args.name, [result.clone()]));
         }
         self.engine.states(args)
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        let result = args.return_field.data_type().clone();
-        match (is_interval(&result), self.greatest) {
-            (true, true) => Ok(Box::new(Folded::<Extreme<true>>::new(result))),
-            (true, false) => Ok(Box::new(Folded::<Extreme<false>>::new(result))),
-            (false, _) => self.engine.accumulator(args),
+        match extreme!(args.return_field.data_type(), self.greatest, Box<dyn Accumulator>) {
+            Some(accumulator) => Ok(accumulator),
+            None => self.engine.accumulator(args),
         }
     }
 
     fn groups(&self, args: AccumulatorArgs<'_>) -> Result<Option<Box<dyn GroupsAccumulator>>> {
-        let result = args.return_field.data_type().clone();
-        match (is_interval(&result), self.greatest) {
-            (true, true) => Ok(Some(Box::new(Folded::<Extreme<true>>::new(result)))),
-            (true, false) => Ok(Some(Box::new(Folded::<Extreme<false>>::new(result)))),
-            (false, _) => self.engine.groups(args),
+        match extreme!(args.return_field.data_type(), self.greatest, Box<dyn GroupsAccumulator>) {
+            Some(accumulator) => Ok(Some(accumulator)),
+            None => self.engine.groups(args),
         }
     }
 
@@ -155,7 +179,9 @@ impl Definition for Extremes {
     }
 
     fn value_from_stats(&self, statistics: &StatisticsArgs<'_>) -> Option<ScalarValue> {
-        self.engine.value_from_stats(statistics)
+        // Statistics of floats do not count NaN.
+        let known = !has_key(statistics.return_type);
+        known.then(|| self.engine.value_from_stats(statistics))?
     }
 
     fn is_descending(&self) -> Option<bool> {

@@ -88,8 +88,7 @@ impl Decimal {
 
     /// The square root of a number that is not negative, with the same digits after the point.
     pub fn square_root(self) -> Result<Self, SqlError> {
-        let shifted =
-            self.value.checked_mul(power(self.scale)?).ok_or_else(out_of_range)?;
+        let shifted = self.value.checked_mul(power(self.scale)?).ok_or_else(out_of_range)?;
         let root = integer_root(shifted)?;
         let rest = shifted.wrapping_sub(root.wrapping_mul(root));
         let value = if rest > root { root.wrapping_add(i256::ONE) } else { root };

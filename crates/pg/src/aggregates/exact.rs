@@ -120,7 +120,8 @@ impl Exactly {
         let value_at = |scale: i8| number.map(|n| n.at_scale(i32::from(scale))).transpose();
         match self.result {
             DataType::Decimal128(precision, scale) => {
-                let value = value_at(scale)?.map(|value| within_128(value, precision)).transpose()?;
+                let value =
+                    value_at(scale)?.map(|value| within_128(value, precision)).transpose()?;
                 Ok(ScalarValue::Decimal128(value, precision, scale))
             }
             DataType::Decimal256(precision, scale) => {

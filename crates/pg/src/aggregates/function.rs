@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
@@ -16,7 +17,6 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, StatisticsArgs,
     Volatility,
 };
-use datafusion::common::ScalarValue;
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::rows::{Collected, Replayed};
@@ -248,8 +248,15 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        // Rows are sorted by the accumulator.
-        AggregateOrderSensitivity::SoftRequirement
+        // The accumulator sorts the rows itself, whatever their order.
+        AggregateOrderSensitivity::Beneficial
+    }
+
+    fn with_beneficial_ordering(
+        self: Arc<Self>,
+        _is_sorted: bool,
+    ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(Some(self))
     }
 
     fn is_descending(&self) -> Option<bool> {

@@ -76,7 +76,11 @@ pub struct Mean;
 
 impl Finish<IntervalSum> for Mean {
     fn finish(&self, state: &IntervalSum) -> Result<ScalarValue> {
-        let mean = if state.n == 0 { None } else { Some(scaled(state.sum, |part| part / as_float(state.n))?) };
+        let mean = if state.n == 0 {
+            None
+        } else {
+            Some(scaled(state.sum, |part| part / as_float(state.n))?)
+        };
         Ok(ScalarValue::IntervalMonthDayNano(mean))
     }
 }

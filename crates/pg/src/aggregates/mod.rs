@@ -26,8 +26,8 @@ use datafusion::functions_aggregate::{array_agg, bit_and_or_xor, bool_and_or, mi
 use datafusion::logical_expr::AggregateUDF;
 
 use adopted::{Adopted, Extremes};
-use function::aggregate;
 pub use distinct::without_sums_of_sums;
+use function::aggregate;
 pub use function::undefined;
 use moments::{Relation, Statistic};
 use numbers::{Regression, Statistics, Sum};
@@ -35,8 +35,9 @@ use ordered_set::OrderedSet;
 use texts::StringAgg;
 
 /// Aggregates of the engine that stay as they are. All others are replaced by those of [`all`], or removed: PostgreSQL
-/// has no function of their name, or another one.
-pub const ENGINE_AGGREGATES: [&str; 2] = ["count", "grouping"];
+/// has no function of their name, or another one. Users cannot call `first_value` without `OVER`; the engine looks it up
+/// for `DISTINCT ON`.
+pub const ENGINE_AGGREGATES: [&str; 3] = ["count", "grouping", "first_value"];
 
 /// `array_agg(x)`, for plans that collect rows.
 pub static ARRAY_AGG: LazyLock<Arc<AggregateUDF>> = LazyLock::new(|| {
@@ -69,7 +70,7 @@ pub fn all() -> Vec<Arc<AggregateUDF>> {
 pub fn is_aggregate(name: &str) -> bool {
     static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
         let ours = all().into_iter().map(|function| function.name().to_owned());
-        ours.chain(ENGINE_AGGREGATES.map(str::to_owned)).collect()
+        ours.chain(["count".to_owned(), "grouping".to_owned()]).collect()
     });
     NAMES.iter().any(|known| known == name)
 }

@@ -87,8 +87,7 @@ impl State for Moments {
         } else if other.n != 0.0 {
             let n = self.n + other.n;
             let distance = self.sum / self.n - other.sum / other.n;
-            let squares =
-                self.squares + other.squares + self.n * other.n * distance * distance / n;
+            let squares = self.squares + other.squares + self.n * other.n * distance * distance / n;
             self.squares = checked(squares, [self.squares, other.squares])?;
             self.sum = checked(self.sum + other.sum, [self.sum, other.sum])?;
             self.n = n;
@@ -287,7 +286,10 @@ impl Relation {
 impl Finish<Pairs> for Relation {
     fn finish(&self, state: &Pairs) -> Result<ScalarValue> {
         if *self == Self::Count {
-            #[expect(clippy::cast_possible_truncation, reason = "a count of rows is a whole number")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a count of rows is a whole number"
+            )]
             return Ok(ScalarValue::Int64(Some(state.n as i64)));
         }
         Ok(ScalarValue::Float64(self.of(state)))

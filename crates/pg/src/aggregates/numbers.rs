@@ -69,12 +69,30 @@ fn sum_type(data_type: &DataType) -> Option<DataType> {
 macro_rules! with_fold {
     ($result:expr, |$folded:ident| $body:expr) => {
         match $result {
-            DataType::Int64 => { let $folded = Folded::<Integers>::new($result.clone()); Some($body) }
-            DataType::Decimal128(..) => { let $folded = Folded::<Decimals>::new($result.clone()); Some($body) }
-            DataType::Decimal256(..) => { let $folded = Folded::<LongDecimals>::new($result.clone()); Some($body) }
-            DataType::Float32 => { let $folded = Folded::<Reals>::new($result.clone()); Some($body) }
-            DataType::Float64 => { let $folded = Folded::<Doubles>::new($result.clone()); Some($body) }
-            DataType::Interval(_) => { let $folded = Folded::<Intervals>::new($result.clone()); Some($body) }
+            DataType::Int64 => {
+                let $folded = Folded::<Integers>::new($result.clone());
+                Some($body)
+            }
+            DataType::Decimal128(..) => {
+                let $folded = Folded::<Decimals>::new($result.clone());
+                Some($body)
+            }
+            DataType::Decimal256(..) => {
+                let $folded = Folded::<LongDecimals>::new($result.clone());
+                Some($body)
+            }
+            DataType::Float32 => {
+                let $folded = Folded::<Reals>::new($result.clone());
+                Some($body)
+            }
+            DataType::Float64 => {
+                let $folded = Folded::<Doubles>::new($result.clone());
+                Some($body)
+            }
+            DataType::Interval(_) => {
+                let $folded = Folded::<Intervals>::new($result.clone());
+                Some($body)
+            }
             _ => None,
         }
     };
@@ -191,9 +209,7 @@ impl Definition for Statistics {
         let exactly = self.exactly(&args);
         Ok(match self.kind_of(args.expr_fields)? {
             Kind::Interval => Box::new(OfOne::<IntervalSum, _>::new(Mean, true)),
-            Kind::Real | Kind::Double => {
-                Box::new(OfOne::<Moments, _>::new(self.statistic, false))
-            }
+            Kind::Real | Kind::Double => Box::new(OfOne::<Moments, _>::new(self.statistic, false)),
             _ if self.statistic == Statistic::Average => {
                 Box::new(OfOne::<Sums<false>, _>::new(exactly, true))
             }

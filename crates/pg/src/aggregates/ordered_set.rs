@@ -6,7 +6,7 @@ use std::mem::size_of_val;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, new_empty_array};
-use datafusion::arrow::compute::{concat, is_not_null, filter, partition};
+use datafusion::arrow::compute::{concat, filter, is_not_null, partition};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, IntervalMonthDayNano};
 use datafusion::common::ScalarValue;
 use datafusion::common::utils::SingleRowListArrayBuilder;
@@ -43,8 +43,7 @@ impl Definition for OrderedSet {
 
     fn arguments(&self, types: &[DataType]) -> Option<Vec<DataType>> {
         let value = types.first()?;
-        let is_fraction =
-            |fraction: &DataType| fraction.is_numeric() || fraction.is_null();
+        let is_fraction = |fraction: &DataType| fraction.is_numeric() || fraction.is_null();
         match (self, types) {
             (Self::Mode, [_]) => Some(types.to_vec()),
             (Self::PercentileDisc, [_, fraction]) if is_fraction(fraction) => {
@@ -97,7 +96,9 @@ impl Definition for OrderedSet {
 /// The fraction of a percentile, which must be a constant.
 fn fraction_of(literal: Option<&Literal>) -> Result<Option<f64>> {
     let Some(literal) = literal else {
-        return Err(SqlError::unsupported("a percentile with a fraction that is not a constant").into());
+        return Err(
+            SqlError::unsupported("a percentile with a fraction that is not a constant").into()
+        );
     };
     let ScalarValue::Float64(fraction) = literal.value() else {
         return Err(SqlError::internal("a fraction is a float").into());

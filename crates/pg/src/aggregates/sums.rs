@@ -1,5 +1,6 @@
 //! Folds of one column to one value of the same kind: checked sums, and the extremes of intervals.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::{size_of, size_of_val};
@@ -11,8 +12,8 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
-    DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int64Type, IntervalMonthDayNano,
-    IntervalMonthDayNanoType, i256,
+    DataType, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int64Type,
+    IntervalMonthDayNano, IntervalMonthDayNanoType, i256,
 };
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
@@ -169,20 +170,45 @@ impl Fold for Intervals {
     }
 }
 
-/// The shortest or the longest interval; of equal ones the last.
+/// Values that the engine orders in another way than PostgreSQL.
+pub trait Ordered: Copy {
+    fn compare(self, other: Self) -> Ordering;
+}
+
+impl Ordered for IntervalMonthDayNano {
+    fn compare(self, other: Self) -> Ordering {
+        interval_nanos(self).cmp(&interval_nanos(other))
+    }
+}
+
+macro_rules! ordered_float {
+    ($float:ty) => {
+        impl Ordered for $float {
+            /// A NaN equals another one, and is greater than all numbers.
+            fn compare(self, other: Self) -> Ordering {
+                self.partial_cmp(&other).unwrap_or_else(|| self.is_nan().cmp(&other.is_nan()))
+            }
+        }
+    };
+}
+
+ordered_float!(f32);
+ordered_float!(f64);
+
+/// The greatest or the least value; of equal ones the last.
 #[derive(Debug)]
-pub struct Extreme<const LONGEST: bool>;
+pub struct Extreme<T, const GREATEST: bool>(PhantomData<fn() -> T>);
 
-impl<const LONGEST: bool> Fold for Extreme<LONGEST> {
-    type Type = IntervalMonthDayNanoType;
+impl<T, const GREATEST: bool> Fold for Extreme<T, GREATEST>
+where
+    T: ArrowPrimitiveType + fmt::Debug,
+    T::Native: Ordered,
+{
+    type Type = T;
 
-    fn add(
-        one: IntervalMonthDayNano,
-        other: IntervalMonthDayNano,
-    ) -> Result<IntervalMonthDayNano, SqlError> {
-        let (length, other_length) = (interval_nanos(one), interval_nanos(other));
-        let replaces = if LONGEST { other_length >= length } else { other_length <= length };
-        Ok(if replaces { other } else { one })
+    fn add(one: T::Native, other: T::Native) -> Result<T::Native, SqlError> {
+        let stays = if GREATEST { Ordering::Greater } else { Ordering::Less };
+        Ok(if one.compare(other) == stays { one } else { other })
     }
 }
 

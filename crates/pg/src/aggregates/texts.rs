@@ -109,7 +109,8 @@ impl Accumulator for Joined {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let (texts, delimiters) = (states[0].as_binary_view(), states[1].as_primitive::<Int64Type>());
+        let (texts, delimiters) =
+            (states[0].as_binary_view(), states[1].as_primitive::<Int64Type>());
         for row in 0..texts.len() {
             if texts.is_valid(row) {
                 let length = usize::try_from(delimiters.value(row)).unwrap_or(0);

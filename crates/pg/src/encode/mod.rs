@@ -28,7 +28,7 @@ use pgwire::messages::data::DataRow;
 
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
-use crate::text_input::calendar::DAY_MICROS;
+use crate::time::calendar::DAY_MICROS;
 use crate::types::arrow::is_foreign;
 use crate::types::wire::WireType;
 
@@ -110,6 +110,11 @@ pub fn column_text(field: &Field, array: &ArrayRef) -> Result<StringArray> {
         );
     }
     Ok(text.finish())
+}
+
+/// Converts values to another Arrow type of the same kind.
+pub fn converted(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    brought_into(array, to)
 }
 
 /// A column of a batch with its writer.

@@ -13,7 +13,7 @@ use pgwire::api::results::FieldFormat;
 use super::decimal::Decimal;
 use super::digits::{digit, put_unsigned};
 use super::{Column, Result, Writer, float, internal};
-use crate::text_input::calendar::{DAY_MICROS, date_of_days};
+use crate::time::calendar::{DAY_MICROS, date_of_days};
 use crate::types::wire::WireType;
 
 const SECOND: i64 = 1_000_000;

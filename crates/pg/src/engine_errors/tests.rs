@@ -135,8 +135,41 @@ fn a_missing_object_and_a_full_disk_are_named() {
 }
 
 #[test]
-fn an_unknown_qualifier_without_candidates_is_an_unknown_column() {
+fn an_unknown_qualifier_is_a_missing_table() {
     let field = Column::new(Some(TableReference::bare("u")), "a");
     let error = SchemaError::FieldNotFound { field: Box::new(field), valid_fields: vec![] };
-    assert_eq!(schema(&error).message, "column u.a does not exist");
+    let message = "missing FROM-clause entry for table \"u\"";
+    assert_eq!(schema(&error).message, message);
+}
+
+#[test]
+fn texts_of_planning_errors_are_postgres_words() {
+    let plan = |text: &str| {
+        let error = map(&DataFusionError::Plan(text.to_owned()));
+        format!("{} {}", error.sqlstate, error.message)
+    };
+    let cases = [
+        (
+            "Join condition must be boolean type, but got Int32",
+            "42804 argument of JOIN/ON must be type boolean, not type integer",
+        ),
+        (
+            "Inconsistent data type across values list at row 1 column 0. Was List(Int64) but found Int64",
+            "42804 VALUES types bigint[] and bigint cannot be matched",
+        ),
+        (
+            "There isn't a common type to coerce Int32 and Utf8 in LIKE expression",
+            "42883 operator does not exist: integer ~~ text",
+        ),
+        (
+            "Cannot get result type for temporal operation Date32 * Int64: Invalid argument error",
+            "42883 operator does not exist: date * bigint",
+        ),
+        ("No value found for placeholder with id $3", "42P02 there is no parameter $3"),
+        ("Something of Utf8View, not Int32", "42601 something of text, not integer"),
+        ("Bad Expr { Utf8 }", "42601 this expression is not supported"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(plan(text), expected);
+    }
 }

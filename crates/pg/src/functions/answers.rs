@@ -1,5 +1,4 @@
-//! Functions with a constant result: there is one user, who may do everything, no comments on objects, and
-//! one encoding.
+//! Functions with a constant result: there is one user, no comments on objects, and one encoding.
 
 use std::sync::Arc;
 
@@ -10,8 +9,6 @@ use tidemark_ledger::catalog::ColumnType;
 
 const ANY: &[Arg] = &[Arg::Any];
 const ANY_2: &[Arg] = &[Arg::Any, Arg::Any];
-const ANY_3: &[Arg] = &[Arg::Any, Arg::Any, Arg::Any];
-const ANY_4: &[Arg] = &[Arg::Any, Arg::Any, Arg::Any, Arg::Any];
 
 /// `pg_*_is_visible`: true for every object.
 const VISIBLE: [&str; 10] = [
@@ -27,25 +24,8 @@ const VISIBLE: [&str; 10] = [
     "pg_ts_template_is_visible",
 ];
 
-/// `has_*_privilege`: always true.
-const PRIVILEGES: [&str; 12] = [
-    "has_any_column_privilege",
-    "has_column_privilege",
-    "has_database_privilege",
-    "has_foreign_data_wrapper_privilege",
-    "has_function_privilege",
-    "has_language_privilege",
-    "has_schema_privilege",
-    "has_sequence_privilege",
-    "has_server_privilege",
-    "has_table_privilege",
-    "has_type_privilege",
-    "pg_has_role",
-];
-
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let visible = VISIBLE.map(|name| yes(name, &[ANY]));
-    let privileges = PRIVILEGES.map(|name| yes(name, &[ANY_2, ANY_3, ANY_4]));
     let comments = [
         nothing("obj_description", &[ANY, ANY_2]),
         nothing("col_description", &[ANY_2]),
@@ -59,7 +39,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         // There are no advisory locks, so all are unlocked.
         text("pg_advisory_unlock_all", &[&[]], ""),
     ];
-    visible.into_iter().chain(privileges).chain(comments).chain(texts).collect()
+    visible.into_iter().chain(comments).chain(texts).collect()
 }
 
 fn yes(name: &'static str, overloads: &'static [&'static [Arg]]) -> Arc<ScalarUDF> {

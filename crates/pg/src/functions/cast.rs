@@ -2,7 +2,7 @@
 //! fractions to integers with rounding. Casts that Arrow does the same way are left to Arrow.
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
@@ -13,7 +13,7 @@ use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    Volatility, lit,
 };
 
 use crate::encode::column_text;
@@ -27,20 +27,25 @@ use tidemark_ledger::catalog::ColumnType;
 /// The function `sql_cast(value, 'type')`, to which `CAST(value AS type)` is rewritten.
 pub const CAST: &str = "sql_cast";
 
+static CAST_FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let signature = Signature::any(2, Volatility::Immutable);
+    Arc::new(ScalarUDF::from(CastFunction { name: CAST, target: None, signature }))
+});
+
+/// An expression cast to a type.
+pub fn cast_call(expr: Expr, target: &ColumnType) -> Expr {
+    CAST_FUNCTION.call(vec![expr, lit(target.to_string())])
+}
+
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     let to = |name, target| CastFunction {
         name,
         target: Some(target),
         signature: Signature::any(1, Volatility::Immutable),
     };
-    let any = CastFunction {
-        name: CAST,
-        target: None,
-        signature: Signature::any(2, Volatility::Immutable),
-    };
-    [any, to("jsonb_in", ColumnType::Jsonb), to("bytea_in", ColumnType::Bytea)]
-        .map(|function| Arc::new(ScalarUDF::from(function)))
-        .into()
+    let [jsonb, bytea] = [to("jsonb_in", ColumnType::Jsonb), to("bytea_in", ColumnType::Bytea)]
+        .map(|function| Arc::new(ScalarUDF::from(function)));
+    vec![Arc::clone(&CAST_FUNCTION), jsonb, bytea]
 }
 
 /// A cast to one type, or to the type named by its second argument.

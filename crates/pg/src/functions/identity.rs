@@ -1,7 +1,7 @@
 //! Functions that return their argument and change only what the planner knows of it. Users cannot write
 //! their names.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, exec_err};
@@ -21,14 +21,17 @@ struct Identity {
     signature: Signature,
 }
 
+/// [`MAYBE`] as a function. It is only stable, so that it is not folded away over a value known not to be null.
+pub static MAYBE_NULL: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| identity(MAYBE, Volatility::Stable));
+
+fn identity(name: &'static str, volatility: Volatility) -> Arc<ScalarUDF> {
+    let signature = Signature::any(1, volatility);
+    Arc::new(ScalarUDF::new_from_impl(Identity { name, signature }))
+}
+
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
-    // `MAYBE` is only stable, so that it is not folded away over a value known not to be null.
-    let kinds = [(PLAIN, Volatility::Immutable), (MAYBE, Volatility::Stable)];
-    let function = |(name, volatility)| {
-        let signature = Signature::any(1, volatility);
-        Arc::new(ScalarUDF::new_from_impl(Identity { name, signature }))
-    };
-    kinds.map(function).into()
+    vec![identity(PLAIN, Volatility::Immutable), Arc::clone(&MAYBE_NULL)]
 }
 
 impl ScalarUDFImpl for Identity {

@@ -46,7 +46,9 @@ impl ScalarUDFImpl for IntervalOrder {
                 let order = interval_keys(&value.to_array()?)?;
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&order, 0)?))
             }
-            [ColumnarValue::Array(intervals)] => Ok(ColumnarValue::Array(interval_keys(intervals)?)),
+            [ColumnarValue::Array(intervals)] => {
+                Ok(ColumnarValue::Array(interval_keys(intervals)?))
+            }
             _ => exec_err!("it takes one argument"),
         }
     }

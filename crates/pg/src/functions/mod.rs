@@ -7,17 +7,19 @@ mod answers;
 mod arrays;
 mod bytes;
 mod cast;
-mod domain;
 mod format;
 mod identity;
 mod interval_order;
 mod json;
 mod json_build;
+mod math;
 mod only_row;
 mod rowwise;
 mod series;
 mod session;
 mod strings;
+mod temporal;
+mod texts;
 mod timezone;
 mod type_of;
 
@@ -26,13 +28,14 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub use arrays::{EXPANDED, SUBSCRIPTS, first_subscript};
-pub use cast::{CAST, is_assignable, print, rounded};
-pub use identity::{MAYBE, PLAIN};
+pub use cast::{CAST, cast_call, is_assignable, print, rounded};
+pub use identity::{MAYBE, MAYBE_NULL, PLAIN};
 pub use interval_order::{INTERVAL_ORDER, interval_keys, interval_nanos};
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
 pub use only_row::ONLY_ROW;
 pub use series::register as register_series;
 pub use session::{Caller, SessionInfo};
+pub use temporal::{EXTRACT, time_operator};
 
 /// The PostgreSQL version Tidemark reports; clients choose their catalog queries by it.
 pub const POSTGRES_VERSION: &str = "14.10";
@@ -43,19 +46,30 @@ pub fn version() -> String {
 }
 
 /// Functions of the engine that have the name of one of PostgreSQL's and another meaning: `to_char` takes the
-/// patterns of C, and returns those of PostgreSQL unchanged.
-pub const NOT_AS_POSTGRES: [&str; 1] = ["to_char"];
+/// patterns of C, and returns those of PostgreSQL unchanged; `to_date` reads the same patterns; `current_time`
+/// has no zone; the others have only names that PostgreSQL does not know.
+pub const NOT_AS_POSTGRES: [&str; 7] = [
+    "to_char",
+    "to_date",
+    "current_time",
+    "to_timestamp_seconds",
+    "to_timestamp_millis",
+    "to_timestamp_micros",
+    "to_timestamp_nanos",
+];
 
 /// All functions. None is made for a statement or a session.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut functions = cast::functions();
     functions.extend(arrays::functions());
     functions.extend(bytes::functions());
-    functions.extend(domain::functions());
+    functions.extend(math::functions());
     functions.extend(json::functions());
     functions.extend(json_build::functions());
     functions.extend(session::functions());
     functions.extend(strings::functions());
+    functions.extend(temporal::functions());
+    functions.extend(texts::functions());
     functions.extend(answers::functions());
     functions.push(format::function());
     functions.push(Arc::clone(&ONLY_ROW));

@@ -6,7 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, Int64Builder, ListBuilder, StringViewBuilder,
+    Array, ArrayRef, AsArray, BinaryViewBuilder, BooleanBuilder, Int64Builder, ListBuilder,
+    StringViewBuilder,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
@@ -18,7 +19,9 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
+use super::cast::print;
 use crate::carried::{self, Carried};
+use crate::encode::column_text;
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use crate::{growth, text_input};
@@ -35,6 +38,10 @@ pub(super) enum Arg {
     Texts,
     /// Any type; the closure only sees whether it is null.
     Any,
+    /// Any type; the closure sees the text that a client would get.
+    Printed,
+    /// Any type; the closure sees the text that a cast would make.
+    AsText,
 }
 
 /// The result for one row.
@@ -44,7 +51,8 @@ pub(super) enum Value {
     Text(String),
     Int(i64),
     Bool(bool),
-    Texts(Vec<String>),
+    Bytes(Vec<u8>),
+    Texts(Vec<Option<String>>),
 }
 
 impl Value {
@@ -52,7 +60,8 @@ impl Value {
     fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Texts(texts) => texts.iter().map(String::len).sum(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Texts(texts) => texts.iter().flatten().map(String::len).sum(),
             Self::Null | Self::Int(_) | Self::Bool(_) => 0,
         }
     }
@@ -62,17 +71,24 @@ pub(super) type Answer = Result<Value, SqlError>;
 
 type Body = Box<dyn Fn(&Row<'_>) -> Answer + Send + Sync>;
 
+/// Argument lists with one result type.
+struct Overloads {
+    lists: &'static [&'static [Arg]],
+    returns: ColumnType,
+    body: Body,
+}
+
 /// A function that is evaluated one row at a time.
 pub(super) struct Rowwise {
     name: &'static str,
     aliases: Vec<String>,
-    /// The argument lists it accepts.
-    overloads: &'static [&'static [Arg]],
-    returns: ColumnType,
+    /// What it accepts; the first that fits is called.
+    overloads: Vec<Overloads>,
     signature: Signature,
     /// Whether a null argument makes the result null without a call.
     strict: bool,
-    body: Body,
+    /// Whether the last argument may be repeated.
+    variadic: bool,
 }
 
 impl Rowwise {
@@ -83,8 +99,32 @@ impl Rowwise {
         body: impl Fn(&Row<'_>) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let signature = Signature::user_defined(Volatility::Immutable);
-        let body = Box::new(body);
-        Self { name, aliases: vec![], overloads, returns, signature, strict: true, body }
+        let function = Self {
+            name,
+            aliases: vec![],
+            overloads: vec![],
+            signature,
+            strict: true,
+            variadic: false,
+        };
+        function.or(overloads, returns, body)
+    }
+
+    /// Accepts other arguments too, with another result.
+    pub(super) fn or(
+        mut self,
+        lists: &'static [&'static [Arg]],
+        returns: ColumnType,
+        body: impl Fn(&Row<'_>) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        self.overloads.push(Overloads { lists, returns, body: Box::new(body) });
+        self
+    }
+
+    /// Allows any number of the last argument.
+    pub(super) fn variadic(mut self) -> Self {
+        self.variadic = true;
+        self
     }
 
     pub(super) fn aliases(mut self, aliases: &[&str]) -> Self {
@@ -108,11 +148,48 @@ impl Rowwise {
         Arc::new(ScalarUDF::from(self))
     }
 
-    fn overload_for(&self, types: &[DataType]) -> Option<&'static [Arg]> {
-        let fits = |args: &&'static [Arg]| {
-            args.len() == types.len() && args.iter().zip(types).all(|(arg, found)| arg.takes(found))
+    /// The overload that is called with these types, and its arguments.
+    fn overload_for(&self, types: &[DataType]) -> Option<(&Overloads, Vec<Arg>)> {
+        let fits = |list: &&'static [Arg]| {
+            let args = self.repeated(list, types.len());
+            (args.len() == types.len()
+                && args.iter().zip(types).all(|(arg, found)| arg.takes(found)))
+            .then_some(args)
         };
-        self.overloads.iter().copied().find(fits)
+        self.overloads
+            .iter()
+            .find_map(|overloads| Some((overloads, overloads.lists.iter().find_map(fits)?)))
+    }
+
+    fn repeated(&self, list: &[Arg], count: usize) -> Vec<Arg> {
+        let mut args = list.to_vec();
+        if let Some(last) = list.last()
+            && self.variadic
+            && count > args.len()
+        {
+            args.resize(count, *last);
+        }
+        args
+    }
+
+    /// Calls the function for each row of the columns.
+    fn rows(
+        &self,
+        overloads: &Overloads,
+        columns: &[ArrayRef],
+        rows: usize,
+        options: &ConfigOptions,
+    ) -> EngineResult<ArrayRef> {
+        let mut values = Values::new(&overloads.returns);
+        let mut made = growth::Made::new(self.name, options, rows);
+        for at in 0..rows {
+            let row = Row { columns, at, options };
+            let skipped = self.strict && (0..columns.len()).any(|n| row.is_null(n));
+            let value = if skipped { Value::Null } else { (overloads.body)(&row)? };
+            made.add(value.bytes())?;
+            values.push(value);
+        }
+        values.finish(&overloads.returns)
     }
 }
 
@@ -130,7 +207,7 @@ impl Arg {
                 }
                 _ => is_null,
             },
-            Self::Any => true,
+            Self::Any | Self::Printed | Self::AsText => true,
         }
     }
 
@@ -143,7 +220,24 @@ impl Arg {
             Self::Bytes if found.is_string() => DataType::Utf8View,
             Self::Bytes => DataType::BinaryView,
             Self::Texts => ColumnType::Array(Box::new(ColumnType::Text)).arrow_type(),
-            Self::Any => found.clone(),
+            Self::Any | Self::Printed | Self::AsText => found.clone(),
+        }
+    }
+
+    /// Whether a value with this field is accepted; `is_literal` if it is a constant.
+    fn accepts(self, field: &Field, is_literal: bool) -> bool {
+        match self {
+            Self::Bytes => !field.data_type().is_string() || is_literal,
+            _ => true,
+        }
+    }
+
+    /// The column that the closure sees.
+    fn shown(self, array: ArrayRef, field: &Field) -> EngineResult<ArrayRef> {
+        match self {
+            Self::Printed => Ok(cast(&column_text(field, &array)?, &DataType::Utf8View)?),
+            Self::AsText => print(&array, field),
+            _ => Ok(array),
         }
     }
 }
@@ -172,17 +266,17 @@ impl<'a> Row<'a> {
 
     /// The n-th argument if it is a text and not null.
     pub(super) fn text(&self, n: usize) -> Option<&'a str> {
-        let column = self.columns[n].as_string_view_opt()?;
+        let column = self.columns.get(n)?.as_string_view_opt()?;
         (!column.is_null(self.at)).then(|| column.value(self.at))
     }
 
     pub(super) fn int(&self, n: usize) -> Option<i64> {
-        let column = self.columns[n].as_primitive_opt::<Int64Type>()?;
+        let column = self.columns.get(n)?.as_primitive_opt::<Int64Type>()?;
         (!column.is_null(self.at)).then(|| column.value(self.at))
     }
 
     pub(super) fn bool(&self, n: usize) -> Option<bool> {
-        let column = self.columns[n].as_boolean_opt()?;
+        let column = self.columns.get(n)?.as_boolean_opt()?;
         (!column.is_null(self.at)).then(|| column.value(self.at))
     }
 
@@ -191,13 +285,13 @@ impl<'a> Row<'a> {
         if let Some(literal) = self.text(n) {
             return Ok(Cow::Owned(text_input::bytea(literal)?));
         }
-        let column = self.columns[n].as_binary_view_opt();
+        let column = self.columns.get(n).and_then(|column| column.as_binary_view_opt());
         Ok(Cow::Borrowed(column.map_or(&[], |column| column.value(self.at))))
     }
 
     /// The n-th argument if it is a `text[]` and not null.
     pub(super) fn texts(&self, n: usize) -> Option<Vec<Option<String>>> {
-        let column = self.columns[n].as_list_opt::<i32>()?;
+        let column = self.columns.get(n)?.as_list_opt::<i32>()?;
         if column.is_null(self.at) {
             return None;
         }
@@ -220,17 +314,29 @@ impl ScalarUDFImpl for Rowwise {
         &self.signature
     }
 
-    fn return_type(&self, _types: &[DataType]) -> EngineResult<DataType> {
-        Ok(self.returns.arrow_type())
+    fn return_type(&self, types: &[DataType]) -> EngineResult<DataType> {
+        match self.overload_for(types) {
+            Some((overloads, _)) => Ok(overloads.returns.arrow_type()),
+            None => Err(no_such_function(self.name, types).into()),
+        }
     }
 
-    fn return_field_from_args(&self, _args: ReturnFieldArgs<'_>) -> EngineResult<FieldRef> {
-        Ok(Arc::new(self.returns.field(self.name, true)))
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> EngineResult<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+        let found = self.overload_for(&types);
+        let accepted = found.filter(|(_, list)| {
+            let given = args.arg_fields.iter().zip(args.scalar_arguments);
+            list.iter().zip(given).all(|(arg, (field, value))| arg.accepts(field, value.is_some()))
+        });
+        match accepted {
+            Some((overloads, _)) => Ok(Arc::new(overloads.returns.field(self.name, true))),
+            None => Err(no_such_function(self.name, &types).into()),
+        }
     }
 
     fn coerce_types(&self, types: &[DataType]) -> EngineResult<Vec<DataType>> {
         match self.overload_for(types) {
-            Some(args) => {
+            Some((_, args)) => {
                 Ok(args.iter().zip(types).map(|(arg, found)| arg.coerced(found)).collect())
             }
             None => Err(no_such_function(self.name, types).into()),
@@ -240,18 +346,15 @@ impl ScalarUDFImpl for Rowwise {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
-        let columns =
-            args.args.iter().map(|arg| arg.to_array(rows)).collect::<EngineResult<Vec<_>>>()?;
-        let mut values = Values::new(&self.returns);
-        let mut made = growth::Made::new(self.name, &args.config_options, rows);
-        for at in 0..rows {
-            let row = Row { columns: &columns, at, options: &args.config_options };
-            let skipped = self.strict && (0..columns.len()).any(|n| row.is_null(n));
-            let value = if skipped { Value::Null } else { (self.body)(&row)? };
-            made.add(value.bytes())?;
-            values.push(value);
-        }
-        let array = values.finish(&self.returns)?;
+        let types: Vec<DataType> = args.args.iter().map(ColumnarValue::data_type).collect();
+        let Some((overloads, list)) = self.overload_for(&types) else {
+            return Err(no_such_function(self.name, &types).into());
+        };
+        let shown = list.iter().zip(args.args.iter().zip(&args.arg_fields));
+        let columns = shown
+            .map(|(arg, (value, field))| arg.shown(value.to_array(rows)?, field))
+            .collect::<EngineResult<Vec<_>>>()?;
+        let array = self.rows(overloads, &columns, rows, &args.config_options)?;
         if constant {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));
         }
@@ -274,6 +377,7 @@ enum Values {
     Text(StringViewBuilder),
     Int(Int64Builder),
     Bool(BooleanBuilder),
+    Bytes(BinaryViewBuilder),
     Texts(ListBuilder<StringViewBuilder>),
 }
 
@@ -284,10 +388,8 @@ impl Values {
             ColumnType::SmallInt | ColumnType::Integer | ColumnType::BigInt => {
                 Self::Int(Int64Builder::new())
             }
-            ColumnType::Array(_) => {
-                let element = Arc::new(Field::new_list_field(DataType::Utf8View, true));
-                Self::Texts(ListBuilder::new(StringViewBuilder::new()).with_field(element))
-            }
+            ColumnType::Bytea => Self::Bytes(BinaryViewBuilder::new()),
+            ColumnType::Array(_) => Self::Texts(texts()),
             _ => Self::Text(StringViewBuilder::new()),
         }
     }
@@ -301,9 +403,9 @@ impl Values {
             (Self::Int(builder), _) => builder.append_null(),
             (Self::Bool(builder), Value::Bool(bool)) => builder.append_value(bool),
             (Self::Bool(builder), _) => builder.append_null(),
-            (Self::Texts(builder), Value::Texts(texts)) => {
-                builder.append_value(texts.into_iter().map(Some));
-            }
+            (Self::Bytes(builder), Value::Bytes(bytes)) => builder.append_value(bytes),
+            (Self::Bytes(builder), _) => builder.append_null(),
+            (Self::Texts(builder), Value::Texts(texts)) => builder.append_value(texts),
             (Self::Texts(builder), _) => builder.append_null(),
         }
     }
@@ -313,11 +415,18 @@ impl Values {
             Self::Text(mut builder) => Arc::new(builder.finish()),
             Self::Int(mut builder) => Arc::new(builder.finish()),
             Self::Bool(mut builder) => Arc::new(builder.finish()),
+            Self::Bytes(mut builder) => Arc::new(builder.finish()),
             Self::Texts(mut builder) => Arc::new(builder.finish()),
         };
         let wanted = returns.arrow_type();
         Ok(if array.data_type() == &wanted { array } else { cast(&array, &wanted)? })
     }
+}
+
+/// A builder of arrays of texts.
+fn texts() -> ListBuilder<StringViewBuilder> {
+    let element = Arc::new(Field::new_list_field(DataType::Utf8View, true));
+    ListBuilder::new(StringViewBuilder::new()).with_field(element)
 }
 
 impl fmt::Debug for Rowwise {

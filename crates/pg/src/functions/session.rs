@@ -67,7 +67,7 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         |row| {
             let implicit = (row.bool(0) == Some(true)).then(|| "pg_catalog".to_owned());
             let own = Some(&caller(row)?.session.schema).filter(|schema| !schema.is_empty());
-            Ok(Value::Texts(implicit.into_iter().chain(own.cloned()).collect()))
+            Ok(Value::Texts(implicit.into_iter().chain(own.cloned()).map(Some).collect()))
         },
     );
     let backend_pid = Rowwise::new("pg_backend_pid", &[&[]], ColumnType::Integer, |row| {

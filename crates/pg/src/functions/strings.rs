@@ -18,15 +18,15 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             Ok(row.text(0).map_or(Value::Null, |text| Value::Text(body(text))))
         })
     };
-    let quote_nullable = Rowwise::new("quote_nullable", &[TEXT], ColumnType::Text, |row| {
-        Ok(Value::Text(row.text(0).map_or_else(|| "NULL".to_owned(), quote_literal)))
-    });
+    let quote_nullable =
+        Rowwise::new("quote_nullable", &[&[Arg::AsText]], ColumnType::Text, |row| {
+            Ok(Value::Text(row.text(0).map_or_else(|| "NULL".to_owned(), quote_literal)))
+        });
     let pg_size_pretty = Rowwise::new("pg_size_pretty", &[&[Arg::Int]], ColumnType::Text, |row| {
         Ok(row.int(0).map_or(Value::Null, |bytes| Value::Text(pretty_size(bytes))))
     });
     vec![
         text("quote_ident", quote_identifier).udf(),
-        text("quote_literal", quote_literal).udf(),
         quote_nullable.called_on_null().udf(),
         Rowwise::new("like_escape", &[&[Arg::Text, Arg::Text]], ColumnType::Text, |row| {
             let (pattern, escape) =
@@ -86,7 +86,7 @@ fn like_escape(pattern: &str, escape: &str) -> Result<String, SqlError> {
 /// Returns a string literal with the value `text`.
 pub(super) fn quote_literal(text: &str) -> String {
     let escaped = text.replace('\'', "''").replace('\\', "\\\\");
-    if text.contains('\\') { format!(" E'{escaped}'") } else { format!("'{escaped}'") }
+    if text.contains('\\') { format!("E'{escaped}'") } else { format!("'{escaped}'") }
 }
 
 /// Formats a size like `1536 kB`: the unit grows while the number is 10240 or more.
@@ -139,6 +139,6 @@ mod tests {
     #[test]
     fn quoted_literals_keep_quotes_and_backslashes() {
         assert_eq!(quote_literal("it's"), "'it''s'");
-        assert_eq!(quote_literal("a\\b"), " E'a\\\\b'");
+        assert_eq!(quote_literal("a\\b"), "E'a\\\\b'");
     }
 }

@@ -3,8 +3,6 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _};
-use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
@@ -16,7 +14,7 @@ use datafusion::logical_expr::{
 
 use super::rowwise::no_such_function;
 use crate::error::SqlError;
-use crate::sqlstate::SqlState;
+use crate::time::Zone;
 use tidemark_ledger::catalog::ColumnType;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -97,7 +95,7 @@ fn shift(
     );
     let times = cast(times, &micros)?;
     let times = times.as_primitive::<TimestampMicrosecondType>();
-    let mut last: Option<(&str, Tz)> = None;
+    let mut last: Option<(&str, Zone)> = None;
     let mut shifted = Vec::with_capacity(rows);
     for row in 0..rows {
         if zones.is_null(row) || times.is_null(row) {
@@ -105,46 +103,13 @@ fn shift(
             continue;
         }
         let name = zones.value(row);
-        let zone = match last {
+        let zone = match last.take() {
             Some((known, zone)) if known == name => zone,
-            _ => parse_zone(name)?,
+            _ => Zone::find_operand(name)?,
         };
+        let micros = times.value(row);
+        shifted.push(Some(if to_local { zone.local(micros)? } else { zone.instant(micros)? }));
         last = Some((name, zone));
-        let time = DateTime::from_timestamp_micros(times.value(row)).map(|time| time.naive_utc());
-        let time =
-            time.and_then(|time| if to_local { local(zone, time) } else { instant(zone, time) });
-        let time = time.ok_or_else(|| {
-            SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "timestamp out of range")
-        })?;
-        shifted.push(Some(time.and_utc().timestamp_micros()));
     }
     Ok(TimestampMicrosecondArray::from(shifted))
-}
-
-fn parse_zone(name: &str) -> Result<Tz, SqlError> {
-    let name = name.trim();
-    let known = if name.eq_ignore_ascii_case("z") || name.eq_ignore_ascii_case("utc") {
-        "UTC"
-    } else {
-        name
-    };
-    known.parse().map_err(|_| {
-        let message = format!("time zone \"{name}\" not recognized");
-        SqlError::new(SqlState::INVALID_PARAMETER_VALUE, message)
-    })
-}
-
-fn local(zone: Tz, time: NaiveDateTime) -> Option<NaiveDateTime> {
-    let seconds = zone.offset_from_utc_datetime(&time).fix().local_minus_utc();
-    time.checked_add_signed(TimeDelta::seconds(seconds.into()))
-}
-
-/// Converts a local time to an instant. Of a time that the clocks repeat, the second is meant, in standard time; a
-/// time that they skip gets the offset from before the skip.
-fn instant(zone: Tz, time: NaiveDateTime) -> Option<NaiveDateTime> {
-    if let Some(offset) = zone.offset_from_local_datetime(&time).latest() {
-        return time.checked_sub_signed(TimeDelta::seconds(offset.fix().local_minus_utc().into()));
-    }
-    let before = zone.offset_from_utc_datetime(&time.checked_sub_signed(TimeDelta::days(1))?);
-    time.checked_sub_signed(TimeDelta::seconds(before.fix().local_minus_utc().into()))
 }

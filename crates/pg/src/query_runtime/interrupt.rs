@@ -38,13 +38,14 @@ use datafusion::physical_plan::{
 };
 use futures::Stream;
 
+use super::in_order;
 use super::slices::{Slices, is_one_slice, slices};
 use crate::running::{check, slice_is_over};
 
 /// Adds checkpoints to a plan. The result is only for execution: no optimizer knows it.
 pub fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let checked = |plan| {
-        let plan = with_checked_filter(plan)?;
+        let plan = with_checked_filter(in_order::evaluated(plan)?)?;
         Ok(if keeps_pace(&*plan) {
             Transformed::no(plan)
         } else {
@@ -99,7 +100,7 @@ fn with_checked_filter(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
 
 fn checked(filter: &JoinFilter) -> JoinFilter {
     JoinFilter::new(
-        Arc::new(CheckedExpr { inner: Arc::clone(filter.expression()) }),
+        Arc::new(CheckedExpr { inner: in_order::ordered(filter.expression()) }),
         filter.column_indices().to_vec(),
         Arc::clone(filter.schema()),
     )

@@ -1,16 +1,16 @@
 //! Reads dates, times and timestamps.
 //!
-//! Accepted are dates as `2022-12-28`, `2022/12/28`, `12/28/2022`, `20221228` or `epoch`, with AD or BC;
+//! Accepted are dates as `2022-12-28`, `2022/12/28`, `12/28/2022`, `20221228`, `Dec 28, 2022`,
+//! `28 Dec 2022` or `epoch`, with AD or BC;
 //! times as `11:08`, `11:08:56.918`, `110856`, with AM or PM; `T` or spaces between them; then a zone as `Z`,
-//! `+09`, `-03:30`, `+0530` or a name. The default zone is UTC.
+//! `+09`, `-03:30`, `+0530`, an abbreviation or a name. The default zone is UTC.
 
-use chrono::{DateTime, Offset, TimeZone};
-use datafusion::arrow::array::timezone::Tz;
-
-use super::calendar::{DAY_MICROS, days_in_month, days_of_date};
 use super::{Result, is_space};
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
+use crate::time::Zone;
+use crate::time::calendar::{DAY_MICROS, days_in_month, days_of_date};
+use crate::time::zone::abbreviation;
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -53,6 +53,21 @@ pub(super) fn timestamptz(text: &str) -> Result<i64> {
     let kind = Kind { name: "timestamp with time zone", short: "timestamp" };
     scan(text).and_then(|parts| parts.utc_micros()).map_err(|fault| kind.error(fault, text))
 }
+
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
 
 /// Why a text is not a date or time.
 enum Fault {
@@ -119,9 +134,9 @@ impl Date {
     }
 }
 
-enum Zone {
+enum GivenZone {
     Seconds(i64),
-    Named(Tz),
+    Named(Zone),
 }
 
 #[derive(Default)]
@@ -129,7 +144,7 @@ struct Parts {
     date: Option<Date>,
     /// Microseconds since midnight.
     time: Option<i64>,
-    zone: Option<Zone>,
+    zone: Option<GivenZone>,
 }
 
 impl Parts {
@@ -143,21 +158,11 @@ impl Parts {
         let local = self.local_micros()?;
         let seconds = match &self.zone {
             None => 0,
-            Some(Zone::Seconds(seconds)) => *seconds,
-            Some(Zone::Named(zone)) => zone_seconds(zone, local)?,
+            Some(GivenZone::Seconds(seconds)) => *seconds,
+            Some(GivenZone::Named(zone)) => zone.local_offset(local),
         };
         local.checked_sub(seconds * SECOND).ok_or(Fault::Range)
     }
-}
-
-/// Offset of a named zone from UTC in seconds at a local time; the earlier time if it is ambiguous.
-fn zone_seconds(zone: &Tz, local_micros: i64) -> Scanned<i64> {
-    let local = DateTime::from_timestamp_micros(local_micros).ok_or(Fault::Range)?.naive_utc();
-    let offset = zone
-        .offset_from_local_datetime(&local)
-        .earliest()
-        .unwrap_or_else(|| zone.offset_from_utc_datetime(&local));
-    Ok(i64::from(offset.fix().local_minus_utc()))
 }
 
 fn scan(text: &str) -> Scanned<Parts> {
@@ -229,13 +234,74 @@ impl<'a> Scanner<'a> {
     fn word(&mut self) -> &'a str {
         let start = self.at;
         let within = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'_');
+
         while self.peek().is_some_and(within) {
             self.at += 1;
         }
         &self.text[start..self.at]
     }
 
+    /// Reads the name of a month, if one is next.
+    fn month_name(&mut self) -> Option<i64> {
+        let start = self.at;
+        let name = self.letters().to_ascii_lowercase();
+        let is_name = |known: &&str| {
+            name == **known || name == known[..3] || (name == "sept" && known.starts_with("sep"))
+        };
+        let found = MONTHS.iter().position(is_name);
+        if found.is_none() {
+            self.at = start;
+        }
+        found.and_then(|at| i64::try_from(at + 1).ok())
+    }
+
+    fn letters(&mut self) -> &'a str {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_alphabetic()) {
+            self.at += 1;
+        }
+        &self.text[start..self.at]
+    }
+
+    /// Skips what may be between the parts of a date with the name of a month.
+    fn skip_separators(&mut self) {
+        while self
+            .peek()
+            .is_some_and(|byte| is_space(char::from(byte)) || matches!(byte, b',' | b'-'))
+        {
+            self.at += 1;
+        }
+    }
+
+    /// Reads `Jan 5, 2024`, `5 Jan 2024` or `2024-Jan-05`, if there is the name of a month.
+    fn named_date(&mut self) -> Option<Scanned<Date>> {
+        let start = self.at;
+        let before = self.digits();
+        if !before.is_empty() {
+            self.skip_separators();
+        }
+        let Some(month) = self.month_name() else {
+            self.at = start;
+            return None;
+        };
+        self.skip_separators();
+        let after = self.digits();
+        let (day, given_year) = if before.is_empty() {
+            self.skip_separators();
+            (after, self.digits())
+        } else if before.len() > 2 {
+            (after, before)
+        } else {
+            (before, after)
+        };
+        let date = value(day).and_then(|day| Ok(Date { year: year(given_year)?, month, day }));
+        Some(if day.len() > 2 { Err(Fault::Syntax) } else { date })
+    }
+
     fn date(&mut self) -> Scanned<Date> {
+        if let Some(date) = self.named_date() {
+            return date;
+        }
         let first = self.digits();
         let separator = self.peek().filter(|byte| matches!(byte, b'-' | b'/' | b'.'));
         let Some(separator) = separator else { return compact_date(first) };
@@ -285,7 +351,7 @@ impl<'a> Scanner<'a> {
             self.skip_spaces();
             match self.peek() {
                 None => return Ok(()),
-                Some(b'+' | b'-') => parts.zone = Some(Zone::Seconds(self.zone_offset()?)),
+                Some(b'+' | b'-') => parts.zone = Some(GivenZone::Seconds(self.zone_offset()?)),
                 Some(_) => self.named_suffix(parts)?,
             }
         }
@@ -303,12 +369,17 @@ impl<'a> Scanner<'a> {
                 let date = parts.date.as_mut().ok_or(Fault::Syntax)?;
                 date.year = 1 - date.year;
             }
-            "z" | "utc" | "gmt" | "zulu" => parts.zone = Some(Zone::Seconds(0)),
-            _ if word.contains('/') => {
-                let zone = word.parse().map_err(|_| Fault::ZoneUnknown(word.to_owned()))?;
-                parts.zone = Some(Zone::Named(zone));
+            lower => {
+                let offset = abbreviation(lower).map(GivenZone::Seconds);
+                let zone = offset.or_else(|| Zone::find(lower).map(GivenZone::Named));
+                parts.zone = Some(zone.ok_or_else(|| {
+                    if lower.contains('/') {
+                        Fault::ZoneUnknown(word.to_owned())
+                    } else {
+                        Fault::Syntax
+                    }
+                })?);
             }
-            _ => return Err(Fault::Syntax),
         }
         Ok(())
     }

@@ -5,7 +5,6 @@
 //! input makes it panic.
 
 mod array_literal;
-pub mod calendar;
 mod datetime;
 mod interval;
 pub mod json;

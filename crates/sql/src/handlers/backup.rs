@@ -15,7 +15,7 @@ use tidemark_engine::meta::command::BackupOptions;
 use tidemark_engine::meta::maintenance::SnapshotUsage;
 use tidemark_engine::meta::workers::{PinnedVersion, WorkerNode};
 use tidemark_engine::rpc::MetaClient;
-use tidemark_ledger::backup::ManifestEntry;
+use tidemark_ledger::backup::ReadManifest;
 use tidemark_ledger::id::SnapshotId;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::committing;
@@ -74,7 +74,7 @@ pub fn backup_schema() -> SchemaRef {
 }
 
 impl MetaAnswers for MetaClient {
-    fn snapshots(&self) -> BoxFuture<'_, Result<Vec<ManifestEntry>, SqlError>> {
+    fn snapshots(&self) -> BoxFuture<'_, Result<ReadManifest, SqlError>> {
         async { Ok(self.list_snapshots().await?) }.boxed()
     }
 

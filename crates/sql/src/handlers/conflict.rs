@@ -2,7 +2,6 @@
 //! existing row.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -20,7 +19,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::ident;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryStreamExt as _};
-use sqlparser::ast::{BinaryOperator, Expr, Ident, Query, VisitMut as _, VisitorMut};
+use sqlparser::ast::{BinaryOperator, Expr, Ident};
 
 use super::dml::{Changed, Changes, RowChange};
 use super::insert;
@@ -28,7 +27,7 @@ use super::keys::{self, FewKeys};
 use super::returning::{Recorder, Returning};
 use super::target::{InsertTarget, Target};
 use crate::Frontend;
-use crate::parser::{self, Assignment, Insert, OnConflict, Update, folded};
+use crate::parser::{self, Assignment, Insert, OnConflict, Update};
 use crate::planner::{Locals, Parameters, Planner};
 use crate::read_view::ReadView;
 use crate::trees::{self, binary, column, has_query, nested};
@@ -166,16 +165,13 @@ fn update_of(
         OnConflict::DoUpdate { key, assignments, filter } => {
             check_key(&target.table, key)?;
             refuse_key_changes(&target.table, assignments)?;
-            let mut assignments = assignments.clone();
-            for assignment in &mut assignments {
-                qualify(&mut assignment.value, target);
-            }
+            // A column without a table is ambiguous: both rows have it.
             Ok(Some(Update {
                 target: parser::Target {
                     name: insert.target.name.clone(),
                     alias: Some(target.alias.value.clone()),
                 },
-                assignments,
+                assignments: assignments.clone(),
                 from: vec![trees::table(&[EXCLUDED], None)],
                 filter: same_key(target, filter.as_deref().cloned()),
                 returning: None,
@@ -207,51 +203,12 @@ fn refuse_key_changes(table: &Table, assignments: &[Assignment]) -> Result<(), S
 }
 
 /// The condition of the `UPDATE`: the existing row has the key of the excluded one and satisfies `filter`.
-fn same_key(target: &Target, mut filter: Option<Expr>) -> Option<Expr> {
-    if let Some(filter) = &mut filter {
-        qualify(filter, target);
-    }
+fn same_key(target: &Target, filter: Option<Expr>) -> Option<Expr> {
     let excluded = Ident::new(EXCLUDED);
     let same = target.table.key_columns().map(|key| {
         binary(target.column(&key.name), BinaryOperator::Eq, column(&excluded, &key.name))
     });
     same.chain(filter.map(nested)).reduce(|left, right| binary(left, BinaryOperator::And, right))
-}
-
-/// Qualifies columns without a table as columns of the existing row. Inside a subquery they stay as they are.
-fn qualify(expr: &mut Expr, target: &Target) {
-    let flow = expr.visit(&mut Qualify { target, depth: 0 });
-    debug_assert!(flow.is_continue(), "the visitor never breaks off");
-}
-
-struct Qualify<'a> {
-    target: &'a Target,
-    /// Nesting of subqueries.
-    depth: usize,
-}
-
-impl VisitorMut for Qualify<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Identifier(name) = expr
-            && self.depth == 0
-            && self.target.table.column(&folded(name)).is_some()
-        {
-            *expr = Expr::CompoundIdentifier(vec![self.target.alias.clone(), name.clone()]);
-        }
-        ControlFlow::Continue(())
-    }
 }
 
 /// Keeps the first row of each key. With `refuse`, duplicates are an error (21000), as for `DO UPDATE`.

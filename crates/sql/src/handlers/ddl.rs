@@ -25,7 +25,9 @@ use crate::session::Session;
 use tidemark_engine::meta::command::{
     AlterStep, CatalogCommand, CreateTable as Create, NewColumn, RelationKind,
 };
-use tidemark_ledger::catalog::{Column, ColumnType, Table, View, ViewColumn, backfill};
+use tidemark_ledger::catalog::{
+    Column, ColumnType, Relation, RelationBody, Table, View, ViewColumn, backfill,
+};
 use tidemark_ledger::id::{ColumnId, ObjectId};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::query_runtime::committing;
@@ -140,7 +142,7 @@ impl Frontend {
         let id = self.meta.reserve_object().await?;
         let table = Arc::new(table_of(&columns));
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
-        let rows = insert::conformed(Conform::new(Arc::clone(&table), &name), rows);
+        let rows = insert::conformed(Conform::new(Arc::clone(&table), &schema, &name), rows);
         let staged = self.stage(planner, id, &table, rows).await?;
         let command = CatalogCommand::CreateTable(Create {
             schema,
@@ -182,10 +184,16 @@ impl Frontend {
             let name = create.columns.get(position).unwrap_or(field.name()).clone();
             Ok(ViewColumn { name, column_type: storable_type(field)? })
         });
+        let columns = columns.collect::<Result<Vec<_>, SqlError>>()?;
+        if create.or_replace
+            && let Some(replaced) = planner.view.catalog.relation(&schema, &name)
+        {
+            check_replacement(replaced, &columns)?;
+        }
         let view = View {
             query: create.query_text.clone(),
             search_path: planner.search_path.to_vec(),
-            columns: columns.collect::<Result<_, SqlError>>()?,
+            columns,
             depends_on: dependencies(&planner, &create.query),
         };
         let or_replace = create.or_replace;
@@ -361,4 +369,28 @@ fn dependencies(planner: &Planner, query: &Query) -> Vec<ObjectId> {
     let mut ids: Vec<ObjectId> = found.into_iter().collect();
     ids.sort();
     ids
+}
+
+/// Fails unless the columns of a view are those of the view it replaces, and perhaps more (42P16).
+fn check_replacement(replaced: &Relation, columns: &[ViewColumn]) -> Result<(), SqlError> {
+    let RelationBody::View(view) = &replaced.body else { return Ok(()) };
+    let invalid = |message: String| Err(SqlError::new(SqlState::INVALID_TABLE_DEFINITION, message));
+    if columns.len() < view.columns.len() {
+        return invalid("cannot drop columns from view".to_owned());
+    }
+    for (old, new) in view.columns.iter().zip(columns) {
+        if old.name != new.name {
+            return invalid(format!(
+                "cannot change name of view column \"{}\" to \"{}\"",
+                old.name, new.name
+            ));
+        }
+        if old.column_type != new.column_type {
+            return invalid(format!(
+                "cannot change data type of view column \"{}\" from {} to {}",
+                old.name, old.column_type, new.column_type
+            ));
+        }
+    }
+    Ok(())
 }

@@ -25,8 +25,8 @@ use crate::planner::{Parameters, Planner};
 use crate::planning_state::PlanningState;
 use crate::read_view::ReadView;
 use crate::session::Session;
-use crate::trees::{self, balanced, cast, has_query};
-use crate::{Frontend, rewrite};
+use crate::trees::{self, cast};
+use crate::{Frontend, resolve, rewrite};
 use tidemark_engine::meta::command::{TableWrite, WrittenKeys};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
@@ -184,7 +184,8 @@ async fn table_rows(
 ) -> Result<SendableRecordBatchStream, SqlError> {
     let plan = complete(&state, target, plan)?;
     let rows = planner.execute(state, plan, values).await?;
-    let conform = Conform::new(Arc::clone(&target.into.table), &target.into.relation.name);
+    let conform = Conform::of(&target.into);
+    conform.check_types(rows.schema().fields().iter())?;
     Ok(conformed(conform, rows))
 }
 
@@ -201,28 +202,8 @@ pub fn insert_query(insert: &Insert, target: &InsertTarget) -> Option<Query> {
             }
         }
         agree(values, target);
-        if values.rows.iter().flat_map(|row| &row.content).any(has_query) {
-            *query.body = selects(values);
-        }
     }
     Some(query)
-}
-
-/// Rewrites `VALUES` as a `SELECT` per row: DataFusion evaluates the cells of `VALUES` before it runs
-/// subqueries.
-fn selects(values: &ast::Values) -> SetExpr {
-    let select = |row: &ast::Parens<Vec<ast::Expr>>| {
-        let items = row.content.iter().cloned().map(ast::SelectItem::UnnamedExpr);
-        trees::select(items.collect()).body()
-    };
-    let union = |left: SetExpr, right: SetExpr| SetExpr::SetOperation {
-        op: ast::SetOperator::Union,
-        set_quantifier: ast::SetQuantifier::All,
-        left: Box::new(left),
-        right: Box::new(right),
-    };
-    let rows = balanced(values.rows.iter().map(select).collect(), union);
-    rows.unwrap_or_else(|| SetExpr::Values(values.clone()))
 }
 
 /// Casts cells in columns of `VALUES` that mix quoted literals with other expressions, so that a literal gets
@@ -231,15 +212,18 @@ fn agree(values: &mut ast::Values, target: &InsertTarget) {
     for (index, column) in target.columns.iter().enumerate() {
         let column_type = &target.into.table.columns[*column].column_type;
         let cells = || values.rows.iter().filter_map(|row| row.content.get(index));
-        if !(cells().any(is_quoted) && cells().any(|cell| !is_quoted(cell) && !is_null(cell))) {
+        let is_text = matches!(column_type, ColumnType::Text | ColumnType::Varchar(_));
+        let is_mixed = cells().any(is_quoted) || (is_text && values.rows.len() > 1);
+        if !(is_mixed && cells().any(|cell| !is_quoted(cell) && !is_null(cell))) {
             continue;
         }
-        let is_text = matches!(column_type, ColumnType::Text | ColumnType::Varchar(_));
         for cell in values.rows.iter_mut().filter_map(|row| row.content.get_mut(index)) {
             let wanted =
                 if is_text { !is_quoted(cell) } else { is_quoted(cell) || is_number(cell) };
             if wanted {
-                *cell = cast(trees::take(cell), sql_type(column_type));
+                // Without its length: a cast would cut what an assignment refuses.
+                let to = if is_text { &ColumnType::Text } else { column_type };
+                *cell = cast(trees::take(cell), sql_type(to));
             }
         }
     }
@@ -304,7 +288,8 @@ pub fn default_expr(state: &SessionState, default: Option<&str>) -> Result<Expr,
             let mut expr = parser::parse_expression(sql)?
                 .ok_or_else(|| SqlError::internal("a stored default cannot be parsed"))?;
             doubling::check(&expr)?;
-            rewrite::expr(&mut expr)?;
+            rewrite::expr(&mut expr).map_err(SqlError::elsewhere)?;
+            resolve::literals::type_numbers(&mut expr);
             rewrite::own_names(&mut expr, state);
             let with_alias = ast::ExprWithAlias { expr, alias: None };
             Ok(state.create_logical_expr_from_sql_expr(with_alias, &DFSchema::empty())?)

@@ -4,7 +4,6 @@
 //! cells whose meaning is the same in both.
 
 use std::cell::LazyCell;
-use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use datafusion::common::{ParamValues, ScalarValue};
@@ -27,7 +26,7 @@ pub fn rows(
     parameters: &Parameters,
 ) -> Result<Option<RecordBatch>, SqlError> {
     let Some(columns) = columns(insert, target, parameters) else { return Ok(None) };
-    let conform = Conform::new(Arc::clone(&target.into.table), &target.into.relation.name);
+    let conform = Conform::of(&target.into);
     conform.apply(&columns).map(Some)
 }
 

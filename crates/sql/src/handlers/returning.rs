@@ -172,7 +172,10 @@ fn refuse_aggregates(plan: &LogicalPlan) -> Result<(), SqlError> {
         None => Ok(()),
         Some(kind) => {
             let message = format!("{kind} functions are not allowed in RETURNING");
-            Err(SqlError::new(SqlState::GROUPING_ERROR, message))
+            let is_window = kind == "window";
+            let sqlstate =
+                if is_window { SqlState::WINDOWING_ERROR } else { SqlState::GROUPING_ERROR };
+            Err(SqlError::new(sqlstate, message))
         }
     }
 }

@@ -19,6 +19,8 @@ use tidemark_pg::sqlstate::SqlState;
 pub struct Target {
     pub relation: Arc<Relation>,
     pub table: Arc<Table>,
+    /// The name of its schema.
+    pub schema: String,
     /// The name of the table in the statement.
     pub alias: Ident,
 }
@@ -50,7 +52,9 @@ impl Target {
                 .detail("Views are read-only.")
                 .hint("Change the tables it reads.")
         })?;
+        let schema = planner.view.catalog.schema_by_id(relation.schema_id);
         Ok(Self {
+            schema: schema.map(|schema| schema.name.clone()).unwrap_or_default(),
             relation: Arc::clone(relation),
             table: Arc::new(table.clone()),
             alias: quoted(&relation.name),

@@ -20,13 +20,13 @@ use super::writes::Staged;
 use crate::Frontend;
 use crate::parser::{Assignment, Update};
 use crate::planner::{Parameters, Planner};
-use crate::rewrite;
+use crate::rewrite::placement;
 use crate::session::Session;
 use crate::trees::named;
 use tidemark_engine::meta::command::{DeadRows, TableWrite, WrittenKeys};
 use tidemark_ledger::catalog::Table;
 use tidemark_ledger::sst::SstInfo;
-use tidemark_pg::error::SqlError;
+use tidemark_pg::error::{SqlError, Subject};
 use tidemark_pg::sqlstate::SqlState;
 
 impl Frontend {
@@ -58,7 +58,8 @@ impl Frontend {
         let state = planner.state();
         let plan = planner.plan(&state, &query, &parameters.types).await?;
         let rows = planner.execute(state, plan, parameters.values.clone()).await?;
-        let conform = Conform::new(Arc::clone(&target.table), &target.relation.name);
+        let conform = Conform::of(&target);
+        conform.check_types(rows.schema().fields().iter().skip(POSITION_COLUMNS))?;
         let positions = Arc::new(Mutex::new(RowPositions::default()));
         let rows = recorder.tap(new_rows(conform, rows, Arc::clone(&positions)));
         let staged = self.stage(planner, target.relation.id, &target.table, rows).await?;
@@ -144,7 +145,6 @@ fn assignments<'a>(
 ) -> Result<HashMap<&'a str, &'a Expr>, SqlError> {
     let mut assigned = HashMap::new();
     for Assignment { column, value } in &update.assignments {
-        rewrite::refuse_aggregates(value, "UPDATE")?;
         if target.table.column(column).is_none() {
             let relation = &target.relation.name;
             return Err(SqlError::new(
@@ -152,6 +152,7 @@ fn assignments<'a>(
                 format!("column \"{column}\" of relation \"{relation}\" does not exist"),
             ));
         }
+        placement::check_plain(value, "UPDATE")?;
         if assigned.insert(column.as_str(), value).is_some() {
             return Err(SqlError::syntax(format!(
                 "multiple assignments to same column \"{column}\""
@@ -183,7 +184,13 @@ fn check_unique(
         SqlState::UNIQUE_VIOLATION,
         format!("duplicate key value violates unique constraint \"{relation}_pkey\""),
     )
-    .detail(format!("Another row has the same ({}).", key.join(", "))))
+    .detail(format!("Another row has the same ({}).", key.join(", ")))
+    .about(Subject {
+        schema: Some(target.schema.clone()),
+        table: Some(relation.clone()),
+        constraint: Some(format!("{relation}_pkey")),
+        ..Subject::default()
+    }))
 }
 
 /// Returns the new rows. A row matched by several rows of `FROM` is changed once, by the first.

@@ -9,11 +9,14 @@ use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::Field;
 use sqlparser::ast::{
-    CastKind, DataType, Expr, Function, Query, SelectItem, SetExpr, TypedString, Value,
-    ValueWithSpan, Visit, VisitMut, visit_expressions, visit_expressions_mut,
+    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query,
+    SelectItem, SetExpr, TypedString, Value, ValueWithSpan, Visit, VisitMut, visit_expressions,
+    visit_expressions_mut,
 };
 
+use super::literals;
 use super::operators::as_string;
+use crate::parser::folded;
 use crate::trees::{call, cast, string, take};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
@@ -59,10 +62,15 @@ pub fn show_names(query: &mut Query) {
         let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
             continue;
         };
-        if let Expr::Cast { data_type, expr: literal, .. } = expr
-            && matches!(pseudo_type(data_type), Some(PseudoType::Registered(_)))
-            && as_string(literal).is_some()
-        {
+        let shows_name = match expr {
+            Expr::Cast { data_type, expr: literal, .. } => {
+                matches!(pseudo_type(data_type), Some(PseudoType::Registered(_)))
+                    && as_string(literal).is_some()
+            }
+            Expr::Function(function) => names_oid(function).is_some(),
+            _ => false,
+        };
+        if shows_name {
             *expr = cast(take(expr), DataType::Text);
         }
     }
@@ -74,7 +82,11 @@ fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
         *expr = match pseudo_type(data_type) {
             Some(PseudoType::Registered(registered)) => registered_cast(registered, literal),
             Some(PseudoType::Oid) => call(TO_OID, vec![literal]),
-            Some(PseudoType::Name) | None => cast_call(literal, &cast_type(data_type)?),
+            Some(PseudoType::Name) | None => {
+                let target = cast_type(data_type)?;
+                literals::check(&literal, &target)?;
+                cast_call(literal, &target)
+            }
         };
         return Ok(());
     }
@@ -93,6 +105,9 @@ fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
         return Ok(());
     }
     let target = cast_type(data_type)?;
+    if pseudo_type(data_type).is_none() {
+        literals::check(inner, &target)?;
+    }
     match inner.as_ref() {
         Expr::Value(ValueWithSpan { value: Value::Null, .. }) => {}
         Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => {
@@ -107,7 +122,12 @@ fn rewrite_cast(expr: &mut Expr) -> Result<(), SqlError> {
             *expr = call(&name, vec![take(inner)]);
         }
         _ if pseudo_type(data_type) == Some(PseudoType::Oid) => {
+            oid_of_name(inner);
             *expr = call(TO_OID, vec![take(inner)]);
+        }
+        _ if matches!(target, ColumnType::Integer | ColumnType::BigInt) => {
+            oid_of_name(inner);
+            *expr = cast_call(take(inner), &target);
         }
         _ => *expr = cast_call(take(inner), &target),
     }
@@ -122,11 +142,26 @@ fn is_text(target: &ColumnType) -> bool {
     matches!(target, ColumnType::Text | ColumnType::Varchar(_))
 }
 
-/// Returns the reverse function of `to_regclass_oid`: `regclass_name`.
+/// Returns the reverse function of `to_regclass` and of `to_regclass_oid`: `regclass_name`.
 fn names_oid(function: &Function) -> Option<String> {
-    let kind = function.name.to_string();
-    let kind = kind.strip_prefix("to_reg")?.strip_suffix("_oid")?;
-    Some(format!("reg{kind}_name"))
+    let name = function.name.0.last()?.as_ident().map(folded)?;
+    let kind = name.strip_prefix("to_reg")?;
+    let kind = kind.strip_suffix("_oid").unwrap_or(kind);
+    let is_known = ["class", "type", "namespace", "proc"].contains(&kind);
+    is_known.then(|| format!("reg{kind}_name"))
+}
+
+/// Makes a cast to `regclass` or a similar type give the oid and not the name: `regclass_name` becomes
+/// `to_regclass_oid`.
+fn oid_of_name(cast: &mut Expr) {
+    if let Expr::Function(function) = cast
+        && let FunctionArguments::List(list) = &mut function.args
+        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))] = list.args.as_mut_slice()
+        && let Some(kind) = function.name.to_string().strip_suffix("_name")
+        && ["regclass", "regtype", "regnamespace", "regproc"].contains(&kind)
+    {
+        *cast = call(&format!("to_{kind}_oid"), vec![take(value)]);
+    }
 }
 
 /// Converts a literal or parameter, which is the name of an object, to the oid; converts anything else, which

@@ -2,26 +2,33 @@
 //!
 //! DataFusion's SQL differs from PostgreSQL's: it ignores clauses silently, and has other type names and
 //! column names. Each pass closes one such gap. Most work on the syntax tree: [`reject`] refuses what the
-//! planner would ignore, [`check_calls`] what PostgreSQL's parser refuses, [`windows`] resolves names of windows,
-//! [`output_names()`] names columns, [`operators`] and [`casts`] replace what the
-//! planner lacks with calls of our functions. Three work with types: [`tidemark_pg::types::spelling`] resolves type
-//! names, [`typed_operators`] resolves operators by operand type, and [`subqueries`] turns correlated
-//! subqueries into plans that can be joined.
+//! planner would ignore, [`calls`] clauses that a function may not have, [`windows`] resolves names of windows,
+//! [`placement`] what SQL does not allow where it is, [`output_names()`] names columns,
+//! [`operators`] and [`casts`] replace what the planner lacks with calls of our functions. [`subqueries`] turns
+//! correlated subqueries into plans that can be joined. Types are decided by [`crate::resolve`].
 
+mod array_calls;
 mod arrays;
 mod calls;
 pub mod casts;
+mod grouping;
 mod hidden_columns;
+pub mod kept_queries;
+mod literals;
+mod merged_columns;
 pub mod operators;
+mod order_by;
 pub mod output_names;
 mod own_names;
 mod pitfalls;
+pub mod placement;
 pub mod reject;
 mod rows;
 mod similar;
 pub mod subqueries;
 mod table_functions;
-pub mod typed_operators;
+pub mod time_operators;
+mod unnest;
 mod values;
 mod windows;
 
@@ -29,8 +36,9 @@ use sqlparser::ast::{Expr, Query, Visit, VisitMut};
 
 use tidemark_pg::error::SqlError;
 
-pub use calls::{check_calls, refuse_aggregates};
+pub use calls::check_calls;
 pub use casts::parameter_types;
+pub use merged_columns::merge_columns;
 pub use output_names::output_names;
 pub use own_names::own_names;
 
@@ -48,13 +56,17 @@ pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
 
 fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     reject::reject_ignored(node)?;
+    placement::check(node)?;
     windows::resolve(node)?;
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
+    grouping::group(node)?;
+    order_by::order_by_tables(node)?;
     pitfalls::avoid(node);
-    rows::compare_columns(node);
+    rows::compare_columns(node)?;
     operators::rewrite_operators(node)?;
     casts::rewrite_casts(node)?;
+    array_calls::call_arrays(node);
     values::plain_values(node);
     Ok(())
 }

@@ -4,9 +4,10 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, DataType, DateTimeField, ExactNumberInfo, Expr, Fetch, Function,
-    FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LimitClause, ObjectName,
-    ObjectNamePart, Query, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, Interval, LimitClause, ObjectName, ObjectNamePart, Query,
+    TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound,
+    WindowType,
 };
 
 use super::arrays::array_of;
@@ -14,7 +15,9 @@ use super::similar::similar_to_regex;
 use super::table_functions::{UNNEST, name_as_postgres, unnested_by};
 use crate::parser::folded;
 use crate::trees::{self, binary, call, nested, string, take};
+use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
+use tidemark_pg::functions::{CAST, EXTRACT};
 use tidemark_pg::sqlstate::SqlState;
 
 /// Rewrites every query and expression in `node`.
@@ -89,12 +92,20 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
         }
         Expr::Function(function) => {
             unqualify(&mut function.name);
+            restore_frame(function);
             match bare_name(&function.name).as_deref() {
                 // The engine's functions of these names change the first element only.
                 Some("array_remove") => function.name = Ident::new("array_remove_all").into(),
                 Some("array_replace") => function.name = Ident::new("array_replace_all").into(),
+                Some("mod") => {
+                    if let Some(remainder) = remainder(function) {
+                        *expr = remainder;
+                        return Ok(());
+                    }
+                }
                 Some("regexp_like" | "regexp_match") => match_newlines(function, 2),
                 Some("regexp_count" | "regexp_replace") => match_newlines(function, 3),
+                Some("age") => since_today(function),
                 Some("array_length") => {
                     // An empty array has no length.
                     let zero = Expr::value(Value::Number("0".to_owned(), false));
@@ -125,6 +136,19 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             *expr = accessed(take(root), std::mem::take(access_chain));
             Ok(())
         }
+        Expr::Substring { expr: text, substring_from, substring_for, .. } => {
+            // The planner would call the engine's function, whatever is registered.
+            let one = || Box::new(Expr::value(Value::Number("1".to_owned(), false)));
+            let from = substring_from.take().unwrap_or_else(one);
+            let bounds = [Some(from), substring_for.take()].into_iter().flatten();
+            let args = std::iter::once(take(text)).chain(bounds.map(|bound| *bound));
+            *expr = call("substr", args.collect());
+            Ok(())
+        }
+        Expr::Position { expr: wanted, r#in: text } => {
+            *expr = call("strpos", vec![take(text), take(wanted)]);
+            Ok(())
+        }
         Expr::SimilarTo { .. } => rewrite_similar_to(expr),
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
             if let Some(escape) = escape_char.take_if(|escape| !is_backslash(escape)) {
@@ -132,15 +156,25 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             }
             Ok(())
         }
-        Expr::Extract {
-            field: field @ (DateTimeField::Second | DateTimeField::Seconds), ..
-        } => {
-            // The engine's seconds are whole.
-            *field = DateTimeField::Microsecond;
-            let digits = ExactNumberInfo::PrecisionAndScale(18, 0);
-            let micros = trees::cast(take(expr), DataType::Numeric(digits));
-            let second = Expr::value(Value::Number("0.000001".to_owned(), false));
-            *expr = nested(binary(micros, BinaryOperator::Multiply, second));
+        Expr::Extract { field, expr: value, .. } => {
+            let field = field.to_string();
+            let field = field.trim_matches('\'').to_ascii_lowercase();
+            *expr = call(EXTRACT, vec![string(field), take(value)]);
+            Ok(())
+        }
+        Expr::Interval(interval) => {
+            if let Some(text) = interval_text(interval) {
+                // The engine's own syntax of intervals is another.
+                *expr = call(CAST, vec![string(text), string(ColumnType::Interval.to_string())]);
+            }
+            Ok(())
+        }
+        Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: bits } => {
+            let ones = Expr::UnaryOp {
+                op: UnaryOperator::Minus,
+                expr: Box::new(Expr::value(Value::Number("1".to_owned(), false))),
+            };
+            *expr = nested(binary(take(bits), BinaryOperator::PGBitwiseXor, ones));
             Ok(())
         }
         Expr::AtTimeZone { timestamp, time_zone } => {
@@ -233,6 +267,69 @@ fn match_newlines(function: &mut Function, flags_at: usize) {
     };
     if may_be_any && let Some(pattern) = args.get_mut(1) {
         **pattern = with_newlines(take(pattern));
+    }
+}
+
+/// `a % b` for `mod(a, b)`.
+fn remainder(function: &mut Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &mut function.args else { return None };
+    let mut args: Vec<&mut Expr> = list.args.iter_mut().filter_map(unnamed).collect();
+    let [a, b] = args.as_mut_slice() else { return None };
+    let (a, b) = (nested(take(a)), nested(take(b)));
+    Some(nested(binary(a, BinaryOperator::Modulo, b)))
+}
+
+/// Makes literals of the intervals of a window's frame again, which the planner takes only so.
+fn restore_frame(function: &mut Function) {
+    let Some(WindowType::WindowSpec(window)) = &mut function.over else { return };
+    let Some(frame) = &mut window.window_frame else { return };
+    for bound in [Some(&mut frame.start_bound), frame.end_bound.as_mut()].into_iter().flatten() {
+        let (WindowFrameBound::Preceding(Some(size)) | WindowFrameBound::Following(Some(size))) =
+            bound
+        else {
+            continue;
+        };
+        if let Expr::Function(cast) = size.as_mut()
+            && bare_name(&cast.name).as_deref() == Some(CAST)
+            && let FunctionArguments::List(list) = &mut cast.args
+            && let Some(text) = list.args.first_mut().and_then(unnamed)
+        {
+            let value = Box::new(take(text));
+            **size = Expr::Interval(Interval {
+                value,
+                leading_field: None,
+                leading_precision: None,
+                last_field: None,
+                fractional_seconds_precision: None,
+            });
+        }
+    }
+}
+
+/// The text of an interval literal; that of `'1' day` names the unit. `None` if the literal has other fields.
+fn interval_text(interval: &Interval) -> Option<String> {
+    let text = as_string(&interval.value)?;
+    let has_precision = interval.leading_precision.is_some()
+        || interval.fractional_seconds_precision.is_some()
+        || interval.last_field.is_some();
+    match &interval.leading_field {
+        _ if has_precision => None,
+        None => Some(text.to_owned()),
+        Some(unit) => {
+            let number = text.trim();
+            let is_number = number.parse::<i64>().is_ok();
+            is_number.then(|| format!("{number} {unit}"))
+        }
+    }
+}
+
+/// Makes `age(time)` count from the midnight with which today began.
+fn since_today(function: &mut Function) {
+    if let FunctionArguments::List(list) = &mut function.args
+        && list.args.len() == 1
+    {
+        let today = FunctionArgExpr::Expr(call("current_date", vec![]));
+        list.args.insert(0, FunctionArg::Unnamed(today));
     }
 }
 

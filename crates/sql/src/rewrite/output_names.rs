@@ -98,7 +98,7 @@ fn leftmost_select_mut(body: &mut SetExpr) -> Option<&mut Select> {
     }
 }
 
-fn item_name(item: &SelectItem) -> String {
+pub(super) fn item_name(item: &SelectItem) -> String {
     match item {
         SelectItem::UnnamedExpr(expr) => column_name(expr),
         SelectItem::ExprWithAlias { alias, .. } => folded(alias),

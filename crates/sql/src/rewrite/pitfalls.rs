@@ -3,17 +3,19 @@
 //! - `x IS DISTINCT FROM a AND b`: the parser takes everything to the right as the second operand.
 //! - Several `IN` lists over one expression: the optimizer merges them as if there were no nulls.
 //! - `(SELECT a FROM t)`: the planner considers it never null if the column is not nullable.
-//! - `1e300`: too large for a decimal, the type of literals with a point or an exponent.
+//! - `1e15` and `9223372036854775808`: numerics, not floats or unsigned integers.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Query, Select, SelectItem, SetExpr, Value, VisitMut, VisitorMut,
+    BinaryOperator, DataType, ExactNumberInfo, Expr, Query, Select, SelectItem, SetExpr, Value,
+    VisitMut, VisitorMut,
 };
 
 use crate::trees::{call, cast, string, take};
 use tidemark_pg::functions::{MAYBE, PLAIN};
+use tidemark_pg::text_input::numeric::Literal;
 
 /// Rewrites each of these in `node` to an expression with the right meaning.
 pub fn avoid<N: VisitMut>(node: &mut N) {
@@ -32,9 +34,9 @@ impl VisitorMut for Avoid {
             Expr::Subquery(query) => may_be_null(query),
             Expr::Value(value) => {
                 if let Value::Number(text, _) = &value.value
-                    && text.contains(['e', 'E'])
+                    && let Some(number) = numeric(text)
                 {
-                    *expr = double(text);
+                    *expr = number;
                 }
             }
             _ => {}
@@ -120,8 +122,26 @@ impl VisitorMut for PartLists {
     }
 }
 
-fn double(text: &str) -> Expr {
-    cast(string(text), DataType::DoublePrecision)
+/// Digits of the largest numeric that the engine holds.
+const NUMERIC_DIGITS_MAX: i64 = 76;
+
+/// A number that has an exponent or is larger than any `bigint`, as a numeric of just its digits. One with too
+/// many digits becomes a float.
+fn numeric(text: &str) -> Option<Expr> {
+    let is_large =
+        || text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<i64>().is_err();
+    if !text.contains(['e', 'E']) && !is_large() {
+        return None;
+    }
+    let literal = Literal::scan(text)?;
+    let scale = literal.scale();
+    let precision = (literal.integer_digits().max(0) + scale).max(1);
+    let digits = ExactNumberInfo::PrecisionAndScale(u64::try_from(precision).ok()?, scale);
+    let data_type = match precision <= NUMERIC_DIGITS_MAX {
+        true => DataType::Numeric(digits),
+        false => DataType::DoublePrecision,
+    };
+    Some(cast(string(text), data_type))
 }
 
 #[cfg(test)]
@@ -161,7 +181,16 @@ mod tests {
     }
 
     #[test]
-    fn literals_with_an_exponent_are_doubles() {
-        assert_eq!(avoided("SELECT 1e300"), "SELECT CAST('1e300' AS DOUBLE PRECISION)");
+    fn large_numbers_are_numerics() {
+        for (number, wanted) in [
+            ("1e15", "CAST('1e15' AS NUMERIC(16,0))"),
+            ("1.25e1", "CAST('1.25e1' AS NUMERIC(3,1))"),
+            ("1e-3", "CAST('1e-3' AS NUMERIC(3,3))"),
+            ("9223372036854775808", "CAST('9223372036854775808' AS NUMERIC(19,0))"),
+            ("1e300", "CAST('1e300' AS DOUBLE PRECISION)"),
+            ("9223372036854775807", "9223372036854775807"),
+        ] {
+            assert_eq!(avoided(&format!("SELECT {number}")), format!("SELECT {wanted}"));
+        }
     }
 }

@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, LimitClause,
-    OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, TableAlias, TableFactor, TableWithJoins, Visit, Visitor,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinConstraint,
+    JoinOperator, LimitClause, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem,
+    SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor, TableWithJoins, Visit, Visitor,
 };
 
 use tidemark_pg::error::SqlError;
@@ -289,8 +289,19 @@ fn check_expr(expr: &Expr) -> Result<(), SqlError> {
         Expr::Trim { trim_characters: Some(characters), .. } => {
             refuse([(characters.len() > 1, "TRIM with more than two arguments")])
         }
+        Expr::QualifiedWildcard(..) => Err(whole_row()),
         _ => Ok(()),
     }
+}
+
+/// A row of a table as a value: DataFusion would take it for something else, as `count(t.*)` for `count(*)`.
+fn whole_row() -> SqlError {
+    SqlError::unsupported("a row of a table as a value")
+        .hint("Write its columns, as count(t.key) for count(t.*).")
+}
+
+fn is_whole_row(arg: &FunctionArg) -> bool {
+    matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(..)))
 }
 
 fn check_function(function: &Function) -> Result<(), SqlError> {
@@ -304,6 +315,11 @@ fn check_function(function: &Function) -> Result<(), SqlError> {
         over: _,
         within_group: _,
     } = function;
+    if let FunctionArguments::List(list) = args
+        && list.args.iter().any(is_whole_row)
+    {
+        return Err(whole_row());
+    }
     let last = name.0.last().and_then(|part| part.as_ident());
     if last.is_some_and(|name| name.value.eq_ignore_ascii_case("generate_series")) {
         return Err(SqlError::unsupported("generate_series outside FROM")

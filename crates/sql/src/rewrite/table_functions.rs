@@ -11,7 +11,7 @@ use crate::trees::{call, quoted, table_alias};
 use tidemark_pg::functions::{EXPANDED, SUBSCRIPTS};
 
 /// Functions with one column, named after the alias or else the function.
-const ONE_COLUMN: [&str; 2] = ["generate_series", "range"];
+pub(super) const ONE_COLUMN: [&str; 2] = ["generate_series", "range"];
 pub(super) const UNNEST: &str = "unnest";
 
 /// The array behind a set-returning function, if the function unnests the result of another one.

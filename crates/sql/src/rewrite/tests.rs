@@ -129,7 +129,7 @@ fn casts_become_ours() {
         ("SELECT $1::int", "SELECT $1::INT"),
         ("SELECT NULL::timestamp", "SELECT NULL::TIMESTAMP"),
         ("SELECT '{1,2}'::int[]", "SELECT sql_cast('{1,2}', 'integer[]')"),
-        ("SELECT INTERVAL '1' DAY", "SELECT INTERVAL '1' DAY"),
+        ("SELECT INTERVAL '1' DAY", "SELECT sql_cast('1 DAY', 'interval')"),
     ];
     for (sql, expected) in cases {
         assert_eq!(rewritten(sql), expected, "{sql}");

@@ -132,7 +132,11 @@ fn refined(windows: &Windows, spec: &WindowSpec) -> Result<WindowSpec, SqlError>
         let message = format!("cannot copy window \"{name}\" because it has a frame clause");
         let error = windowing(message);
         let plain = spec.order_by.is_empty() && spec.window_frame.is_none();
-        return Err(if plain { error.hint("Omit the parentheses in this OVER clause.") } else { error });
+        return Err(if plain {
+            error.hint("Omit the parentheses in this OVER clause.")
+        } else {
+            error
+        });
     }
     let order_by = if spec.order_by.is_empty() { &base.order_by } else { &spec.order_by };
     Ok(WindowSpec {
@@ -177,7 +181,8 @@ fn check_frame(spec: &WindowSpec) -> Result<(), SqlError> {
     let has_offset = offsets.iter().any(|(offset, _)| offset.is_some());
     match frame.units {
         WindowFrameUnits::Range if has_offset && spec.order_by.len() != 1 => {
-            let message = "RANGE with offset PRECEDING/FOLLOWING requires exactly one ORDER BY column";
+            let message =
+                "RANGE with offset PRECEDING/FOLLOWING requires exactly one ORDER BY column";
             return Err(windowing(message));
         }
         WindowFrameUnits::Groups if spec.order_by.is_empty() => {
@@ -212,7 +217,9 @@ fn check_offset(frame: &WindowFrame, offset: &Expr, place: &str) -> Result<(), S
         return Err(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message));
     }
     let negative = match frame.units {
-        WindowFrameUnits::Range => "invalid preceding or following size in window function".to_owned(),
+        WindowFrameUnits::Range => {
+            "invalid preceding or following size in window function".to_owned()
+        }
         _ => format!("frame {place} offset must not be negative"),
     };
     match offset {

@@ -5,6 +5,7 @@
 mod call;
 mod definitions;
 mod names;
+mod privileges;
 mod sizes;
 
 use std::sync::Arc;
@@ -22,7 +23,9 @@ use tidemark_pg::carried::Carried;
 
 /// All functions. They read the [`Lookup`] that the plan carries, unless [`Lookup::bind`] gave them another.
 pub fn functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
-    let specs = [definitions::FUNCTIONS, names::FUNCTIONS, sizes::FUNCTIONS].into_iter().flatten();
+    let specs = [definitions::FUNCTIONS, names::FUNCTIONS, privileges::FUNCTIONS, sizes::FUNCTIONS]
+        .into_iter()
+        .flatten();
     specs.map(|spec| Arc::new(ScalarUDF::from(CatalogFunction::new(spec))))
 }
 

@@ -10,7 +10,7 @@ use super::{SYSTEM_SCHEMAS, SystemSchema};
 use crate::read_view::ReadView;
 use tidemark_ledger::catalog::{Relation, RelationBody};
 use tidemark_ledger::id::ObjectId;
-use tidemark_pg::types::TypeRef;
+use tidemark_pg::types::{TypeRef, format_type};
 
 /// The first oid of users' objects in `pg_catalog`.
 pub const USER_OID_BASE: u32 = 16384;
@@ -55,6 +55,23 @@ pub struct ListedColumn {
     pub type_ref: TypeRef,
     pub not_null: bool,
     pub default: Option<String>,
+}
+
+impl ListedColumn {
+    /// The default as PostgreSQL prints it: a string literal with its type, other expressions as they were
+    /// written.
+    pub fn shown_default(&self) -> Option<String> {
+        let default = self.default.as_ref()?;
+        let inside = default.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+        let is_literal = inside.is_some_and(|text| !text.replace("''", "").contains('\''));
+        // The constants of these types are printed bare.
+        let is_bare = ["boolean", "smallint", "integer", "bigint"];
+        let type_name = format_type(self.type_ref.oid, None);
+        if is_literal && !is_bare.contains(&type_name.as_str()) {
+            return Some(format!("{default}::{type_name}"));
+        }
+        Some(default.clone())
+    }
 }
 
 /// The primary key of a table.

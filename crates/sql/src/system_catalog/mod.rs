@@ -34,7 +34,7 @@ use super::read_view::ReadView;
 use crate::sessions::Sessions;
 use tidemark_engine::meta::maintenance::SnapshotUsage;
 use tidemark_engine::meta::workers::{PinnedVersion, WorkerNode};
-use tidemark_ledger::backup::ManifestEntry;
+use tidemark_ledger::backup::ReadManifest;
 use tidemark_ledger::params::Params;
 use tidemark_pg::error::SqlError;
 
@@ -80,7 +80,7 @@ impl Deref for SystemContext {
 
 /// The information that only the meta role has.
 pub trait MetaAnswers: Send + Sync {
-    fn snapshots(&self) -> BoxFuture<'_, Result<Vec<ManifestEntry>, SqlError>>;
+    fn snapshots(&self) -> BoxFuture<'_, Result<ReadManifest, SqlError>>;
     /// The bytes that deleting each snapshot would free; empty as long as that is unknown.
     fn usage(&self) -> BoxFuture<'_, Result<Vec<SnapshotUsage>, SqlError>>;
     fn worker_nodes(&self) -> BoxFuture<'_, Result<Vec<WorkerNode>, SqlError>>;

@@ -15,12 +15,12 @@ use futures::future::BoxFuture;
 use super::relation::Wanted;
 use super::*;
 use crate::parser::{Statement, parse};
+use crate::resolve::operators::Operators;
 use crate::rewrite;
 use crate::rewrite::subqueries::Subqueries;
-use crate::rewrite::typed_operators::TypedOperators;
 use tidemark_engine::meta::maintenance::SnapshotUsage;
 use tidemark_engine::meta::workers::{PinnedVersion, WorkerNode};
-use tidemark_ledger::backup::SnapshotInfo;
+use tidemark_ledger::backup::{Manifest, ManifestEntry, SnapshotInfo};
 use tidemark_ledger::catalog::{
     CatalogChange, Column, ColumnType, Relation, RelationBody, SQL_TYPE_KEY, Schema, Table, View,
     ViewColumn,
@@ -58,7 +58,7 @@ impl MetaAnswers for OneSnapshot {
         async { Ok(vec![]) }.boxed()
     }
 
-    fn snapshots(&self) -> BoxFuture<'_, Result<Vec<ManifestEntry>, SqlError>> {
+    fn snapshots(&self) -> BoxFuture<'_, Result<ReadManifest, SqlError>> {
         async {
             let info = SnapshotInfo {
                 id: SnapshotId(1),
@@ -75,12 +75,10 @@ impl MetaAnswers for OneSnapshot {
                 copy_data: false,
                 life: String::new(),
             };
-            Ok(vec![ManifestEntry {
-                info,
-                size_bytes: 42,
-                sha256: String::new(),
-                verification: None,
-            }])
+            let sha256 = String::new();
+            let entry = ManifestEntry { info, size_bytes: 42, sha256, verification: None };
+            let manifest = Manifest { snapshot_metadata: vec![entry], ..Manifest::default() };
+            Ok(ReadManifest::from(manifest))
         }
         .boxed()
     }
@@ -162,7 +160,7 @@ fn session(system: &SystemContext) -> SessionContext {
     carried::put(config.options_mut(), Arc::new(lookup));
     let state = SessionStateBuilder::new()
         .with_config(config)
-        .with_expr_planners(vec![Arc::new(TypedOperators)])
+        .with_expr_planners(vec![Arc::new(Operators)])
         .with_default_features()
         .with_type_planner(Arc::new(SqlTypes))
         .with_analyzer_rule(Arc::new(Subqueries));
@@ -282,7 +280,7 @@ async fn psql_describes_a_table() {
         rows,
         [
             "a|integer|true|1|null",
-            "b|character varying(20)|true|2|'x'",
+            "b|character varying(20)|true|2|'x'::character varying",
             "Odd|numeric(15,2)[]|false|3|null"
         ]
     );
@@ -308,7 +306,10 @@ async fn subqueries_over_the_catalog_need_no_aggregate() {
          (SELECT s.seqstart FROM pg_catalog.pg_sequence s WHERE s.seqrelid = a.attrelid) \
          FROM pg_catalog.pg_attribute a WHERE a.attrelid = '16391' AND a.attnum > 0 ORDER BY 1")
     .await;
-    assert_eq!(rows, ["Odd|null|null|null", "a|null|null|null", "b|'x'|null|null"]);
+    assert_eq!(
+        rows,
+        ["Odd|null|null|null", "a|null|null|null", "b|'x'::character varying|null|null"]
+    );
     let rows = ask("SELECT count(*) FROM pg_catalog.pg_type t WHERE t.typrelid <> 0 OR \
          (SELECT c.relkind = 'c' FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid)")
     .await;
@@ -382,8 +383,8 @@ async fn names_and_oids_turn_into_each_other() {
     .await;
     assert_eq!(
         rows,
-        ["16391|7|null|16391|t|-|information_schema.tables|pg_class|character varying|\
-          pg_catalog|1007"]
+        ["t|7|null|t|t|-|information_schema.tables|pg_class|character varying|\
+          pg_catalog|integer[]"]
     );
     let error = ask_at(BORN, "SELECT to_regclass_oid('nope')").await.unwrap_err();
     assert_eq!(error.sqlstate.code(), "42P01");

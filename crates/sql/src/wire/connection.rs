@@ -102,7 +102,12 @@ impl Connection {
         let work = async move {
             let mut session = self.session.lock().await;
             let work = Box::pin(self.frontend.run(&mut session, &statement, &parameters));
-            let outcome = running.until_over(unpanicked(work)).await;
+            let mut outcome = running.until_over(unpanicked(work)).await;
+            if let Ok(reply) = &mut outcome
+                && !session.variables.sends_notices()
+            {
+                reply.notices.clear();
+            }
             if outcome.is_err()
                 && let Some(transaction) = &mut session.transaction
             {

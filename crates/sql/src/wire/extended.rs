@@ -74,7 +74,7 @@ impl Connection {
         } else {
             self.work(&limits, work).await
         };
-        let Described { parameters, rows } = described?;
+        let Described { parameters, rows } = described.map_err(|error| error.in_text(sql))?;
         let parameters = parameters.iter().enumerate().map(|(position, field)| {
             let given = types.get(position).cloned().flatten();
             given.unwrap_or_else(|| pg_type(field))

@@ -61,7 +61,7 @@ impl Connection {
                 return Err(SqlError::unsupported(message).into());
             }
             self.join_transaction(&statement, position == last).await?;
-            if let Next::Copy = self.run_statement(client, statement).await? {
+            if let Next::Copy = self.run_statement(client, text, statement).await? {
                 return Ok(Next::Copy);
             }
         }
@@ -106,10 +106,12 @@ impl Connection {
     async fn run_statement(
         self: &Arc<Self>,
         client: &mut Client,
+        text: &str,
         statement: SharedStatement,
     ) -> PgWireResult<Next> {
         let limits = self.begin().await;
-        let reply = self.run(statement.clone(), Parameters::none(), &limits).await?;
+        let reply = self.run(statement.clone(), Parameters::none(), &limits).await;
+        let reply = reply.map_err(|error| error.in_text(text))?;
         self.after(client, &statement);
         send_notices(client, reply.notices).await?;
         match reply.outcome {

@@ -85,7 +85,7 @@ async fn a_backup_whose_entry_arrives_late_keeps_its_object_or_is_never_listed()
     world.chaos.script("put", MANIFEST, Fate::Later);
     let error = asked(&mut world, &node, BACKUP).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Storage, "{error}");
-    assert!(node.list_snapshots().await.unwrap().is_empty());
+    assert!(node.list_snapshots().await.unwrap().snapshot_metadata.is_empty());
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn a_backup_that_was_listed_all_the_same_succeeds() {
         let (mut world, node) = quiet().await;
         world.chaos.script("put", MANIFEST, fate);
         asked(&mut world, &node, BACKUP).await.unwrap();
-        assert_eq!(node.list_snapshots().await.unwrap().len(), 1);
+        assert_eq!(node.list_snapshots().await.unwrap().snapshot_metadata.len(), 1);
     }
 }
 
@@ -107,7 +107,7 @@ async fn a_backup_of_which_it_is_not_known_whether_it_is_listed_says_so() {
         let error = asked(&mut world, &node, BACKUP).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unknown, "{error}");
         assert!(error.message.contains("not known"), "{error}");
-        assert_eq!(node.list_snapshots().await.unwrap().len(), 1);
+        assert_eq!(node.list_snapshots().await.unwrap().snapshot_metadata.len(), 1);
     }
 }
 
@@ -188,7 +188,7 @@ async fn a_deletion_that_happened_all_the_same_succeeds() {
         world.chaos.script("put", MANIFEST, fate);
         let ids = vec![SnapshotId(1)];
         asked(&mut world, &node, Ask::DeleteSnapshots { ids }).await.unwrap();
-        assert!(node.list_snapshots().await.unwrap().is_empty());
+        assert!(node.list_snapshots().await.unwrap().snapshot_metadata.is_empty());
     }
 }
 
@@ -200,7 +200,7 @@ async fn a_deletion_that_failed_does_not_happen_later() {
     let ids = vec![SnapshotId(1)];
     let error = asked(&mut world, &node, Ask::DeleteSnapshots { ids }).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Storage, "{error}");
-    assert_eq!(node.list_snapshots().await.unwrap().len(), 1);
+    assert_eq!(node.list_snapshots().await.unwrap().snapshot_metadata.len(), 1);
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn a_snapshot_is_deleted_when_its_object_stays_behind() {
     let ids = vec![SnapshotId(1)];
     asked(&mut world, &node, Ask::DeleteSnapshots { ids }).await.unwrap();
     asked(&mut world, &node, BACKUP).await.unwrap();
-    assert_eq!(node.list_snapshots().await.unwrap()[0].info.id, SnapshotId(2));
+    assert_eq!(node.list_snapshots().await.unwrap().snapshot_metadata[0].info.id, SnapshotId(2));
 }
 
 #[tokio::test]

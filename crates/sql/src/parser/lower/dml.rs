@@ -1,9 +1,10 @@
 //! `INSERT`, `UPDATE`, `DELETE` and `TRUNCATE`.
 
 use sqlparser::ast::{
-    self, AssignmentTarget, ConflictTarget, DoUpdate, Expr, FromTable, OnConflictAction, OnInsert,
-    TableAlias, TableFactor, TableObject, TableWithJoins, Truncate, TruncateIdentityOption,
-    UpdateTableFromKind,
+    self, AssignmentTarget, ConflictTarget, DoUpdate, Expr, FromTable, FunctionArg,
+    FunctionArgExpr, FunctionArguments, OnConflictAction, OnInsert, Query, SelectItem, TableAlias,
+    TableAliasColumnDef, TableFactor, TableObject, TableWithJoins, Truncate,
+    TruncateIdentityOption, UpdateTableFromKind,
 };
 
 use super::{refuse, single_name};
@@ -11,7 +12,11 @@ use crate::parser::ast::{
     Assignment, Delete, Insert, InsertSource, OnConflict, RelationName, Statement, Target, Update,
     folded,
 };
+use crate::trees::{quoted, relation, select, table_alias};
 use tidemark_pg::error::SqlError;
+
+/// The name of a subquery whose columns are assigned; no user can write it.
+const ASSIGNED: &str = "\u{1}assigned";
 
 pub fn lower_insert(insert: ast::Insert) -> Result<Statement, SqlError> {
     let ast::Insert {
@@ -152,24 +157,65 @@ fn lower_assignments(assignments: Vec<ast::Assignment>) -> Result<Vec<Assignment
             (AssignmentTarget::ColumnName(column), value) => {
                 lowered.push(Assignment { column: single_name(&column)?, value });
             }
-            (AssignmentTarget::Tuple(columns), Expr::Tuple(values))
-                if columns.len() == values.len() =>
-            {
+            (AssignmentTarget::Tuple(columns), value) => {
+                let values = row_values(value, columns.len())?;
+                if columns.len() != values.len() {
+                    let message = "number of columns does not match number of values";
+                    return Err(SqlError::syntax(message));
+                }
                 for (column, value) in columns.iter().zip(values) {
                     lowered.push(Assignment { column: single_name(column)?, value });
                 }
             }
-            (AssignmentTarget::Tuple(_), Expr::Tuple(_)) => {
-                return Err(SqlError::syntax("number of columns does not match number of values"));
-            }
-            (AssignmentTarget::Tuple(_), _) => {
-                return Err(SqlError::unsupported(
-                    "UPDATE ... SET (...) = something other than (...)",
-                ));
-            }
         }
     }
     Ok(lowered)
+}
+
+/// The values of the row that several columns are set to.
+fn row_values(row: Expr, count: usize) -> Result<Vec<Expr>, SqlError> {
+    match row {
+        Expr::Tuple(values) => Ok(values),
+        Expr::Nested(value) => Ok(vec![*value]),
+        Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("row") => {
+            let FunctionArguments::List(list) = call.args else { return Ok(vec![]) };
+            let values = list.args.into_iter().map(|arg| match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Ok(value),
+                _ => Err(SqlError::unsupported("this row in UPDATE ... SET (...)")),
+            });
+            values.collect()
+        }
+        Expr::Subquery(query) => match columns_of(&query) {
+            Some(found) if found != count => Ok(vec![]),
+            _ => Ok((0..count).map(|at| nth_column(&query, at, count)).collect()),
+        },
+        _ => {
+            let message =
+                "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression";
+            Err(SqlError::unsupported(message))
+        }
+    }
+}
+
+/// How many columns a query has, if its text says so.
+fn columns_of(query: &Query) -> Option<usize> {
+    let items = &query.body.as_select()?.projection;
+    let is_one = |item: &SelectItem| {
+        matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })
+    };
+    items.iter().all(is_one).then_some(items.len())
+}
+
+/// One of the columns of the row that a subquery returns: `(SELECT c1 FROM (query) AS row(c0, c1))`.
+fn nth_column(query: &Query, at: usize, count: usize) -> Expr {
+    let name = |at: usize| quoted(format!("{ASSIGNED}{at}"));
+    let mut alias = table_alias(quoted(ASSIGNED));
+    alias.columns =
+        (0..count).map(|at| TableAliasColumnDef { name: name(at), data_type: None }).collect();
+    let subquery = Box::new(query.clone());
+    let row = TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None };
+    let column = SelectItem::UnnamedExpr(Expr::Identifier(name(at)));
+    Expr::Subquery(Box::new(select(vec![column]).from([relation(row)]).query()))
 }
 
 pub fn lower_delete(delete: ast::Delete) -> Result<Statement, SqlError> {

@@ -2,11 +2,12 @@
 
 use super::Lookup;
 use super::call::{Argument, Evaluated, FunctionSpec};
-use super::names::{oid_argument, relation_argument};
+use super::names::{missing, oid_argument, relation_argument};
 use crate::system_catalog::cell::Cell;
 use crate::system_catalog::ddl;
 use crate::system_catalog::listing::{self, ListedKey};
 use tidemark_pg::quote::quote_identifier;
+use tidemark_pg::sqlstate::SqlState;
 use tidemark_pg::types::{SystemType, format_type};
 
 pub(super) const FUNCTIONS: &[FunctionSpec] = &[
@@ -79,6 +80,9 @@ fn type_name(oid: &Argument, modifier: &Argument) -> Cell {
 
 fn view_definition(lookup: &Lookup, arguments: &[Argument]) -> Evaluated {
     let relation = relation_argument(lookup, &arguments[0])?;
+    if let (None, Argument::Text(name)) = (&relation, &arguments[0]) {
+        return Err(missing(SqlState::UNDEFINED_TABLE, "relation", name));
+    }
     Ok(Cell::from(relation.and_then(|relation| relation.view_query())))
 }
 

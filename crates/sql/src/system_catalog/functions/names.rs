@@ -35,7 +35,9 @@ pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     }),
     FunctionSpec::strict("regtype_name", (1, 1), SystemType::Text, regtype_name),
     FunctionSpec::strict("to_regnamespace", (1, 1), SystemType::Oid, |lookup, arguments| {
-        Ok(Cell::from(text(&arguments[0]).and_then(|name| schema_oid(lookup, name))))
+        let name = text(&arguments[0]).unwrap_or_default();
+        well_formed(name)?;
+        Ok(Cell::from(schema_oid(lookup, name)))
     }),
     FunctionSpec::strict("to_regnamespace_oid", (1, 1), SystemType::Oid, |lookup, arguments| {
         cast_to_oid(&arguments[0], |name| {
@@ -45,7 +47,9 @@ pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     }),
     FunctionSpec::strict("regnamespace_name", (1, 1), SystemType::Text, regnamespace_name),
     FunctionSpec::strict("to_regproc", (1, 1), SystemType::Oid, |_, arguments| {
-        Ok(Cell::from(text(&arguments[0]).and_then(procedure_oid)))
+        let name = text(&arguments[0]).unwrap_or_default();
+        well_formed(name)?;
+        Ok(Cell::from(procedure_oid(name)))
     }),
     FunctionSpec::strict("to_regproc_oid", (1, 1), SystemType::Oid, |_, arguments| {
         cast_to_oid(&arguments[0], |name| {
@@ -110,14 +114,13 @@ fn to_oid(_: &Lookup, arguments: &[Argument]) -> Evaluated {
     oid.map(Cell::from).ok_or_else(out_of_range)
 }
 
-fn missing(sqlstate: SqlState, kind: &str, name: &str) -> SqlError {
+pub(super) fn missing(sqlstate: SqlState, kind: &str, name: &str) -> SqlError {
     SqlError::new(sqlstate, format!("{kind} \"{name}\" does not exist"))
 }
 
 /// Resolves a name as in `'name'::regclass`. Fails with 42602 if the name is malformed.
-fn resolve(lookup: &Lookup, name: &str) -> Result<Option<Listed>, SqlError> {
-    let parts = identifiers(name)
-        .ok_or_else(|| SqlError::new(SqlState::INVALID_NAME, "invalid name syntax"))?;
+pub(super) fn resolve(lookup: &Lookup, name: &str) -> Result<Option<Listed>, SqlError> {
+    let parts = well_formed(name)?;
     let find = |schema: &str, name: &str| listing::by_name(&lookup.view, schema, name);
     Ok(match parts.as_slice() {
         [name] => lookup.schemas().find_map(|schema| find(schema, name)),
@@ -126,11 +129,17 @@ fn resolve(lookup: &Lookup, name: &str) -> Result<Option<Listed>, SqlError> {
     })
 }
 
+/// The parts of a dotted name (42602 if it is malformed).
+fn well_formed(name: &str) -> Result<Vec<String>, SqlError> {
+    identifiers(name).ok_or_else(|| SqlError::new(SqlState::INVALID_NAME, "invalid name syntax"))
+}
+
 /// Splits a dotted name; folds unquoted parts to lower case. `None` if it is malformed.
-fn identifiers(name: &str) -> Option<Vec<String>> {
+pub(super) fn identifiers(name: &str) -> Option<Vec<String>> {
     let mut parts = vec![];
     let mut rest = name.trim();
     loop {
+        let quoted = rest.starts_with('"');
         let (part, after) = match rest.strip_prefix('"') {
             Some(quoted) => quoted_identifier(quoted)?,
             None => {
@@ -138,7 +147,8 @@ fn identifiers(name: &str) -> Option<Vec<String>> {
                 (rest[..end].trim().to_lowercase(), &rest[end..])
             }
         };
-        if part.is_empty() || part.contains('\0') {
+        let is_one = quoted || !part.contains(char::is_whitespace);
+        if part.is_empty() || part.contains('\0') || !is_one {
             return None;
         }
         parts.push(part);
@@ -218,7 +228,7 @@ fn name_of(argument: &Argument, find: impl FnOnce(i64) -> Option<String>) -> Eva
     })
 }
 
-fn schema_oid(lookup: &Lookup, name: &str) -> Option<u32> {
+pub(super) fn schema_oid(lookup: &Lookup, name: &str) -> Option<u32> {
     let [name] = <[String; 1]>::try_from(identifiers(name)?).ok()?;
     let mut schemas = listing::schemas(&lookup.view).into_iter();
     schemas.find(|(_, schema)| *schema == name).map(|(oid, _)| oid)
@@ -241,7 +251,7 @@ mod tests {
 
     #[test]
     fn names_are_read_as_sql_reads_them() {
-        let cases: [(&str, Option<&[&str]>); 8] = [
+        let cases: [(&str, Option<&[&str]>); 9] = [
             ("T", Some(&["t"])),
             ("public.T", Some(&["public", "t"])),
             (" \"A.b\".\"c\"\"d\" ", Some(&["A.b", "c\"d"])),
@@ -250,6 +260,7 @@ mod tests {
             ("a.", None),
             ("\"open", None),
             ("\"a\"b", None),
+            ("a b", None),
         ];
         for (name, expected) in cases {
             let parts = identifiers(name);

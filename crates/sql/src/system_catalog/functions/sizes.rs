@@ -2,10 +2,12 @@
 
 use super::Lookup;
 use super::call::{Argument, Evaluated, FunctionSpec};
-use super::names::relation_argument;
+use super::names::{missing, relation_argument};
 use crate::read_view::ReadView;
 use crate::system_catalog::cell::Cell;
 use crate::system_catalog::listing::Listed;
+use tidemark_pg::DATABASE;
+use tidemark_pg::sqlstate::SqlState;
 use tidemark_pg::types::SystemType;
 
 pub(super) const FUNCTIONS: &[FunctionSpec] = &[
@@ -14,7 +16,12 @@ pub(super) const FUNCTIONS: &[FunctionSpec] = &[
     // Includes files that only the past needs, as PostgreSQL includes indexes.
     FunctionSpec::strict("pg_total_relation_size", (1, 1), SystemType::Int8, kept),
     FunctionSpec::strict("pg_indexes_size", (1, 1), SystemType::Int8, |_, _| Ok(Cell::from(0))),
-    FunctionSpec::strict("pg_database_size", (1, 1), SystemType::Int8, |lookup, _| {
+    FunctionSpec::strict("pg_database_size", (1, 1), SystemType::Int8, |lookup, arguments| {
+        if let Argument::Text(name) = &arguments[0]
+            && name != DATABASE
+        {
+            return Err(missing(SqlState::INVALID_CATALOG_NAME, "database", name));
+        }
         Ok(Cell::from(lookup.view.version.data_files().map(|sst| sst.size_bytes).sum::<u64>()))
     }),
     FunctionSpec::null("pg_tablespace_size", (1, 1), SystemType::Int8),

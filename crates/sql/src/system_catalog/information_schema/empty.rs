@@ -101,10 +101,6 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         start_value: Varchar, minimum_value: Varchar, maximum_value: Varchar, increment: Varchar,
         cycle_option: Varchar,
     }),
-    empty!(View 13019 "table_privileges" {
-        grantor: Name, grantee: Name, table_catalog: Name, table_schema: Name, table_name: Name,
-        privilege_type: Varchar, is_grantable: Varchar, with_hierarchy: Varchar,
-    }),
     empty!(View 13020 "triggers" {
         trigger_catalog: Name, trigger_schema: Name, trigger_name: Name,
         event_manipulation: Varchar, event_object_catalog: Name, event_object_schema: Name,

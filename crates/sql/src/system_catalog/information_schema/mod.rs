@@ -6,6 +6,7 @@ mod empty;
 mod key_column_usage;
 mod schemata;
 mod table_constraints;
+mod table_privileges;
 mod tables;
 mod views;
 
@@ -21,6 +22,8 @@ pub(super) const RELATIONS: &[&[SystemRelation]] = &[
         key_column_usage::RELATION,
         schemata::RELATION,
         table_constraints::RELATION,
+        table_privileges::ROLE_TABLE_GRANTS,
+        table_privileges::TABLE_PRIVILEGES,
         tables::RELATION,
         views::RELATION,
     ],

@@ -25,6 +25,19 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         oid: Oid, conname: Name, connamespace: Oid, conowner: Oid, conforencoding: Int4,
         contoencoding: Int4, conproc: Regproc, condefault: Bool,
     }),
+    empty!(View 12074 "pg_group" {
+        groname: Name, grosysid: Oid, grolist: OidArray,
+    }),
+    empty!(View 12075 "pg_policies" {
+        schemaname: Name, tablename: Name, policyname: Name, permissive: Text, roles: NameArray,
+        cmd: Text, qual: Text, with_check: Text,
+    }),
+    empty!(View 12076 "pg_replication_slots" {
+        slot_name: Name, plugin: Name, slot_type: Text, datoid: Oid, database: Name,
+        temporary: Bool, active: Bool, active_pid: Int4, xmin: Xid, catalog_xmin: Xid,
+        restart_lsn: Text, confirmed_flush_lsn: Text, wal_status: Text, safe_wal_size: Int8,
+        two_phase: Bool,
+    }),
     empty!(View 12027 "pg_cursors" {
         name: Text, statement: Text, is_holdable: Bool, is_binary: Bool, is_scrollable: Bool,
         creation_time: Timestamptz,

@@ -25,7 +25,7 @@ mod pg_views;
 
 use super::relation::SystemRelation;
 
-pub(super) use pg_proc::procedures;
+pub(super) use pg_proc::{Procedure, procedures};
 pub(super) use pg_roles::{Role, roles};
 
 /// Every relation of the schema.
@@ -51,6 +51,7 @@ pub(super) const RELATIONS: &[&[SystemRelation]] = &[
         pg_tablespace::RELATION,
         pg_type::RELATION,
         pg_user::RELATION,
+        pg_user::SHADOW,
         pg_views::RELATION,
     ],
     empty::RELATIONS,

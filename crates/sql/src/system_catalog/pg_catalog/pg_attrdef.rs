@@ -24,7 +24,7 @@ fn defaults(context: &SystemContext) -> Vec<ColumnDefault> {
     let mut defaults = vec![];
     for table in listing::user_relations(&context.view) {
         for (column, position) in table.columns.iter().zip(1..) {
-            if let Some(expression) = column.default.clone() {
+            if let Some(expression) = column.shown_default() {
                 let number = u32::try_from(defaults.len()).unwrap_or(u32::MAX >> 1);
                 defaults.push(ColumnDefault { number, table_oid: table.oid, position, expression });
             }

@@ -47,8 +47,11 @@ pub(super) const RELATION: SystemRelation = SystemRelation {
 /// Returns the snapshots in the order of their creation, which is that of their ids.
 fn snapshots(context: &SystemContext, wanted: Wanted) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
     async move {
-        let mut entries = context.meta.snapshots().await?;
-        entries.retain(|entry| wanted.may_be("meta_snapshot_id", entry.info.id.0.cast_signed()));
+        let listed = context.meta.snapshots().await?;
+        let entries = listed.snapshot_metadata.iter();
+        let mut entries: Vec<&ManifestEntry> = entries
+            .filter(|entry| wanted.may_be("meta_snapshot_id", entry.info.id.0.cast_signed()))
+            .collect();
         entries.sort_by_key(|entry| entry.info.id);
         let exclusive = exclusive_bytes(context, &wanted).await;
         let tables = tables(context, &entries, &wanted).await?;
@@ -78,7 +81,7 @@ async fn exclusive_bytes(context: &SystemContext, wanted: &Wanted) -> HashMap<Sn
 /// If the texts exceed the memory a statement may hold.
 async fn tables(
     context: &SystemContext,
-    entries: &[ManifestEntry],
+    entries: &[&ManifestEntry],
     wanted: &Wanted,
 ) -> Result<Vec<Option<String>>, SqlError> {
     if !wanted.has("state_table_info") {
@@ -86,7 +89,10 @@ async fn tables(
     }
     let mut counted = Growing::new("state_table_info");
     let mut texts = vec![];
-    let mut read = backup::tables_of_each(&context.params.backup_location(), entries.to_vec());
+    let mut read = backup::tables_of_each(
+        &context.params.backup_location(),
+        entries.iter().copied().cloned().collect(),
+    );
     while let Some(tables) = read.next().await {
         let text = tables.and_then(|tables| serde_json::to_string(&tables).ok());
         counted.add(text.as_ref().map_or(0, String::len)).map_err(|e| {

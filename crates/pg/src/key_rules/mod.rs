@@ -2,28 +2,34 @@
 //!
 //! The pass runs after type coercion, before the optimizer turns conditions into join keys.
 
+mod frames;
+
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::functions_aggregate::expr_fn::first_value;
 use datafusion::logical_expr::expr::{
-    AggregateFunction, Between, Case, InList, InSubquery, Sort as SortExpr, WindowFunction,
+    AggregateFunction, Between, Case, InList, InSubquery, ScalarFunction, Sort as SortExpr,
+    WindowFunction,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Distinct, DistinctOn, Expr, ExprSchemable as _, Join, LogicalPlan,
-    LogicalPlanBuilder, Operator, Projection, Sort, Subquery, WindowFrameUnits,
+    LogicalPlanBuilder, Operator, Projection, Sort, Subquery, WindowFrameBound, WindowFrameUnits,
+    when,
 };
 use datafusion::optimizer::AnalyzerRule;
-use datafusion::common::ScalarValue;
 
-use super::{ORDER_KEY, has_key, is_float, is_interval};
 use crate::aggregates::{is_sorted_when_distinct, keeps_first_of_equals};
 use crate::error::SqlError;
+use crate::order_keys::{ORDER_KEY, has_key, is_float, is_interval};
+use crate::sqlstate::SqlState;
+use crate::types::arrow::name_of;
 
 #[derive(Debug)]
 pub struct OrderKeys;
@@ -36,6 +42,65 @@ impl AnalyzerRule for OrderKeys {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_up_with_subqueries(rewrite).data()
     }
+}
+
+/// Sorts windows by the keys of intervals, and checks filters. Runs before type coercion, which refuses frames over
+/// other keys, and casts filters.
+#[derive(Debug)]
+pub struct WindowKeys;
+
+impl AnalyzerRule for WindowKeys {
+    fn name(&self) -> &'static str {
+        "window_keys"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| {
+            if !matches!(plan, LogicalPlan::Window(_) | LogicalPlan::Aggregate(_)) {
+                return Ok(Transformed::no(plan));
+            }
+            let schema = merge_schema(&plan.inputs());
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let keyed = expr.transform_up(|expr| sort_by_intervals(expr, &schema))?;
+                Ok(keyed.update_data(|expr| name.restore(expr)))
+            })
+        })
+        .data()
+    }
+}
+
+fn sort_by_intervals(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Expr::AggregateFunction(call) = &expr {
+        check_filter(call.params.filter.as_deref(), schema)?;
+    }
+    let Expr::WindowFunction(call) = &mut expr else { return Ok(Transformed::no(expr)) };
+    let params = &mut call.params;
+    check_filter(params.filter.as_deref(), schema)?;
+    let frame = &params.window_frame;
+    let is_offset = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(offset) | WindowFrameBound::Following(offset) => {
+            !offset.is_null()
+        }
+        WindowFrameBound::CurrentRow => false,
+    };
+    let has_offset = frame.units == WindowFrameUnits::Range
+        && (is_offset(&frame.start_bound) || is_offset(&frame.end_bound));
+    let mut changed = false;
+    for sort in &mut params.order_by {
+        let Some(found) = type_of(&sort.expr, schema) else { continue };
+        if has_offset && (is_interval(&found) || matches!(found, DataType::Time64(_))) {
+            let name = name_of(&found, None);
+            let what = format!("RANGE with an offset for column type {name}");
+            return Err(SqlError::unsupported(what).into());
+        }
+        if !is_interval(&found) {
+            continue;
+        }
+        changed |= make_key(&mut sort.expr, schema);
+    }
+    Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
 }
 
 fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
@@ -118,11 +183,32 @@ fn in_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
                 changed = true;
             }
         }
+        Expr::ScalarFunction(ScalarFunction { func, args })
+            if func.name() == "nullif" && args.iter().any(|arg| needs_key(arg, schema)) =>
+        {
+            if let [value, other] = args.as_slice() {
+                let same = key(value.clone()).eq(key(other.clone()));
+                let null = ScalarValue::try_from(value.get_type(schema)?)?;
+                expr = when(same, Expr::Literal(null, None)).otherwise(value.clone())?;
+                changed = true;
+            }
+        }
         Expr::WindowFunction(call) => changed = in_window(call, schema)?,
         Expr::AggregateFunction(call) => changed = in_aggregate(call, schema),
         _ => {}
     }
     Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
+}
+
+fn check_filter(filter: Option<&Expr>, schema: &DFSchema) -> Result<()> {
+    match filter.and_then(|filter| type_of(filter, schema)) {
+        None | Some(DataType::Boolean | DataType::Null) => Ok(()),
+        Some(other) => {
+            let name = name_of(&other, None);
+            let message = format!("argument of FILTER must be type boolean, not type {name}");
+            Err(SqlError::new(SqlState::DATATYPE_MISMATCH, message).into())
+        }
+    }
 }
 
 fn compares(op: Operator) -> bool {
@@ -173,7 +259,7 @@ fn in_window(call: &mut WindowFunction, schema: &DFSchema) -> Result<bool> {
         && let Some(sort) = params.order_by.first()
     {
         let bounds = [&frame.start_bound, &frame.end_bound];
-        super::frames::check(bounds, type_of(&sort.expr, schema).as_ref())?;
+        frames::check(bounds, type_of(&sort.expr, schema).as_ref())?;
     }
     let mut changed = false;
     for partition in &mut params.partition_by {
@@ -272,7 +358,8 @@ fn grouped(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     let keyed = |expr: &Expr| needs_key(expr, &schema) && !is_key(expr);
     if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
         // The engine groups floats by their values, and shows 0 for -0.
-        let interval = |expr: &Expr| type_of(expr, &schema).is_some_and(|found| is_interval(&found));
+        let interval =
+            |expr: &Expr| type_of(expr, &schema).is_some_and(|found| is_interval(&found));
         if sets.distinct_expr().into_iter().any(interval) {
             let error = SqlError::unsupported("an interval in grouping sets");
             return Err(error.hint("Group by it alone, or by extract(epoch FROM it).").into());
