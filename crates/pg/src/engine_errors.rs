@@ -18,11 +18,6 @@ use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 use tidemark_ledger::DamagedFile;
 
-const NO_FUNCTION_HINT: &str = "No function matches the given name and argument types. \
-                                You might need to add explicit type casts.";
-const NO_OPERATOR_HINT: &str = "No operator matches the given name and argument types. \
-                                You might need to add explicit type casts.";
-
 /// Maps the error to PostgreSQL's code and message. A [`SqlError`] inside is returned unchanged.
 pub fn from_datafusion(error: DataFusionError) -> SqlError {
     map(&error)
@@ -334,8 +329,7 @@ fn plan(text: &str) -> SqlError {
         return undefined_table(table);
     }
     if let Some(name) = between(text, "table function '", "' not found") {
-        let message = format!("function {name} does not exist");
-        return SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_FUNCTION_HINT);
+        return SqlError::undefined_function(name);
     }
     if let Some(error) = undefined_function(text) {
         return error;
@@ -367,12 +361,6 @@ fn plan(text: &str) -> SqlError {
     }
     if text.contains("Inconsistent data length across values list") {
         return SqlError::syntax("VALUES lists must all be the same length");
-    }
-    if let Some(first) = between(text, "Inconsistent data type across values list", " but found ") {
-        let first = pg_type(after(first, "Was ").unwrap_or(first));
-        let second = pg_type(first_line(after(text, " but found ").unwrap_or_default()));
-        let message = format!("VALUES types {first} and {second} cannot be matched");
-        return SqlError::new(SqlState::DATATYPE_MISMATCH, message);
     }
     if let Some(name) = between(text, "WITH query name \"", "\" specified more than once") {
         let message = format!("WITH query name \"{name}\" specified more than once");
@@ -433,8 +421,7 @@ fn undefined_function(text: &str) -> Option<SqlError> {
     if let Some(error) = texts::of_operator(&signature) {
         return Some(error);
     }
-    let message = format!("function {signature} does not exist");
-    Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_FUNCTION_HINT))
+    Some(SqlError::undefined_function(signature))
 }
 
 fn undefined_operator(text: &str) -> Option<SqlError> {
@@ -445,8 +432,7 @@ fn undefined_operator(text: &str) -> Option<SqlError> {
         })?;
     let (left, operator, right) = split_operation(first_line(operation))?;
     let (left, right) = (pg_type(left), pg_type(right));
-    let message = format!("operator does not exist: {left} {operator} {right}");
-    Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_OPERATOR_HINT))
+    Some(SqlError::undefined_operator(format!("{left} {operator} {right}")))
 }
 
 /// Splits `Decimal128(38, 10) IS DISTINCT FROM Utf8` into its three parts.

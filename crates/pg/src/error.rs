@@ -53,6 +53,22 @@ impl SqlError {
         )
     }
 
+    /// A call of a function that does not exist for these arguments.
+    pub fn undefined_function(call: impl fmt::Display) -> Self {
+        Self::undefined(format!("function {call} does not exist"), "function")
+    }
+
+    /// An operator that does not exist for these operands.
+    pub fn undefined_operator(operation: impl fmt::Display) -> Self {
+        Self::undefined(format!("operator does not exist: {operation}"), "operator")
+    }
+
+    fn undefined(message: String, what: &str) -> Self {
+        Self::new(SqlState::UNDEFINED_FUNCTION, message).hint(format!(
+            "No {what} matches the given name and argument types. You might need to add explicit type casts."
+        ))
+    }
+
     pub fn syntax(message: impl Into<String>) -> Self {
         Self::new(SqlState::SYNTAX_ERROR, message)
     }

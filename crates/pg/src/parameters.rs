@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, StringArray};
-use datafusion::arrow::datatypes::{Decimal128Type, IntervalMonthDayNano, i256};
+use datafusion::arrow::datatypes::{Decimal128Type, IntervalMonthDayNano};
 use datafusion::common::ScalarValue;
 use pgwire::api::Type;
 use pgwire::api::results::FieldFormat;
@@ -12,18 +12,15 @@ use pgwire::api::results::FieldFormat;
 use crate::copy_text::utf8;
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
-use crate::text_input::numeric::{self, Accumulator, Literal};
+use crate::text_input::numeric;
 use crate::text_input::parse_column;
 use crate::time::calendar::DAY_MICROS;
 use crate::types::wire::{
     EPOCH_DAYS, EPOCH_MICROS, array_element, column_type, is_string, pg_to_arrow,
 };
-use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT, NUMERIC_PRECISION_MAX};
+use tidemark_ledger::catalog::{ColumnType, NUMERIC_DEFAULT};
 
 type Result<T> = std::result::Result<T, SqlError>;
-
-/// Largest precision of a 128-bit decimal.
-const PRECISION_128: i64 = 38;
 
 /// Decodes the value bound to parameter `number` (from 1) as `pg_type`; `None` is null.
 ///
@@ -56,7 +53,7 @@ fn null(pg_type: &Type) -> Result<ScalarValue> {
 
 fn from_text(text: &str, pg_type: &Type) -> Result<ScalarValue> {
     match column_type(pg_type) {
-        Some(ColumnType::Numeric(_)) => decimal(&numeric::literal(text)?),
+        Some(ColumnType::Numeric(_)) => numeric::smallest_decimal(&numeric::literal(text)?),
         Some(ColumnType::Jsonb) => Ok(ScalarValue::Utf8(Some(json(text)?))),
         // An unknown type, such as a custom enum: its text may still be usable.
         Some(ColumnType::Text | ColumnType::Varchar(_)) | None => {
@@ -88,32 +85,6 @@ fn json(text: &str) -> Result<String> {
     }
 }
 
-/// Returns the smallest decimal that preserves the number as written; digits beyond the largest decimal's
-/// precision are rounded.
-fn decimal(literal: &Literal<'_>) -> Result<ScalarValue> {
-    let precision_max = i64::from(NUMERIC_PRECISION_MAX);
-    let integer_digits = literal.integer_digits().max(0);
-    let scale = literal.scale().min(precision_max - integer_digits);
-    // Rounding may add a digit.
-    let precision = integer_digits + scale + i64::from(scale < literal.scale());
-    if integer_digits > precision_max || precision > precision_max + 1 {
-        return Err(numeric::too_large());
-    }
-    let digits = |count: i64| u8::try_from(count.clamp(1, precision_max)).unwrap_or(1);
-    let shown_scale = i8::try_from(scale).map_err(|_| numeric::too_large())?;
-    if precision <= PRECISION_128 {
-        let value = signed(literal, literal.scaled::<i128>(scale))?;
-        return Ok(ScalarValue::Decimal128(Some(value), digits(precision), shown_scale));
-    }
-    let value = signed(literal, literal.scaled::<i256>(scale))?;
-    Ok(ScalarValue::Decimal256(Some(value), digits(precision), shown_scale))
-}
-
-fn signed<N: Accumulator>(literal: &Literal<'_>, value: Option<N>) -> Result<N> {
-    let value = value.ok_or_else(numeric::too_large)?;
-    Ok(if literal.negative { value.negate() } else { value })
-}
-
 fn from_binary(reader: &mut Reader<'_>, pg_type: &Type) -> Result<ScalarValue> {
     if let Some(element) = array_element(pg_type) {
         return array(reader, &element);
@@ -129,7 +100,9 @@ fn from_binary(reader: &mut Reader<'_>, pg_type: &Type) -> Result<ScalarValue> {
         ColumnType::BigInt => ScalarValue::Int64(Some(i64::from_be_bytes(reader.take()?))),
         ColumnType::Real => ScalarValue::Float32(Some(f32::from_be_bytes(reader.take()?))),
         ColumnType::Double => ScalarValue::Float64(Some(f64::from_be_bytes(reader.take()?))),
-        ColumnType::Numeric(_) => decimal(&numeric::literal(&numeric_text(reader)?)?)?,
+        ColumnType::Numeric(_) => {
+            numeric::smallest_decimal(&numeric::literal(&numeric_text(reader)?)?)?
+        }
         ColumnType::Text | ColumnType::Varchar(_) => {
             ScalarValue::Utf8(Some(utf8(reader.rest())?.to_owned()))
         }

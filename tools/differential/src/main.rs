@@ -6,7 +6,7 @@
 //! compared (`compare`), and a difference is made small (`shrink`) and grouped with others of its cause (`report`).
 //! Differences that are documented are recognised by their cause (`known`). `oracles` need no PostgreSQL.
 //!
-//! `scripts/differential --seed 1..20 --queries 500` builds and runs it, and starts both servers.
+//! `scripts/differential --seed 1..20 --queries 500` builds it, and runs it beside a PostgreSQL.
 
 mod ast;
 mod compare;
@@ -77,11 +77,11 @@ struct Args {
     /// The program to test
     #[arg(long, env = "TIDEMARK_PROGRAM", value_name = "FILE")]
     program: Option<PathBuf>,
-    /// A PostgreSQL that runs already, with a database `dev` and a user `root`
-    #[arg(long, value_name = "HOST:PORT")]
-    postgres: Option<String>,
+    /// The PostgreSQL to compare with, as `host=… port=… user=… dbname=…`
+    #[arg(long, env = "TIDEMARK_POSTGRES", value_name = "SERVER")]
+    postgres: String,
     /// A Tidemark that runs already
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "SERVER")]
     tidemark: Option<String>,
 }
 
@@ -90,8 +90,8 @@ struct Servers {
     postgres: Address,
     tidemark: Address,
     compactor: Option<(PathBuf, String)>,
-    /// They end when this is dropped.
-    _started: Vec<Server>,
+    /// It ends when this is dropped.
+    _started: Option<Server>,
 }
 
 /// The seeds that are still to be run.
@@ -205,23 +205,18 @@ fn in_parallel(
 
 impl Servers {
     fn start(args: &Args) -> Fallible<Self> {
-        let mut started = vec![];
-        let postgres = match &args.postgres {
-            Some(running) => servers::running(running)?,
-            None => {
-                started.push(servers::start_postgres()?);
-                started[0].address.clone()
-            }
-        };
+        let postgres = servers::running(&args.postgres)?;
+        let mut started = None;
         let mut compactor = None;
         let tidemark = match &args.tidemark {
             Some(running) => servers::running(running)?,
             None => {
                 let program = program(args)?;
-                let server = servers::start_tidemark(&program, &[])?;
-                compactor = server.meta.clone().map(|meta| (program, meta));
-                started.push(server);
-                started[started.len() - 1].address.clone()
+                let server = servers::start_tidemark(&program)?;
+                compactor = Some((program, server.meta.clone()));
+                let address = server.address.clone();
+                started = Some(server);
+                address
             }
         };
         Ok(Self { postgres, tidemark, compactor, _started: started })

@@ -157,19 +157,32 @@ fn note(
     origin: &Origin<'_>,
 ) -> bool {
     let Verdict::Differ(difference) = judged.verdict else { return true };
-    let cause = format!("{} {}", shared.table.signatures[signature].row, refusal(&judged.tidemark));
+    let cause = match difference {
+        Difference::Internal => refusal(&judged.tidemark),
+        _ => format!(
+            "{} {}",
+            called(&shared.table.signatures[signature].row),
+            refusal(&judged.tidemark)
+        ),
+    };
     if shared.report().is_repeated(difference, &cause) {
         return false;
     }
     let (statement, judged) = pair.shrink(&shared.table, statement, judged);
     let cause = match statement.signatures().contains(&signature) {
         true => cause,
+        false if difference == Difference::Internal => cause,
         false => Printer { table: &shared.table, is_shape: true }.statement(&statement),
     };
     if !shared.report().is_repeated(difference, &cause) {
         report(pair, shared, &statement, judged, cause, origin);
     }
     true
+}
+
+/// A row of the table without its filter and its window, which mostly differ for the same cause.
+fn called(row: &str) -> &str {
+    row.split(" FILTER ").next().and_then(|row| row.split(" OVER ").next()).unwrap_or(row)
 }
 
 /// Adds a difference that was shrunk, with the smallest tables.
@@ -190,7 +203,7 @@ fn report(
         script.push(format!("SELECT * FROM {}", change.table()));
     }
     let Judged { postgres, tidemark, .. } = judged;
-    let case = Case { difference, postgres: &postgres };
+    let case = Case { difference, postgres: &postgres, tidemark: &tidemark };
     let documented = known(&case).map(|known| known.documented);
     let origin = origin.text.clone();
     shared.report().add(Finding {
@@ -252,7 +265,7 @@ fn run_one(pair: &mut Pair, shared: &Shared, statement: Statement, origin: &Orig
     let (statement, judged) = pair.shrink(&shared.table, statement, judged);
     shared.report().note_parts(parts(&shared.table, &statement));
     let cause = match difference {
-        Difference::WeRefuse => refusal(&judged.tidemark),
+        Difference::WeRefuse | Difference::Internal => refusal(&judged.tidemark),
         Difference::TheyRefuse => refusal(&judged.postgres),
         _ => Printer { table: &shared.table, is_shape: true }.statement(&statement),
     };

@@ -112,7 +112,8 @@ fn table(rng: &mut Rng, index: usize) -> Table {
         add("g", Type::Text, rng);
     }
     for at in 0..rng.usize(2..=COLUMNS_MAX) {
-        let of = pick(rng, types::ALL);
+        let all = if rng.u8(..3) == 0 { types::ALL } else { types::PLAIN };
+        let of = pick(rng, all);
         add(&format!("c{index}{at}"), of, rng);
     }
     let count = match rng.u8(..8) {

@@ -1,6 +1,6 @@
 //! More texts of planning errors, and what PostgreSQL says in their place.
 
-use super::{NO_FUNCTION_HINT, NO_OPERATOR_HINT, after, between, first_line, pg_type};
+use super::{after, between, first_line, pg_type};
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
 
@@ -28,8 +28,7 @@ const ENGINE_WORDS: [&str; 19] = [
 ];
 
 /// The names of operators in the engine's syntax tree, as they are written.
-const UNARY_OPERATORS: [(&str, &str); 12] = [
-    ("BitwiseNot", "~"),
+const UNARY_OPERATORS: [(&str, &str); 11] = [
     ("PGSquareRoot", "|/"),
     ("PGCubeRoot", "||/"),
     ("PGPostfixFactorial", "!"),
@@ -98,8 +97,7 @@ pub(super) fn of_operator(signature: &str) -> Option<SqlError> {
         Some(second) => format!("{first} {operator} {second}"),
         None => (*operator).to_owned(),
     };
-    let message = format!("operator does not exist: {operation}");
-    Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_OPERATOR_HINT))
+    Some(SqlError::undefined_operator(operation))
 }
 
 /// Values of types that cannot be where they are.
@@ -116,9 +114,7 @@ fn types(line: &str) -> Option<SqlError> {
         return Some(mismatch(format!("argument of LIMIT must be type bigint, not type {found}")));
     }
     if line.contains("nconsistent data type across values list") {
-        let (first, second) = between(line, ". Was ", "\u{0}")
-            .or_else(|| after(line, ". Was "))?
-            .split_once(" but found ")?;
+        let (first, second) = after(line, ". Was ")?.split_once(" but found ")?;
         let (first, second) = (pg_type(first), pg_type(second));
         return Some(mismatch(format!("VALUES types {first} and {second} cannot be matched")));
     }
@@ -137,10 +133,7 @@ fn types(line: &str) -> Option<SqlError> {
 
 /// Operators and functions that do not take these operands.
 fn operators(line: &str) -> Option<SqlError> {
-    let undefined = |operation: String| {
-        let message = format!("operator does not exist: {operation}");
-        Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_OPERATOR_HINT))
-    };
+    let undefined = |operation: String| Some(SqlError::undefined_operator(operation));
     if let Some(types) = between(line, "common type to coerce ", " in LIKE expression") {
         let (left, right) = types.split_once(" and ")?;
         return undefined(format!("{} ~~ {}", pg_type(left), pg_type(right)));
@@ -163,20 +156,12 @@ fn operators(line: &str) -> Option<SqlError> {
     if let Some(name) = between(line, "unction '", "' requires ")
         .or_else(|| between(line, "unction '", "' failed to match any signature"))
         .or_else(|| between(line, "[return_type] ", " not supported for "))
-        .or_else(|| {
-            between(
-                line,
-                "WITHIN GROUP is only supported for ordered-set aggregate functions: ",
-                "\u{0}",
-            )
-        })
     {
-        let message = format!("function {} does not exist", name.to_lowercase());
-        return Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_FUNCTION_HINT));
+        return Some(SqlError::undefined_function(name.to_lowercase()));
     }
     if line.contains("WITHIN GROUP is only supported for ordered-set aggregate") {
         let message = "WITHIN GROUP of an aggregate that is not an ordered-set aggregate";
-        return Some(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(NO_FUNCTION_HINT));
+        return Some(SqlError { message: message.to_owned(), ..SqlError::undefined_function("") });
     }
     None
 }

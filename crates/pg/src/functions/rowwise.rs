@@ -23,7 +23,6 @@ use super::cast::print;
 use crate::carried::{self, Carried};
 use crate::encode::column_text;
 use crate::error::SqlError;
-use crate::sqlstate::SqlState;
 use crate::{growth, text_input};
 use tidemark_ledger::catalog::ColumnType;
 
@@ -366,10 +365,7 @@ impl ScalarUDFImpl for Rowwise {
 pub(super) fn no_such_function(name: &str, types: &[DataType]) -> SqlError {
     let types: Vec<String> =
         types.iter().map(|found| crate::types::arrow::name_of(found, None)).collect();
-    let message = format!("function {name}({}) does not exist", types.join(", "));
-    SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(
-        "No function matches the given name and argument types. You might need to add explicit type casts.",
-    )
+    SqlError::undefined_function(format!("{name}({})", types.join(", ")))
 }
 
 /// Builder of the result column.

@@ -1,14 +1,19 @@
 //! Reads exact decimal numbers.
 
 use datafusion::arrow::datatypes::{DecimalType, i256};
+use datafusion::common::ScalarValue;
 
 use super::{Result, invalid_text, is_space};
 use crate::error::SqlError;
 use crate::sqlstate::SqlState;
+use tidemark_ledger::catalog::NUMERIC_PRECISION_MAX;
 
 /// PostgreSQL's limits on digits before and after the decimal point.
 const INTEGER_DIGITS_MAX: i64 = 131_072;
 const FRACTION_DIGITS_MAX: i64 = 16_383;
+
+/// Largest precision of a 128-bit decimal.
+const PRECISION_128: i64 = 38;
 
 /// Digits that are appended to a value at once.
 const CHUNK_DIGITS: u32 = 18;
@@ -61,6 +66,11 @@ impl<'a> Literal<'a> {
             return 0;
         }
         self.point() - i64::try_from(zeros).unwrap_or(i64::MAX)
+    }
+
+    /// Number of digits before and after the point, at least one: what a decimal of this number needs.
+    pub fn precision(&self) -> i64 {
+        (self.integer_digits().max(0) + self.scale()).max(1)
     }
 
     /// Whether the number is within PostgreSQL's limits for `numeric`.
@@ -210,6 +220,32 @@ where
         .scaled::<T::Native>(i64::from(scale))
         .filter(|value| T::is_valid_decimal_precision(*value, precision))
         .ok_or_else(|| overflow(precision, scale))?;
+    Ok(if literal.negative { value.negate() } else { value })
+}
+
+/// Returns the smallest decimal that preserves the number as written; digits beyond the largest decimal's
+/// precision are rounded.
+pub fn smallest_decimal(literal: &Literal<'_>) -> Result<ScalarValue> {
+    let precision_max = i64::from(NUMERIC_PRECISION_MAX);
+    let integer_digits = literal.integer_digits().max(0);
+    let scale = literal.scale().min(precision_max - integer_digits);
+    // Rounding may add a digit.
+    let precision = integer_digits + scale + i64::from(scale < literal.scale());
+    if integer_digits > precision_max || precision > precision_max + 1 {
+        return Err(too_large());
+    }
+    let digits = |count: i64| u8::try_from(count.clamp(1, precision_max)).unwrap_or(1);
+    let shown_scale = i8::try_from(scale).map_err(|_| too_large())?;
+    if precision <= PRECISION_128 {
+        let value = with_sign(literal, literal.scaled::<i128>(scale))?;
+        return Ok(ScalarValue::Decimal128(Some(value), digits(precision), shown_scale));
+    }
+    let value = with_sign(literal, literal.scaled::<i256>(scale))?;
+    Ok(ScalarValue::Decimal256(Some(value), digits(precision), shown_scale))
+}
+
+fn with_sign<N: Accumulator>(literal: &Literal<'_>, value: Option<N>) -> Result<N> {
+    let value = value.ok_or_else(too_large)?;
     Ok(if literal.negative { value.negate() } else { value })
 }
 

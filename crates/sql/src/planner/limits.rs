@@ -16,6 +16,7 @@ use crate::rewrite::placement;
 use crate::trees;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
+use tidemark_pg::text_input::invalid_text;
 use tidemark_pg::types::arrow::name_of;
 
 impl Planner {
@@ -42,10 +43,7 @@ impl Planner {
             Some(Literal::Null) => return Ok(None),
             Some(Literal::Integer(number)) => return clause.checked(number),
             Some(Literal::Text(text)) => {
-                let parsed = text.trim().parse().map_err(|_| {
-                    let message = format!("invalid input syntax for type bigint: \"{text}\"");
-                    SqlError::new(SqlState::INVALID_TEXT_REPRESENTATION, message)
-                });
+                let parsed = text.trim().parse().map_err(|_| invalid_text("bigint", text));
                 return clause.checked(parsed?);
             }
             None => {}
@@ -140,13 +138,14 @@ impl VisitorMut for Found {
     type Break = ();
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        let with = query.with.clone();
-        each_clause(query, |clause, expr| {
+        let mut found = vec![];
+        each_clause(query, |clause, expr| found.push((clause, expr.clone())));
+        for (clause, expr) in found {
             let item = SelectItem::UnnamedExpr(expr.clone());
-            let mut query = trees::select(vec![item]).query();
-            query.with.clone_from(&with);
-            self.clauses.push(Counted { clause, expr: expr.clone(), query });
-        });
+            let select = trees::select(vec![item]).query();
+            let query = Query { with: query.with.clone(), ..select };
+            self.clauses.push(Counted { clause, expr, query });
+        }
         ControlFlow::Continue(())
     }
 }

@@ -1,5 +1,6 @@
 //! Comparisons of two operands.
 
+use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 
@@ -8,7 +9,6 @@ use super::types::{Meeting, as_type, compared};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::INTERVAL_ORDER;
-use tidemark_pg::sqlstate::SqlState;
 
 /// Brings the operands of a comparison to one type.
 ///
@@ -47,6 +47,10 @@ pub struct Operands {
 }
 
 impl Operands {
+    pub fn of(left: &Expr, right: &Expr, schema: &DFSchema) -> Self {
+        Self { left: Operand::of(left, schema), right: Operand::of(right, schema) }
+    }
+
     /// Gives an untyped operand the type of the other one.
     fn adopt(&mut self, left: &mut Expr, right: &mut Expr) -> Result<()> {
         if let Some(known) = self.right.typed() {
@@ -59,9 +63,6 @@ impl Operands {
 
     pub fn no_operator(&self, symbol: &str) -> SqlError {
         let (left, right) = (self.left.name(), self.right.name());
-        let message = format!("operator does not exist: {left} {symbol} {right}");
-        SqlError::new(SqlState::UNDEFINED_FUNCTION, message).hint(
-            "No operator matches the given name and argument types. You might need to add explicit type casts.",
-        )
+        SqlError::undefined_operator(format!("{left} {symbol} {right}"))
     }
 }

@@ -14,4 +14,5 @@ pub mod literals;
 mod operand;
 pub mod operators;
 pub mod plan;
+pub mod time_operators;
 mod types;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, StringViewArray};
-use datafusion::arrow::datatypes::{DataType, i256};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, ExprSchemable as _};
 
 use super::types::{is_text, sql_name};
-use tidemark_ledger::catalog::ColumnType;
+use tidemark_ledger::catalog::{ColumnType, NUMERIC_PRECISION_MAX};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::text_input::{self, json, numeric};
 use tidemark_pg::types::DeclaredType;
@@ -128,23 +128,8 @@ fn read(text: &str, column_type: &ColumnType) -> Result<ScalarValue> {
 /// Reads a literal as a numeric of just its digits.
 fn numeric_of(text: &str) -> std::result::Result<ScalarValue, SqlError> {
     let literal = numeric::literal(text)?;
-    let scale = literal.scale();
-    let precision = (literal.integer_digits().max(0) + scale).max(1);
-    let (Ok(precision), Ok(digits)) = (u8::try_from(precision), i8::try_from(scale)) else {
-        return Err(numeric::too_large());
-    };
-    let signed = |negative: bool| if negative { -1 } else { 1 };
-    match precision {
-        0..=38 => {
-            let value = literal.scaled::<i128>(scale).ok_or_else(numeric::too_large)?;
-            let value = value * signed(literal.negative);
-            Ok(ScalarValue::Decimal128(Some(value), precision, digits))
-        }
-        39..=76 => {
-            let value = literal.scaled::<i256>(scale).ok_or_else(numeric::too_large)?;
-            let value = if literal.negative { -value } else { value };
-            Ok(ScalarValue::Decimal256(Some(value), precision, digits))
-        }
-        _ => Err(numeric::too_large()),
+    match literal.precision() <= i64::from(NUMERIC_PRECISION_MAX) {
+        true => numeric::smallest_decimal(&literal),
+        false => Err(numeric::too_large()),
     }
 }

@@ -39,10 +39,7 @@ impl ExprPlanner for Operators {
         for side in [&mut raw.left, &mut raw.right] {
             *side = settle(std::mem::take(side), schema)?;
         }
-        let mut operands = Operands {
-            left: Operand::of(&raw.left, schema),
-            right: Operand::of(&raw.right, schema),
-        };
+        let mut operands = Operands::of(&raw.left, &raw.right, schema);
         match raw.op {
             _ if is_comparison(&raw.op) => {
                 compare(&mut raw.left, &mut raw.right, &mut operands, &raw.op.to_string())?;
@@ -105,8 +102,6 @@ impl Operands {
         }
         if matches!(raw.op, BinaryOperator::Plus | BinaryOperator::Minus) {
             match (left, right) {
-                (ColumnType::Date, ColumnType::Interval) => at_midnight(&mut raw.left),
-                (ColumnType::Interval, ColumnType::Date) => at_midnight(&mut raw.right),
                 (ColumnType::Date, ColumnType::SmallInt | ColumnType::Integer) => {
                     days(&mut raw.right);
                 }
@@ -207,12 +202,6 @@ const fn is_arithmetic(op: &BinaryOperator) -> bool {
             | BinaryOperator::Divide
             | BinaryOperator::Modulo
     )
-}
-
-/// Casts a date to a timestamp: a date and an interval add up to one. DataFusion would keep the date and lose
-/// the hours.
-fn at_midnight(date: &mut Expr) {
-    *date = cast(std::mem::take(date), ColumnType::Timestamp.arrow_type());
 }
 
 /// Widens the number of days that is added to a date: the engine adds none of four bytes.

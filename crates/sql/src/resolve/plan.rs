@@ -105,8 +105,7 @@ const fn is_float(column_type: &ColumnType) -> bool {
 }
 
 fn compare_two(left: &mut Expr, right: &mut Expr, schema: &DFSchema, symbol: &str) -> Result<()> {
-    let mut operands =
-        Operands { left: Operand::of(left, schema), right: Operand::of(right, schema) };
+    let mut operands = Operands::of(left, right, schema);
     compare(left, right, &mut operands, symbol)
 }
 

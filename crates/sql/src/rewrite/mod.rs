@@ -5,7 +5,7 @@
 //! planner would ignore, [`calls`] clauses that a function may not have, [`windows`] resolves names of windows,
 //! [`placement`] what SQL does not allow where it is, [`output_names()`] names columns,
 //! [`operators`] and [`casts`] replace what the planner lacks with calls of our functions. [`subqueries`] turns
-//! correlated subqueries into plans that can be joined. Types are decided by [`crate::resolve`].
+//! correlated subqueries into plans that can be joined. Types are decided by `resolve`.
 
 mod array_calls;
 mod arrays;
@@ -27,7 +27,6 @@ mod rows;
 mod similar;
 pub mod subqueries;
 mod table_functions;
-pub mod time_operators;
 mod unnest;
 mod values;
 mod windows;

@@ -49,8 +49,8 @@ fn is_confused(query: &Query) -> bool {
     };
     let OrderByKind::Expressions(exprs) = &order_by.kind else { return false };
     let given = given_names(select);
-    let computed = exprs.iter().filter(|order| !matches!(order.expr, Expr::Identifier(_)));
-    computed.into_iter().any(|order| {
+    let mut computed = exprs.iter().filter(|order| !matches!(order.expr, Expr::Identifier(_)));
+    computed.any(|order| {
         let flow = visit_expressions(&order.expr, |inner| match inner {
             Expr::Identifier(ident) if given.contains(&folded(ident)) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),

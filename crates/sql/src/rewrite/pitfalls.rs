@@ -14,6 +14,7 @@ use sqlparser::ast::{
 };
 
 use crate::trees::{call, cast, string, take};
+use tidemark_ledger::catalog::NUMERIC_PRECISION_MAX;
 use tidemark_pg::functions::{MAYBE, PLAIN};
 use tidemark_pg::text_input::numeric::Literal;
 
@@ -122,9 +123,6 @@ impl VisitorMut for PartLists {
     }
 }
 
-/// Digits of the largest numeric that the engine holds.
-const NUMERIC_DIGITS_MAX: i64 = 76;
-
 /// A number that has an exponent or is larger than any `bigint`, as a numeric of just its digits. One with too
 /// many digits becomes a float.
 fn numeric(text: &str) -> Option<Expr> {
@@ -135,9 +133,9 @@ fn numeric(text: &str) -> Option<Expr> {
     }
     let literal = Literal::scan(text)?;
     let scale = literal.scale();
-    let precision = (literal.integer_digits().max(0) + scale).max(1);
+    let precision = literal.precision();
     let digits = ExactNumberInfo::PrecisionAndScale(u64::try_from(precision).ok()?, scale);
-    let data_type = match precision <= NUMERIC_DIGITS_MAX {
+    let data_type = match precision <= i64::from(NUMERIC_PRECISION_MAX) {
         true => DataType::Numeric(digits),
         false => DataType::DoublePrecision,
     };

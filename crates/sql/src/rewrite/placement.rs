@@ -6,13 +6,13 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident,
-    JoinConstraint, JoinOperator, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem,
-    SetExpr, Spanned, TableFactor, TableWithJoins, UnaryOperator, Value, Values, Visit, Visitor,
-    WindowType,
+    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr,
+    JoinConstraint, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
+    Spanned, TableFactor, TableWithJoins, UnaryOperator, Value, Values, Visit, Visitor, WindowType,
 };
 
 use crate::parser::folded;
+use crate::trees::join_constraint;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
@@ -227,17 +227,7 @@ fn check_select(select: &Select) -> Result<(), SqlError> {
 
 fn check_joins(table: &TableWithJoins) -> Result<(), SqlError> {
     for join in &table.joins {
-        let constraint = match &join.join_operator {
-            JoinOperator::Join(constraint)
-            | JoinOperator::Inner(constraint)
-            | JoinOperator::Left(constraint)
-            | JoinOperator::LeftOuter(constraint)
-            | JoinOperator::Right(constraint)
-            | JoinOperator::RightOuter(constraint)
-            | JoinOperator::FullOuter(constraint) => constraint,
-            _ => continue,
-        };
-        if let JoinConstraint::On(condition) = constraint {
+        if let Some(JoinConstraint::On(condition)) = join_constraint(&join.join_operator) {
             forbid(condition, "JOIN conditions", EVERYTHING)?;
         }
     }
@@ -245,7 +235,7 @@ fn check_joins(table: &TableWithJoins) -> Result<(), SqlError> {
 }
 
 /// The name by which a table of `FROM` is referred to, and the table if it has no other.
-type TableName<'a> = (String, Option<&'a ObjectName>, &'a Ident);
+type TableName<'a> = (String, Option<&'a ObjectName>);
 
 /// Fails if a name is that of an earlier table (42712). Two tables of different schemas may have one name.
 fn check_names<'a>(
@@ -253,7 +243,7 @@ fn check_names<'a>(
     names: &mut Vec<TableName<'a>>,
 ) -> Result<(), SqlError> {
     let factors =
-        [&table.relation].into_iter().chain(table.joins.iter().map(|join| &join.relation));
+        std::iter::once(&table.relation).chain(table.joins.iter().map(|join| &join.relation));
     for factor in factors {
         let named = match factor {
             TableFactor::Table { name, alias: None, args: None, .. } => {
@@ -271,7 +261,7 @@ fn check_names<'a>(
         };
         let Some((ident, relation)) = named else { continue };
         let name = folded(ident);
-        let is_same = |(other, of, _): &TableName<'_>| {
+        let is_same = |(other, of): &TableName<'_>| {
             *other == name
                 && !matches!((of, relation), (Some(of), Some(relation)) if *of != relation)
         };
@@ -279,7 +269,7 @@ fn check_names<'a>(
             let message = format!("table name \"{name}\" specified more than once");
             return Err(SqlError::new(SqlState::DUPLICATE_ALIAS, message));
         }
-        names.push((name, relation, ident));
+        names.push((name, relation));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use sqlparser::ast::{
     SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor, TableWithJoins, Visit, Visitor,
 };
 
+use crate::trees::join_constraint;
 use tidemark_pg::error::SqlError;
 
 /// Fails with the first clause in `node` that would be ignored (0A000).
@@ -199,20 +200,16 @@ fn check_select(select: &Select) -> Result<(), SqlError> {
 fn check_joins(table: &TableWithJoins) -> Result<(), SqlError> {
     for join in &table.joins {
         refuse([(join.global, "GLOBAL JOIN")])?;
-        let constraint = match &join.join_operator {
-            JoinOperator::Join(constraint)
-            | JoinOperator::Inner(constraint)
-            | JoinOperator::Left(constraint)
-            | JoinOperator::LeftOuter(constraint)
-            | JoinOperator::Right(constraint)
-            | JoinOperator::RightOuter(constraint)
-            | JoinOperator::FullOuter(constraint) => constraint,
-            JoinOperator::CrossJoin(JoinConstraint::None) => continue,
-            _ => return Err(SqlError::unsupported("this kind of join")),
-        };
-        if matches!(constraint, JoinConstraint::None) {
-            return Err(SqlError::syntax("a join needs ON, USING or NATURAL")
-                .hint("Write CROSS JOIN for all pairs."));
+        match (&join.join_operator, join_constraint(&join.join_operator)) {
+            (JoinOperator::CrossJoin(JoinConstraint::None), _) => {}
+            (JoinOperator::CrossJoin(_), _) | (_, None) => {
+                return Err(SqlError::unsupported("this kind of join"));
+            }
+            (_, Some(JoinConstraint::None)) => {
+                return Err(SqlError::syntax("a join needs ON, USING or NATURAL")
+                    .hint("Write CROSS JOIN for all pairs."));
+            }
+            (_, Some(_)) => {}
         }
     }
     Ok(())

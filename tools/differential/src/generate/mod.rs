@@ -7,7 +7,7 @@ mod queries;
 use fastrand::Rng;
 
 use crate::signatures::{Place, Table};
-use crate::types::Type;
+use crate::types::{self, Type};
 use crate::world;
 use crate::world::World;
 
@@ -91,13 +91,14 @@ impl<'g> Generator<'g> {
         if choices.is_empty() { None } else { Some(choices[self.rng.usize(..choices.len())]) }
     }
 
-    /// A type that both columns and functions have.
+    /// A type, mostly one of the visible columns or a plain one.
     fn any_type(&mut self, columns: &[Visible]) -> Type {
-        match self.rng.u8(..4) {
-            0 if !columns.is_empty() => columns[self.rng.usize(..columns.len())].of,
-            1 => Type::Bool,
-            2 => crate::types::pick(&mut self.rng, crate::types::NUMBERS),
-            _ => crate::types::pick(&mut self.rng, crate::types::ALL),
+        match self.rng.u8(..10) {
+            0..=2 if !columns.is_empty() => columns[self.rng.usize(..columns.len())].of,
+            3 => Type::Bool,
+            4 | 5 => types::pick(&mut self.rng, types::NUMBERS),
+            6 => types::pick(&mut self.rng, types::ALL),
+            _ => types::pick(&mut self.rng, types::PLAIN),
         }
     }
 }

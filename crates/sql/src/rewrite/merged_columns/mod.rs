@@ -23,7 +23,7 @@ use sqlparser::ast::{
 use super::output_names::{column_name, item_name};
 use super::table_functions::ONE_COLUMN;
 use crate::parser::folded;
-use crate::trees::{named, quoted, select, table};
+use crate::trees::{join_constraint, join_constraint_mut, named, quoted, select, table};
 use scope::{Meaning, Scope, Side};
 use tidemark_pg::error::SqlError;
 
@@ -80,36 +80,18 @@ fn merges(from: &TableWithJoins) -> bool {
         || from.joins.iter().any(|join| {
             nested(&join.relation)
                 || matches!(
-                    constraint_of(&join.join_operator),
-                    Some((JoinConstraint::Using(_) | JoinConstraint::Natural, _))
+                    join_constraint(&join.join_operator),
+                    Some(JoinConstraint::Using(_) | JoinConstraint::Natural)
                 )
         })
 }
 
-/// The condition of a join, and the side of its merged columns.
-fn constraint_of(operator: &JoinOperator) -> Option<(&JoinConstraint, Side)> {
+/// The side of the merged columns of a join.
+fn side_of(operator: &JoinOperator) -> Side {
     match operator {
-        JoinOperator::Join(by) | JoinOperator::Inner(by) | JoinOperator::CrossJoin(by) => {
-            Some((by, Side::Left))
-        }
-        JoinOperator::Left(by) | JoinOperator::LeftOuter(by) => Some((by, Side::Left)),
-        JoinOperator::Right(by) | JoinOperator::RightOuter(by) => Some((by, Side::Right)),
-        JoinOperator::FullOuter(by) => Some((by, Side::Both)),
-        _ => None,
-    }
-}
-
-fn constraint_mut(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
-    match operator {
-        JoinOperator::Join(by)
-        | JoinOperator::Inner(by)
-        | JoinOperator::CrossJoin(by)
-        | JoinOperator::Left(by)
-        | JoinOperator::LeftOuter(by)
-        | JoinOperator::Right(by)
-        | JoinOperator::RightOuter(by)
-        | JoinOperator::FullOuter(by) => Some(by),
-        _ => None,
+        JoinOperator::Right(_) | JoinOperator::RightOuter(_) => Side::Right,
+        JoinOperator::FullOuter(_) => Side::Both,
+        _ => Side::Left,
     }
 }
 
@@ -312,7 +294,8 @@ impl Resolver<'_> {
         before: &Scope,
         env: &Env,
     ) -> Result<Scope, SqlError> {
-        let Some((by, side)) = constraint_of(&join.join_operator) else {
+        let side = side_of(&join.join_operator);
+        let Some(by) = join_constraint_mut(&mut join.join_operator) else {
             return Ok(left.and(right));
         };
         let names = match by {
@@ -322,17 +305,14 @@ impl Resolver<'_> {
             })?,
             JoinConstraint::On(_) | JoinConstraint::None => {
                 let scope = left.and(right);
-                if let Some(JoinConstraint::On(condition)) = constraint_mut(&mut join.join_operator)
-                {
+                if let JoinConstraint::On(condition) = by {
                     self.names_in(condition, &env.with_scope(before).with_scope(&scope))?;
                 }
                 return Ok(scope);
             }
         };
         let (scope, condition) = left.merge(right, &names, side)?;
-        if let Some(by) = constraint_mut(&mut join.join_operator) {
-            *by = JoinConstraint::On(condition);
-        }
+        *by = JoinConstraint::On(condition);
         Ok(scope)
     }
 

@@ -5,7 +5,7 @@
 //! subqueries first.
 //!
 //! DataFusion's own rules make joins of some subqueries, and exact ones if the subquery only compares columns
-//! in `WHERE` ([`shape`]). Those are brought into a form that they understand ([`scope`]):
+//! in `WHERE` (`shape`). Those are brought into a form that they understand (`scope`):
 //!
 //! - `ORDER BY y LIMIT 1` becomes an aggregate.
 //! - `EXISTS` in a select list becomes a comparison of row counts.
@@ -14,7 +14,7 @@
 //! - Over an aggregate without groups, which has one row for each outer row, `EXISTS` is true, and `IN` a
 //!   comparison with its value.
 //!
-//! All others become joins here ([`super::unnest`]), as do those in places that DataFusion's rules do not look
+//! All others become joins here (`unnest`), as do those in places that DataFusion's rules do not look
 //! at, and every `LATERAL`.
 
 mod scope;
