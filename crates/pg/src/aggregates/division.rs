@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn results_that_do_not_fit_are_errors() {
         let huge = Decimal { value: i256::MAX, scale: 0 };
-        assert!(huge.divided_by(Decimal::integer(3)).is_err());
+        assert!(huge.divided_by(decimal(1, 3)).is_err());
         assert!(huge.at_scale(3).is_err());
     }
 }

@@ -121,7 +121,7 @@ pub fn scaled(
 
 fn to_i64(number: f64) -> Result<i64, SqlError> {
     // The bounds are the powers of two around the range.
-    if !(-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&number) {
+    if !(-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&number) {
         return Err(interval_out_of_range());
     }
     #[expect(clippy::cast_possible_truncation, reason = "the number is in the range")]

@@ -129,7 +129,7 @@ fn type_of(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
 }
 
 fn needs_key(expr: &Expr, schema: &DFSchema) -> bool {
-    type_of(expr, schema).is_some_and(|found| has_key(&found))
+    !is_key(expr) && type_of(expr, schema).is_some_and(|found| has_key(&found))
 }
 
 fn key(expr: Expr) -> Expr {
@@ -138,7 +138,7 @@ fn key(expr: Expr) -> Expr {
 
 /// Replaces an expression by its key. Returns whether it did.
 fn make_key(expr: &mut Expr, schema: &DFSchema) -> bool {
-    if is_key(expr) || !needs_key(expr, schema) {
+    if !needs_key(expr, schema) {
         return false;
     }
     *expr = match std::mem::take(expr) {
@@ -177,11 +177,9 @@ fn in_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
                 changed |= make_key(operand, schema);
             }
         }
-        Expr::InSubquery(InSubquery { expr, subquery, .. }) => {
-            if make_key(expr, schema) {
-                *subquery = keys_of(subquery)?;
-                changed = true;
-            }
+        Expr::InSubquery(InSubquery { expr, subquery, .. }) if needs_key(expr, schema) => {
+            changed = make_key(expr, schema);
+            *subquery = keys_of(subquery)?;
         }
         Expr::ScalarFunction(ScalarFunction { func, args })
             if func.name() == "nullif" && args.iter().any(|arg| needs_key(arg, schema)) =>
@@ -287,7 +285,7 @@ fn in_aggregate(call: &mut AggregateFunction, schema: &DFSchema) -> bool {
             changed |= (floats || name == "count") && make_key(arg, schema);
         }
     }
-    let kept = params.args.iter().any(|arg| needs_key(arg, schema) && !is_key(arg));
+    let kept = params.args.iter().any(|arg| needs_key(arg, schema));
     if params.order_by.is_empty() && (is_sorted_when_distinct(name) || kept) {
         // Also keeps the optimizer from grouping by the argument.
         let keys = params.args.iter().take(1).map(|arg| {
@@ -355,7 +353,7 @@ fn distinct(input: Arc<LogicalPlan>) -> Result<Transformed<LogicalPlan>> {
 /// Groups by keys. Of the values that are equal, a group shows the first.
 fn grouped(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     let schema = Arc::clone(aggregate.input.schema());
-    let keyed = |expr: &Expr| needs_key(expr, &schema) && !is_key(expr);
+    let keyed = |expr: &Expr| needs_key(expr, &schema);
     if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
         // The engine groups floats by their values, and shows 0 for -0.
         let interval =
