@@ -343,6 +343,14 @@ fn plan(text: &str) -> SqlError {
     if let Some(error) = condition(text) {
         return error;
     }
+    if text.to_lowercase().contains("select distinct, order by expressions") {
+        let message = "for SELECT DISTINCT, ORDER BY expressions must appear in select list";
+        return SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message);
+    }
+    if text.contains("SELECT DISTINCT ON expressions must match") {
+        let message = "SELECT DISTINCT ON expressions must match initial ORDER BY expressions";
+        return SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message);
+    }
     if text.contains("should only return one column") {
         return SqlError::syntax("subquery must return only one column");
     }
@@ -395,6 +403,10 @@ fn undefined_function(text: &str) -> Option<SqlError> {
     {
         let types = between(text, "coercion from ", " to the signature").unwrap_or_default();
         format!("{name}({})", pg_types(types))
+    } else if let Some(signature) =
+        between(text, "coercion failed with: Error during planning: function ", " does not exist")
+    {
+        signature.to_owned()
     } else if let Some(name) = between(text, "Invalid function '", "'") {
         name.to_owned()
     } else if text.contains("user-defined coercion failed")

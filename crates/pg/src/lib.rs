@@ -34,9 +34,12 @@ pub mod query_runtime;
 // Limits of the results of functions, checked before the call.
 pub mod growth;
 // Functions, and computations in which PostgreSQL differs from the engine.
-pub mod checked_sum;
+pub mod aggregates;
 pub mod functions;
+pub mod key_rules;
+pub mod order_keys;
 pub mod overflow;
+pub mod window_functions;
 
 /// The only database, and the initial user.
 pub const DATABASE: &str = "dev";

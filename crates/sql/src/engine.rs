@@ -21,15 +21,17 @@ use crate::settings::Resources;
 use crate::system_catalog;
 use tidemark_engine::scan::{KeyFilters, StatisticsCache};
 use tidemark_ledger::storage::{BlockStore, Storage};
-use tidemark_pg::checked_sum::checked_sum;
+use tidemark_pg::aggregates;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::functions;
 use tidemark_pg::growth::{CountedFunctions, InPieces, without_long_texts};
+use tidemark_pg::key_rules::{OrderKeys, WindowKeys};
 use tidemark_pg::memory::{Budget, StatementMemory};
 use tidemark_pg::overflow::CheckedArithmetic;
 use tidemark_pg::query_runtime::{self, QueryRuntime};
 use tidemark_pg::text_of_bytes::{ENGINE_CASTS, TextOfBytes};
 use tidemark_pg::types::spelling::SqlTypes;
+use tidemark_pg::window_functions;
 
 /// URL under which the state store is registered in DataFusion.
 const STATE_STORE_URL: &str = "tidemark://state";
@@ -92,7 +94,18 @@ impl Engine {
         for function in ENGINE_CASTS.into_iter().chain(functions::NOT_AS_POSTGRES) {
             base.deregister_udf(function)?;
         }
-        base.register_udaf(checked_sum())?;
+        let engine_aggregates: Vec<String> = base.aggregate_functions().keys().cloned().collect();
+        for name in engine_aggregates {
+            if !aggregates::ENGINE_AGGREGATES.contains(&name.as_str()) {
+                base.deregister_udaf(&name)?;
+            }
+        }
+        for function in aggregates::all() {
+            base.register_udaf(function)?;
+        }
+        for function in window_functions::all() {
+            base.register_udwf(function)?;
+        }
         functions::register_series(&mut base);
         let queries = QueryRuntime::new(parallelism);
         budget.watch().map_err(|e| SqlError::internal(format!("could not start a thread: {e}")))?;
@@ -133,9 +146,11 @@ impl std::fmt::Debug for Engine {
 
 /// DataFusion's analyzer rules, with ours before and after them.
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(KeepQueries)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(KeepQueries), Arc::new(WindowKeys)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(Subqueries));
+    rules.push(Arc::new(OrderKeys));
     rules.push(Arc::new(CheckedArithmetic::default()));
     rules.push(Arc::new(TextOfBytes));
     rules.push(Arc::new(CountedFunctions));
@@ -146,6 +161,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules: Vec<_> =
         query_runtime::optimizer_rules().into_iter().map(without_long_texts).collect();
+    rules = rules.into_iter().map(aggregates::without_sums_of_sums).collect();
     rules.push(Arc::new(CountedFunctions));
     rules
 }
@@ -153,6 +169,8 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// DataFusion's physical optimizer rules, with ours before projections are pushed into scans.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = query_runtime::physical_rules();
+    // It passes limits below functions that look ahead.
+    rules.retain(|rule| rule.name() != "LimitPushPastWindows");
     let pushdown = rules.iter().position(|rule| rule.name() == "ProjectionPushdown");
     rules.insert(pushdown.unwrap_or(0), Arc::new(InPieces));
     rules

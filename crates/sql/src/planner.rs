@@ -187,6 +187,7 @@ impl Planner {
         planning::check_references(query)?;
         planning::check_joins(query, &self.memory)?;
         planning::charge_literals(query, &self.memory)?;
+        rewrite::check_calls(query, state)?;
         let mut query = query.clone();
         self.evaluate_limits(&mut query).await?;
         rewrite::merge_columns(&mut query, state).await?;

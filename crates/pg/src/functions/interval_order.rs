@@ -5,7 +5,9 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{ArrayRef, AsArray as _, Decimal128Array};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNanoType, IntervalUnit};
+use datafusion::arrow::datatypes::{
+    DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -41,22 +43,28 @@ impl ScalarUDFImpl for IntervalOrder {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match args.args.as_slice() {
             [ColumnarValue::Scalar(value)] => {
-                let order = nanos(&value.to_array()?)?;
+                let order = interval_keys(&value.to_array()?)?;
                 Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&order, 0)?))
             }
-            [ColumnarValue::Array(intervals)] => Ok(ColumnarValue::Array(nanos(intervals)?)),
+            [ColumnarValue::Array(intervals)] => {
+                Ok(ColumnarValue::Array(interval_keys(intervals)?))
+            }
             _ => exec_err!("it takes one argument"),
         }
     }
 }
 
-fn nanos(intervals: &ArrayRef) -> Result<ArrayRef> {
+/// The length in nanoseconds.
+pub fn interval_nanos(interval: IntervalMonthDayNano) -> i128 {
+    let days = i128::from(interval.months) * MONTH_DAYS + i128::from(interval.days);
+    days * DAY_NANOS + i128::from(interval.nanoseconds)
+}
+
+/// The lengths of intervals.
+pub fn interval_keys(intervals: &ArrayRef) -> Result<ArrayRef> {
     let intervals = cast(intervals, &DataType::Interval(IntervalUnit::MonthDayNano))?;
-    let nanos = intervals.as_primitive::<IntervalMonthDayNanoType>().iter().map(|interval| {
-        let interval = interval?;
-        let days = i128::from(interval.months) * MONTH_DAYS + i128::from(interval.days);
-        Some(days * DAY_NANOS + i128::from(interval.nanoseconds))
-    });
-    let nanos = nanos.collect::<Decimal128Array>().with_precision_and_scale(38, 0)?;
-    Ok(Arc::new(nanos))
+    let intervals = intervals.as_primitive::<IntervalMonthDayNanoType>().iter();
+    let lengths = intervals.map(|interval| interval.map(interval_nanos));
+    let lengths = lengths.collect::<Decimal128Array>().with_precision_and_scale(38, 0)?;
+    Ok(Arc::new(lengths))
 }

@@ -1,11 +1,8 @@
 //! Rewrites `ARRAY(query)` to forms that DataFusion supports: an aggregate of the query's rows or, for rows
 //! that are the elements of another array, a function of that array.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::LazyLock;
 
-use datafusion::functions_aggregate::all_default_aggregate_functions;
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
     GroupByExpr, Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax, OneOrManyWithParens,
@@ -15,6 +12,7 @@ use sqlparser::ast::{
 
 use crate::parser::folded;
 use crate::trees::{self, call, call_with};
+use tidemark_pg::aggregates::is_aggregate;
 use tidemark_pg::functions::SUBSCRIPTS;
 
 /// Rewrites `ARRAY(query)`; the array of no rows is empty.
@@ -216,24 +214,16 @@ fn has_clauses(query: &Query, select: &Select) -> bool {
 
 /// Whether the expression calls an aggregate or a window function.
 fn aggregates(expr: &Expr) -> bool {
-    static AGGREGATES: LazyLock<HashSet<String>> = LazyLock::new(|| {
-        let functions = all_default_aggregate_functions();
-        let names = functions
-            .iter()
-            .flat_map(|f| [f.name().to_owned()].into_iter().chain(f.aliases().iter().cloned()));
-        names.map(|name| name.to_lowercase()).collect()
-    });
-    let mut calls = AggregateCalls { names: &AGGREGATES, queries: 0 };
+    let mut calls = AggregateCalls { queries: 0 };
     expr.visit(&mut calls).is_break()
 }
 
 /// Stops at the first call outside of subqueries.
-struct AggregateCalls<'a> {
-    names: &'a HashSet<String>,
+struct AggregateCalls {
     queries: usize,
 }
 
-impl Visitor for AggregateCalls<'_> {
+impl Visitor for AggregateCalls {
     type Break = ();
 
     fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
@@ -250,8 +240,7 @@ impl Visitor for AggregateCalls<'_> {
         match expr {
             Expr::Function(Function { name, over, .. })
                 if self.queries == 0
-                    && (over.is_some()
-                        || self.names.contains(&name.to_string().to_lowercase())) =>
+                    && (over.is_some() || is_aggregate(&name.to_string().to_lowercase())) =>
             {
                 ControlFlow::Break(())
             }

@@ -2,13 +2,16 @@
 //!
 //! DataFusion's SQL differs from PostgreSQL's: it ignores clauses silently, and has other type names and
 //! column names. Each pass closes one such gap. Most work on the syntax tree: [`reject`] refuses what the
-//! planner would ignore, [`placement`] what SQL does not allow where it is, [`output_names()`] names columns,
+//! planner would ignore, [`calls`] clauses that a function may not have, [`windows`] resolves names of windows,
+//! [`placement`] what SQL does not allow where it is, [`output_names()`] names columns,
 //! [`operators`] and [`casts`] replace what the planner lacks with calls of our functions. [`subqueries`] turns
 //! correlated subqueries into plans that can be joined. Types are decided by `resolve`.
 
 mod array_calls;
 mod arrays;
+mod calls;
 pub mod casts;
+mod grouping;
 mod hidden_columns;
 pub mod kept_queries;
 mod literals;
@@ -26,11 +29,13 @@ pub mod subqueries;
 mod table_functions;
 mod unnest;
 mod values;
+mod windows;
 
 use sqlparser::ast::{Expr, Query, Visit, VisitMut};
 
 use tidemark_pg::error::SqlError;
 
+pub use calls::check_calls;
 pub use casts::parameter_types;
 pub use merged_columns::merge_columns;
 pub use output_names::output_names;
@@ -51,8 +56,10 @@ pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
 fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     reject::reject_ignored(node)?;
     placement::check(node)?;
+    windows::resolve(node)?;
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
+    grouping::group(node)?;
     order_by::order_by_tables(node)?;
     pitfalls::avoid(node);
     rows::compare_columns(node)?;

@@ -60,7 +60,7 @@ fn is_confused(query: &Query) -> bool {
 }
 
 /// The names in the select list that are not those of the column they are given to.
-fn given_names(select: &Select) -> Vec<String> {
+pub(super) fn given_names(select: &Select) -> Vec<String> {
     let names = select.projection.iter().filter_map(|item| match item {
         SelectItem::ExprWithAlias { expr, alias } => {
             let name = folded(alias);

@@ -127,7 +127,7 @@ fn flow(result: Result<(), SqlError>) -> Flow {
 }
 
 /// Visits the expressions of `node` outside of subqueries, which have clauses of their own.
-fn outer_expressions<N: Visit, B>(
+pub(super) fn outer_expressions<N: Visit, B>(
     node: &N,
     look: impl FnMut(&Expr) -> ControlFlow<B>,
 ) -> Option<B> {

@@ -6,7 +6,6 @@ use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, JoinConstraint,
     JoinOperator, LimitClause, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem,
     SetExpr, SetOperator, SetQuantifier, TableAlias, TableFactor, TableWithJoins, Visit, Visitor,
-    WindowType, visit_expressions,
 };
 
 use crate::trees::join_constraint;
@@ -101,16 +100,8 @@ fn check_query(query: &Query) -> Result<(), SqlError> {
 }
 
 fn check_order_by(exprs: &[OrderByExpr]) -> Result<(), SqlError> {
-    for OrderByExpr { expr, options: _, with_fill } in exprs {
+    for OrderByExpr { expr: _, options: _, with_fill } in exprs {
         refuse([(with_fill.is_some(), "WITH FILL")])?;
-        // The planner resolves window names only in the select list.
-        let named = visit_expressions(expr, |inner| match inner {
-            Expr::Function(Function { over: Some(WindowType::NamedWindow(_)), .. }) => {
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
-        });
-        refuse([(named.is_break(), "a named window in ORDER BY")])?;
     }
     Ok(())
 }
@@ -318,7 +309,7 @@ fn check_function(function: &Function) -> Result<(), SqlError> {
         args,
         filter: _,
         null_treatment: _,
-        over,
+        over: _,
         within_group: _,
     } = function;
     if let FunctionArguments::List(list) = args
@@ -333,10 +324,8 @@ fn check_function(function: &Function) -> Result<(), SqlError> {
     }
     let is_array = name.to_string().eq_ignore_ascii_case("array");
     let subquery = matches!(args, FunctionArguments::Subquery(_)) && !is_array;
-    let refined = matches!(over, Some(WindowType::WindowSpec(spec)) if spec.window_name.is_some());
     refuse([
         (*parameters != FunctionArguments::None, "a function with parameters"),
         (subquery, "a query without parentheses as an argument"),
-        (refined, "OVER with a named window and more"),
     ])
 }

@@ -9,6 +9,7 @@ use datafusion::logical_expr::{
 };
 
 use super::super::unnest::{is_correlated, is_volatile, outer_columns};
+use tidemark_pg::order_keys::has_key;
 
 /// A subquery in an expression.
 pub(super) struct Found {
@@ -103,12 +104,23 @@ fn is_equality_or_local(condition: &Expr) -> bool {
         return true;
     }
     match condition {
+        _ if compares_by_key(condition) => false,
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
             let sides = [left, right].map(|side| (refers_outside(side), side.any_column_refs()));
             matches!(sides, [(true, false), (false, true)] | [(false, true), (true, false)])
         }
         _ => false,
     }
+}
+
+/// Whether the condition takes values from outside that are compared by their keys, which are no columns.
+fn compares_by_key(condition: &Expr) -> bool {
+    let is_keyed = |inner: &Expr| match inner {
+        Expr::OuterReferenceColumn(field, _) => has_key(field.data_type()),
+        Expr::Cast(cast) => has_key(cast.field.data_type()),
+        _ => false,
+    };
+    condition.exists(|inner| Ok(is_keyed(inner))).unwrap_or(true)
 }
 
 pub(super) fn is_first_row(limit: &Limit) -> Result<bool> {

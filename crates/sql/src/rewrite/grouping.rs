@@ -1,0 +1,226 @@
+//! Grouping sets that DataFusion does not flatten, names that `HAVING` does not see, and the order of distinct rows.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr,
+    OrderByKind, Query, Select, SelectItem, Value, VisitMut, VisitorMut,
+};
+
+use super::order_by::given_names;
+use super::placement::outer_expressions;
+use crate::parser::folded;
+use tidemark_pg::error::SqlError;
+use tidemark_pg::sqlstate::SqlState;
+
+/// Most sets that `CUBE` and `ROLLUP` make inside of `GROUPING SETS`.
+const SETS_MAX: usize = 4096;
+
+/// Rewrites every query in `node`.
+pub fn group<N: VisitMut>(node: &mut N) -> Result<(), SqlError> {
+    match node.visit(&mut Groups) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Groups;
+
+type Flow = ControlFlow<Box<SqlError>>;
+
+fn flow(result: Result<(), SqlError>) -> Flow {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    }
+}
+
+impl VisitorMut for Groups {
+    type Break = Box<SqlError>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        flow(order_distinct(query))
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
+        flow(check_having(select).and_then(|()| flatten(select)))
+    }
+}
+
+/// An expression to sort distinct rows by must be in the select list; it becomes the number of the column.
+fn order_distinct(query: &mut Query) -> Result<(), SqlError> {
+    let (Some(order_by), Some(select)) = (&mut query.order_by, query.body.as_select()) else {
+        return Ok(());
+    };
+    let OrderByKind::Expressions(exprs) = &mut order_by.kind else { return Ok(()) };
+    if select.distinct != Some(Distinct::Distinct) {
+        return Ok(());
+    }
+    for order in exprs {
+        // The planner resolves names and numbers.
+        if matches!(order.expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_))
+        {
+            continue;
+        }
+        let listed = select.projection.iter().position(|item| match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                *expr == order.expr
+            }
+            _ => false,
+        });
+        let Some(position) = listed else {
+            let message = "for SELECT DISTINCT, ORDER BY expressions must appear in select list";
+            return Err(SqlError::new(SqlState::INVALID_COLUMN_REFERENCE, message));
+        };
+        order.expr = Expr::value(Value::Number((position + 1).to_string(), false));
+    }
+    Ok(())
+}
+
+/// `HAVING` sees the columns of the tables only, not the names that the select list gives to other expressions.
+fn check_having(select: &Select) -> Result<(), SqlError> {
+    let Some(having) = &select.having else { return Ok(()) };
+    let given = given_names(select);
+    let found = outer_expressions(having, |expr| match expr {
+        Expr::Identifier(ident) if given.contains(&folded(ident)) => {
+            ControlFlow::Break(ident.clone())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    match found {
+        None => Ok(()),
+        Some(ident) => {
+            let message = format!("column \"{}\" does not exist", folded(&ident));
+            let at = ident.span.start;
+            Err(SqlError::new(SqlState::UNDEFINED_COLUMN, message)
+                .hint("HAVING sees no names of the select list. Write the expression, or qualify the column.")
+                .at(at.line, at.column))
+        }
+    }
+}
+
+fn flatten(select: &mut Select) -> Result<(), SqlError> {
+    let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return Ok(()) };
+    let is_empty = |expr: &Expr| matches!(expr, Expr::Tuple(parts) if parts.is_empty());
+    if exprs.iter().any(is_empty) {
+        exprs.retain(|expr| !is_empty(expr));
+        if exprs.is_empty() {
+            // One group, also of no rows.
+            exprs.push(Expr::GroupingSets(vec![vec![]]));
+        }
+    }
+    for expr in exprs {
+        match expr {
+            Expr::GroupingSets(sets) => *sets = flat_sets(std::mem::take(sets))?,
+            Expr::Rollup(parts) if parts.iter().any(|part| part.len() != 1) => {
+                *expr = Expr::GroupingSets(rolled_up(parts));
+            }
+            Expr::Cube(parts) if parts.iter().any(|part| part.len() != 1) => {
+                *expr = Expr::GroupingSets(cubed(parts)?);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Expands the calls of `ROLLUP` and `CUBE` among grouping sets.
+fn flat_sets(sets: Vec<Vec<Expr>>) -> Result<Vec<Vec<Expr>>, SqlError> {
+    let mut flat = vec![];
+    for set in sets {
+        match set.as_slice() {
+            [Expr::Function(call)] => match expanded(call)? {
+                Some(sets) => flat.extend(sets),
+                None => flat.push(set),
+            },
+            [Expr::Rollup(parts)] => flat.extend(rolled_up(parts)),
+            [Expr::Cube(parts)] => flat.extend(cubed(parts)?),
+            [Expr::GroupingSets(inner)] => flat.extend(flat_sets(inner.clone())?),
+            _ => flat.push(set),
+        }
+        if flat.len() > SETS_MAX {
+            return Err(too_many());
+        }
+    }
+    Ok(flat)
+}
+
+fn too_many() -> SqlError {
+    let message = format!("too many grouping sets present (maximum {SETS_MAX})");
+    SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, message)
+}
+
+fn expanded(call: &Function) -> Result<Option<Vec<Vec<Expr>>>, SqlError> {
+    let FunctionArguments::List(list) = &call.args else { return Ok(None) };
+    let parts = list.args.iter().map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Tuple(parts))) => Some(parts.clone()),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Nested(part))) => {
+            Some(vec![part.as_ref().clone()])
+        }
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(part)) => Some(vec![part.clone()]),
+        _ => None,
+    });
+    let Some(parts) = parts.collect::<Option<Vec<_>>>() else { return Ok(None) };
+    match call.name.to_string().to_lowercase().as_str() {
+        "rollup" => Ok(Some(rolled_up(&parts))),
+        "cube" => cubed(&parts).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// All parts, then all but the last, and so on to none.
+fn rolled_up(parts: &[Vec<Expr>]) -> Vec<Vec<Expr>> {
+    (0..=parts.len()).rev().map(|length| parts[..length].concat()).collect()
+}
+
+/// Every subset of the parts.
+fn cubed(parts: &[Vec<Expr>]) -> Result<Vec<Vec<Expr>>, SqlError> {
+    let mut sets = vec![vec![]];
+    for part in parts {
+        if sets.len() * 2 > SETS_MAX {
+            return Err(too_many());
+        }
+        let without = sets.clone();
+        sets.iter_mut().for_each(|set| set.extend(part.iter().cloned()));
+        sets.extend(without);
+    }
+    Ok(sets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planner::parse_query;
+
+    fn rewritten(sql: &str) -> String {
+        let mut query = parse_query(sql).unwrap();
+        group(&mut query).unwrap();
+        query.to_string()
+    }
+
+    #[test]
+    fn sets_are_flat() {
+        assert_eq!(
+            rewritten("SELECT 1 FROM t GROUP BY GROUPING SETS (ROLLUP (a, b), c)"),
+            "SELECT 1 FROM t GROUP BY GROUPING SETS ((a, b), (a), (), (c))"
+        );
+        assert_eq!(
+            rewritten("SELECT 1 FROM t GROUP BY CUBE ((a, b), c)"),
+            "SELECT 1 FROM t GROUP BY GROUPING SETS ((a, b, c), (c), (a, b), ())"
+        );
+        assert_eq!(rewritten("SELECT 1 FROM t GROUP BY (), a"), "SELECT 1 FROM t GROUP BY a");
+    }
+
+    #[test]
+    fn distinct_rows_are_sorted_by_their_columns() {
+        assert_eq!(
+            rewritten("SELECT DISTINCT a, b + 1 FROM t ORDER BY b + 1, a"),
+            "SELECT DISTINCT a, b + 1 FROM t ORDER BY 2, a"
+        );
+        for wrong in
+            ["SELECT DISTINCT a FROM t ORDER BY a + 1", "SELECT a AS x FROM t HAVING x > 1"]
+        {
+            assert!(group(&mut parse_query(wrong).unwrap()).is_err(), "{wrong}");
+        }
+    }
+}
