@@ -11,7 +11,9 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
 };
-use datafusion::logical_expr::{Expr, ExprSchemable as _, GetFieldAccess, ScalarUDF, cast, lit};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable as _, GetFieldAccess, Operator, ScalarUDF, binary_expr, cast, lit,
+};
 use sqlparser::ast::BinaryOperator;
 
 use super::comparison::{Operands, compare};
@@ -47,7 +49,17 @@ impl ExprPlanner for Operators {
             _ if is_comparison(&raw.op) => {
                 compare(&mut raw.left, &mut raw.right, &mut operands, &raw.op.to_string())?;
             }
-            _ if is_arithmetic(&raw.op) => operands.calculate(&mut raw)?,
+            _ if is_arithmetic(&raw.op) => {
+                operands.calculate(&mut raw)?;
+                if operands.are_dates() && raw.op == BinaryOperator::Minus {
+                    // The engine's difference is a bigint.
+                    let days = binary_expr(raw.left, Operator::Minus, raw.right);
+                    return Ok(PlannerResult::Planned(cast(
+                        days,
+                        ColumnType::Integer.arrow_type(),
+                    )));
+                }
+            }
             BinaryOperator::And | BinaryOperator::Or => {
                 operands.left.adopt(&mut raw.left, &ColumnType::Boolean)?;
                 operands.right.adopt(&mut raw.right, &ColumnType::Boolean)?;
@@ -154,6 +166,10 @@ impl Operands {
             self.right.adopt(&mut raw.right, known)?;
         }
         Ok(())
+    }
+
+    fn are_dates(&self) -> bool {
+        [&self.left, &self.right].iter().all(|side| side.typed() == Some(&ColumnType::Date))
     }
 
     fn not_unique(&self, op: &BinaryOperator) -> SqlError {

@@ -42,6 +42,10 @@ impl VisitorMut for Untyped {
                     hide(arguments);
                 }
             }
+            Expr::Case { conditions, else_result, .. } => {
+                let results = conditions.iter_mut().map(|branch| &mut branch.result);
+                hide(results.chain(else_result.as_deref_mut()).collect());
+            }
             Expr::Array(Array { elem, .. }) => hide(elem.iter_mut().collect()),
             Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
                 hide(vec![left, right]);

@@ -22,6 +22,7 @@ pub mod output_names;
 mod own_names;
 mod pitfalls;
 pub mod placement;
+mod positions;
 pub mod reject;
 mod rows;
 mod similar;
@@ -60,6 +61,7 @@ fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
     grouping::group(node)?;
+    positions::name_positions(node)?;
     order_by::order_by_tables(node)?;
     pitfalls::avoid(node);
     rows::compare_columns(node)?;
