@@ -1,9 +1,12 @@
 //! The mean of intervals.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, PrimitiveArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
     DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    Time64NanosecondType, TimeUnit,
 };
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
@@ -18,6 +21,18 @@ const MONTH_DAYS: f64 = 30.0;
 const DAY_SECONDS: f64 = 86_400.0;
 const SECOND_MICROS: f64 = 1_000_000.0;
 const MICRO_NANOS: i64 = 1000;
+
+/// Intervals, or times as intervals.
+pub fn as_intervals(values: &ArrayRef) -> Result<ArrayRef> {
+    if !matches!(values.data_type(), DataType::Time64(_)) {
+        return Ok(cast(values, &INTERVAL)?);
+    }
+    let times = cast(values, &DataType::Time64(TimeUnit::Nanosecond))?;
+    let times = times.as_primitive::<Time64NanosecondType>();
+    let intervals: PrimitiveArray<IntervalMonthDayNanoType> =
+        times.unary(|nanoseconds| IntervalMonthDayNano { months: 0, days: 0, nanoseconds });
+    Ok(Arc::new(intervals))
+}
 
 /// Number and sum of intervals.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +49,7 @@ impl State for IntervalSum {
     }
 
     fn columns(values: &[ArrayRef]) -> Result<Self::Columns> {
-        Ok(cast(&values[0], &INTERVAL)?.as_primitive::<IntervalMonthDayNanoType>().clone())
+        Ok(as_intervals(&values[0])?.as_primitive::<IntervalMonthDayNanoType>().clone())
     }
 
     fn add(&mut self, column: &Self::Columns, row: usize) -> Result<()> {

@@ -21,6 +21,7 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 use super::division::out_of_range;
 use super::exact::within_128;
+use super::interval_mean::as_intervals;
 use super::moments;
 use super::states::passes;
 use crate::error::SqlError;
@@ -232,7 +233,11 @@ impl<F: Fold> Folded<F> {
         if let Some(column) = values.as_primitive_opt::<F::Type>() {
             return Ok(column.clone());
         }
-        Ok(cast(values, &self.result)?.as_primitive::<F::Type>().clone())
+        let values = match self.result {
+            DataType::Interval(_) => as_intervals(values)?,
+            _ => cast(values, &self.result)?,
+        };
+        Ok(values.as_primitive::<F::Type>().clone())
     }
 
     fn resize(&mut self, groups: usize) {

@@ -29,6 +29,7 @@ pub mod subqueries;
 mod table_functions;
 mod unnest;
 mod values;
+mod whole_rows;
 mod windows;
 
 use sqlparser::ast::{Expr, Query, Visit, VisitMut};
@@ -54,6 +55,7 @@ pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
 }
 
 fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
+    whole_rows::count_rows(node);
     reject::reject_ignored(node)?;
     placement::check(node)?;
     windows::resolve(node)?;

@@ -17,8 +17,8 @@ use datafusion::logical_expr::{
 
 use super::super::unnest::{Outer, is_correlated};
 use super::shape::{
-    has_one_row, has_subquery, is_first_row, is_left_alone, is_only_group, is_simple_aggregate,
-    may_be_null, only_compares, refers_only_to, refers_outside, subqueries_of,
+    has_one_row, has_subquery, is_first_row, is_keyed, is_left_alone, is_only_group,
+    is_simple_aggregate, may_be_null, only_compares, refers_only_to, refers_outside, subqueries_of,
 };
 use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::{MAYBE_NULL, ONLY_ROW};
@@ -42,7 +42,9 @@ impl<'a> Scope<'a> {
         let mut outer = Outer::new(input.clone(), aliases);
         let mut unnested = vec![];
         for found in exprs.iter().flat_map(subqueries_of) {
-            if !is_left_alone(&found)? && !is_simple(&found.plan, &input)? {
+            let by_keys =
+                found.operand.as_ref().is_some_and(|operand| is_keyed(operand, input.schema()));
+            if !is_left_alone(&found)? && (by_keys || !is_simple(&found.plan, &input)?) {
                 unnested.push(found.plan);
             }
         }
@@ -189,6 +191,7 @@ impl<'a> Scope<'a> {
         if !refers_only_to(plan, &self.input)?
             || !only_compares(plan, !joined)?
             || needs_own_column(&within)
+            || (!joined && is_keyed(&within.expr, self.input.schema()))
         {
             return self.any(
                 *within.expr,

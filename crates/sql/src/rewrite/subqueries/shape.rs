@@ -1,19 +1,24 @@
 //! What a subquery looks like: which subqueries the engine's own rules turn into exact joins.
 
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Distinct, Expr, FetchType, Filter, Limit, LogicalPlan, Operator, Projection, SkipType,
+    Distinct, Expr, ExprSchemable as _, FetchType, Filter, Limit, LogicalPlan, Operator,
+    Projection, SkipType,
 };
 
 use super::super::unnest::{is_correlated, is_volatile, outer_columns};
+use tidemark_pg::order_keys::has_key;
 
 /// A subquery in an expression.
 pub(super) struct Found {
     pub(super) plan: LogicalPlan,
     is_scalar: bool,
+    /// What its rows are compared with.
+    pub(super) operand: Option<Expr>,
 }
 
 pub(super) fn is_subquery(expr: &Expr) -> bool {
@@ -31,14 +36,16 @@ pub(super) fn has_subquery(expr: &Expr) -> bool {
 pub(super) fn subqueries_of(expr: &Expr) -> Vec<Found> {
     let mut found = vec![];
     let walked = expr.apply(|inner| {
-        let (subquery, is_scalar) = match inner {
-            Expr::ScalarSubquery(subquery) => (subquery, true),
-            Expr::Exists(exists) => (&exists.subquery, false),
-            Expr::InSubquery(within) => (&within.subquery, false),
-            Expr::SetComparison(compared) => (&compared.subquery, false),
+        let (subquery, operand) = match inner {
+            Expr::ScalarSubquery(subquery) => (subquery, None),
+            Expr::Exists(exists) => (&exists.subquery, None),
+            Expr::InSubquery(within) => (&within.subquery, Some(&within.expr)),
+            Expr::SetComparison(compared) => (&compared.subquery, Some(&compared.expr)),
             _ => return Ok(TreeNodeRecursion::Continue),
         };
-        found.push(Found { plan: LogicalPlan::clone(&subquery.subquery), is_scalar });
+        let is_scalar = matches!(inner, Expr::ScalarSubquery(_));
+        let operand = operand.map(|operand| operand.as_ref().clone());
+        found.push(Found { plan: LogicalPlan::clone(&subquery.subquery), is_scalar, operand });
         Ok(TreeNodeRecursion::Continue)
     });
     debug_assert!(walked.is_ok(), "looking never fails");
@@ -105,10 +112,19 @@ fn is_equality_or_local(condition: &Expr) -> bool {
     match condition {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
             let sides = [left, right].map(|side| (refers_outside(side), side.any_column_refs()));
-            matches!(sides, [(true, false), (false, true)] | [(false, true), (true, false)])
+            match sides {
+                [(true, false), (false, true)] => !is_keyed(left, &DFSchema::empty()),
+                [(false, true), (true, false)] => !is_keyed(right, &DFSchema::empty()),
+                _ => false,
+            }
         }
         _ => false,
     }
+}
+
+/// Whether values are compared by keys, which the engine does not take for columns.
+pub(super) fn is_keyed(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|found| has_key(&found))
 }
 
 pub(super) fn is_first_row(limit: &Limit) -> Result<bool> {
