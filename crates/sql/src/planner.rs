@@ -194,6 +194,7 @@ impl Planner {
         rewrite::kept_queries::mark(&mut query, state);
         rewrite::query(&mut query)?;
         resolve::literals::type_numbers(&mut query);
+        resolve::untyped::hide_types(&mut query);
         rewrite::own_names(&mut query, state);
         query_runtime::check()?;
         let statement = ast::Statement::Query(Box::new(query));

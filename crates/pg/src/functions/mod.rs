@@ -5,6 +5,7 @@
 
 mod answers;
 mod arrays;
+mod bits;
 mod bytes;
 mod cast;
 mod format;
@@ -28,8 +29,9 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub use arrays::{EXPANDED, SUBSCRIPTS, first_subscript};
+pub use bits::{Bits, COMPLEMENT};
 pub use cast::{CAST, cast_call, is_assignable, print, rounded};
-pub use identity::{MAYBE, MAYBE_NULL, PLAIN};
+pub use identity::{EACH_ROW, MAYBE, MAYBE_NULL, PLAIN, UNTYPED};
 pub use interval_order::{interval_keys, interval_nanos};
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
 pub use only_row::ONLY_ROW;
@@ -62,6 +64,7 @@ pub const NOT_AS_POSTGRES: [&str; 7] = [
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut functions = cast::functions();
     functions.extend(arrays::functions());
+    functions.extend(bits::functions());
     functions.extend(bytes::functions());
     functions.extend(math::functions());
     functions.extend(json::functions());

@@ -5,6 +5,7 @@
 //! these to the client, `interrupt` makes plans notice a stop. All tasks of statements are spawned in this
 //! file; in a single-threaded simulation they are tasks of its thread.
 
+mod held_filters;
 mod in_order;
 mod interrupt;
 mod planning;

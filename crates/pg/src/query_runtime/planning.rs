@@ -11,6 +11,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::held_filters::held;
 use crate::running::check;
 
 type Analyzers = Vec<Arc<dyn AnalyzerRule + Send + Sync>>;
@@ -30,7 +31,7 @@ pub fn analyzer_rules(rules: Analyzers) -> Analyzers {
 /// DataFusion's rules for logical plans, with a checkpoint before each.
 pub fn optimizer_rules() -> Optimizers {
     let checked = |rule| [Arc::new(Checkpoint) as Arc<dyn OptimizerRule + Send + Sync>, rule];
-    Optimizer::new().rules.into_iter().flat_map(checked).collect()
+    Optimizer::new().rules.into_iter().flat_map(held).flat_map(checked).collect()
 }
 
 /// DataFusion's rules for physical plans, with a checkpoint before each.

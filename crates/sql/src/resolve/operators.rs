@@ -20,7 +20,7 @@ use super::plan::settle;
 use super::types::{Meeting, as_type, is_number, is_text, numbers};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::functions::{JSONB_CONCAT, JSONB_CONTAINS, first_subscript};
+use tidemark_pg::functions::{Bits, JSONB_CONCAT, JSONB_CONTAINS, first_subscript};
 use tidemark_pg::query_runtime::check;
 use tidemark_pg::sqlstate::SqlState;
 
@@ -40,6 +40,9 @@ impl ExprPlanner for Operators {
             *side = settle(std::mem::take(side), schema)?;
         }
         let mut operands = Operands::of(&raw.left, &raw.right, schema);
+        if let Some(bits) = of_bits(&raw.op) {
+            return operands.of_bits(raw, bits).map(PlannerResult::Planned);
+        }
         match raw.op {
             _ if is_comparison(&raw.op) => {
                 compare(&mut raw.left, &mut raw.right, &mut operands, &raw.op.to_string())?;
@@ -114,6 +117,33 @@ impl Operands {
         Ok(())
     }
 
+    /// Calls the function of an operator of bits.
+    fn of_bits(&mut self, mut raw: RawBinaryExpr, operator: Bits) -> Result<Expr> {
+        let shifts = matches!(operator, Bits::Left | Bits::Right);
+        if self.left.is_unknown() && self.right.is_unknown() {
+            return Err(self.not_unique(&raw.op).into());
+        }
+        if let Some(known) = self.right.typed().cloned() {
+            self.left.adopt(&mut raw.left, &known)?;
+        } else if let Some(known) = self.left.typed().cloned() {
+            let wanted = if shifts { ColumnType::Integer } else { known };
+            self.right.adopt(&mut raw.right, &wanted)?;
+        }
+        let types = match (&self.left, &self.right) {
+            (Operand::Typed(left), Operand::Typed(right)) => operator.operands(left, right),
+            // The other one is NULL.
+            (Operand::Typed(known), _) | (_, Operand::Typed(known)) => {
+                operator.operands(known, if shifts { &ColumnType::Integer } else { known })
+            }
+            _ => None,
+        };
+        let Some([left, right]) = types else {
+            return Err(self.no_operator(&raw.op.to_string()).into());
+        };
+        let args = vec![cast(raw.left, left.arrow_type()), cast(raw.right, right.arrow_type())];
+        Ok(operator.function().call(args))
+    }
+
     /// Reads a literal next to a document or an array as one.
     fn adopt_containers(&mut self, raw: &mut RawBinaryExpr) -> Result<()> {
         let is_container =
@@ -179,6 +209,17 @@ fn of_jsonb(raw: RawBinaryExpr, operands: &Operands) -> PlannerResult<RawBinaryE
 fn planned(function: &Arc<ScalarUDF>, a: Expr, b: Expr) -> PlannerResult<RawBinaryExpr> {
     let call = ScalarFunction::new_udf(Arc::clone(function), vec![a, b]);
     PlannerResult::Planned(Expr::ScalarFunction(call))
+}
+
+const fn of_bits(op: &BinaryOperator) -> Option<Bits> {
+    match op {
+        BinaryOperator::BitwiseAnd => Some(Bits::And),
+        BinaryOperator::BitwiseOr => Some(Bits::Or),
+        BinaryOperator::PGBitwiseXor => Some(Bits::Xor),
+        BinaryOperator::PGBitwiseShiftLeft => Some(Bits::Left),
+        BinaryOperator::PGBitwiseShiftRight => Some(Bits::Right),
+        _ => None,
+    }
 }
 
 const fn is_comparison(op: &BinaryOperator) -> bool {

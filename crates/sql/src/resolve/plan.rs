@@ -5,22 +5,25 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{
-    Alias, Between, Case, Cast, InList, InSubquery, ScalarFunction,
+    Alias, Between, Case, Cast, InList, InSubquery, ScalarFunction, SetComparison,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Union, Values,
+    BinaryExpr, Expr, Limit, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery,
+    Union, Values,
 };
 
 use super::comparison::{Operands, compare};
 use super::operand::Operand;
 use super::types::{Meeting, as_type, common, compared};
+use super::untyped::revealed;
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
+use tidemark_pg::functions::{EACH_ROW, INTERVAL_ORDER};
 
 /// Gives every expression of a plan PostgreSQL's type.
 ///
@@ -62,6 +65,9 @@ pub(super) fn settle(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 }
 
 fn resolve_expr(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Some(literal) = revealed(&mut expr) {
+        return Ok(Transformed::yes(literal));
+    }
     match &mut expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right })
             if matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) =>
@@ -69,24 +75,21 @@ fn resolve_expr(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
             compare_two(left, right, schema, &op.to_string())?;
         }
         Expr::Between(Between { expr, low, high, .. }) => {
-            unify(&mut [expr, low, high], schema, Rule::Compared(">="))?;
+            unify_compared(&mut [expr, low, high], schema, ">=")?;
         }
         Expr::InList(InList { expr, list, .. }) => {
-            let mut all: Vec<&mut Expr> = std::iter::once(expr.as_mut()).chain(list).collect();
-            unify(&mut all, schema, Rule::Compared("="))?;
+            let mut all: Vec<&mut Expr> =
+                std::iter::once(expr.as_mut()).chain(list.iter_mut()).collect();
+            unify_compared(&mut all, schema, "=")?;
+            for element in list.iter_mut().filter(|element| is_computed(element)) {
+                *element = EACH_ROW.call(vec![std::mem::take(element)]);
+            }
         }
         Expr::InSubquery(InSubquery { expr, subquery, .. }) => {
-            let wanted = subquery.subquery.schema().columns().into_iter().next();
-            if let Some(column) = wanted {
-                let mut column = Expr::Column(column);
-                let right = Operand::of(&column, subquery.subquery.schema());
-                let mut operands = Operands { left: Operand::of(expr, schema), right };
-                let is_float = operands.left.typed().is_some_and(is_float);
-                // The column cannot be cast here; the engine casts it to a float itself.
-                if operands.left.is_unknown() || !is_float {
-                    compare(expr, &mut column, &mut operands, "=")?;
-                }
-            }
+            compare_rows(expr, subquery, schema, "=")?;
+        }
+        Expr::SetComparison(SetComparison { expr, subquery, op, .. }) => {
+            compare_rows(expr, subquery, schema, &op.to_string())?;
         }
         Expr::Case(case) => resolve_case(case, schema)?,
         Expr::ScalarFunction(ScalarFunction { func, args }) => {
@@ -100,8 +103,40 @@ fn resolve_expr(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
     Ok(Transformed::yes(expr))
 }
 
-const fn is_float(column_type: &ColumnType) -> bool {
-    matches!(column_type, ColumnType::Real | ColumnType::Double)
+/// Whether an element of a list depends on the row. The pass runs again over what it has made.
+fn is_computed(element: &Expr) -> bool {
+    let is_plain = match element {
+        Expr::Column(_) | Expr::Literal(..) => true,
+        Expr::ScalarFunction(call) => Arc::ptr_eq(&call.func, &EACH_ROW),
+        _ => false,
+    };
+    !is_plain && element.exists(|inner| Ok(is_of_the_row(inner))).unwrap_or(true)
+}
+
+const fn is_of_the_row(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(_) | Expr::OuterReferenceColumn(..))
+}
+
+/// Compares a value with the column of a subquery, which is cast inside it.
+fn compare_rows(
+    value: &mut Expr,
+    subquery: &mut Subquery,
+    schema: &DFSchema,
+    symbol: &str,
+) -> Result<()> {
+    // The engine refuses a subquery of several columns, and names it better.
+    let Ok([column]) = <[Column; 1]>::try_from(subquery.subquery.schema().columns()) else {
+        return Ok(());
+    };
+    let mut compared = Expr::Column(column.clone());
+    let right = Operand::of(&compared, subquery.subquery.schema());
+    let mut operands = Operands { left: Operand::of(value, schema), right };
+    compare(value, &mut compared, &mut operands, symbol)?;
+    if compared != Expr::Column(column.clone()) {
+        let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(Arc::clone(&subquery.subquery)));
+        subquery.subquery = Arc::new(rows.project([compared.alias(column.name)])?.build()?);
+    }
+    Ok(())
 }
 
 fn compare_two(left: &mut Expr, right: &mut Expr, schema: &DFSchema, symbol: &str) -> Result<()> {
@@ -128,6 +163,20 @@ fn of_one_type(function: &str) -> Option<Rule> {
         "nullif" => Some(Rule::Compared("=")),
         _ => None,
     }
+}
+
+/// Brings expressions that are compared, and of which none is a result, to one type.
+fn unify_compared(exprs: &mut [&mut Expr], schema: &DFSchema, symbol: &'static str) -> Result<()> {
+    unify(exprs, schema, Rule::Compared(symbol))?;
+    let is_interval = |expr: &&mut Expr| {
+        Operand::of(expr, schema).typed().is_some_and(|found| *found == ColumnType::Interval)
+    };
+    if exprs.iter().any(is_interval) {
+        for expr in exprs.iter_mut() {
+            **expr = INTERVAL_ORDER.call(vec![std::mem::take(*expr)]);
+        }
+    }
+    Ok(())
 }
 
 /// Brings expressions to one type.
@@ -172,7 +221,7 @@ fn resolve_case(case: &mut Case, schema: &DFSchema) -> Result<()> {
     if let Some(tested) = &mut case.expr {
         let values = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
         let mut all: Vec<&mut Expr> = std::iter::once(tested.as_mut()).chain(values).collect();
-        unify(&mut all, schema, Rule::Compared("="))?;
+        unify_compared(&mut all, schema, "=")?;
     }
     // PostgreSQL looks at ELSE first.
     let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
@@ -208,7 +257,7 @@ fn resolve_values(values: Values) -> Result<Values> {
     }
 }
 
-/// Removes the planner's cast of a cell, or what it made of `NULL`. Returns whether there was one.
+/// Removes the planner's cast of a cell, or what it made of `NULL` or of a quoted literal. Returns whether there was one.
 fn undo_cast(cell: &mut Expr) -> bool {
     match cell {
         Expr::Literal(value, None) if value.is_null() && !value.data_type().is_null() => {
@@ -217,9 +266,16 @@ fn undo_cast(cell: &mut Expr) -> bool {
         }
         Expr::Cast(Cast { expr, field }) if !is_own_cast(expr, field.data_type()) => {
             *cell = std::mem::take(expr);
+            undo_cast(cell);
             true
         }
-        _ => false,
+        cell => match revealed(cell) {
+            Some(literal) => {
+                *cell = literal;
+                true
+            }
+            None => false,
+        },
     }
 }
 

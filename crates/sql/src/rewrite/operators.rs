@@ -17,7 +17,7 @@ use crate::parser::folded;
 use crate::trees::{self, binary, call, nested, string, take};
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::functions::{CAST, EXTRACT};
+use tidemark_pg::functions::{CAST, COMPLEMENT, EXTRACT};
 use tidemark_pg::sqlstate::SqlState;
 
 /// Rewrites every query and expression in `node`.
@@ -170,11 +170,7 @@ fn rewrite_expr(expr: &mut Expr) -> Result<(), SqlError> {
             Ok(())
         }
         Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: bits } => {
-            let ones = Expr::UnaryOp {
-                op: UnaryOperator::Minus,
-                expr: Box::new(Expr::value(Value::Number("1".to_owned(), false))),
-            };
-            *expr = nested(binary(take(bits), BinaryOperator::PGBitwiseXor, ones));
+            *expr = call(COMPLEMENT, vec![take(bits)]);
             Ok(())
         }
         Expr::AtTimeZone { timestamp, time_zone } => {

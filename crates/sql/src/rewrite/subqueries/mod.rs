@@ -39,7 +39,7 @@ use datafusion::optimizer::AnalyzerRule;
 use super::unnest::{Outer, outer_columns};
 pub use levels::check_levels;
 use scope::Scope;
-use shape::{has_subquery, is_left_alone, only_compares, refers_outside, subqueries_of};
+use shape::{has_subquery, is_left_alone, subqueries_of};
 use tidemark_pg::error::SqlError;
 
 /// The pass as an analyzer rule.
@@ -137,12 +137,15 @@ fn only(plan: LogicalPlan, columns: Vec<Column>) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(plan).project(columns.into_iter().map(Expr::Column))?.build()
 }
 
-/// Whether an operand becomes a column before it is compared: the engine's subqueries do not see those in it, and
-/// it confuses keys of a join that differ only in casts.
-fn is_computed_first(operand: &Expr, plan: &LogicalPlan) -> Result<bool> {
-    let is_constant = !operand.any_column_refs() && !refers_outside(operand);
-    let is_column = matches!(operand, Expr::Column(_) | Expr::OuterReferenceColumn(..));
-    Ok(has_subquery(operand) || !(is_column || is_constant || only_compares(plan, false)?))
+/// Whether an operand becomes a column before it is compared: the engine's subqueries do not see those in it, it
+/// confuses keys of a join that differ only in casts, and it takes one that turns out to be null for a row that
+/// equals none.
+fn is_computed_first(operand: &Expr) -> bool {
+    match operand {
+        Expr::Column(_) | Expr::OuterReferenceColumn(..) => false,
+        Expr::Literal(value, _) => value.is_null(),
+        _ => true,
+    }
 }
 
 /// Computes such operands of `IN` and `ANY` below the node.
@@ -161,15 +164,11 @@ fn operands_first(
     let exprs = exprs.into_iter().map(|expr| {
         let name = names.save(&expr);
         let replaced = expr.transform_up(|inner| match inner {
-            Expr::InSubquery(mut within)
-                if is_computed_first(&within.expr, &within.subquery.subquery)? =>
-            {
+            Expr::InSubquery(mut within) if is_computed_first(&within.expr) => {
                 within.expr = Box::new(column(*within.expr));
                 Ok(Transformed::yes(Expr::InSubquery(within)))
             }
-            Expr::SetComparison(mut compared)
-                if is_computed_first(&compared.expr, &compared.subquery.subquery)? =>
-            {
+            Expr::SetComparison(mut compared) if is_computed_first(&compared.expr) => {
                 compared.expr = Box::new(column(*compared.expr));
                 Ok(Transformed::yes(Expr::SetComparison(compared)))
             }
