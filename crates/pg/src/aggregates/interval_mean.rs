@@ -1,38 +1,22 @@
 //! The mean of intervals.
 
-use std::sync::Arc;
-
 use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, PrimitiveArray};
-use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
-    DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
-    Time64NanosecondType, TimeUnit,
+    DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
 };
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 
+use super::intervals::{
+    INTERVAL, add_intervals, as_intervals, interval_out_of_range, negated_interval,
+};
 use super::states::{Finish, State};
-use super::sums::{add_intervals, interval_out_of_range, negated_interval};
 use crate::error::SqlError;
-
-pub const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 const MONTH_DAYS: f64 = 30.0;
 const DAY_SECONDS: f64 = 86_400.0;
 const SECOND_MICROS: f64 = 1_000_000.0;
 const MICRO_NANOS: i64 = 1000;
-
-/// Intervals, or times as intervals.
-pub fn as_intervals(values: &ArrayRef) -> Result<ArrayRef> {
-    if !matches!(values.data_type(), DataType::Time64(_)) {
-        return Ok(cast(values, &INTERVAL)?);
-    }
-    let times = cast(values, &DataType::Time64(TimeUnit::Nanosecond))?;
-    let times = times.as_primitive::<Time64NanosecondType>();
-    let intervals: PrimitiveArray<IntervalMonthDayNanoType> =
-        times.unary(|nanoseconds| IntervalMonthDayNano { months: 0, days: 0, nanoseconds });
-    Ok(Arc::new(intervals))
-}
 
 /// Number and sum of intervals.
 #[derive(Clone, Copy, Debug, Default)]

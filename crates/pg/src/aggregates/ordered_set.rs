@@ -17,9 +17,9 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::physical_expr::expressions::Literal;
 
 use super::function::{Definition, types_of, undefined};
-use super::interval_mean::{INTERVAL, scaled};
+use super::interval_mean::scaled;
+use super::intervals::{INTERVAL, add_intervals, negated_interval};
 use super::states::state_fields;
-use super::sums::{add_intervals, negated_interval};
 use crate::error::SqlError;
 use crate::order_keys::key_of;
 use crate::sqlstate::SqlState;

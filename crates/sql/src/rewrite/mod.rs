@@ -11,6 +11,7 @@ mod array_calls;
 mod arrays;
 mod calls;
 pub mod casts;
+mod documents;
 mod grouping;
 mod hidden_columns;
 pub mod kept_queries;
@@ -61,6 +62,7 @@ fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
     windows::resolve(node)?;
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
+    documents::make_documents(node)?;
     grouping::group(node)?;
     order_by::order_by_tables(node)?;
     pitfalls::avoid(node);
