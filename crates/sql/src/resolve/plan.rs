@@ -117,6 +117,10 @@ const fn is_of_the_row(expr: &Expr) -> bool {
     matches!(expr, Expr::Column(_) | Expr::OuterReferenceColumn(..))
 }
 
+/// The column of a subquery that is cast: the engine confuses a cast of a column with the column if they have one
+/// name.
+const COMPARED: &str = "\u{1}compared";
+
 /// Compares a value with the column of a subquery, which is cast inside it.
 fn compare_rows(
     value: &mut Expr,
@@ -134,7 +138,7 @@ fn compare_rows(
     compare(value, &mut compared, &mut operands, symbol)?;
     if compared != Expr::Column(column.clone()) {
         let rows = LogicalPlanBuilder::from(Arc::unwrap_or_clone(Arc::clone(&subquery.subquery)));
-        subquery.subquery = Arc::new(rows.project([compared.alias(column.name)])?.build()?);
+        subquery.subquery = Arc::new(rows.project([compared.alias(COMPARED)])?.build()?);
     }
     Ok(())
 }

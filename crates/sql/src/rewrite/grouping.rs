@@ -55,12 +55,12 @@ impl VisitorMut for Groups {
 }
 
 /// The expression of the select list that a number stands for; `None` if it is not known.
-fn listed<'a>(number: &Expr, select: &'a Select) -> Option<(usize, &'a SelectItem)> {
+fn listed<'a>(number: &Expr, items: &'a [SelectItem]) -> Option<(usize, &'a SelectItem)> {
     let Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) = number else {
         return None;
     };
     let at = number.parse::<usize>().ok()?.checked_sub(1)?;
-    let before = select.projection.get(..=at)?;
+    let before = items.get(..=at)?;
     let is_wildcard = |item: &SelectItem| {
         matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
     };
@@ -84,7 +84,7 @@ fn name_ordered(query: &mut Query) {
     };
     let OrderByKind::Expressions(exprs) = &order_by.kind else { return };
     for order in exprs {
-        let Some((at, item)) = listed(&order.expr, select) else { continue };
+        let Some((at, item)) = listed(&order.expr, &select.projection) else { continue };
         if let SelectItem::UnnamedExpr(expr) = item
             && !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
         {
@@ -98,7 +98,7 @@ fn order_distinct_on(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_mut() else { return };
     let Some(Distinct::On(on)) = &select.distinct else { return };
     let meant = |expr: &Expr| {
-        let value = listed(expr, select).and_then(|(_, item)| value_of(item));
+        let value = listed(expr, &select.projection).and_then(|(_, item)| value_of(item));
         value.unwrap_or(expr).clone()
     };
     let mut on: Vec<Expr> = on.iter().map(meant).collect();
@@ -192,8 +192,17 @@ fn keep_one_group(select: &mut Select) {
 }
 
 fn flatten(select: &mut Select) -> Result<(), SqlError> {
-    let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return Ok(()) };
+    let Select { group_by, projection, .. } = select;
+    let GroupByExpr::Expressions(exprs, _) = group_by else { return Ok(()) };
     for expr in exprs {
+        if let Expr::GroupingSets(sets) | Expr::Rollup(sets) | Expr::Cube(sets) = expr {
+            for part in sets.iter_mut().flatten() {
+                let meant = listed(part, projection).and_then(|(_, item)| value_of(item));
+                if let Some(value) = meant {
+                    *part = value.clone();
+                }
+            }
+        }
         match expr {
             Expr::GroupingSets(sets) => *sets = flat_sets(std::mem::take(sets))?,
             Expr::Rollup(parts) if parts.iter().any(|part| part.len() != 1) => {
@@ -293,6 +302,10 @@ mod tests {
             "SELECT 1 FROM t GROUP BY GROUPING SETS ((a, b, c), (c), (a, b), ())"
         );
         assert_eq!(rewritten("SELECT 1 FROM t GROUP BY (), a"), "SELECT 1 FROM t GROUP BY a");
+        assert_eq!(
+            rewritten("SELECT a + 1, b FROM t GROUP BY ROLLUP (1, 2)"),
+            "SELECT a + 1, b FROM t GROUP BY ROLLUP (a + 1, b)"
+        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ use datafusion::optimizer::AnalyzerRule;
 use super::unnest::{Outer, outer_columns};
 pub use levels::check_levels;
 use scope::Scope;
-use shape::{has_subquery, is_left_alone, subqueries_of};
+use shape::{has_subquery, is_left_alone, refers_outside, subqueries_of};
 use tidemark_pg::error::SqlError;
 
 /// The pass as an analyzer rule.
@@ -141,11 +141,12 @@ fn only(plan: LogicalPlan, columns: Vec<Column>) -> Result<LogicalPlan> {
 /// confuses keys of a join that differ only in casts, and it takes one that turns out to be null for a row that
 /// equals none.
 fn is_computed_first(operand: &Expr) -> bool {
-    match operand {
-        Expr::Column(_) | Expr::OuterReferenceColumn(..) => false,
-        Expr::Literal(value, _) => value.is_null(),
-        _ => true,
-    }
+    let is_constant = !operand.any_column_refs() && !refers_outside(operand);
+    has_subquery(operand) || !(is_column(operand) || is_constant)
+}
+
+const fn is_column(operand: &Expr) -> bool {
+    matches!(operand, Expr::Column(_) | Expr::OuterReferenceColumn(..))
 }
 
 /// Computes such operands of `IN` and `ANY` below the node.
@@ -168,7 +169,7 @@ fn operands_first(
                 within.expr = Box::new(column(*within.expr));
                 Ok(Transformed::yes(Expr::InSubquery(within)))
             }
-            Expr::SetComparison(mut compared) if is_computed_first(&compared.expr) => {
+            Expr::SetComparison(mut compared) if !is_column(&compared.expr) => {
                 compared.expr = Box::new(column(*compared.expr));
                 Ok(Transformed::yes(Expr::SetComparison(compared)))
             }

@@ -11,17 +11,18 @@ use datafusion::logical_expr::expr::{
     BinaryExpr, Exists, InSubquery, ScalarFunction, SetComparison, SetQuantifier,
 };
 use datafusion::logical_expr::{
-    Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, Projection, SortExpr, Subquery,
-    binary_expr, lit, when,
+    Expr, ExprSchemable as _, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, Projection,
+    SortExpr, Subquery, binary_expr, lit, when,
 };
 
 use super::super::unnest::{Outer, is_correlated};
 use super::shape::{
-    has_one_row, has_subquery, is_first_row, is_keyed, is_left_alone, is_only_group,
-    is_simple_aggregate, may_be_null, only_compares, refers_only_to, refers_outside, subqueries_of,
+    has_one_row, has_subquery, is_first_row, is_left_alone, is_only_group, is_simple_aggregate,
+    may_be_null, only_compares, refers_only_to, refers_outside, subqueries_of,
 };
 use tidemark_pg::error::SqlError;
 use tidemark_pg::functions::{MAYBE_NULL, ONLY_ROW};
+use tidemark_pg::order_keys::has_key;
 use tidemark_pg::sqlstate::SqlState;
 
 pub(super) struct Scope<'a> {
@@ -42,9 +43,7 @@ impl<'a> Scope<'a> {
         let mut outer = Outer::new(input.clone(), aliases);
         let mut unnested = vec![];
         for found in exprs.iter().flat_map(subqueries_of) {
-            let by_keys =
-                found.operand.as_ref().is_some_and(|operand| is_keyed(operand, input.schema()));
-            if !is_left_alone(&found)? && (by_keys || !is_simple(&found.plan, &input)?) {
+            if !is_left_alone(&found)? && !is_simple(&found.plan, &input)? {
                 unnested.push(found.plan);
             }
         }
@@ -191,7 +190,7 @@ impl<'a> Scope<'a> {
         if !refers_only_to(plan, &self.input)?
             || !only_compares(plan, !joined)?
             || needs_own_column(&within)
-            || (!joined && is_keyed(&within.expr, self.input.schema()))
+            || correlated_by_key(&within.expr, &self.input)
         {
             return self.any(
                 *within.expr,
@@ -260,6 +259,12 @@ impl<'a> Scope<'a> {
 /// Whether the engine's own rules may be able to join it.
 fn is_simple(plan: &LogicalPlan, input: &LogicalPlan) -> Result<bool> {
     Ok(refers_only_to(plan, input)? && (only_compares(plan, false)? || is_simple_aggregate(plan)?))
+}
+
+/// Whether the operand is of the outer query and compared by its key: the engine's rules look for columns.
+fn correlated_by_key(operand: &Expr, input: &LogicalPlan) -> bool {
+    operand.any_column_refs()
+        && operand.get_type(input.schema()).is_ok_and(|operand_type| has_key(&operand_type))
 }
 
 /// Whether the operand may not be put into the subquery as it is.

@@ -1,13 +1,11 @@
 //! What a subquery looks like: which subqueries the engine's own rules turn into exact joins.
 
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Distinct, Expr, ExprSchemable as _, FetchType, Filter, Limit, LogicalPlan, Operator,
-    Projection, SkipType,
+    Distinct, Expr, FetchType, Filter, Limit, LogicalPlan, Operator, Projection, SkipType,
 };
 
 use super::super::unnest::{is_correlated, is_volatile, outer_columns};
@@ -17,8 +15,6 @@ use tidemark_pg::order_keys::has_key;
 pub(super) struct Found {
     pub(super) plan: LogicalPlan,
     is_scalar: bool,
-    /// What its rows are compared with.
-    pub(super) operand: Option<Expr>,
 }
 
 pub(super) fn is_subquery(expr: &Expr) -> bool {
@@ -36,16 +32,14 @@ pub(super) fn has_subquery(expr: &Expr) -> bool {
 pub(super) fn subqueries_of(expr: &Expr) -> Vec<Found> {
     let mut found = vec![];
     let walked = expr.apply(|inner| {
-        let (subquery, operand) = match inner {
-            Expr::ScalarSubquery(subquery) => (subquery, None),
-            Expr::Exists(exists) => (&exists.subquery, None),
-            Expr::InSubquery(within) => (&within.subquery, Some(&within.expr)),
-            Expr::SetComparison(compared) => (&compared.subquery, Some(&compared.expr)),
+        let (subquery, is_scalar) = match inner {
+            Expr::ScalarSubquery(subquery) => (subquery, true),
+            Expr::Exists(exists) => (&exists.subquery, false),
+            Expr::InSubquery(within) => (&within.subquery, false),
+            Expr::SetComparison(compared) => (&compared.subquery, false),
             _ => return Ok(TreeNodeRecursion::Continue),
         };
-        let is_scalar = matches!(inner, Expr::ScalarSubquery(_));
-        let operand = operand.map(|operand| operand.as_ref().clone());
-        found.push(Found { plan: LogicalPlan::clone(&subquery.subquery), is_scalar, operand });
+        found.push(Found { plan: LogicalPlan::clone(&subquery.subquery), is_scalar });
         Ok(TreeNodeRecursion::Continue)
     });
     debug_assert!(walked.is_ok(), "looking never fails");
@@ -110,21 +104,23 @@ fn is_equality_or_local(condition: &Expr) -> bool {
         return true;
     }
     match condition {
+        _ if compares_by_key(condition) => false,
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
             let sides = [left, right].map(|side| (refers_outside(side), side.any_column_refs()));
-            match sides {
-                [(true, false), (false, true)] => !is_keyed(left, &DFSchema::empty()),
-                [(false, true), (true, false)] => !is_keyed(right, &DFSchema::empty()),
-                _ => false,
-            }
+            matches!(sides, [(true, false), (false, true)] | [(false, true), (true, false)])
         }
         _ => false,
     }
 }
 
-/// Whether values are compared by keys, which the engine does not take for columns.
-pub(super) fn is_keyed(expr: &Expr, schema: &DFSchema) -> bool {
-    expr.get_type(schema).is_ok_and(|found| has_key(&found))
+/// Whether the condition takes values from outside that are compared by their keys, which are no columns.
+fn compares_by_key(condition: &Expr) -> bool {
+    let is_keyed = |inner: &Expr| match inner {
+        Expr::OuterReferenceColumn(field, _) => has_key(field.data_type()),
+        Expr::Cast(cast) => has_key(cast.field.data_type()),
+        _ => false,
+    };
+    condition.exists(|inner| Ok(is_keyed(inner))).unwrap_or(true)
 }
 
 pub(super) fn is_first_row(limit: &Limit) -> Result<bool> {
