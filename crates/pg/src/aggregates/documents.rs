@@ -64,7 +64,7 @@ impl Definition for Documents {
     }
 
     fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Gathered { of: *self, columns: vec![vec![]; (*self).arguments()], bytes: 0 }))
+        Ok(Box::new(Gathered::new((*self).arguments())))
     }
 
     fn is_ordered(&self, _types: &[DataType]) -> bool {
@@ -75,12 +75,15 @@ impl Definition for Documents {
 /// The documents of each argument, row by row.
 #[derive(Debug)]
 struct Gathered {
-    of: Documents,
     columns: Vec<Vec<Option<String>>>,
     bytes: usize,
 }
 
 impl Gathered {
+    fn new(arguments: usize) -> Self {
+        Self { columns: vec![vec![]; arguments], bytes: 0 }
+    }
+
     fn add(&mut self, at: usize, values: &ArrayRef) -> Result<()> {
         let values = cast(values, &DataType::Utf8View)?;
         for value in values.as_string_view() {
@@ -163,28 +166,28 @@ impl Accumulator for Gathered {
 mod tests {
     use super::*;
 
-    fn gathered(of: Documents, columns: &[&[Option<&str>]]) -> Result<ScalarValue> {
-        let mut gathered = Gathered { of, columns: vec![vec![]; columns.len()], bytes: 0 };
+    fn gathered(columns: &[&[Option<&str>]]) -> Result<ScalarValue> {
+        let mut gathered = Gathered::new(columns.len());
         let columns = columns.iter().map(|column| -> ArrayRef {
             Arc::new(column.iter().copied().collect::<StringViewArray>())
         });
         gathered.update_batch(&columns.collect::<Vec<_>>())?;
         let state = gathered.state()?;
-        let mut merged = Gathered { of, columns: vec![vec![]; state.len()], bytes: 0 };
         let state = state.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>>>()?;
+        let mut merged = Gathered::new(state.len());
         merged.merge_batch(&state)?;
         merged.evaluate()
     }
 
     #[test]
     fn documents_are_gathered_in_the_order_of_rows() {
-        let array = gathered(Documents::Array, &[&[Some("1"), None, Some("{\"a\": 1}")]]).unwrap();
+        let array = gathered(&[&[Some("1"), None, Some("{\"a\": 1}")]]).unwrap();
         assert_eq!(array.to_string(), "[1, null, {\"a\": 1}]");
         let (keys, values) =
             ([Some("\"bb\""), Some("1"), Some("\"bb\"")], [None, Some("2"), Some("3")]);
-        let object = gathered(Documents::Object, &[&keys, &values]).unwrap();
+        let object = gathered(&[&keys, &values]).unwrap();
         assert_eq!(object.to_string(), "{\"1\": 2, \"bb\": 3}");
-        assert!(gathered(Documents::Array, &[&[]]).unwrap().is_null());
-        gathered(Documents::Object, &[&[None], &[Some("1")]]).unwrap_err();
+        assert!(gathered(&[&[]]).unwrap().is_null());
+        gathered(&[&[None], &[Some("1")]]).unwrap_err();
     }
 }
