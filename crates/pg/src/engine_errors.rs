@@ -450,6 +450,11 @@ fn grouping(text: &str) -> Option<SqlError> {
         let message = "aggregate functions are not allowed in WHERE";
         return Some(SqlError::new(SqlState::GROUPING_ERROR, message));
     }
+    if text.contains("grouping function is not in grouping columns") {
+        let message =
+            "arguments to GROUPING must be grouping expressions of the associated query level";
+        return Some(SqlError::new(SqlState::GROUPING_ERROR, message));
+    }
     let column = between(text, "While expanding wildcard, column \"", "\" must appear")
         .or_else(|| between(text, "HAVING clause references: ", " must appear"))?;
     let message = format!(

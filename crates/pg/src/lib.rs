@@ -33,6 +33,8 @@ pub mod memory;
 pub mod query_runtime;
 // Limits of the results of functions, checked before the call.
 pub mod growth;
+// Rewrites expressions of plans under their names.
+pub mod kept_names;
 // Functions, and computations in which PostgreSQL differs from the engine.
 pub mod aggregates;
 pub mod functions;

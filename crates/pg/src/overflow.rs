@@ -16,7 +16,6 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable as _, LogicalPlan, Operator, ScalarFunctionArgs,
@@ -25,6 +24,8 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::error::SqlError;
+use crate::kept_names::map_expressions;
+use crate::order_keys::plain_nans;
 use crate::sqlstate::SqlState;
 use crate::types::arrow::name_of;
 
@@ -61,24 +62,16 @@ impl AnalyzerRule for CheckedArithmetic {
 impl CheckedArithmetic {
     fn rewrite(&self, plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         let schema = merge_schema(&plan.inputs());
-        let names = NamePreserver::new(&plan);
-        plan.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let checked = expr.transform_up(|expr| self.check(expr, &schema))?;
-            Ok(checked.update_data(|expr| name.restore(expr)))
-        })
+        map_expressions(plan, |expr| expr.transform_up(|expr| self.check(expr, &schema)))
     }
 
     fn check(&self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         let (left, wanted, right) = match &expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => (Expr::clone(left), *op, right),
             // The least integer has no counterpart.
-            Expr::Negative(value) => match value.get_type(schema) {
-                Ok(integer) if integer.is_integer() => {
-                    let zero = ScalarValue::new_zero(&integer)?;
-                    (Expr::Literal(zero, None), Operator::Minus, value)
-                }
-                _ => return Ok(Transformed::no(expr)),
+            Expr::Negative(value) => match value.get_type(schema).ok().as_ref().and_then(zero_of) {
+                Some(zero) => (Expr::Literal(zero, None), Operator::Minus, value),
+                None => return Ok(Transformed::no(expr)),
             },
             _ => return Ok(Transformed::no(expr)),
         };
@@ -95,6 +88,16 @@ impl CheckedArithmetic {
         let args = vec![left, Expr::clone(right)];
         let call = ScalarFunction::new_udf(Arc::clone(function), args);
         Ok(Transformed::yes(Expr::ScalarFunction(call)))
+    }
+}
+
+/// What a number is taken from to negate it; `0 - 0` would not be -0.
+fn zero_of(data_type: &DataType) -> Option<ScalarValue> {
+    match data_type {
+        DataType::Float32 => Some(ScalarValue::from(-0.0_f32)),
+        DataType::Float64 => Some(ScalarValue::from(-0.0_f64)),
+        integer if integer.is_integer() => ScalarValue::new_zero(integer).ok(),
+        _ => None,
     }
 }
 
@@ -139,9 +142,9 @@ impl Kernel {
         match results.data_type() {
             DataType::Float32 => self.check::<Float32Type>(left, right, &results)?,
             DataType::Float64 => self.check::<Float64Type>(left, right, &results)?,
-            _ => {}
+            _ => return Ok(results),
         }
-        Ok(results)
+        Ok(plain_nans(results))
     }
 
     fn check<F: ArrowPrimitiveType>(
@@ -274,6 +277,13 @@ mod tests {
     fn divided(left: f64, right: f64) -> Result<f64> {
         let (left, right) = (Float64Array::from(vec![left]), Float64Array::from(vec![right]));
         Ok(Kernel::Div.checked(&left, &Scalar::new(right))?.as_primitive::<Float64Type>().value(0))
+    }
+
+    #[test]
+    fn every_nan_is_the_same() {
+        for (left, right) in [(f64::INFINITY, f64::INFINITY), (1.0, -f64::NAN)] {
+            assert!(divided(left, right).unwrap().is_sign_positive());
+        }
     }
 
     #[test]

@@ -352,6 +352,7 @@ async fn plan_statement(
     let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
     query_runtime::check()?;
     planning::check(&plan, state.config_options())?;
+    rewrite::subqueries::check_levels(&plan)?;
     let plan = match plan {
         LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => {
             Arc::unwrap_or_clone(prepare.input)

@@ -1,18 +1,17 @@
 //! The mean of intervals.
 
 use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _, PrimitiveArray};
-use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
-    DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
+    DataType, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
 };
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 
+use super::intervals::{
+    INTERVAL, add_intervals, as_intervals, interval_out_of_range, negated_interval,
+};
 use super::states::{Finish, State};
-use super::sums::{add_intervals, interval_out_of_range, negated_interval};
 use crate::error::SqlError;
-
-pub const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 const MONTH_DAYS: f64 = 30.0;
 const DAY_SECONDS: f64 = 86_400.0;
@@ -34,7 +33,7 @@ impl State for IntervalSum {
     }
 
     fn columns(values: &[ArrayRef]) -> Result<Self::Columns> {
-        Ok(cast(&values[0], &INTERVAL)?.as_primitive::<IntervalMonthDayNanoType>().clone())
+        Ok(as_intervals(&values[0])?.as_primitive::<IntervalMonthDayNanoType>().clone())
     }
 
     fn add(&mut self, column: &Self::Columns, row: usize) -> Result<()> {

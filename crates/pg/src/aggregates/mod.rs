@@ -8,9 +8,11 @@
 mod adopted;
 mod distinct;
 mod division;
+mod documents;
 mod exact;
 mod function;
 mod interval_mean;
+mod intervals;
 mod moments;
 mod numbers;
 mod ordered_set;
@@ -27,6 +29,7 @@ use datafusion::logical_expr::AggregateUDF;
 
 use adopted::{Adopted, Extremes};
 pub use distinct::without_sums_of_sums;
+use documents::Documents;
 use function::aggregate;
 pub use function::undefined;
 use moments::{Relation, Statistic};
@@ -55,6 +58,8 @@ pub fn all() -> Vec<Arc<AggregateUDF>> {
     let mut functions = vec![
         aggregate(Sum),
         aggregate(StringAgg),
+        aggregate(Documents::Array),
+        aggregate(Documents::Object),
         aggregate(OrderedSet::PercentileCont),
         aggregate(OrderedSet::PercentileDisc),
         aggregate(OrderedSet::Mode),

@@ -27,6 +27,11 @@ fn loaded<const N: usize>(saved: &[ArrayRef], row: usize) -> [f64; N] {
     std::array::from_fn(|at| saved[at].as_primitive::<Float64Type>().value(row))
 }
 
+/// The value of a result; every NaN is the same.
+fn result(value: Option<f64>) -> ScalarValue {
+    ScalarValue::Float64(value.map(|value| if value.is_nan() { f64::NAN } else { value }))
+}
+
 /// A sum of finite numbers that is infinite is an error.
 fn checked(sum: f64, parts: [f64; 2]) -> Result<f64> {
     if sum.is_infinite() && parts.iter().all(|part| !part.is_infinite()) {
@@ -124,7 +129,7 @@ impl Finish<Moments> for Statistic {
             let divisor = if sample { state.n - 1.0 } else { state.n };
             (divisor > 0.0).then(|| state.squares / divisor)
         };
-        Ok(ScalarValue::Float64(match *self {
+        Ok(result(match *self {
             Self::Average => (state.n > 0.0).then(|| state.sum / state.n),
             Self::Variance { sample } => variance(sample),
             Self::Deviation { sample } => variance(sample).map(f64::sqrt),
@@ -292,6 +297,6 @@ impl Finish<Pairs> for Relation {
             )]
             return Ok(ScalarValue::Int64(Some(state.n as i64)));
         }
-        Ok(ScalarValue::Float64(self.of(state)))
+        Ok(result(self.of(state)))
     }
 }

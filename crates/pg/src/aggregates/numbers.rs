@@ -1,6 +1,7 @@
 //! Aggregates of numbers and intervals: sums, means, variances and regressions.
 
 use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, GroupsAccumulator};
@@ -8,7 +9,8 @@ use datafusion::logical_expr::{Accumulator, GroupsAccumulator};
 use super::division::result_type;
 use super::exact::{Exactly, Sums};
 use super::function::{Definition, types_of, undefined};
-use super::interval_mean::{INTERVAL, IntervalSum, Mean};
+use super::interval_mean::{IntervalSum, Mean};
+use super::intervals::INTERVAL;
 use super::moments::{Moments, Pairs, Relation, Statistic};
 use super::states::{OfGroups, OfOne, State, state_fields};
 use super::sums::{Decimals, Doubles, Folded, Integers, Intervals, LongDecimals, Reals};
@@ -38,7 +40,7 @@ fn kind(data_type: &DataType) -> Option<Kind> {
         DataType::Decimal128(..) | DataType::Decimal256(..) => Kind::Decimal,
         DataType::Float32 => Kind::Real,
         DataType::Float64 => Kind::Double,
-        DataType::Interval(_) => Kind::Interval,
+        DataType::Interval(_) | DataType::Time64(_) => Kind::Interval,
         _ => return None,
     })
 }
@@ -61,6 +63,7 @@ fn sum_type(data_type: &DataType) -> Option<DataType> {
             DataType::Decimal128(precision.saturating_add(SUM_DIGITS).min(38), *scale)
         }
         (Kind::Decimal, DataType::Decimal256(_, scale)) => DataType::Decimal256(76, *scale),
+        (Kind::Interval, _) => INTERVAL,
         (_, other) => other.clone(),
     })
 }
@@ -176,7 +179,7 @@ impl Definition for Statistics {
 
     fn arguments(&self, types: &[DataType]) -> Option<Vec<DataType>> {
         match kind(only(types)?)? {
-            Kind::Interval => (self.statistic == Statistic::Average).then(|| vec![INTERVAL]),
+            Kind::Interval => (self.statistic == Statistic::Average).then(|| types.to_vec()),
             Kind::Real => Some(vec![DataType::Float64]),
             _ => Some(types.to_vec()),
         }
@@ -277,5 +280,12 @@ impl Definition for Regression {
 
     fn is_ordered(&self, _types: &[DataType]) -> bool {
         true
+    }
+
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        match self.relation {
+            Relation::Count => Ok(ScalarValue::Int64(Some(0))),
+            _ => ScalarValue::try_from(data_type),
+        }
     }
 }

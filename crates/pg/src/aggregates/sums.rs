@@ -21,10 +21,12 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 use super::division::out_of_range;
 use super::exact::within_128;
+use super::intervals::{add_intervals, as_intervals, negated_interval};
 use super::moments;
 use super::states::passes;
 use crate::error::SqlError;
 use crate::functions::interval_nanos;
+use crate::order_keys::plain_nans;
 use crate::sqlstate::SqlState;
 
 /// How two values become one.
@@ -122,35 +124,6 @@ float_sum!(Doubles, Float64Type, f64);
 #[derive(Debug)]
 pub struct Intervals;
 
-pub fn interval_out_of_range() -> SqlError {
-    SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, "interval out of range")
-}
-
-pub fn add_intervals(
-    one: IntervalMonthDayNano,
-    other: IntervalMonthDayNano,
-) -> Result<IntervalMonthDayNano, SqlError> {
-    let sum = || {
-        Some(IntervalMonthDayNano {
-            months: one.months.checked_add(other.months)?,
-            days: one.days.checked_add(other.days)?,
-            nanoseconds: one.nanoseconds.checked_add(other.nanoseconds)?,
-        })
-    };
-    sum().ok_or_else(interval_out_of_range)
-}
-
-pub fn negated_interval(value: IntervalMonthDayNano) -> Result<IntervalMonthDayNano, SqlError> {
-    let negated = || {
-        Some(IntervalMonthDayNano {
-            months: value.months.checked_neg()?,
-            days: value.days.checked_neg()?,
-            nanoseconds: value.nanoseconds.checked_neg()?,
-        })
-    };
-    negated().ok_or_else(interval_out_of_range)
-}
-
 impl Fold for Intervals {
     type Type = IntervalMonthDayNanoType;
     const INVERTIBLE: bool = true;
@@ -232,7 +205,11 @@ impl<F: Fold> Folded<F> {
         if let Some(column) = values.as_primitive_opt::<F::Type>() {
             return Ok(column.clone());
         }
-        Ok(cast(values, &self.result)?.as_primitive::<F::Type>().clone())
+        let values = match self.result {
+            DataType::Interval(_) => as_intervals(values)?,
+            _ => cast(values, &self.result)?,
+        };
+        Ok(values.as_primitive::<F::Type>().clone())
     }
 
     fn resize(&mut self, groups: usize) {
@@ -297,7 +274,7 @@ impl<F: Fold> GroupsAccumulator for Folded<F> {
         for value in results.iter().flatten() {
             F::check(value, &self.result)?;
         }
-        Ok(Arc::new(results))
+        Ok(plain_nans(Arc::new(results)))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
@@ -351,7 +328,7 @@ impl<F: Fold> Accumulator for Folded<F> {
         if result.is_valid(0) {
             F::check(result.value(0), &self.result)?;
         }
-        ScalarValue::try_from_array(&result, 0)
+        ScalarValue::try_from_array(&plain_nans(Arc::new(result)), 0)
     }
 
     fn size(&self) -> usize {

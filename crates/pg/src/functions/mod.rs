@@ -32,7 +32,7 @@ pub use arrays::{EXPANDED, SUBSCRIPTS, first_subscript};
 pub use bits::{Bits, COMPLEMENT};
 pub use cast::{CAST, cast_call, is_assignable, print, rounded};
 pub use identity::{EACH_ROW, MAYBE, MAYBE_NULL, PLAIN, UNTYPED};
-pub use interval_order::{INTERVAL_ORDER, interval_keys, interval_nanos};
+pub use interval_order::{interval_keys, interval_nanos};
 pub use json::{CONCAT as JSONB_CONCAT, CONTAINS as JSONB_CONTAINS};
 pub use only_row::ONLY_ROW;
 pub use series::register as register_series;

@@ -16,7 +16,6 @@ use datafusion::logical_expr::expr::{
     AggregateFunction, Between, Case, InList, InSubquery, ScalarFunction, Sort as SortExpr,
     WindowFunction,
 };
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Distinct, DistinctOn, Expr, ExprSchemable as _, Join, LogicalPlan,
@@ -27,7 +26,8 @@ use datafusion::optimizer::AnalyzerRule;
 
 use crate::aggregates::{is_sorted_when_distinct, keeps_first_of_equals};
 use crate::error::SqlError;
-use crate::order_keys::{ORDER_KEY, has_key, is_float, is_interval};
+use crate::kept_names::map_expressions;
+use crate::order_keys::{ORDER_KEY, has_key, is_float, is_interval, pick_by_keys};
 use crate::sqlstate::SqlState;
 use crate::types::arrow::name_of;
 
@@ -60,18 +60,13 @@ impl AnalyzerRule for WindowKeys {
                 return Ok(Transformed::no(plan));
             }
             let schema = merge_schema(&plan.inputs());
-            let names = NamePreserver::new(&plan);
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let keyed = expr.transform_up(|expr| sort_by_intervals(expr, &schema))?;
-                Ok(keyed.update_data(|expr| name.restore(expr)))
-            })
+            map_expressions(plan, |expr| expr.transform_up(|expr| sort_by_keys(expr, &schema)))
         })
         .data()
     }
 }
 
-fn sort_by_intervals(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn sort_by_keys(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     if let Expr::AggregateFunction(call) = &expr {
         check_filter(call.params.filter.as_deref(), schema)?;
     }
@@ -85,8 +80,8 @@ fn sort_by_intervals(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
         }
         WindowFrameBound::CurrentRow => false,
     };
-    let has_offset = frame.units == WindowFrameUnits::Range
-        && (is_offset(&frame.start_bound) || is_offset(&frame.end_bound));
+    let is_range = frame.units == WindowFrameUnits::Range;
+    let has_offset = is_range && (is_offset(&frame.start_bound) || is_offset(&frame.end_bound));
     let mut changed = false;
     for sort in &mut params.order_by {
         let Some(found) = type_of(&sort.expr, schema) else { continue };
@@ -95,12 +90,20 @@ fn sort_by_intervals(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
             let what = format!("RANGE with an offset for column type {name}");
             return Err(SqlError::unsupported(what).into());
         }
-        if !is_interval(&found) {
-            continue;
+        if is_interval(&found) {
+            changed |= make_key(&mut sort.expr, schema);
+        } else if is_range && !has_offset && has_no_ranges(&found) {
+            // Without offsets, both are bounded by rows that are equal.
+            params.window_frame.units = WindowFrameUnits::Groups;
+            changed = true;
         }
-        changed |= make_key(&mut sort.expr, schema);
     }
     Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
+}
+
+/// Types for which the engine has no `RANGE` at all.
+fn has_no_ranges(data_type: &DataType) -> bool {
+    data_type.is_binary() || matches!(data_type, DataType::Time64(_) | DataType::Struct(_))
 }
 
 fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
@@ -108,12 +111,8 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     if let LogicalPlan::TableScan(scan) = &plan {
         schema.merge(&scan.projected_schema);
     }
-    let names = NamePreserver::new(&plan);
-    let plan = plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let keyed = expr.transform_up(|expr| in_expression(expr, &schema))?;
-        Ok(keyed.update_data(|expr| name.restore(expr)))
-    })?;
+    let plan =
+        map_expressions(plan, |expr| expr.transform_up(|expr| in_expression(expr, &schema)))?;
     plan.transform_data(|plan| match plan {
         LogicalPlan::Sort(sort) => Ok(sorted(sort, &schema)),
         LogicalPlan::Join(join) => joined(join),
@@ -188,6 +187,12 @@ fn in_expression(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>>
                 let same = key(value.clone()).eq(key(other.clone()));
                 let null = ScalarValue::try_from(value.get_type(schema)?)?;
                 expr = when(same, Expr::Literal(null, None)).otherwise(value.clone())?;
+                changed = true;
+            }
+        }
+        Expr::ScalarFunction(call) if call.args.iter().any(|arg| needs_key(arg, schema)) => {
+            if let Some(by_keys) = pick_by_keys(call.func.name()) {
+                call.func = by_keys;
                 changed = true;
             }
         }
@@ -298,15 +303,10 @@ fn in_aggregate(call: &mut AggregateFunction, schema: &DFSchema) -> bool {
     changed
 }
 
-/// A last key of a column may stay: the order of equal rows is free.
 fn sorted(mut sort: Sort, schema: &DFSchema) -> Transformed<LogicalPlan> {
-    let last = sort.expr.len().saturating_sub(1);
     let mut changed = false;
-    for (at, SortExpr { expr, .. }) in sort.expr.iter_mut().enumerate() {
-        let free = at == last
-            && matches!(expr, Expr::Column(_))
-            && type_of(expr, schema).is_some_and(|found| is_float(&found));
-        changed |= !free && make_key(expr, schema);
+    for SortExpr { expr, .. } in &mut sort.expr {
+        changed |= make_key(expr, schema);
     }
     let sort = LogicalPlan::Sort(sort);
     if changed { Transformed::yes(sort) } else { Transformed::no(sort) }
@@ -350,47 +350,52 @@ fn distinct(input: Arc<LogicalPlan>) -> Result<Transformed<LogicalPlan>> {
     grouped(aggregate)
 }
 
-/// Groups by keys. Of the values that are equal, a group shows the first.
+/// Groups by keys. Of the values that are equal, a group shows the first; a grouping set without them shows null.
 fn grouped(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     let schema = Arc::clone(aggregate.input.schema());
-    let keyed = |expr: &Expr| needs_key(expr, &schema);
-    if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
-        // The engine groups floats by their values, and shows 0 for -0.
-        let interval =
-            |expr: &Expr| type_of(expr, &schema).is_some_and(|found| is_interval(&found));
-        if sets.distinct_expr().into_iter().any(interval) {
-            let error = SqlError::unsupported("an interval in grouping sets");
-            return Err(error.hint("Group by it alone, or by extract(epoch FROM it).").into());
-        }
-        return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
-    }
-    if !aggregate.group_expr.iter().any(keyed) {
+    let exprs: Vec<Expr> = match aggregate.group_expr.as_slice() {
+        [Expr::GroupingSet(sets)] => sets.distinct_expr().into_iter().cloned().collect(),
+        exprs => exprs.to_vec(),
+    };
+    if !exprs.iter().any(|expr| needs_key(expr, &schema)) {
         return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
     }
     let output = Arc::clone(&aggregate.schema);
-    let groups = aggregate.group_expr.len();
-    let mut group_expr = vec![];
+    let column = |at: usize| {
+        let (relation, field) = output.qualified_field(at);
+        (relation.cloned(), field.name().clone())
+    };
+    let mut keys = vec![];
     let mut aggr_expr = aggregate.aggr_expr.clone();
     let mut projected = vec![];
-    for (at, expr) in aggregate.group_expr.iter().enumerate() {
-        let (relation, field) = output.qualified_field(at);
+    for (at, expr) in exprs.iter().enumerate() {
+        let (relation, name) = column(at);
+        if !needs_key(expr, &schema) {
+            projected.push(Expr::Column(Column::new(relation, name)));
+            continue;
+        }
+        let (by, first) = (format!("\u{1}key {at}"), format!("\u{1}first {at}"));
         let plain = expr.clone().unalias();
-        let name = format!("\u{1}key {at}");
-        let shown = if keyed(expr) {
-            let first = format!("\u{1}first {at}");
-            aggr_expr.push(first_value(plain.clone(), vec![]).alias(&first));
-            group_expr.push(key(plain).alias(&name));
-            Expr::Column(Column::new_unqualified(first))
-        } else {
-            group_expr.push(expr.clone());
-            Expr::Column(Column::new(relation.cloned(), field.name()))
-        };
-        projected.push(shown.alias_qualified(relation.cloned(), field.name()));
+        aggr_expr.push(first_value(plain.clone(), vec![]).alias(&first));
+        keys.push((expr.clone(), key(plain).alias(&by)));
+        let [by, first] = [by, first].map(|name| Expr::Column(Column::new_unqualified(name)));
+        let null = ScalarValue::try_from(output.field(at).data_type())?;
+        let shown = when(by.is_null(), Expr::Literal(null, None)).otherwise(first)?;
+        projected.push(shown.alias_qualified(relation, name));
     }
-    for at in groups..output.fields().len() {
-        let (relation, field) = output.qualified_field(at);
-        projected.push(Expr::Column(Column::new(relation.cloned(), field.name())));
+    for at in exprs.len()..output.fields().len() {
+        let (relation, name) = column(at);
+        projected.push(Expr::Column(Column::new(relation, name)));
     }
+    let keyed = |expr: Expr| match keys.iter().find(|(known, _)| *known == expr) {
+        Some((_, key)) => Ok(Transformed::yes(key.clone())),
+        None => Ok(Transformed::no(expr)),
+    };
+    let group_expr = aggregate.group_expr.into_iter().map(|expr| match expr {
+        sets @ Expr::GroupingSet(_) => sets.map_children(keyed).data(),
+        expr => keyed(expr).data(),
+    });
+    let group_expr = group_expr.collect::<Result<Vec<_>>>()?;
     let inner = Aggregate::try_new(aggregate.input, group_expr, aggr_expr)?;
     let inner = Arc::new(LogicalPlan::Aggregate(inner));
     Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(projected, inner)?)))

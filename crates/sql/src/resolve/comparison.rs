@@ -6,9 +6,7 @@ use datafusion::logical_expr::Expr;
 
 use super::operand::Operand;
 use super::types::{Meeting, as_type, compared};
-use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::functions::INTERVAL_ORDER;
 
 /// Brings the operands of a comparison to one type.
 ///
@@ -31,11 +29,6 @@ pub fn compare(
             *right = as_type(std::mem::take(right), b, &common)?;
         }
         Meeting::AsIs => {}
-    }
-    if a == &ColumnType::Interval {
-        for side in [left, right] {
-            *side = INTERVAL_ORDER.call(vec![std::mem::take(side)]);
-        }
     }
     Ok(())
 }

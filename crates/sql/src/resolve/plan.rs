@@ -23,7 +23,7 @@ use super::types::{Meeting, as_type, common, compared};
 use super::untyped::revealed;
 use tidemark_ledger::catalog::ColumnType;
 use tidemark_pg::error::SqlError;
-use tidemark_pg::functions::{EACH_ROW, INTERVAL_ORDER};
+use tidemark_pg::functions::EACH_ROW;
 
 /// Gives every expression of a plan PostgreSQL's type.
 ///
@@ -75,12 +75,12 @@ fn resolve_expr(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
             compare_two(left, right, schema, &op.to_string())?;
         }
         Expr::Between(Between { expr, low, high, .. }) => {
-            unify_compared(&mut [expr, low, high], schema, ">=")?;
+            unify(&mut [expr, low, high], schema, Rule::Compared(">="))?;
         }
         Expr::InList(InList { expr, list, .. }) => {
             let mut all: Vec<&mut Expr> =
                 std::iter::once(expr.as_mut()).chain(list.iter_mut()).collect();
-            unify_compared(&mut all, schema, "=")?;
+            unify(&mut all, schema, Rule::Compared("="))?;
             for element in list.iter_mut().filter(|element| is_computed(element)) {
                 *element = EACH_ROW.call(vec![std::mem::take(element)]);
             }
@@ -169,20 +169,6 @@ fn of_one_type(function: &str) -> Option<Rule> {
     }
 }
 
-/// Brings expressions that are compared, and of which none is a result, to one type.
-fn unify_compared(exprs: &mut [&mut Expr], schema: &DFSchema, symbol: &'static str) -> Result<()> {
-    unify(exprs, schema, Rule::Compared(symbol))?;
-    let is_interval = |expr: &&mut Expr| {
-        Operand::of(expr, schema).typed().is_some_and(|found| *found == ColumnType::Interval)
-    };
-    if exprs.iter().any(is_interval) {
-        for expr in exprs.iter_mut() {
-            **expr = INTERVAL_ORDER.call(vec![std::mem::take(*expr)]);
-        }
-    }
-    Ok(())
-}
-
 /// Brings expressions to one type.
 fn unify(exprs: &mut [&mut Expr], schema: &DFSchema, rule: Rule) -> Result<()> {
     let mut operands: Vec<Operand> = exprs.iter().map(|expr| Operand::of(expr, schema)).collect();
@@ -225,7 +211,7 @@ fn resolve_case(case: &mut Case, schema: &DFSchema) -> Result<()> {
     if let Some(tested) = &mut case.expr {
         let values = case.when_then_expr.iter_mut().map(|(when, _)| when.as_mut());
         let mut all: Vec<&mut Expr> = std::iter::once(tested.as_mut()).chain(values).collect();
-        unify_compared(&mut all, schema, "=")?;
+        unify(&mut all, schema, Rule::Compared("="))?;
     }
     // PostgreSQL looks at ELSE first.
     let results = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());

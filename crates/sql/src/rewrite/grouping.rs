@@ -3,13 +3,15 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr,
-    OrderByKind, Query, Select, SelectItem, Value, VisitMut, VisitorMut,
+    BinaryOperator, Distinct, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, GroupByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Value,
+    ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use super::order_by::given_names;
-use super::placement::outer_expressions;
+use super::placement::{has_aggregate, outer_expressions};
 use crate::parser::folded;
+use crate::trees::{binary, call_with, named, nested};
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
@@ -39,12 +41,75 @@ impl VisitorMut for Groups {
     type Break = Box<SqlError>;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        name_ordered(query);
+        order_distinct_on(query);
         flow(order_distinct(query))
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
-        flow(check_having(select).and_then(|()| flatten(select)))
+        flow(check_having(select).and_then(|()| {
+            keep_one_group(select);
+            flatten(select)
+        }))
     }
+}
+
+/// The expression of the select list that a number stands for; `None` if it is not known.
+fn listed<'a>(number: &Expr, items: &'a [SelectItem]) -> Option<(usize, &'a SelectItem)> {
+    let Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) = number else {
+        return None;
+    };
+    let at = number.parse::<usize>().ok()?.checked_sub(1)?;
+    let before = items.get(..=at)?;
+    let is_wildcard = |item: &SelectItem| {
+        matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..))
+    };
+    if before.iter().any(is_wildcard) {
+        return None;
+    }
+    before.last().map(|item| (at, item))
+}
+
+fn value_of(item: &SelectItem) -> Option<&Expr> {
+    match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    }
+}
+
+/// Names what a number in `ORDER BY` stands for: the planner takes it for an expression over the groups.
+fn name_ordered(query: &mut Query) {
+    let (Some(order_by), SetExpr::Select(select)) = (&query.order_by, query.body.as_mut()) else {
+        return;
+    };
+    let OrderByKind::Expressions(exprs) = &order_by.kind else { return };
+    for order in exprs {
+        let Some((at, item)) = listed(&order.expr, &select.projection) else { continue };
+        if let SelectItem::UnnamedExpr(expr) = item
+            && !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+        {
+            select.projection[at] = named(expr.clone(), format!("\u{1}column {at}"));
+        }
+    }
+}
+
+/// Brings the expressions of `DISTINCT ON` into the order in which the rows are sorted by them.
+fn order_distinct_on(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let Some(Distinct::On(on)) = &select.distinct else { return };
+    let meant = |expr: &Expr| {
+        let value = listed(expr, &select.projection).and_then(|(_, item)| value_of(item));
+        value.unwrap_or(expr).clone()
+    };
+    let mut on: Vec<Expr> = on.iter().map(meant).collect();
+    if let Some(order_by) = &query.order_by
+        && let OrderByKind::Expressions(exprs) = &order_by.kind
+    {
+        let sorted_by: Vec<Expr> = exprs.iter().map(|order| meant(&order.expr)).collect();
+        let place = |expr: &Expr| sorted_by.iter().position(|sorted| sorted == expr);
+        on.sort_by_key(|expr| place(expr).unwrap_or(usize::MAX));
+    }
+    select.distinct = Some(Distinct::On(on));
 }
 
 /// An expression to sort distinct rows by must be in the select list; it becomes the number of the column.
@@ -99,17 +164,45 @@ fn check_having(select: &Select) -> Result<(), SqlError> {
     }
 }
 
-fn flatten(select: &mut Select) -> Result<(), SqlError> {
-    let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return Ok(()) };
+/// Makes a select without groups one with one group if its `HAVING` or `GROUP BY ()` says so and none of its
+/// aggregates.
+fn keep_one_group(select: &mut Select) {
+    let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else { return };
     let is_empty = |expr: &Expr| matches!(expr, Expr::Tuple(parts) if parts.is_empty());
-    if exprs.iter().any(is_empty) {
-        exprs.retain(|expr| !is_empty(expr));
-        if exprs.is_empty() {
-            // One group, also of no rows.
-            exprs.push(Expr::GroupingSets(vec![vec![]]));
-        }
+    let is_grouped = exprs.iter().any(is_empty) || select.having.is_some();
+    exprs.retain(|expr| !is_empty(expr));
+    if !is_grouped
+        || !exprs.is_empty()
+        || has_aggregate(&select.having)
+        || has_aggregate(&select.projection)
+    {
+        return;
     }
+    let rows = FunctionArgumentList {
+        duplicate_treatment: None,
+        args: vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)],
+        clauses: vec![],
+    };
+    let zero = Expr::value(Value::Number("0".to_owned(), false));
+    let always = binary(call_with("count", rows), BinaryOperator::GtEq, zero);
+    select.having = Some(match select.having.take() {
+        Some(having) => binary(nested(having), BinaryOperator::And, always),
+        None => always,
+    });
+}
+
+fn flatten(select: &mut Select) -> Result<(), SqlError> {
+    let Select { group_by, projection, .. } = select;
+    let GroupByExpr::Expressions(exprs, _) = group_by else { return Ok(()) };
     for expr in exprs {
+        if let Expr::GroupingSets(sets) | Expr::Rollup(sets) | Expr::Cube(sets) = expr {
+            for part in sets.iter_mut().flatten() {
+                let meant = listed(part, projection).and_then(|(_, item)| value_of(item));
+                if let Some(value) = meant {
+                    *part = value.clone();
+                }
+            }
+        }
         match expr {
             Expr::GroupingSets(sets) => *sets = flat_sets(std::mem::take(sets))?,
             Expr::Rollup(parts) if parts.iter().any(|part| part.len() != 1) => {
@@ -209,6 +302,29 @@ mod tests {
             "SELECT 1 FROM t GROUP BY GROUPING SETS ((a, b, c), (c), (a, b), ())"
         );
         assert_eq!(rewritten("SELECT 1 FROM t GROUP BY (), a"), "SELECT 1 FROM t GROUP BY a");
+        assert_eq!(
+            rewritten("SELECT a + 1, b FROM t GROUP BY ROLLUP (1, 2)"),
+            "SELECT a + 1, b FROM t GROUP BY ROLLUP (a + 1, b)"
+        );
+    }
+
+    #[test]
+    fn one_group_has_an_aggregate() {
+        for sql in ["SELECT 1 FROM t GROUP BY ()", "SELECT 1 FROM t HAVING count(*) >= 0"] {
+            assert_eq!(rewritten(sql), "SELECT 1 FROM t HAVING count(*) >= 0");
+        }
+        assert_eq!(
+            rewritten("SELECT 1 FROM t HAVING false"),
+            "SELECT 1 FROM t HAVING (false) AND count(*) >= 0"
+        );
+    }
+
+    #[test]
+    fn distinct_on_follows_the_order() {
+        assert_eq!(
+            rewritten("SELECT DISTINCT ON (1, b) a FROM t ORDER BY b, a DESC, c"),
+            "SELECT DISTINCT ON (b, a) a FROM t ORDER BY b, a DESC, c"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod array_calls;
 mod arrays;
 mod calls;
 pub mod casts;
+mod documents;
 mod grouping;
 mod hidden_columns;
 pub mod kept_queries;
@@ -30,6 +31,7 @@ pub mod subqueries;
 mod table_functions;
 mod unnest;
 mod values;
+mod whole_rows;
 mod windows;
 
 use sqlparser::ast::{Expr, Query, Visit, VisitMut};
@@ -55,11 +57,13 @@ pub fn expr(expr: &mut Expr) -> Result<(), SqlError> {
 }
 
 fn prepare<N: Visit + VisitMut>(node: &mut N) -> Result<(), SqlError> {
+    whole_rows::count_rows(node);
     reject::reject_ignored(node)?;
     placement::check(node)?;
     windows::resolve(node)?;
     hidden_columns::reveal(node);
     output_names::name_nested_selects(node);
+    documents::make_documents(node)?;
     grouping::group(node)?;
     positions::name_positions(node)?;
     order_by::order_by_tables(node)?;

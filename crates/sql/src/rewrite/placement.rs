@@ -169,6 +169,17 @@ fn kind_of(function: &Function) -> Option<Kind> {
     is_listed(SETS, &name).then_some(Kind::Set)
 }
 
+/// Whether an aggregate is called in `node`, outside of subqueries.
+pub(super) fn has_aggregate<N: Visit>(node: &N) -> bool {
+    let found = outer_expressions(node, |expr| match expr {
+        Expr::Function(function) if kind_of(function) == Some(Kind::Aggregate) => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_some()
+}
+
 fn name_of(function: &Function) -> Option<String> {
     function.name.0.last().and_then(|part| part.as_ident()).map(folded)
 }

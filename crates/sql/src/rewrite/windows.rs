@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, SetExpr, UnaryOperator,
-    Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrame, WindowFrameBound, WindowFrameUnits,
-    WindowSpec, WindowType, visit_expressions,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, NamedWindowDefinition,
+    NamedWindowExpr, Query, Select, SetExpr, UnaryOperator, Value, ValueWithSpan, VisitMut,
+    VisitorMut, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
+    visit_expressions,
 };
 
 use crate::parser::folded;
+use crate::trees;
+use tidemark_pg::aggregates::is_aggregate;
 use tidemark_pg::error::SqlError;
 use tidemark_pg::sqlstate::SqlState;
 
@@ -75,16 +78,20 @@ impl VisitorMut for Resolver {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
-        let Some(over) = &mut function.over else { return ControlFlow::Continue(()) };
+        let Some(over) = &function.over else { return ControlFlow::Continue(()) };
         let empty = Windows::new();
         let windows = self.scopes.last().unwrap_or(&empty);
         let resolved = match over {
             WindowType::NamedWindow(name) => find(windows, name).cloned(),
             WindowType::WindowSpec(spec) => refined(windows, spec),
         };
-        flow(resolved.and_then(|spec| {
+        flow(resolved.and_then(|mut spec| {
             check_frame(&spec)?;
-            *over = WindowType::WindowSpec(spec);
+            if spec.window_frame.as_ref().is_some_and(never_has_rows) {
+                spec.window_frame = None;
+                of_no_rows(function);
+            }
+            function.over = Some(WindowType::WindowSpec(spec));
             Ok(())
         }))
     }
@@ -196,6 +203,43 @@ fn check_frame(spec: &WindowSpec) -> Result<(), SqlError> {
         }
     }
     Ok(())
+}
+
+/// Whether a frame ends before it begins, which DataFusion refuses.
+fn never_has_rows(frame: &WindowFrame) -> bool {
+    use WindowFrameBound::{Following, Preceding};
+    let number = |bound: Option<&Expr>| match bound {
+        Some(Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. })) => {
+            number.parse::<u64>().ok()
+        }
+        _ => None,
+    };
+    let end = frame.end_bound.as_ref();
+    let numbers = number(offset(&frame.start_bound)).zip(number(end.and_then(offset)));
+    match (&frame.start_bound, end, numbers) {
+        (Preceding(_), Some(Preceding(_)), Some((start, end))) => start < end,
+        (Following(_), Some(Following(_)), Some((start, end))) => start > end,
+        _ => false,
+    }
+}
+
+/// Makes the result of a call over a frame that of no rows.
+fn of_no_rows(function: &mut Function) {
+    match function.name.to_string().to_lowercase().as_str() {
+        "first_value" | "last_value" | "nth_value" => {
+            if let FunctionArguments::List(list) = &mut function.args
+                && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(value))) =
+                    list.args.first_mut()
+            {
+                let result = trees::take(value);
+                *value = trees::call("nullif", vec![result.clone(), result]);
+            }
+        }
+        name if is_aggregate(name) => {
+            function.filter = Some(Box::new(Expr::value(Value::Boolean(false))));
+        }
+        _ => {}
+    }
 }
 
 fn offset(bound: &WindowFrameBound) -> Option<&Expr> {

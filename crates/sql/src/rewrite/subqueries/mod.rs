@@ -17,6 +17,7 @@
 //! All others become joins here (`unnest`), as do those in places that DataFusion's rules do not look
 //! at, and every `LATERAL`.
 
+mod levels;
 mod scope;
 mod shape;
 
@@ -36,6 +37,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::unnest::{Outer, outer_columns};
+pub use levels::check_levels;
 use scope::Scope;
 use shape::{has_subquery, is_left_alone, refers_outside, subqueries_of};
 use tidemark_pg::error::SqlError;

@@ -46,10 +46,16 @@ impl Domain {
         }
         let names: Vec<String> = values.iter().map(|_| aliases.next("__outer")).collect();
         let named = values.iter().zip(&names).map(|(value, name)| value.clone().alias(name));
-        let rows = LogicalPlanBuilder::from(input.clone()).project(named.collect::<Vec<_>>())?;
-        // Not DISTINCT, which the engine drops if it takes the columns for unique.
-        let groups = names.iter().map(|name| Expr::Column(Column::new_unqualified(name)));
-        let rows = rows.aggregate(groups, Vec::<Expr>::new())?.build()?;
+        let rows = if names.is_empty() {
+            LogicalPlanBuilder::empty(true)
+        } else {
+            let rows =
+                LogicalPlanBuilder::from(input.clone()).project(named.collect::<Vec<_>>())?;
+            // Not DISTINCT, which the engine drops if it takes the columns for unique.
+            let groups = names.iter().map(|name| Expr::Column(Column::new_unqualified(name)));
+            rows.aggregate(groups, Vec::<Expr>::new())?
+        };
+        let rows = rows.build()?;
         Ok(Self { refers, values, names, rows })
     }
 
