@@ -117,8 +117,10 @@ fn common_type(value: &DataType, default: &DataType) -> Option<DataType> {
     match (value, default) {
         (same, other) if same == other || other.is_null() => Some(same.clone()),
         (DataType::Null, other) => Some(other.clone()),
-        // A quoted literal is a value of any type; of lists the engine would make it an element.
-        (_, text) if text.is_string() => (!value.is_nested()).then(|| value.clone()),
+        // A quoted literal is a value of any type; the engine reads those of lists and bytes in another way.
+        (_, text) if text.is_string() => {
+            (!value.is_nested() && !value.is_binary()).then(|| value.clone())
+        }
         (text, _) if text.is_string() => None,
         (integer, other) if integer.is_integer() && other.is_integer() => {
             let wider = integer.primitive_width() >= other.primitive_width();

@@ -80,8 +80,8 @@ fn sort_by_keys(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         }
         WindowFrameBound::CurrentRow => false,
     };
-    let has_offset = frame.units == WindowFrameUnits::Range
-        && (is_offset(&frame.start_bound) || is_offset(&frame.end_bound));
+    let is_range = frame.units == WindowFrameUnits::Range;
+    let has_offset = is_range && (is_offset(&frame.start_bound) || is_offset(&frame.end_bound));
     let mut changed = false;
     for sort in &mut params.order_by {
         let Some(found) = type_of(&sort.expr, schema) else { continue };
@@ -92,7 +92,7 @@ fn sort_by_keys(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         }
         if is_interval(&found) {
             changed |= make_key(&mut sort.expr, schema);
-        } else if !has_offset && has_no_ranges(&found) {
+        } else if is_range && !has_offset && has_no_ranges(&found) {
             // Without offsets, both are bounded by rows that are equal.
             params.window_frame.units = WindowFrameUnits::Groups;
             changed = true;
