@@ -1,8 +1,8 @@
 //! Aggregate functions that answer as PostgreSQL's: result types, digits, overflow, NaN and infinity, `DISTINCT` and
 //! `ORDER BY` inside a call, and frames that rows leave.
 //!
-//! [`function`] is the shape they share. `sums`, `exact`, `moments` and `interval_mean` are the states of aggregates
-//! of numbers, which [`numbers`] defines; `rows` keeps the rows of a group. Of the engine's own functions only
+//! `function` is the shape they share. `sums`, `exact`, `moments` and `interval_mean` are the states of aggregates
+//! of numbers, which `numbers` defines; `rows` keeps the rows of a group. Of the engine's own functions only
 //! `count`, `grouping` and those in `adopted` remain.
 
 mod adopted;

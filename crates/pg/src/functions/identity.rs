@@ -29,7 +29,7 @@ struct Identity {
 pub static MAYBE_NULL: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| identity(MAYBE, Volatility::Stable));
 
-/// [`EACH`] as a function. The engine takes an element of an `IN` list that it can evaluate over no rows for a constant,
+/// A function that gives a value for each row. The engine takes an element of an `IN` list that it can evaluate over no rows for a constant,
 /// and `CASE` over no rows is a null.
 pub static EACH_ROW: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| identity(EACH, Volatility::Immutable));

@@ -2,7 +2,7 @@
 //!
 //! DataFusion's SQL differs from PostgreSQL's: it ignores clauses silently, and has other type names and
 //! column names. Each pass closes one such gap. Most work on the syntax tree: [`reject`] refuses what the
-//! planner would ignore, [`calls`] clauses that a function may not have, [`windows`] resolves names of windows,
+//! planner would ignore, `calls` clauses that a function may not have, `windows` resolves names of windows,
 //! [`placement`] what SQL does not allow where it is, [`output_names()`] names columns,
 //! [`operators`] and [`casts`] replace what the planner lacks with calls of our functions. [`subqueries`] turns
 //! correlated subqueries into plans that can be joined. Types are decided by `resolve`.
